@@ -1,0 +1,67 @@
+# Short names for the plain commands. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS ?=
+PRESET ?= laptop
+
+comma := ,
+ABLATIONS := crossover
+BACKENDS ?= jax tensorflow
+
+# What a user may set, handed on as options. KERAS_BACKEND, JAX_PLATFORMS and STORAGE pass through the environment
+# (a storage URL may hold a password, and options show in the list of processes).
+export STORAGE
+OPTIONS = --preset $(PRESET) \
+  $(if $(SEEDS),--seeds $(SEEDS)) \
+  $(if $(WORKERS),--workers $(WORKERS)) \
+  $(foreach path,$(DATA),--data '$(path)') \
+  $(foreach override,$(SET),--set '$(override)')
+
+.DEFAULT_GOAL := help
+.PHONY: help setup $(ABLATIONS) smoke report board format lint type test test-backends clean
+
+help: ## list the targets
+	@grep -hE '^[a-z$$()A-Z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sed 's/$$(ABLATIONS)/$(ABLATIONS)/' | expand -t 20
+
+# The stamp names the extras, so that asking for another one installs it and a second make installs nothing.
+STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
+setup: $(STAMP) ## install the lab into .venv (EXTRAS=torch adds PyTorch)
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]'
+	touch $@
+
+$(ABLATIONS): setup ## run an ablation (PRESET= SEEDS= WORKERS= DATA= SET= STORAGE=)
+	$(BIN)/python -m lab ablate $@ $(OPTIONS)
+
+smoke: setup ## the crossover ablation in seconds: does everything run?
+	$(BIN)/python -m lab ablate crossover --preset smoke
+
+report: setup ## write the report pages again from the results that exist
+	$(BIN)/python -m lab report results
+
+board: setup ## TensorBoard over every run, on loopback
+	$(BIN)/tensorboard --logdir results --host 127.0.0.1
+
+format: setup ## format and fix the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: setup ## mypy, strict
+	$(BIN)/mypy
+
+test: setup ## every test under JAX, then the numerics under the other backends
+	KERAS_BACKEND=jax $(BIN)/python -m pytest
+	$(MAKE) test-backends
+
+test-backends: setup ## the numerics under each other installed backend
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m backend
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then KERAS_BACKEND=torch $(BIN)/python -m pytest -m backend; fi
+
+clean: ## remove caches, never results
+	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info

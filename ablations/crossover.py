@@ -1,0 +1,33 @@
+"""With few unique tokens and many epochs, does masked diffusion overtake autoregression.
+
+    make crossover                   on 2 cores in about 12 minutes
+    make crossover PRESET=smoke      in under a minute: does everything run?
+
+Both arms see the same number of tokens in total. Only the number of unique ones changes, and a smaller set is
+a subset of a larger one. Expected: at the smallest budget AR is best after a few epochs and then overfits,
+while the DLM goes on improving and ends below AR's best; at the largest budget AR is ahead.
+"""
+
+from lab.arms import arm_values
+from lab.scheduling.ablation import Ablation, Scale
+
+UNIQUE_TOKENS = "data.unique_tokens"
+
+ABLATION = Ablation(
+    name="crossover",
+    question="At how few unique tokens does a DLM overtake AR, when both see equally many tokens in total?",
+    paper="Ni et al. 2025, arXiv:2511.03276: the sweep over unique-data budgets, 0.5B to 96B of 96B tokens",
+    arms={arm: arm_values(arm) for arm in ("ar", "dlm")},
+    scales={
+        "smoke": Scale({UNIQUE_TOKENS: (2_000, 4_000)}, seeds=1, budget="under a minute on 2 cores"),
+        "laptop": Scale(
+            {UNIQUE_TOKENS: (10_000, 30_000, 100_000)}, seeds=3, budget="about 12 minutes on 2 cores"
+        ),
+        "gpu": Scale(
+            {UNIQUE_TOKENS: (300_000, 1_000_000, 8_000_000)}, seeds=3, budget="not measured", workers=1
+        ),
+    },
+    metric="nll",
+    unit="nats/token",
+    expected="The DLM is ahead at the smallest budget, AR at the largest; more data, a later crossover.",
+)

@@ -1,0 +1,391 @@
+"""One run's configuration: YAML read into frozen models, every key known, every value checked.
+
+A preset in `configs/` gives every value; an ablation's arm and the user's `SET="a.b=c"` override some.
+The resolved configuration is what a run trains from and what its logdir keeps as `config.yaml`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from lab.models.sizes import SIZES
+
+PRESETS_DIR = Path(__file__).parent.parent / "configs"
+
+Values = Mapping[str, Any]
+
+
+class _Section(BaseModel):
+    """A frozen part of the configuration that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Which text, cut how. `unique_tokens` is U, the budget; None takes the whole training split."""
+
+    corpus: Literal["stdlib", "text"] = "stdlib"
+    paths: tuple[str, ...] = ()
+    text_field: str = "text"
+    tokenizer: str = "bytes"
+    unique_tokens: int | None = Field(default=None, gt=0)
+    length: int = Field(default=64, ge=2, le=32767)
+    windows: Literal["fixed", "jittered"] = "fixed"
+    validation_share: float = Field(default=0.1, gt=0, lt=0.5)
+    test_share: float = Field(default=0.1, gt=0, lt=0.5)
+
+    @model_validator(mode="after")
+    def _paths_belong_to_text(self) -> "DataConfig":
+        if (self.corpus == "text") != bool(self.paths):
+            raise ValueError(
+                "`paths` must name files for corpus=text and be empty for any other, "
+                f"but got corpus={self.corpus} and paths={list(self.paths)}."
+            )
+        return self
+
+
+class ModelConfig(_Section):
+    """The Transformer. `size` names a shape; `layers`, `width`, `heads`, `ffn_width` change parts of it."""
+
+    size: str = "0.8m"
+    layers: int = Field(default=0, gt=0)
+    width: int = Field(default=0, gt=0)
+    heads: int = Field(default=0, gt=0)
+    ffn_width: int = Field(default=0, gt=0)
+    tie_embeddings: bool = True
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    mlp_dropout: float = Field(default=0.0, ge=0, lt=1)
+    dtype: Literal["float32", "mixed_bfloat16"] = "float32"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape_of_size(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        size = values.get("size", "0.8m")
+        if not isinstance(size, str) or size not in SIZES:
+            raise ValueError(f"`size` must be one of {sorted(SIZES)}, but got size={size!r}.")
+        return {**SIZES[size], **values}
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "ModelConfig":
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(
+                "`width / heads` must be a whole even number (RoPE turns pairs of features), "
+                f"but got width={self.width}, heads={self.heads}."
+            )
+        return self
+
+
+class FactorsConfig(_Section):
+    """The cube: which orders, what one pass computes, how many draws a sequence gets (docs/cube.md).
+
+    `estimator` says how the number of hidden tokens is drawn: `counted` (k uniform on 1..L, mean over the
+    hidden) or `bernoulli` (t uniform on (0, 1), each token hidden with probability 1 - alpha(t), weight
+    -alpha'(t) / (1 - alpha(t)); 1/t for the linear noise schedule).
+    """
+
+    order: str = "left_to_right"
+    compute: Literal["causal", "dense"] = "causal"
+    draws: int | Literal["inf"] = "inf"
+    estimator: Literal["counted", "bernoulli"] = "counted"
+    noise_schedule: Literal["linear", "cosine"] = "linear"
+
+    @field_validator("order")
+    @classmethod
+    def _order_exists(cls, order: str) -> str:
+        parse_order(order)
+        return order
+
+    @field_validator("draws")
+    @classmethod
+    def _draws_positive(cls, draws: int | str) -> int | str:
+        if isinstance(draws, int) and draws < 1:
+            raise ValueError(f"`draws` must be a whole number >= 1 or inf, but got draws={draws}.")
+        return draws
+
+    @model_validator(mode="after")
+    def _cell_exists(self) -> "FactorsConfig":
+        if self.estimator == "bernoulli" and (self.compute, self.order) != ("dense", "any"):
+            raise ValueError(
+                "estimator=bernoulli hides each token on its own, which only compute=dense with order=any "
+                f"can train on, but got compute={self.compute}, order={self.order}."
+            )
+        if self.estimator == "counted" and self.noise_schedule != "linear":
+            raise ValueError(
+                "`noise_schedule` acts through estimator=bernoulli only, "
+                f"but got noise_schedule={self.noise_schedule} with estimator=counted."
+            )
+        return self
+
+
+class TrainingConfig(_Section):
+    """The optimizer and its schedule. Exactly one of `total_epochs`, `total_tokens`, `total_steps` is given.
+
+    A step is one update of the weights on `batch_size` sequences, computed in `accumulation` equal parts.
+    Under `schedule: wsd` the main run stays at the peak learning rate and each stop is reached by a branch
+    that decays over the last `decay_share` of the steps before it; under `cosine` the horizon is the total.
+    """
+
+    batch_size: int = Field(default=32, gt=0)
+    accumulation: int = Field(default=1, gt=0)
+    total_epochs: float | None = Field(default=None, gt=0)
+    total_tokens: int | None = Field(default=None, gt=0)
+    total_steps: int | None = Field(default=None, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    warmup_steps: int = Field(default=50, ge=0)
+    decay_share: float = Field(default=0.2, gt=0, lt=1)
+    final_learning_rate_share: float = Field(default=0.0, ge=0, le=1)
+    weight_decay: float = Field(default=0.1, ge=0)
+    beta_1: float = Field(default=0.9, ge=0, lt=1)
+    beta_2: float = Field(default=0.95, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    log_steps: int = Field(default=20, gt=0)
+    checkpoint_steps: int = Field(default=200, gt=0)
+
+    @model_validator(mode="after")
+    def _one_duration(self) -> "TrainingConfig":
+        given = [name for name in ("total_epochs", "total_tokens", "total_steps") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"exactly one of total_epochs, total_tokens, total_steps must be given, but got {given}."
+            )
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                "`accumulation` must divide `batch_size`, "
+                f"but got accumulation={self.accumulation}, batch_size={self.batch_size}."
+            )
+        return self
+
+
+class EvaluationConfig(_Section):
+    """The yardstick. Stops lie at total / ratio^j tokens for j = 0 .. stops - 1."""
+
+    stops: int = Field(default=8, gt=0)
+    stop_ratio: float = Field(default=2.0, gt=1)
+    validation_windows: int = Field(default=32, gt=1)
+    test_windows: int = Field(default=64, gt=1)
+    nelbo_draws: int = Field(default=8, gt=1)
+    choice_items: int = Field(default=64, gt=1)
+    choice_options: int = Field(default=4, gt=1)
+    choice_context_tokens: int = Field(default=48, gt=0)
+    choice_option_tokens: int = Field(default=8, gt=0)
+    sample_tokens: int = Field(default=64, ge=0)
+    batch_size: int = Field(default=128, gt=0)
+
+
+class RunConfig(_Section):
+    """All that decides one run's numbers: one arm at one seed."""
+
+    arm: str = Field(default="ar", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=-]*$")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    factors: FactorsConfig = FactorsConfig()
+    training: TrainingConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "RunConfig":
+        tokens = self.evaluation.choice_context_tokens + self.evaluation.choice_option_tokens
+        if tokens > self.data.length:
+            raise ValueError(
+                "choice_context_tokens + choice_option_tokens must fit in data.length, "
+                f"but got {tokens} > {self.data.length}."
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole configuration as YAML that `load_config` reads back to an equal object."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+    def key(self) -> str:
+        """16 hex digits that name the configuration: equal exactly if every value is."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_order(order: str) -> tuple[str, float]:
+    """Split an order level into its kind and its number.
+
+    Args:
+        order: `left_to_right`, `any`, `fixed:N` with N >= 1, or `right_to_left:share` with share in [0, 1].
+
+    Returns:
+        The kind and N, the share, or 0.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    kind, _, number = order.partition(":")
+    if kind in ("left_to_right", "any") and not number and ":" not in order:
+        return kind, 0.0
+    if kind == "fixed" and number.isdecimal() and int(number) >= 1:
+        return kind, float(number)
+    if kind == "right_to_left":
+        try:
+            share = float(number)
+        except ValueError:
+            share = -1.0
+        if 0 <= share <= 1:
+            return kind, share
+    raise ValueError(
+        "`order` must be left_to_right, any, fixed:N (N >= 1) or right_to_left:share (0 <= share <= 1), "
+        f"but got order={order!r}."
+    )
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice."""
+
+
+def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    mapping: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key, str):
+            raise ValueError(f"a key must be text, but got {key!r}, at line {key_node.start_mark.line + 1}.")
+        if key in mapping:
+            raise ValueError(f"the key {key!r} is given twice, at line {key_node.start_mark.line + 1}.")
+        mapping[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+    return mapping
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def _scalar(text: str, assignment: str) -> Any:
+    """A value from the command line. YAML 1.1 reads `1e-3` as text; people mean a number."""
+    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)e[+-]?[0-9]+", text, re.IGNORECASE):
+        return float(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"an override's value must be YAML, but got {assignment!r}.") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML mapping.
+
+    Raises:
+        ValueError: if the file is missing, is not a mapping, or gives a key twice.
+    """
+    if not path.is_file():
+        raise ValueError(f"expected a YAML file at {path}, but there is none.")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a mapping of keys to values, but got {type(values).__name__}.")
+    return values
+
+
+def preset_names() -> list[str]:
+    """The presets that `configs/` holds."""
+    return sorted(path.stem for path in PRESETS_DIR.glob("*.yaml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The values of one preset, by name.
+
+    Raises:
+        ValueError: if no preset has this name.
+    """
+    if name not in preset_names():
+        raise ValueError(f"`preset` must be one of {preset_names()}, but got preset={name!r}.")
+    return read_yaml(PRESETS_DIR / f"{name}.yaml")
+
+
+def merge(base: Values, override: Values) -> dict[str, Any]:
+    """`base` with the values of `override` laid over it, section by section."""
+    merged = dict(base)
+    for key, value in override.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def nest(dotted: Values) -> dict[str, Any]:
+    """`{"model.width": 256}` as `{"model": {"width": 256}}`."""
+    nested: dict[str, Any] = {}
+    for key, value in dotted.items():
+        *sections, name = key.split(".")
+        branch: dict[str, Any] = {name: value}
+        for section in reversed(sections):
+            branch = {section: branch}
+        nested = merge(nested, branch)
+    return nested
+
+
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """Read `SET` assignments such as `model.width=256`, one or several (by spaces) to a text.
+
+    Raises:
+        ValueError: if one has no `=`, its value is not YAML, or two give the same key or a key and its part.
+    """
+    dotted: dict[str, Any] = {}
+    for assignment in (part for text in assignments for part in text.split()):
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise ValueError(f"an override must look like model.width=256, but got {assignment!r}.")
+        if key in dotted:
+            raise ValueError(f"the override {key!r} is given twice.")
+        dotted[key] = _scalar(value, assignment)
+    for key in dotted:
+        if parts := [other for other in dotted if other.startswith(f"{key}.")]:
+            raise ValueError(f"the override {key!r} would hide {parts[0]!r}: give one of them.")
+    return nest(dotted)
+
+
+def make_config(*layers: Values) -> RunConfig:
+    """Lay mappings over one another, the last on top, and check the whole.
+
+    A layer that gives one of the three durations takes away those below it.
+
+    Raises:
+        ValueError: naming each key that is unknown or holds a value it may not, and what was expected.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        training = layer.get("training", {})
+        durations = {"total_epochs", "total_tokens", "total_steps"}
+        if isinstance(training, Mapping) and durations & set(training):
+            below = values.get("training")
+            kept = below if isinstance(below, Mapping) else {}
+            values = {**values, "training": {k: v for k, v in kept.items() if k not in durations}}
+        values = merge(values, layer)
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise ValueError("the configuration is not valid:\n  " + "\n  ".join(lines)) from None
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "the whole"
+    if problem["type"] == "extra_forbidden":
+        section: Any = RunConfig
+        for part in problem["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        name = ".".join(map(str, problem["loc"][:-1])) or "the top level"
+        return f"{where}: no such key; {name} has {sorted(section.model_fields)}."
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("value_error", "missing"):
+        return f"{where}: {message}"
+    return f"{where}: {message}, but got {problem['input']!r}."
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a resolved configuration, such as a logdir's `config.yaml`."""
+    return make_config(read_yaml(path))

@@ -1,0 +1,202 @@
+"""The corpus as token arrays: read, deduplicated, split and tokenized once, then mapped from the cache."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from lab.config import DataConfig
+from lab.data.cache import is_intact, write_folder
+from lab.data.corpora import Source, find_sources, read_corpus
+from lab.data.shuffling import shuffled
+from lab.data.tokenizers import (
+    Tokenizer,
+    dump_state,
+    find_tokenizer,
+    restore_tokenizer,
+    tokenizer_identity,
+    train_bpe,
+)
+
+# Raise it with any change to reading, deduplication, splitting or tokenizing that changes the numbers.
+DATA_FORMAT = 1
+
+PIECE_WINDOWS = 8  # long enough that few windows cross the edge of a piece
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A tokenized corpus.
+
+    Attributes:
+        train: (n,) uint16 or int32, mapped from disk: the documents in the order of their content's digest,
+            each followed by `tokenizer.end_id`. The order depends on no seed.
+        validation: the same for the validation split.
+        test: the same for the test split.
+        tokenizer: what made the ids.
+        hash: 16 hex digits over everything that decides the arrays.
+        statistics: counts, as JSON values: `documents`, `tokens` and `bytes` by split, and over all of them
+            `bytes_per_token`, `byte_coverage` (bytes by `byte_lengths` over bytes of text),
+            `exact_duplicates_removed`, `near_duplicate_groups`, `near_duplicate_documents`.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    tokenizer: Tokenizer
+    hash: str
+    statistics: dict[str, Any]
+
+
+def prepare(config: DataConfig, cache_dir: Path) -> Dataset:
+    """The configured corpus as arrays, from the cache if they are there and intact.
+
+    Several processes may prepare at once: one builds, the others wait and read.
+
+    Raises:
+        ValueError: if a file cannot be read, a split gets no document or not one window of tokens.
+    """
+    sources = find_sources(config)
+    key = dataset_hash(config, sources)
+    dataset = _load(cache_dir, key)
+    if dataset is None:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache_dir / f"{key}.lock"):
+            dataset = _load(cache_dir, key) or _build(config, cache_dir, key)
+    for split in ("train", "validation", "test"):
+        tokens = len(getattr(dataset, split))
+        if tokens < config.length:
+            raise ValueError(
+                f"the {split} split must hold one window of length={config.length} tokens, "
+                f"but it has only {tokens} tokens in {dataset.statistics['documents'][split]} documents."
+            )
+    return dataset
+
+
+def budget(train: np.ndarray, unique_tokens: int | None, length: int) -> np.ndarray:
+    """The first `unique_tokens` tokens of the training split laid out in shuffled pieces.
+
+    A piece is PIECE_WINDOWS windows long, so that a small budget is a sample of the whole corpus and not its
+    first file. The layout depends on no seed: a smaller budget is part of a larger one.
+
+    Args:
+        train: (n,) token ids.
+        unique_tokens: U, ends of documents included, or None for all there are, in their own order.
+        length: L, tokens a window.
+
+    Raises:
+        ValueError: if there are fewer.
+    """
+    if unique_tokens is None:
+        return train
+    if not 0 < unique_tokens <= len(train):
+        raise ValueError(
+            f"`unique_tokens` must be in 1..{len(train)}, the tokens of the training split, "
+            f"but got unique_tokens={unique_tokens}."
+        )
+    piece = PIECE_WINDOWS * length
+    chosen: list[np.ndarray] = []
+    missing = unique_tokens
+    for index in shuffled(-(-len(train) // piece)).tolist():
+        part = train[index * piece : (index + 1) * piece][:missing]
+        chosen.append(part)
+        missing -= len(part)
+        if missing == 0:
+            break
+    return np.concatenate(chosen)
+
+
+def dataset_hash(config: DataConfig, sources: Sequence[Source]) -> str:
+    """16 hex digits over all that decides the arrays.
+
+    The files count by their bytes, not by size and time: an edit can keep both, and copying a corpus to
+    another machine changes the time alone. It costs one pass over the bytes (some 20 ms for the standard
+    library, a second or two per GB). Names and places count for nothing, as they decide nothing.
+    """
+    identity = {
+        "format": DATA_FORMAT,
+        "sources": sorted((source.kind, source.digest()) for source in sources),
+        "text_field": config.text_field,
+        "tokenizer": tokenizer_identity(config.tokenizer),
+        "validation_share": config.validation_share,
+        "test_share": config.test_share,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _load(cache_dir: Path, key: str) -> Dataset | None:
+    folder = cache_dir / key
+    if not is_intact(folder):
+        return None
+    arrays = {
+        split: np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+        for split in ("train", "validation", "test")
+    }
+    tokenizer = restore_tokenizer(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
+    statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
+    return Dataset(**arrays, tokenizer=tokenizer, hash=key, statistics=statistics)
+
+
+def _build(config: DataConfig, cache_dir: Path, key: str) -> Dataset:
+    # These import scipy, which a run that finds its data in the cache does not need.
+    from lab.data.deduplication import deduplicate
+    from lab.data.splits import split_documents
+
+    tokenizer = find_tokenizer(config.tokenizer)
+    documents = read_corpus(config)
+    if dataset_hash(config, find_sources(config)) != key:
+        raise ValueError(
+            f"the files of corpus={config.corpus} must stay as they are while they are read; try again."
+        )
+    unique = deduplicate(documents)
+    splits = split_documents(unique, config.validation_share, config.test_share)
+    texts = {split: [item.document.text for item in chosen] for split, chosen in splits.items()}
+    tokenizer = tokenizer or train_bpe(config.tokenizer, texts["train"])
+    arrays = {split: tokenize(tokenizer, split_texts) for split, split_texts in texts.items()}
+    group_sizes = Counter(item.group for item in unique)
+    statistics = {
+        **_sizes(texts, arrays, tokenizer),
+        "exact_duplicates_removed": len(documents) - len(unique),
+        "near_duplicate_groups": sum(size > 1 for size in group_sizes.values()),
+        "near_duplicate_documents": sum(size for size in group_sizes.values() if size > 1),
+    }
+
+    def fill(folder: Path) -> None:
+        for split, array in arrays.items():
+            np.save(folder / f"{split}.npy", array, allow_pickle=False)
+        (folder / "tokenizer.json").write_text(dump_state(tokenizer), encoding="utf-8")
+        (folder / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")
+
+    write_folder(cache_dir / key, fill)
+    dataset = _load(cache_dir, key)
+    if dataset is None:
+        raise OSError(f"{cache_dir / key}: what was written there reads back otherwise; is the disk sound?")
+    return dataset
+
+
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
+    """The texts' ids joined, each text followed by the end: (n,) uint16 if the ids fit, else int32."""
+    dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32
+    end = np.array([tokenizer.end_id], dtype=dtype)
+    return np.concatenate([part for text in texts for part in (tokenizer.encode(text).astype(dtype), end)])
+
+
+def _sizes(
+    texts: dict[str, list[str]], arrays: dict[str, np.ndarray], tokenizer: Tokenizer
+) -> dict[str, Any]:
+    text_bytes = {split: sum(len(text.encode()) for text in chosen) for split, chosen in texts.items()}
+    total = sum(text_bytes.values())
+    token_bytes = sum(int(tokenizer.byte_lengths[array].sum(dtype=np.int64)) for array in arrays.values())
+    return {
+        "documents": {split: len(chosen) for split, chosen in texts.items()},
+        "tokens": {split: len(array) for split, array in arrays.items()},
+        "bytes": text_bytes,
+        "bytes_per_token": total / sum(len(array) for array in arrays.values()),
+        "byte_coverage": token_bytes / total,
+    }

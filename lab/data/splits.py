@@ -1,0 +1,48 @@
+"""Documents to train, validation and test by a hash of content, near duplicates on one side."""
+
+import hashlib
+from collections.abc import Sequence
+
+from lab.data.deduplication import UniqueDocument
+
+SPLITS = ("train", "validation", "test")
+
+
+def split_of(group: str, validation_share: float, test_share: float) -> str:
+    """The split of a near-duplicate group.
+
+    Args:
+        group: the digest that names the group.
+        validation_share: chance of validation, in (0, 0.5).
+        test_share: chance of test, in (0, 0.5).
+
+    Returns:
+        `train`, `validation` or `test`: a pure function of the arguments, so that adding documents moves
+        no other group.
+    """
+    # Hashed again, so that the split is independent of the documents' order, which the digest itself gives.
+    place = int(hashlib.sha256(f"split:{group}".encode()).hexdigest()[:16], 16) / 2**64
+    if place < test_share:
+        return "test"
+    return "validation" if place < test_share + validation_share else "train"
+
+
+def split_documents(
+    documents: Sequence[UniqueDocument], validation_share: float, test_share: float
+) -> dict[str, list[UniqueDocument]]:
+    """The documents of each split, in the order given.
+
+    Raises:
+        ValueError: if a split gets none.
+    """
+    splits: dict[str, list[UniqueDocument]] = {split: [] for split in SPLITS}
+    for document in documents:
+        splits[split_of(document.group, validation_share, test_share)].append(document)
+    for split, chosen in splits.items():
+        if not chosen:
+            groups = len({document.group for document in documents})
+            raise ValueError(
+                f"each split must get a document, but {split} got none: there are {len(documents)} distinct "
+                f"documents in {groups} groups of near duplicates. Give more files, or raise its share."
+            )
+    return splits

@@ -1,0 +1,85 @@
+"""The any-order bound: a Monte Carlo estimate with its error, the same draws for every arm and checkpoint."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lab.evaluation.scorer import Scorer
+from lab.objectives.corruption import causal_example, dense_example
+from lab.objectives.draws import Draw, draw, hidden_positions
+from lab.threefry import Stream
+
+_SEED = 0  # of the evaluation's draws, whatever the run's seed: common random numbers
+
+
+class Nelbo(NamedTuple):
+    """An upper bound on the NLL, nats/token, and two standard errors.
+
+    Attributes:
+        nelbo: the mean over windows and draws.
+        example_standard_error: from the spread of the windows, as if other text had been held out.
+        mask_standard_error: from the spread of the draws alone, as if the same text had other masks.
+    """
+
+    nelbo: float
+    example_standard_error: float
+    mask_standard_error: float
+
+
+def nelbo(scorer: Scorer, windows: np.ndarray, num_draws: int) -> Nelbo:
+    """Estimate the NELBO over random orders with stratified counts.
+
+    The draws of a window form two independent halves. In each, the number of hidden tokens k is stratified:
+    draw m of M takes k from the m-th of M equal parts of 1 .. L. The halves' difference gives the mask noise.
+
+    Args:
+        scorer: an arm trained on random orders.
+        windows: (count, L) int32, count >= 2.
+        num_draws: draws a window, even, >= 2.
+
+    Raises:
+        ValueError: if `num_draws` is odd or below 2.
+
+    Reference: Ou et al. 2024, arXiv:2406.03736, section 3 (counted form).
+    """
+    if num_draws < 2 or num_draws % 2:
+        raise ValueError(f"`num_draws` must be even and >= 2, but got num_draws={num_draws}.")
+    half = num_draws // 2
+    estimates = np.stack([_draw_nll(scorer, windows, number, half) for number in range(num_draws)])
+    halves = estimates.reshape(2, half, len(windows)).mean(axis=1)
+    means = halves.mean(axis=0)
+    # The variance of a window's mean of two halves, from their difference; the windows are independent.
+    mask_variance = np.square(halves[0] - halves[1]).sum() / 4
+    return Nelbo(
+        float(means.mean()),
+        float(means.std(ddof=1) / np.sqrt(len(windows))),
+        float(np.sqrt(mask_variance) / len(windows)),
+    )
+
+
+def _draw_nll(scorer: Scorer, windows: np.ndarray, number: int, strata: int) -> np.ndarray:
+    """One draw's NLL per token of each window: (count,) float64."""
+    count, length = windows.shape
+    ids = np.arange(count, dtype=np.int32)
+    numbers = np.full(count, number, np.int32)
+    drawn = draw(_SEED, Stream.EVALUATION_DRAWS, ids, numbers, length, "any", np)
+    mask_id = scorer.transformer.mask_id
+    if scorer.causal:
+        example = causal_example(windows, drawn.order, mask_id, np)
+    else:
+        # k uniform on 1 .. L becomes k uniform on the stratum: the same quantile, squeezed into its part.
+        quantile = (number % strata + (drawn.hidden_count - 0.5) / length) / strata
+        counts = np.minimum(np.floor(quantile * length).astype(np.int32) + 1, length)
+        hidden = hidden_positions(Draw(drawn.order, counts), np)
+        example = dense_example(windows, hidden, mask_id, (1 / counts).astype(np.float32), np)
+    slots = np.tile(np.arange(length, dtype=np.int32), (count, 1))
+    scores = scorer.score(
+        {
+            "tokens": example.tokens,
+            "positions": np.broadcast_to(example.positions, windows.shape),
+            "target_positions": np.broadcast_to(example.target_positions, windows.shape),
+            "scored": slots,
+            "targets": example.targets,
+        }
+    )
+    return (scores * example.weights).sum(axis=-1)

@@ -1,0 +1,59 @@
+"""Scoring: the NLL of chosen slots, compiled once by Keras on any backend."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from lab.models.transformer import Transformer
+from lab.objectives.losses import token_nll
+
+Tensor = Any
+Rows = Mapping[str, np.ndarray]
+
+
+class Scorer(keras.Model):
+    """NLL of the targets at the scored slots of each row, without dropout.
+
+    Args:
+        transformer: the network, shared with whatever trains it.
+        causal: whether a pass looks only at earlier slots.
+        batch_size: rows a pass; a last, shorter batch is filled up, so that one program serves all.
+    """
+
+    def __init__(self, transformer: Transformer, causal: bool, batch_size: int) -> None:
+        super().__init__(name="scorer")
+        self.transformer = transformer
+        self.causal = causal
+        self.batch_size = batch_size
+        self.built = True
+
+    def call(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Score rows.
+
+        Args:
+            inputs: `tokens`, `positions` and `target_positions` (rows, slots) int32 as in
+                `Transformer.features`; `scored` and `targets` (rows, m) int32,
+                the slots to score and the tokens there.
+
+        Returns:
+            (rows, m) float32, nats.
+        """
+        features = self.transformer.features(
+            inputs["tokens"], inputs["positions"], inputs["target_positions"], causal=self.causal
+        )
+        # Only the scored slots pay for the output projection.
+        chosen = ops.take_along_axis(features, ops.expand_dims(inputs["scored"], -1), axis=1)
+        return token_nll(self.transformer.logits(chosen), inputs["targets"])
+
+    def score(self, rows: Rows) -> np.ndarray:
+        """NLL of all rows, batch by batch: (rows, m) float64, nats."""
+        count = len(rows["tokens"])
+        scores = []
+        for first in range(0, count, self.batch_size):
+            index = np.minimum(np.arange(first, first + self.batch_size), count - 1)
+            batch = {name: values[index] for name, values in rows.items()}
+            scores.append(np.asarray(self.predict_on_batch(batch), dtype=np.float64))
+        return np.concatenate(scores)[:count]

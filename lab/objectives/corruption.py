@@ -1,0 +1,73 @@
+"""From a draw to what a pass reads and what it must predict."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any
+
+
+class Example(NamedTuple):
+    """What a model reads, what it predicts, and how much each prediction counts.
+
+    Attributes:
+        tokens: (batch, L) int32 inputs; the mask id hides a token or starts a causal stream.
+        positions: (1 or batch, L) int32, each input's own position in 1 .. L; 0 for the start.
+        target_positions: (1 or batch, L) int32, the position each slot predicts, in 1 .. L.
+        targets: (batch, L) int32, the token there.
+        weights: (batch, L) float32. A sequence's loss is the weighted sum of its targets' NLL: nats/token.
+    """
+
+    tokens: Array
+    positions: Array
+    target_positions: Array
+    targets: Array
+    weights: Array
+
+
+def causal_example(tokens: Array, order: Array, mask_id: int, xp: Any) -> Example:
+    """Predict every token from those before it in `order`, in one causal pass over the permuted stream.
+
+    Args:
+        tokens: (batch, L) int32.
+        order: (batch, L) int32, a permutation of 0 .. L - 1 a row.
+        mask_id: the id that starts the stream.
+        xp: `numpy` or `keras.ops`.
+
+    Returns:
+        An example whose loss is the mean NLL over all L tokens: -1/L log p(tokens | order).
+    """
+    length = tokens.shape[-1]
+    targets = xp.take_along_axis(tokens, order, axis=-1)
+    target_positions = order + np.int32(1)
+    start = xp.zeros_like(tokens[:, :1])
+    return Example(
+        tokens=xp.concatenate([start + np.int32(mask_id), targets[:, :-1]], axis=-1),
+        positions=xp.concatenate([start, target_positions[:, :-1]], axis=-1),
+        target_positions=target_positions,
+        targets=targets,
+        weights=xp.zeros_like(tokens, dtype="float32") + np.float32(1 / length),
+    )
+
+
+def dense_example(tokens: Array, hidden: Array, mask_id: int, weights: Array, xp: Any) -> Example:
+    """Replace the hidden tokens by the mask and predict them from all the others, in one dense pass.
+
+    Args:
+        tokens: (batch, L) int32.
+        hidden: (batch, L) bool, True where the token is hidden.
+        mask_id: the id that hides.
+        weights: (batch,) float32, what each hidden token counts.
+        xp: `numpy` or `keras.ops`.
+
+    Returns:
+        An example whose loss is weight * sum of the hidden tokens' NLL.
+    """
+    positions = xp.expand_dims(xp.arange(1, tokens.shape[-1] + 1, dtype="int32"), 0)
+    return Example(
+        tokens=xp.where(hidden, np.int32(mask_id), tokens),
+        positions=positions,
+        target_positions=positions,
+        targets=tokens,
+        weights=xp.where(hidden, xp.expand_dims(weights, -1), np.float32(0)),
+    )

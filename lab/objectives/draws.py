@@ -1,0 +1,116 @@
+"""Draws: which order a sequence is read in and how many of its last positions are hidden.
+
+A draw is a pure function of (seed, stream, sequence, draw number), bit-identical in NumPy and on every Keras
+backend, so it does not depend on the device, the batch, the number of workers, or a resume.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lab import threefry
+from lab.config import parse_order
+from lab.threefry import Stream, Words
+
+Array = Any
+
+# Counters of a draw's single words; the words of its positions have 0 in the second place.
+_COUNT, _CHOICE, _NOISE_LEVEL = 0, 1, 2
+
+
+class Draw(NamedTuple):
+    """An order and the number of hidden tokens.
+
+    Attributes:
+        order: (batch, L) int32, a permutation of 0 .. L - 1 a row: the factorization order.
+        hidden_count: (batch,) int32, k in 1 .. L. The last k positions of the order are hidden.
+    """
+
+    order: Array
+    hidden_count: Array
+
+
+def draw_keys(seed: Array | int, stream: Stream, sequence_ids: Array, draw_numbers: Array, xp: Any) -> Words:
+    """The key of each draw; every random word of the draw is a function of it.
+
+    Args:
+        seed: the run's seed, an int or a () int32 array, >= 0.
+        stream: what the draws are for.
+        sequence_ids: (batch,) int32.
+        draw_numbers: (batch,) int32.
+        xp: `numpy` or `keras.ops`.
+
+    Returns:
+        Two (batch,) int32 arrays.
+    """
+    seed = np.int32(seed) if isinstance(seed, int) else seed
+    key = (xp.broadcast_to(seed, (1,)), xp.broadcast_to(np.int32(stream), (1,)))
+    return threefry.threefry2x32(key, (sequence_ids, draw_numbers), xp)
+
+
+def _single_word(keys: Words, purpose: int, xp: Any) -> Array:
+    zeros = xp.zeros_like(keys[0])
+    return threefry.threefry2x32(keys, (zeros + np.int32(purpose), zeros + np.int32(1)), xp)[0]
+
+
+def draw(
+    seed: Array | int,
+    stream: Stream,
+    sequence_ids: Array,
+    draw_numbers: Array,
+    length: int,
+    order: str,
+    xp: Any,
+) -> Draw:
+    """Draw number `draw_numbers` of each sequence: an order of the given level and k uniform on 1 .. L.
+
+    Args:
+        seed: the run's seed, an int or a () int32 array, >= 0.
+        stream: what the draws are for.
+        sequence_ids: (batch,) int32.
+        draw_numbers: (batch,) int32.
+        length: L, 1 <= L < 2**15.
+        order: `left_to_right`, `any`, `fixed:N` or `right_to_left:share`.
+        xp: `numpy` or `keras.ops`.
+
+    Raises:
+        ValueError: if `order` is no such level, or `length` or N is 2**15 or more.
+    """
+    keys = draw_keys(seed, stream, sequence_ids, draw_numbers, xp)
+    hidden_count = threefry.below(_single_word(keys, _COUNT, xp), length, xp) + np.int32(1)
+    return Draw(_orders(keys, seed, length, order, xp), hidden_count)
+
+
+def _orders(keys: Words, seed: Array | int, length: int, order: str, xp: Any) -> Array:
+    kind, number = parse_order(order)
+    if kind == "any":
+        return threefry.permutation(threefry.words(keys, length, xp), xp)
+    choice = _single_word(keys, _CHOICE, xp)
+    if kind == "fixed":
+        index = threefry.below(choice, int(number), xp)
+        fixed_keys = draw_keys(seed, Stream.FIXED_ORDERS, index, xp.zeros_like(index), xp)
+        return threefry.permutation(threefry.words(fixed_keys, length, xp), xp)
+    left_to_right = xp.zeros_like(xp.expand_dims(choice, -1)) + xp.arange(length, dtype="int32")
+    if kind == "left_to_right":
+        return left_to_right
+    reverse = threefry.uniform(choice, xp) < np.float32(number)
+    return xp.where(xp.expand_dims(reverse, -1), np.int32(length - 1) - left_to_right, left_to_right)
+
+
+def hidden_positions(draw: Draw, xp: Any) -> Array:
+    """True at the last k positions of each order: (batch, L) bool."""
+    length = draw.order.shape[-1]
+    ranks = xp.argsort(draw.order, axis=-1)  # the inverse permutation; no two entries are equal
+    return ranks >= length - xp.expand_dims(draw.hidden_count, -1)
+
+
+def noise_words(
+    seed: Array | int, stream: Stream, sequence_ids: Array, draw_numbers: Array, length: int, xp: Any
+) -> tuple[Array, Array]:
+    """The random words of a Bernoulli draw.
+
+    Returns:
+        The word of each sequence's noise level, (batch,) int32, and of each position, (batch, L) int32.
+    """
+    keys = draw_keys(seed, stream, sequence_ids, draw_numbers, xp)
+    return _single_word(keys, _NOISE_LEVEL, xp), threefry.words(keys, length, xp)

@@ -1,0 +1,1 @@
+"""From a result tree to a page: statistics, figures, tables and words."""

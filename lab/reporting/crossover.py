@@ -1,0 +1,235 @@
+"""Where a diffusion model overtakes an autoregressive one, and which is better at its best stop."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from lab.reporting.results import UNIQUE_TOKENS, Cell, ResultTree, by_level, check_comparable, level_name
+from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_difference
+
+# The baseline and its challenger: a positive gain means that the challenger is better.
+AR, DLM = "ar", "dlm"
+# Best first: a stop reached by annealing is what its user would have got by stopping there.
+READINGS = ("annealed", "along_run")
+
+Stop = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """The first point of one seed's run at which the DLM lies below the AR, by validation NLL.
+
+    Attributes:
+        tokens_seen: interpolated linearly in log tokens between two stops.
+        epoch: the same point in epochs.
+        train_flops: the DLM's training FLOPs up to there.
+        from_first_stop: it lay below at the first stop already, so the crossing is there or earlier.
+        holds: it stays below at every later stop.
+    """
+
+    tokens_seen: float
+    epoch: float
+    train_flops: float
+    from_first_stop: bool
+    holds: bool
+
+
+@dataclass(frozen=True)
+class CrossingSummary:
+    """The crossings of all seeds; None for a seed with no crossover within the run.
+
+    A run without a crossover would cross later or never, so it counts as beyond the run: the median is None
+    if it falls there.
+    """
+
+    by_seed: dict[int, Crossing | None]
+
+    @property
+    def crossed(self) -> list[Crossing]:
+        """The crossings that lie within the run, earliest first."""
+        found = [crossing for crossing in self.by_seed.values() if crossing is not None]
+        return sorted(found, key=lambda crossing: crossing.tokens_seen)
+
+    @property
+    def from_first_stop(self) -> bool:
+        """Whether every seed lay below from its first stop on."""
+        crossed = self.crossed
+        return len(crossed) == len(self.by_seed) > 0 and all(crossing.from_first_stop for crossing in crossed)
+
+    def median(self, field: str) -> float | None:
+        """The median over seeds of `tokens_seen`, `epoch` or `train_flops`."""
+        values = [math.inf if c is None else getattr(c, field) for c in self.by_seed.values()]
+        middle = median(values) if values else math.inf
+        return float(middle) if math.isfinite(middle) else None
+
+    def range(self, field: str) -> tuple[float, float] | None:
+        """The lowest and highest value among the seeds that cross."""
+        values = [float(getattr(crossing, field)) for crossing in self.crossed]
+        return (min(values), max(values)) if values else None
+
+
+@dataclass(frozen=True)
+class BudgetFinding:
+    """One budget of unique tokens under one reading: who is better, and where the curves cross.
+
+    Attributes:
+        seeds: those that both arms finished; only they are compared.
+        left_out: planned seeds that at least one arm did not finish.
+        gain: AR's test NLL minus the DLM's, each at its best stop by validation, nats/token; positive if the
+            DLM is better. None if no seed is left.
+        adjusted_p: the paired test's p-value, Holm-corrected over the budgets of this reading.
+        below_best: where the DLM falls below the AR's best of the whole run.
+        below_current: where it falls below the AR at the same tokens seen.
+    """
+
+    level: dict[str, Any]
+    unique_tokens: int | None
+    reading: str
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+    left_out: tuple[int, ...]
+    gain: PairedDifference | None
+    adjusted_p: float | None
+    verdict: Verdict
+    below_best: CrossingSummary
+    below_current: CrossingSummary
+
+    @property
+    def name(self) -> str:
+        """The budget in words."""
+        if self.unique_tokens is None:
+            return level_name(self.level)
+        return f"{self.unique_tokens:,} unique tokens"
+
+    def runs(self, arm: str) -> list[Cell]:
+        """The compared runs of one arm, by seed; every finished one where none can be compared."""
+        runs = [
+            c
+            for c in self.cells
+            if c.arm == arm and c.status == "done" and c.seed in (self.seeds or [c.seed])
+        ]
+        return sorted(runs, key=lambda cell: cell.seed)
+
+    def best_stops(self, arm: str) -> list[Stop]:
+        """The best stop, by validation NLL, of each run of `runs(arm)`."""
+        return [cell.done["best"][self.reading] for cell in self.runs(arm)]
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """What a crossover tree shows, under each reading; `headline` is the first of them."""
+
+    tree: ResultTree
+    readings: dict[str, tuple[BudgetFinding, ...]]
+
+    @property
+    def headline(self) -> str:
+        """The reading that the verdict rests on: annealed where it exists."""
+        return next(iter(self.readings))
+
+    @property
+    def budgets(self) -> tuple[BudgetFinding, ...]:
+        """The findings of the headline reading, the smallest budget first."""
+        return self.readings[self.headline]
+
+
+def analyse(tree: ResultTree) -> Crossover:
+    """Compare the DLM with the AR at each budget of a result tree.
+
+    Raises:
+        ValueError: if no run has finished, an arm is absent from the plan, or the arms may not be compared.
+    """
+    arms = {cell.arm for cell in tree.cells}
+    if not {AR, DLM} <= arms:
+        raise ValueError(f"a crossover needs the arms {AR} and {DLM}, but {tree.path} plans {sorted(arms)}.")
+    if not tree.finished:
+        raise ValueError(f"a report needs a finished run, but none of {len(tree.cells)} in {tree.path} is.")
+    check_comparable(tree.cells)
+    found = {stop["reading"] for cell in tree.finished for stop in cell.done["stops"]}
+    readings = {
+        reading: _correct([_find(cells, reading) for cells in by_level(tree.cells)])
+        for reading in READINGS
+        if reading in found
+    }
+    return Crossover(tree, readings)
+
+
+def stops_of(result: dict[str, Any], reading: str) -> list[Stop]:
+    """A run's stops under one reading, in order of tokens seen."""
+    stops = [stop for stop in result["stops"] if stop["reading"] == reading]
+    return sorted(stops, key=lambda stop: stop["tokens_seen"])
+
+
+def first_below(stops: Sequence[Stop], difference: Sequence[float]) -> Crossing | None:
+    """The first point at which a sampled difference falls below 0, linear in log tokens between stops.
+
+    Args:
+        stops: in order of tokens seen; they give the position in tokens, epochs and FLOPs.
+        difference: one value per stop, nats/token.
+
+    Returns:
+        The crossing, or None if no value is below 0.
+    """
+    below = [value < 0 for value in difference]
+    if True not in below:
+        return None
+    after = below.index(True)
+    holds = all(below[after:])
+    if after == 0:
+        first = stops[0]
+        return Crossing(first["tokens_seen"], first["epoch"], first["train_flops"], True, holds)
+    left, right = stops[after - 1], stops[after]
+    share = difference[after - 1] / (difference[after - 1] - difference[after])
+    tokens = left["tokens_seen"] * (right["tokens_seen"] / left["tokens_seen"]) ** share
+    # Epochs and FLOPs grow in proportion to tokens, so between two stops they are linear in them.
+    at = (tokens - left["tokens_seen"]) / (right["tokens_seen"] - left["tokens_seen"])
+    epoch, flops = (left[name] + at * (right[name] - left[name]) for name in ("epoch", "train_flops"))
+    return Crossing(tokens, epoch, flops, False, holds)
+
+
+def _find(cells: tuple[Cell, ...], reading: str) -> BudgetFinding:
+    """One budget's finding, not yet corrected for the number of budgets."""
+    results = {(c.arm, c.seed): c.done for c in cells if c.status == "done"}
+    planned = sorted({cell.seed for cell in cells})
+    seeds = tuple(seed for seed in planned if (AR, seed) in results and (DLM, seed) in results)
+    unique_tokens = next((result["data"]["unique_tokens"] for result in results.values()), None)
+
+    def best(arm: str, metric: str) -> dict[int, float]:
+        return {seed: results[arm, seed]["best"][reading]["test"][metric] for seed in seeds}
+
+    gain = None
+    if seeds:
+        errors = (best(AR, "nll_standard_error"), best(DLM, "nll_standard_error"))
+        gain = paired_difference(best(AR, "nll"), best(DLM, "nll"), *errors)
+    below_best, below_current = {}, {}
+    for seed in seeds:
+        ar, dlm = (stops_of(results[arm, seed], reading) for arm in (AR, DLM))
+        ar_nll, dlm_nll = (np.array([stop["validation"]["nll"] for stop in stops]) for stops in (ar, dlm))
+        below_best[seed] = first_below(dlm, (dlm_nll - ar_nll.min()).tolist())
+        below_current[seed] = first_below(dlm, (dlm_nll - ar_nll).tolist())
+    return BudgetFinding(
+        level=cells[0].level,
+        unique_tokens=cells[0].level.get(UNIQUE_TOKENS, unique_tokens),
+        reading=reading,
+        cells=cells,
+        seeds=seeds,
+        left_out=tuple(seed for seed in planned if seed not in seeds),
+        gain=gain,
+        adjusted_p=None,
+        verdict=Verdict(0, "too few seeds"),
+        below_best=CrossingSummary(below_best),
+        below_current=CrossingSummary(below_current),
+    )
+
+
+def _correct(budgets: list[BudgetFinding]) -> tuple[BudgetFinding, ...]:
+    """The findings with Holm's correction over the budgets, and the verdicts that follow."""
+    adjusted = holm([budget.gain.p_value if budget.gain else None for budget in budgets])
+    return tuple(
+        replace(budget, adjusted_p=p, verdict=judge(budget.gain, p) if budget.gain else budget.verdict)
+        for budget, p in zip(budgets, adjusted, strict=True)
+    )

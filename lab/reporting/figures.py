@@ -1,0 +1,335 @@
+"""The crossover's figures, one function each, drawn without global state and the same bytes every time."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from statistics import fmean, median
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from lab.reporting.crossover import AR, DLM, BudgetFinding, Crossover, Stop, stops_of
+from lab.reporting.words import READING_WORDS, crossing_short, scientific
+
+# Okabe and Ito's vermilion and blue: told apart under every common colour blindness.
+COLOURS = {AR: "#D55E00", DLM: "#0072B2"}
+NAMES = {AR: "AR", DLM: "DLM"}
+MARKERS = {AR: "o", DLM: "s"}
+INK, GREY, FAINT = "#1a1a1a", "#555555", "#8a8a8a"
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.8,
+    "svg.hashsalt": "ablation-lab",
+}
+DPI = 150
+
+
+def draw_all(crossover: Crossover) -> dict[str, Figure]:
+    """Every figure of the page, by file name without its ending."""
+    with mpl.rc_context(STYLE):
+        return {
+            "validation_nll": validation_nll(crossover),
+            "choice": choice(crossover),
+            "best_stops": best_stops(crossover),
+            "training_flops": training_flops(crossover),
+        }
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """A figure as `png` or `svg`, with no date in it."""
+    buffer = BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+    return buffer.getvalue()
+
+
+def validation_nll(crossover: Crossover) -> Figure:
+    """Validation NLL against epochs, one panel per budget, with the crossover and the best stops marked."""
+    figure, (axes,) = _panels(len(crossover.budgets), rows=1, height=3.9)
+    limits = _limits(crossover.budgets)
+    for budget, ax in zip(crossover.budgets, axes, strict=True):
+        ax.set_title(budget.name)
+        ax.set_ylim(*limits)
+        for reading in reversed(crossover.readings):
+            for arm in (AR, DLM):
+                _curve(ax, budget, arm, reading, "epoch", "nll", main=reading == crossover.headline)
+        _log_axis(ax, "Epochs")
+        _mark_best(ax, budget, "epoch")
+        _mark_crossover(ax, budget, "epoch")
+        _label_arms(ax, budget, "epoch", "nll")
+    axes[0].set_ylabel("Validation NLL (nats/token)")
+    _legend(figure, [*_reading_keys(crossover), _band_key(), _best_key()])
+    return figure
+
+
+def choice(crossover: Crossover) -> Figure:
+    """Choice accuracy (above) and option gap (below) against epochs, one column per budget."""
+    figure, axes = _panels(len(crossover.budgets), rows=2, height=5.4)
+    options = crossover.tree.finished[0].done["config"]["evaluation"]["choice_options"]
+    for column, budget in enumerate(crossover.budgets):
+        for row, (metric, label) in enumerate(
+            (("choice_accuracy", "Choice accuracy (%)"), ("option_gap", "Option gap (nats/token)"))
+        ):
+            ax = axes[row][column]
+            for arm in (AR, DLM):
+                _curve(ax, budget, arm, crossover.headline, "epoch", metric, main=True)
+            chance = 100 / options if row == 0 else 0.0
+            ax.axhline(chance, color=FAINT, linewidth=1, linestyle=(0, (1, 2)))
+            if column == 0:
+                ax.set_ylabel(label)
+                ax.annotate(
+                    "chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom"
+                )
+            _label_arms(ax, budget, "epoch", metric)
+            _log_axis(ax, "Epochs" if row == 1 else "")
+        axes[0][column].set_title(budget.name)
+    _legend(figure, [_reading_keys(crossover)[0], _band_key()])
+    return figure
+
+
+def best_stops(crossover: Crossover) -> Figure:
+    """Test NLL at each arm's best stop against the budget of unique tokens."""
+    figure = _figure(6.6, 4.0)
+    ax = figure.add_subplot()
+    places = []
+    for arm in (AR, DLM):
+        means = []
+        for budget in crossover.budgets:
+            stops = budget.best_stops(arm)
+            if stops and budget.unique_tokens:
+                values = [stop["test"]["nll"] for stop in stops]
+                error = fmean(stop["test"]["nll_standard_error"] for stop in stops)
+                means.append((budget.unique_tokens, fmean(values), error))
+                ax.plot(
+                    [budget.unique_tokens] * len(values), values, MARKERS[arm], color=COLOURS[arm], alpha=0.45
+                )
+        if means:
+            tokens, heights, errors = zip(*means, strict=True)
+            ax.errorbar(
+                tokens, heights, yerr=errors, color=COLOURS[arm], linewidth=2, elinewidth=1, capsize=3
+            )
+            places.append((tokens[-1], heights[-1], arm))
+    _place_labels(ax, places)
+    budgets = [budget.unique_tokens for budget in crossover.budgets if budget.unique_tokens]
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(budgets))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("Unique tokens")
+    ax.set_ylabel("Test NLL at the best stop (nats/token)")
+    ax.margins(x=0.14)
+    _legend(
+        figure,
+        [
+            _key("mean over seeds", linewidth=2),
+            _key("one seed", marker="o", linestyle="", alpha=0.5),
+            _key("bar: standard error over windows", linewidth=1, marker="|", linestyle=""),
+        ],
+    )
+    return figure
+
+
+def training_flops(crossover: Crossover) -> Figure:
+    """Validation NLL against training FLOPs at the smallest budget."""
+    figure = _figure(6.6, 4.0)
+    ax = figure.add_subplot()
+    budget = crossover.budgets[0]
+    ax.set_title(budget.name)
+    ax.set_ylim(*_limits((budget,)))
+    for arm in (AR, DLM):
+        _curve(ax, budget, arm, crossover.headline, "train_flops", "nll", main=True)
+    ax.set_xscale("log")
+    ax.set_xlabel("Training FLOPs")
+    ax.set_ylabel("Validation NLL (nats/token)")
+    _mark_best(ax, budget, "train_flops")
+    _mark_crossover(ax, budget, "train_flops")
+    _label_arms(ax, budget, "train_flops", "nll")
+    _legend(figure, [_reading_keys(crossover)[0], _band_key(), _best_key()])
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _panels(count: int, rows: int, height: float) -> tuple[Figure, list[list[Axes]]]:
+    """`rows` rows of one panel per budget, the y axis shared along each row."""
+    figure = _figure(max((3.4 if count <= 3 else 2.9) * count, 6.6), height)
+    grid = figure.subplots(rows, count, sharey="row", squeeze=False)
+    return figure, [list(row) for row in grid]
+
+
+def _samples(
+    budget: BudgetFinding, arm: str, reading: str, x: str, metric: str
+) -> tuple[list[float], list[list[float]]]:
+    """Positions of the stops and, for each, the metric of every seed."""
+    curves: list[list[Stop]] = [stops_of(cell.done, reading) for cell in budget.runs(arm)]
+    if not curves:
+        return [], []
+    scale = 100 if metric == "choice_accuracy" else 1
+    columns = list(zip(*curves, strict=True))
+    return [column[0][x] for column in columns], [
+        [scale * stop["validation"][metric] for stop in column] for column in columns
+    ]
+
+
+def _curve(
+    ax: Axes, budget: BudgetFinding, arm: str, reading: str, x: str, metric: str, *, main: bool
+) -> None:
+    """The mean over seeds; for the main reading a thick line with the band from lowest to highest seed."""
+    positions, values = _samples(budget, arm, reading, x, metric)
+    if not positions:
+        return
+    mean = [fmean(seeds) for seeds in values]
+    if not main:
+        ax.plot(positions, mean, color=COLOURS[arm], linewidth=1, linestyle="--", alpha=0.8)
+        return
+    lows, highs = [min(seeds) for seeds in values], [max(seeds) for seeds in values]
+    ax.fill_between(positions, lows, highs, color=COLOURS[arm], alpha=0.22, linewidth=0)
+    ax.plot(positions, mean, color=COLOURS[arm], linewidth=2)
+
+
+def _mark_best(ax: Axes, budget: BudgetFinding, x: str) -> None:
+    """Each arm's best stop, median position and mean value over seeds; a dotted line carries on the AR's."""
+    left, right = ax.get_xlim()
+    for arm in (AR, DLM):
+        stops = budget.best_stops(arm)
+        if stops:
+            at = median(stop[x] for stop in stops)
+            best = fmean(stop["validation"]["nll"] for stop in stops)
+            ax.plot(at, best, "D", color=COLOURS[arm], markersize=8, markeredgecolor="white", zorder=4)
+            if arm == AR:
+                ax.plot([at, right], [best, best], ":", color=COLOURS[AR], linewidth=1.2)
+    ax.set_xlim(left, right)
+
+
+def _mark_crossover(ax: Axes, budget: BudgetFinding, x: str) -> None:
+    """A line at the median crossover below the AR's best, or a note that there is none."""
+    summary = budget.below_best
+    place = summary.median(x)
+    if place is None or summary.from_first_stop:
+        text = f"crossover: {crossing_short(summary)}"
+        ax.annotate(text, (0.02, 0.02), xycoords="axes fraction", ha="left", va="bottom", fontsize=9)
+        return
+    ax.axvline(place, color=INK, linewidth=1.2, zorder=1)
+    value = crossing_short(summary) if x == "epoch" else f"{scientific(place)} FLOPs"
+    low, high = np.log(ax.get_xlim())
+    right = (np.log(place) - low) / (high - low) > 0.5
+    ax.annotate(
+        f"crossover\n{value}",
+        (place, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if right else 5, 0),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        va="bottom",
+        fontsize=9,
+    )
+
+
+def _limits(budgets: Sequence[BudgetFinding]) -> tuple[float, float]:
+    """The y axis: all that the AR does up to its best stop, and the DLM's whole run.
+
+    An AR that overfits steeply would flatten everything else: what lies above is cut, and its label says so.
+    """
+    kept: list[float] = []
+    for budget in budgets:
+        for arm in (AR, DLM):
+            for cell, best in zip(budget.runs(arm), budget.best_stops(arm), strict=True):
+                stops = stops_of(cell.done, budget.reading)
+                until = best["tokens_seen"] if arm == AR else stops[-1]["tokens_seen"]
+                kept += [stop["validation"]["nll"] for stop in stops if stop["tokens_seen"] <= until]
+    if not kept:
+        return 0.0, 1.0
+    margin = 0.06 * (max(kept) - min(kept)) + 0.02
+    return min(kept) - 3 * margin, max(kept) + margin
+
+
+def _label_arms(ax: Axes, budget: BudgetFinding, x: str, metric: str) -> None:
+    """The arms' names beside the right ends of their curves."""
+    places = []
+    for arm in (AR, DLM):
+        positions, values = _samples(budget, arm, budget.reading, x, metric)
+        if positions:
+            places.append((positions[-1], fmean(values[-1]), arm))
+    _place_labels(ax, places)
+
+
+def _place_labels(ax: Axes, places: list[tuple[float, float, str]]) -> None:
+    """Write each arm's name right of its point, apart from the other; one that was cut says where it ends."""
+    low, high = ax.get_ylim()
+    apart = 0.08 * (high - low)
+    heights: list[float] = []
+    places = sorted(places, key=lambda place: place[1])
+    for _, y, _ in places:
+        heights.append(max(min(y, high - apart / 2), heights[-1] + apart if heights else low))
+    excess = max(0.0, max(heights, default=low) - (high - apart / 2))
+    for (x, y, arm), height in zip(places, heights, strict=True):
+        ax.annotate(
+            f"{NAMES[arm]} ↑{y:.1f}" if y > high else NAMES[arm],
+            (x, height - excess),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=COLOURS[arm],
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
+def _log_axis(ax: Axes, label: str) -> None:
+    """A logarithmic axis with plain numbers: 1, 2, 5, 10, ..., or fewer of them if it is long."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    steps = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 3000 else (1,)
+    ticks = [step * 10.0**power for power in range(-6, 9) for step in steps]
+    ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(label)
+
+
+def _key(label: str, **style: Any) -> Line2D:
+    return Line2D([], [], color=GREY, label=label, **style)
+
+
+def _band_key() -> Patch:
+    return Patch(color=GREY, alpha=0.22, linewidth=0, label="lowest to highest seed")
+
+
+def _best_key() -> Line2D:
+    return _key("best stop", marker="D", linestyle="")
+
+
+def _reading_keys(crossover: Crossover) -> list[Line2D]:
+    headline, *others = crossover.readings
+    keys = [_key(f"{READING_WORDS[headline]}, mean over seeds", linewidth=2)]
+    return keys + [_key(READING_WORDS[other], linewidth=1, linestyle="--") for other in others]
+
+
+def _legend(figure: Figure, keys: Sequence[Artist]) -> None:
+    figure.legend(handles=list(keys), loc="outside lower center", ncols=len(keys), frameon=False, fontsize=9)

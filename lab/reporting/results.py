@@ -1,0 +1,159 @@
+"""Read a result tree: what was planned, what finished, what failed, and whether the arms may be compared."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.tracking.records import MetricsLog, read_json
+
+SCHEMA = 1
+UNIQUE_TOKENS = "data.unique_tokens"
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One planned run: an arm at a level and a seed, with its result if it finished.
+
+    Attributes:
+        status: `done` (has a result), `failed` (has a reason) or `missing` (not run, or not finished).
+        result: the run's result.json, None unless done.
+        reason: why it failed, empty unless failed.
+        log_tail: the end of the failed run's output, empty unless failed.
+    """
+
+    key: str
+    arm: str
+    level: dict[str, Any]
+    seed: int
+    logdir: Path
+    status: str
+    result: Result | None = None
+    reason: str = ""
+    log_tail: str = ""
+
+    @property
+    def done(self) -> Result:
+        """The result of a finished run.
+
+        Raises:
+            ValueError: if the run did not finish.
+        """
+        if self.result is None:
+            raise ValueError(f"the run {self.key} has no result: it is {self.status}.")
+        return self.result
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of the run's metrics.jsonl, none if it is gone."""
+        path = self.logdir / "metrics.jsonl"
+        return MetricsLog(path).rows if path.is_file() else []
+
+
+@dataclass(frozen=True)
+class ResultTree:
+    """A plan (plan.json) and the state of each of its cells."""
+
+    path: Path
+    plan: dict[str, Any]
+    cells: tuple[Cell, ...]
+
+    @property
+    def finished(self) -> tuple[Cell, ...]:
+        """The cells that have a result."""
+        return tuple(cell for cell in self.cells if cell.status == "done")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The planned seeds, ascending."""
+        return tuple(sorted({cell.seed for cell in self.cells}))
+
+
+def read_tree(path: Path) -> ResultTree:
+    """Read `results/<ablation>/<preset>/`.
+
+    Raises:
+        ValueError: if there is no plan, its schema is another one, or it plans a cell twice.
+    """
+    plan = read_json(path / "plan.json")
+    if plan.get("schema") != SCHEMA:
+        raise ValueError(f"{path / 'plan.json'}: `schema` must be {SCHEMA}, but got {plan.get('schema')}.")
+    cells = tuple(_read_cell(path, planned) for planned in plan["cells"])
+    places = [(cell.arm, level_name(cell.level), cell.seed) for cell in cells]
+    twice = sorted({place for place in places if places.count(place) > 1})
+    if twice:
+        raise ValueError(
+            f"{path / 'plan.json'}: each cell must be planned once, but these are twice: {twice}."
+        )
+    return ResultTree(path, plan, cells)
+
+
+def _read_cell(path: Path, planned: dict[str, Any]) -> Cell:
+    logdir = path / planned["logdir"]
+    place = (planned["key"], planned["arm"], planned["level"], planned["seed"], logdir)
+    if (logdir / "result.json").is_file():
+        return Cell(*place, status="done", result=read_json(logdir / "result.json"))
+    if (logdir / "failure.json").is_file():
+        failure = read_json(logdir / "failure.json")
+        return Cell(*place, status="failed", reason=failure["reason"], log_tail=failure["log_tail"])
+    return Cell(*place, status="missing")
+
+
+def level_name(level: dict[str, Any]) -> str:
+    """A level in words: `unique_tokens=20000`, or `the whole corpus` where nothing is set."""
+    return ", ".join(f"{key.split('.')[-1]}={level[key]}" for key in sorted(level)) or "the whole corpus"
+
+
+def by_level(cells: Iterable[Cell]) -> list[tuple[Cell, ...]]:
+    """The cells grouped by level, the smallest budget of unique tokens first, the whole corpus last."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(level_name(cell.level), []).append(cell)
+
+    def budget(group: tuple[Cell, ...]) -> float:
+        return group[0].level.get(UNIQUE_TOKENS, math.inf)
+
+    return sorted((tuple(group) for group in groups.values()), key=budget)
+
+
+def check_comparable(cells: Iterable[Cell]) -> None:
+    """Refuse cells whose numbers must not stand side by side.
+
+    Within one level the arms need the same data, the same number of parameters, the same planned seeds and
+    the same stops; over all levels the same code and backend.
+
+    Raises:
+        ValueError: naming what differs and between which runs.
+    """
+    cells = tuple(cells)
+    _refuse_difference(cells, "code hash", lambda result: result["code_hash"], "all levels")
+    _refuse_difference(cells, "backend", lambda result: result["backend"], "all levels")
+    for group in by_level(cells):
+        where = level_name(group[0].level)
+        _refuse_difference(group, "data hash", lambda result: result["data"]["hash"], where)
+        _refuse_difference(group, "number of parameters", lambda result: result["parameters"], where)
+        _refuse_difference(group, "stops (reading, tokens seen)", _stops, where)
+        seeds: dict[str, list[int]] = {}
+        for cell in sorted(group, key=lambda cell: (cell.arm, cell.seed)):
+            seeds.setdefault(cell.arm, []).append(cell.seed)
+        if len({tuple(planned) for planned in seeds.values()}) > 1:
+            raise ValueError(f"arms at {where} must have the same seeds, but got {seeds}.")
+
+
+def _stops(result: Result) -> list[tuple[str, int]]:
+    return sorted((stop["reading"], stop["tokens_seen"]) for stop in result["stops"])
+
+
+def _refuse_difference(
+    cells: Iterable[Cell], name: str, value_of: Callable[[Result], Any], where: str
+) -> None:
+    finished = [cell for cell in cells if cell.status == "done"]
+    for cell in finished[1:]:
+        first, other = value_of(finished[0].done), value_of(cell.done)
+        if first != other:
+            raise ValueError(
+                f"runs at {where} must have the same {name}, but got {first} for {finished[0].arm} "
+                f"seed {finished[0].seed} and {other} for {cell.arm} seed {cell.seed}."
+            )

@@ -1,0 +1,139 @@
+"""Paired comparisons over seeds: intervals, tests corrected for their number, and verdicts.
+
+What varies between repeats of one arm is its seed (initial weights, data order, draws). Both arms share each
+seed and the held-out windows, so differences are taken seed by seed and the unit of repetition is the seed.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """A difference between two arms, paired by seed (units of the metric; positive: the second is lower).
+
+    Attributes:
+        by_seed: seed -> difference.
+        mean: over the seeds.
+        standard_deviation: over the seeds (n - 1), None with one seed.
+        interval: two-sided 95 % paired t interval of the mean, None with one seed.
+        p_value: of the paired t test that the mean is 0, None with one seed.
+        window_standard_error: standard error from the finite number of held-out windows. Every seed is
+            judged on the same windows, so more seeds do not shrink it.
+    """
+
+    by_seed: Mapping[int, float]
+    mean: float
+    standard_deviation: float | None
+    interval: tuple[float, float] | None
+    p_value: float | None
+    window_standard_error: float
+
+    @property
+    def low(self) -> float:
+        """The lowest difference of any seed."""
+        return min(self.by_seed.values())
+
+    @property
+    def high(self) -> float:
+        """The highest difference of any seed."""
+        return max(self.by_seed.values())
+
+
+def paired_difference(
+    first: Mapping[int, float],
+    second: Mapping[int, float],
+    first_window_errors: Mapping[int, float],
+    second_window_errors: Mapping[int, float],
+) -> PairedDifference:
+    """`first - second`, seed by seed, with its uncertainty over seeds and over windows.
+
+    mean +- t(0.975, n - 1) s / sqrt(n). With n = 2 the quantile is 12.7 (against 4.3 for three seeds and 2.8
+    for five): two seeds tell almost nothing about their own spread, so the interval is honestly wide.
+
+    The window error adds the two arms' errors as if they were independent. Both arms see the same windows
+    and hard windows are hard for both, so the error of the difference is smaller: this is an upper bound.
+
+    Args:
+        first: seed -> value of the first arm.
+        second: the same seeds -> value of the second arm.
+        first_window_errors: seed -> standard error of the first arm's value over windows.
+        second_window_errors: the same for the second arm.
+
+    Raises:
+        ValueError: if the two arms have other seeds, or none.
+    """
+    if not first or set(first) != set(second):
+        raise ValueError(f"both arms must have the same seeds, but got {sorted(first)} and {sorted(second)}.")
+    by_seed = {seed: first[seed] - second[seed] for seed in sorted(first)}
+    values = np.array(list(by_seed.values()))
+    n, mean = len(values), float(np.mean(values))
+    window_error = math.sqrt(
+        float(np.mean(np.square(list(first_window_errors.values()))))
+        + float(np.mean(np.square(list(second_window_errors.values()))))
+    )
+    if n == 1:
+        return PairedDifference(by_seed, mean, None, None, None, window_error)
+    deviation = float(np.std(values, ddof=1))
+    error = deviation / math.sqrt(n)
+    if error == 0:
+        return PairedDifference(by_seed, mean, 0.0, (mean, mean), float(mean == 0), window_error)
+    low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=error)
+    p_value = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
+    return PairedDifference(by_seed, mean, deviation, (float(low), float(high)), p_value, window_error)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment over the p-values that exist; the others stay None.
+
+    Reference: Holm 1979, Scandinavian Journal of Statistics 6.
+    """
+    known = [p for p in p_values if p is not None]
+    if not known:
+        return [None] * len(p_values)
+    adjusted = iter(multipletests(known, alpha=1 - CONFIDENCE, method="holm")[1])
+    return [None if p is None else float(next(adjusted)) for p in p_values]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which arm is better at one budget, and on what evidence.
+
+    Attributes:
+        winner: 1 if the second arm is lower, -1 if the first is, 0 if undecided.
+        evidence: `test`, `seed spread`, `too few seeds` or `none`.
+    """
+
+    winner: int
+    evidence: str
+
+
+def judge(difference: PairedDifference, adjusted_p: float | None) -> Verdict:
+    """Decide whether a paired difference over seeds shows a winner.
+
+    - `test`: the paired t test, Holm-corrected for the number of budgets, has p < 0.05;
+    - `seed spread`: else, every seed has the same sign and the mean exceeds the spread (highest minus lowest
+      seed), so that the range of the seeds, moved to start at 0, would not reach it.
+
+    The second is weaker: with two seeds and no true difference it is met in 30 % of cases (|t| > 2 with one
+    degree of freedom), and reports call such a winner provisional. It exists because the t interval of two
+    seeds reaches 12.7 standard errors to either side and hides gaps of many times the spread. One seed has no
+    spread and decides nothing. The window error is not part of the verdict, which is about these held-out
+    windows; it is shown beside it.
+    """
+    if adjusted_p is None:
+        return Verdict(0, "too few seeds")
+    winner = int(np.sign(difference.mean))
+    if adjusted_p < 1 - CONFIDENCE:
+        return Verdict(winner, "test")
+    one_sign = difference.low > 0 or difference.high < 0
+    if one_sign and abs(difference.mean) > difference.high - difference.low:
+        return Verdict(winner, "seed spread")
+    return Verdict(0, "none")

@@ -1,0 +1,34 @@
+"""The verdict as a table for the terminal."""
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from lab.reporting.report import Report
+from lab.reporting.words import plain, signed
+
+
+def verdict_table(report: Report) -> Table:
+    """One line per budget: both best stops, the gain with its seed range, the crossover and the verdict."""
+    table = Table(title=report.headline, title_justify="left", caption_justify="left", box=SIMPLE, padding=0)
+    for heading in ("unique\ntokens", "AR best", "DLM best", "gain\nseeds", "crossover"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row in report.verdicts:
+        gain = "–"
+        if row["gain"] is not None:
+            gain = f"{signed(row['gain'])}\n{signed(row['gain_low'])} to {signed(row['gain_high'])}"
+        table.add_row(
+            "–" if row["unique_tokens"] is None else f"{row['unique_tokens']:,}",
+            *(_best(row[f"{arm}_test_nll"], row[f"{arm}_best_epoch"]) for arm in ("ar", "dlm")),
+            gain,
+            row["crossover"],
+            row["verdict"].replace(" (", "\n("),
+        )
+    table.caption = (
+        "best: test NLL in nats/token @ epoch of the best stop; gain: AR − DLM, mean and range over seeds"
+    )
+    return table
+
+
+def _best(nll: float | None, epoch: float | None) -> str:
+    return "–" if nll is None or epoch is None else f"{nll:.3f} @ {plain(epoch)}"

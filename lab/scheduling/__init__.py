@@ -1,0 +1,1 @@
+"""Which run goes next, and where: an ablation's cells, the plan, the ledger, the driver, executors."""

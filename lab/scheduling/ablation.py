@@ -1,0 +1,212 @@
+"""An ablation as data: what it asks, which arms and levels it compares, and the cells that follow."""
+
+import importlib
+import itertools
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.config import RunConfig, Values, make_config, nest, read_preset
+
+PACKAGE = "ablations"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of an ablation one preset runs.
+
+    Args:
+        levels: for each factor, named by its dotted configuration key, its levels; smallest first.
+        seeds: number of repeats of each arm and level, numbered from 0.
+        budget: the expected time and on what machine, in words.
+        values: a configuration layer over the preset's own values.
+        workers: number of runs at once; 0 means one per core.
+    """
+
+    levels: Mapping[str, Sequence[Any]]
+    seeds: int
+    budget: str
+    values: Values = field(default_factory=dict)
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What an ablation module declares.
+
+    Args:
+        name: lower case with dashes, the make target; its module is `ablations/<name>.py` with underscores.
+        question: one sentence.
+        paper: the statement tested, with its section.
+        arms: for each arm, the configuration layer that makes it.
+        scales: for each preset it can run at, how much of it.
+        metric: key of the number compared, as in result.json.
+        unit: the unit of `metric`.
+        expected: the expected finding, one sentence.
+
+    Raises:
+        ValueError: if the name is not lower case with dashes, or there is nothing to run.
+    """
+
+    name: str
+    question: str
+    paper: str
+    arms: Mapping[str, Values]
+    scales: Mapping[str, Scale]
+    metric: str
+    unit: str
+    expected: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
+            raise ValueError(f"`name` must be lower case words joined by dashes, but got name={self.name!r}.")
+        if not self.arms or not self.scales:
+            raise ValueError(
+                "`arms` and `scales` must not be empty, "
+                f"but got arms={list(self.arms)} and scales={list(self.scales)}."
+            )
+
+    def scale(self, preset: str) -> Scale:
+        """How much of this ablation a preset runs.
+
+        Raises:
+            ValueError: if the ablation does not say how to run at this preset.
+        """
+        if preset not in self.scales:
+            raise ValueError(
+                f"`preset` must be one of {sorted(self.scales)} for {self.name}, but got preset={preset!r}."
+            )
+        return self.scales[preset]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm at one level and one seed: one run, and one entry in the ledger.
+
+    Args:
+        key: 16 hex digits that name the configuration.
+        arm: the arm's name.
+        level: dotted configuration key -> value, empty if the ablation has no levels.
+        seed: the repeat.
+        config: everything the run needs.
+        logdir: path below the result tree, with forward slashes.
+    """
+
+    key: str
+    arm: str
+    level: Mapping[str, Any]
+    seed: int
+    config: RunConfig
+    logdir: str
+
+    @property
+    def label(self) -> str:
+        """The cell in words, such as `dlm unique_tokens=20000 seed=0`."""
+        return self.logdir.removeprefix("runs/").replace("/", " ")
+
+
+def ablation_names() -> list[str]:
+    """The ablations that exist, as make targets name them."""
+    package = importlib.import_module(PACKAGE)
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__))
+
+
+def load_ablation(name: str) -> Ablation:
+    """The `ABLATION` of the module of this name; dashes and underscores are the same.
+
+    Raises:
+        ValueError: if there is no such module, or it declares no `ABLATION` of its own name.
+    """
+    name = name.replace("_", "-")
+    if name not in ablation_names():
+        raise ValueError(f"`ablation` must be one of {ablation_names()}, but got ablation={name!r}.")
+    module = importlib.import_module(f"{PACKAGE}.{name.replace('-', '_')}")
+    ablation = getattr(module, "ABLATION", None)
+    if not isinstance(ablation, Ablation) or ablation.name != name:
+        raise ValueError(f"{module.__name__} must declare ABLATION = Ablation(name={name!r}, ...).")
+    return ablation
+
+
+def cells(
+    ablation: Ablation, preset: str, seeds: int | None = None, overrides: Values | None = None
+) -> list[Cell]:
+    """Every run of an ablation, checked, in the order in which they should start: smallest level first.
+
+    Each configuration is the preset, under the ablation's values for it, the arm, the level, and the
+    overrides.
+
+    Args:
+        ablation: what to run.
+        preset: the name of a file in `configs/` that the ablation has a scale for.
+        seeds: number of repeats, in place of the scale's own.
+        overrides: a configuration layer from the user.
+
+    Raises:
+        ValueError: if the preset is unknown, a configuration is not valid, an override sets what the
+            ablation varies, or two cells would be the same run.
+    """
+    scale = ablation.scale(preset)
+    seeds = scale.seeds if seeds is None else seeds
+    if seeds < 1:
+        raise ValueError(f"`seeds` must be >= 1, but got seeds={seeds}.")
+    overrides = overrides or {}
+    _check_overrides(ablation, scale, overrides)
+    base = [read_preset(preset), scale.values]
+    made = [
+        _cell(
+            arm, level, seed, make_config(*base, ablation.arms[arm], nest(level), overrides, _own(arm, seed))
+        )
+        for level, seed, arm in itertools.product(_levels(scale), range(seeds), ablation.arms)
+    ]
+    _check_distinct(made)
+    return made
+
+
+def _own(arm: str, seed: int) -> Values:
+    return {"arm": arm, "seed": seed}
+
+
+def _levels(scale: Scale) -> list[dict[str, Any]]:
+    """All combinations of levels, the first factor changing slowest; one empty level if there are none."""
+    return [
+        dict(zip(scale.levels, values, strict=True)) for values in itertools.product(*scale.levels.values())
+    ]
+
+
+def _cell(arm: str, level: Mapping[str, Any], seed: int, config: RunConfig) -> Cell:
+    folders = [arm, _level_text(level), f"seed={seed}"]
+    return Cell(config.key(), arm, level, seed, config, "/".join(["runs", *filter(None, folders)]))
+
+
+def _level_text(level: Mapping[str, Any]) -> str:
+    """A level as a folder name: `unique_tokens=20000`. Characters unsafe in a path become dashes."""
+    parts = (f"{key.rpartition('.')[2]}={value}" for key, value in level.items())
+    return ",".join(re.sub(r"[^A-Za-z0-9._=-]", "-", part) for part in parts)
+
+
+def _dotted(values: Values, prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _check_overrides(ablation: Ablation, scale: Scale, overrides: Values) -> None:
+    varied = {"arm", "seed", *scale.levels, *(key for arm in ablation.arms.values() for key in _dotted(arm))}
+    clash = sorted(varied & set(_dotted(overrides)))
+    if clash:
+        raise ValueError(f"an override must not set what {ablation.name} varies, but got {', '.join(clash)}.")
+
+
+def _check_distinct(made: Sequence[Cell]) -> None:
+    seen: dict[str, Cell] = {}
+    for cell in made:
+        for name in (cell.key, cell.logdir):
+            if name in seen:
+                raise ValueError(
+                    f"two cells must differ, but {seen[name].label!r} and {cell.label!r} are the same run."
+                )
+            seen[name] = cell

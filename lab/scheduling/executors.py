@@ -1,0 +1,34 @@
+"""What the driver asks of whatever runs the attempts. No type of an engine goes above this line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at one run: read `config`, leave everything in `logdir`."""
+
+    config: Path
+    logdir: Path
+    cache_dir: Path
+
+
+class Handle(Protocol):
+    """An attempt that was started."""
+
+    def poll(self) -> int | None:
+        """None while it runs, then its exit code; minus the signal's number if a signal ended it."""
+
+    def stop(self, hard: bool) -> None:
+        """Ask it to end, or (`hard`) end it now. Returns at once; does nothing if it has ended."""
+
+
+class Executor(Protocol):
+    """A number of slots, each of which runs one attempt at a time."""
+
+    def free(self) -> int:
+        """How many attempts could start now."""
+
+    def start(self, attempt: Attempt) -> Handle:
+        """Start an attempt in a free slot."""

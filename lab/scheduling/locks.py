@@ -1,0 +1,37 @@
+"""One owner at a time for a folder."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+@contextmanager
+def sole_owner(folder: Path, what: str, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold `<folder>/<what>.lock`; the system lets it go when the process ends, however it ends.
+
+    Args:
+        folder: made if missing.
+        what: who holds it, such as `driver`.
+        wait_seconds: how long to wait for another owner to end.
+
+    Raises:
+        ValueError: if another process holds it, with its id.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{what}.lock"
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=wait_seconds)
+    except Timeout:
+        raise ValueError(
+            f"{folder} must have one {what} at a time, but process {path.read_text() or 'unknown'} "
+            "is at work there: wait for it or stop it."
+        ) from None
+    try:
+        path.write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()

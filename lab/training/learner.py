@@ -1,0 +1,86 @@
+"""The Keras model that is trained: a Transformer, an objective, and the backend's train step."""
+
+from typing import Any, TypedDict
+
+import keras
+from keras import ops
+
+from lab.models.transformer import Transformer
+from lab.objectives.losses import weighted_nll
+from lab.objectives.objective import Objective
+from lab.threefry import Stream
+
+match keras.backend.backend():
+    case "jax":
+        from lab.training.train_step_jax import TrainStep
+    case "tensorflow":
+        from lab.training.train_step_tensorflow import TrainStep  # type: ignore[assignment]
+    case "torch":
+        from lab.training.train_step_torch import TrainStep  # type: ignore[assignment]
+    case other:
+        raise ValueError(f"`KERAS_BACKEND` must be jax, tensorflow or torch, but got {other!r}.")
+
+Tensor = Any
+
+
+class StepInputs(TypedDict):
+    """What one compiled step is given: everything else is in the variables.
+
+    tokens: (batch, L) int32. sequence_ids, visits: (batch,) int32.
+    """
+
+    tokens: Tensor
+    sequence_ids: Tensor
+    visits: Tensor
+
+
+class Learner(TrainStep, keras.Model):
+    """A Transformer under an objective. Called on `StepInputs`, it returns each sequence's training loss.
+
+    The draws are made inside the compiled step, from the seed that the learner holds as a variable, so runs
+    that differ only in their seed share one compiled program.
+
+    Args:
+        transformer: the network.
+        objective: what it is trained on.
+        seed: the run's seed, for the draws.
+    """
+
+    def __init__(self, transformer: Transformer, objective: Objective, seed: int) -> None:
+        super().__init__(name="learner")
+        self.transformer = transformer
+        self.objective = objective
+        self.draw_seed = self.add_weight(
+            shape=(),
+            dtype="int32",
+            initializer=keras.initializers.Constant(seed),
+            trainable=False,
+            name="draw_seed",
+        )
+        self.built = True
+
+    def call(self, inputs: StepInputs, training: bool = False) -> Tensor:
+        """The loss of each sequence: (batch,) float32, nats/token."""
+        example = self.objective.example(
+            inputs["tokens"],
+            inputs["sequence_ids"],
+            inputs["visits"],
+            self.draw_seed.value,
+            Stream.TRAINING_DRAWS,
+            ops,
+        )
+        logits = self.transformer(
+            {
+                "tokens": example.tokens,
+                "positions": example.positions,
+                "target_positions": example.target_positions,
+            },
+            causal=self.objective.causal,
+            training=training,
+        )
+        return weighted_nll(logits, example.targets, example.weights)
+
+    def gradient_norm(self, gradients: list[Tensor]) -> Tensor:
+        """Euclidean norm of all gradients together: () float32."""
+        squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients]
+        return ops.sqrt(ops.sum(ops.stack(squares)))

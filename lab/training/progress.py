@@ -1,0 +1,103 @@
+"""A run's progress, for whoever watches: metrics while it trains, and a small file to poll."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from lab.tracking.records import write_json
+
+Row = dict[str, Any]
+
+
+class ProgressFile:
+    """`progress.json`, rewritten at most once a second.
+
+    Args:
+        path: the file.
+        total_steps: updates of the main run.
+        total_epochs: epochs of the main run.
+    """
+
+    def __init__(self, path: Path, total_steps: int, total_epochs: float) -> None:
+        self._path = path
+        self._fixed = {"total_steps": total_steps, "total_epochs": total_epochs}
+        self._values: Row = {"tokens_per_second": 0.0, "train_loss": None}
+        self._written = 0.0
+
+    def update(self, force: bool = False, **values: Any) -> None:
+        """Lay new values over the old ones."""
+        self._values.update(values)
+        now = time.time()
+        if force or now - self._written >= 1.0:
+            self._written = now
+            write_json(self._path, {**self._fixed, **self._values, "updated": now})
+
+
+class StepLog(keras.callbacks.Callback):
+    """Hands on the mean loss and the last gradient norm of each `log_steps` updates, and stops on a bad loss.
+
+    Args:
+        first_step: updates made before this stretch.
+        accumulation: micro-batches an update.
+        log_steps: updates between two records.
+        tokens_per_step: tokens an update sees.
+        record: called with step, train_loss (nats/token), gradient_norm and tokens_per_second.
+        tick: called with the step after each update.
+    """
+
+    def __init__(
+        self,
+        first_step: int,
+        accumulation: int,
+        log_steps: int,
+        tokens_per_step: int,
+        record: Callable[[int, float, float, float], None],
+        tick: Callable[[int], None],
+    ) -> None:
+        super().__init__()
+        self._step = first_step
+        self._accumulation = accumulation
+        self._log_steps = log_steps
+        self._tokens_per_step = tokens_per_step
+        self._record = record
+        self._tick = tick
+        self._losses: list[Any] = []
+        self._gradient_norm: Any = None
+        self._since = time.perf_counter()
+        self.failure: str | None = None
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Collect the loss without waiting for it; read it back once every `log_steps` updates."""
+        self._losses.append(logs["loss"])
+        self._gradient_norm = logs["gradient_norm"]
+        if (batch + 1) % self._accumulation:
+            return
+        self._step += 1
+        self._tick(self._step)
+        if self._step % self._log_steps:
+            return
+        mean, norm = self._read_back()
+        if self.failure:
+            return
+        steps = len(self._losses) / self._accumulation
+        now = time.perf_counter()
+        self._record(self._step, mean, norm, steps * self._tokens_per_step / (now - self._since))
+        self._losses, self._since = [], now
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Look at the losses since the last record too: what follows measures or saves these weights."""
+        if self._losses and not self.failure:
+            self._read_back()
+
+    def _read_back(self) -> tuple[float, float]:
+        """The mean loss since the last record and the last gradient norm; stops if they are not finite."""
+        mean = sum(float(loss) for loss in self._losses) / len(self._losses)
+        norm = float(self._gradient_norm)
+        if not (math.isfinite(mean) and math.isfinite(norm)):
+            self.failure = f"loss {mean}, gradient norm {norm} at step {self._step}"
+            self.model.stop_training = True
+        return mean, norm

@@ -1,0 +1,370 @@
+"""One run: one arm at one seed, trained, measured at its stops, resumable at any moment."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from lab.config import RunConfig, load_config
+from lab.data.dataset import Dataset, budget, prepare
+from lab.data.windows import TrainingWindows
+from lab.evaluation.flops import forward_flops_per_token, shape_of, train_flops_per_token
+from lab.evaluation.generation import NextToken, sample_left_to_right
+from lab.evaluation.yardstick import Yardstick, make_scorer
+from lab.tracking.records import MetricsLog, code_hash, read_json, versions, write_atomic, write_json
+from lab.tracking.tensorboard import RunBoard
+from lab.training.build import build_learner
+from lab.training.checkpoint import (
+    Arrays,
+    Checkpoints,
+    assign_variables,
+    load_arrays,
+    read_variables,
+    save_arrays,
+)
+from lab.training.progress import ProgressFile, StepLog
+from lab.training.schedule import branch_decay, learning_rate, main_decay
+from lab.training.timeline import Stop, make_timeline
+
+Row = dict[str, Any]
+
+SCHEMA = 1
+PROMPT_TOKENS = 16
+
+
+def train_run(config: RunConfig, logdir: Path, cache_dir: Path) -> Row:
+    """Train one run, or go on with it from its last checkpoint, and measure it.
+
+    Args:
+        config: everything that decides the numbers.
+        logdir: the run's folder. Holds `config.yaml`, `metrics.jsonl`, `progress.json`, `checkpoints/`,
+            `tensorboard/`, and at the end `result.json`.
+        cache_dir: where tokenized corpora are kept.
+
+    Returns:
+        What `result.json` holds; at once if it is already there.
+
+    Raises:
+        ValueError: if the folder belongs to another configuration, the data do not suffice, or the loss
+            stops being finite.
+    """
+    _claim(logdir, config)
+    if (logdir / "result.json").is_file():
+        result: Row = read_json(logdir / "result.json")
+        return result
+    return Run(config, logdir, prepare(config.data, cache_dir)).finish()
+
+
+def _claim(logdir: Path, config: RunConfig) -> None:
+    path = logdir / "config.yaml"
+    if not path.is_file():
+        write_atomic(path, config.to_yaml().encode())
+    elif (found := load_config(path)) != config:
+        raise ValueError(
+            f"{logdir} must hold the run {config.key()}, but it holds {found.key()} ({path.name})."
+        )
+
+
+class Run:
+    """The state of one run.
+
+    The main run is a sequence of steps with checkpoints. A stop's branch starts from the main run in memory,
+    anneals, is measured, and is forgotten; a run killed in a branch goes back to the last checkpoint.
+    Measuring draws no random number that training uses.
+
+    Args:
+        config: the run's configuration.
+        logdir: its folder.
+        dataset: its corpus.
+    """
+
+    def __init__(self, config: RunConfig, logdir: Path, dataset: Dataset) -> None:
+        self.config, self.logdir, self.dataset = config, logdir, dataset
+        self.started = time.time()
+        training = config.training
+        tokens = budget(dataset.train, config.data.unique_tokens, config.data.length)
+        self.windows = TrainingWindows(
+            tokens, config.data.length, training.batch_size, config.seed, config.data.windows
+        )
+        self.timeline = make_timeline(config, self.windows.count)
+        self.yardstick = Yardstick(config, dataset)
+        self.learner = build_learner(config, dataset.tokenizer.vocab_size)
+        self.scorer = make_scorer(self.learner.transformer, config)
+        self.sampler = NextToken(self.learner.transformer, self.scorer.causal)
+        self.checkpoints = Checkpoints(logdir / "checkpoints", config.key())
+        self.log = MetricsLog(logdir / "metrics.jsonl")
+        self.progress = ProgressFile(
+            logdir / "progress.json",
+            self.timeline.total_steps,
+            self.timeline.epoch(self.timeline.total_steps),
+        )
+        self.step = self._restore()
+        self.board = RunBoard(logdir, self.log.rows)
+
+    def finish(self) -> Row:
+        """Make every step and measurement that is still missing; write and return the result."""
+        self._progress("compile", self.step)
+        with self.board:
+            for stop in self.timeline.stops:
+                if self._stop_row(stop) is None:
+                    self._train_main(stop.start)
+                    self._measure_stop(stop)
+            self._train_main(self.timeline.total_steps)
+        result = self._result()
+        write_json(self.logdir / "result.json", result)
+        self._progress("done", self.timeline.total_steps)
+        self.checkpoints.remove()
+        return result
+
+    # Training.
+
+    def _train_main(self, stop: int) -> None:
+        """Advance the main run to a step, with a checkpoint at every multiple of `checkpoint_steps`."""
+        every = self.config.training.checkpoint_steps
+        while self.step < stop:
+            target = min(stop, (self.step // every + 1) * every)
+            self._fit(self.step, target, log=True)
+            self.step = target
+            if target % every == 0:
+                self._save()
+
+    def _fit(self, first: int, last: int, log: bool) -> None:
+        """Make the updates first .. last - 1.
+
+        Raises:
+            ValueError: if the loss or the gradient is not finite.
+        """
+        training = self.config.training
+        steps = StepLog(
+            first,
+            training.accumulation,
+            training.log_steps,
+            training.batch_size * self.config.data.length,
+            self._record if log else lambda *_: None,
+            lambda step: self._progress("train", step),
+        )
+        self.learner.fit(
+            self._micro_batches(first, last),
+            steps_per_epoch=(last - first) * training.accumulation,
+            shuffle=False,
+            verbose=0,
+            callbacks=[steps],
+        )
+        if steps.failure:
+            raise ValueError(f"the training loss must stay finite, but got {steps.failure}.")
+
+    def _micro_batches(self, first: int, last: int) -> Iterator[tuple[dict[str, np.ndarray]]]:
+        accumulation = self.config.training.accumulation
+        rows = self.config.training.batch_size // accumulation
+        for step in range(first, last):
+            for part in range(accumulation):
+                yield (self.windows.batch(step, part * rows, rows)._asdict(),)
+
+    def _record(self, step: int, train_loss: float, gradient_norm: float, tokens_per_second: float) -> None:
+        row = {
+            "kind": "train",
+            **self._place(step),
+            "train_loss": train_loss,
+            "gradient_norm": gradient_norm,
+            "learning_rate": self._main_learning_rate(step),
+            "tokens_per_second": tokens_per_second,
+        }
+        self.log.append(row)
+        self.board.write(row)
+        self.progress.update(train_loss=train_loss, tokens_per_second=tokens_per_second)
+
+    def _main_learning_rate(self, step: int) -> float:
+        decay = main_decay(self.config.training, self.timeline.total_steps)
+        return float(learning_rate(self.config.training, step - 1, decay.start, decay.stop, np))
+
+    # Stops.
+
+    def _measure_stop(self, stop: Stop) -> None:
+        """Anneal if the stop asks for it, measure on the validation split, and return to the main run."""
+        variables = [*self.learner.variables, *self.learner.optimizer.variables]
+        main = read_variables(variables) if stop.reading == "annealed" else None
+        if main is not None:
+            self.learner.optimizer.set_decay(branch_decay(self.config.training, stop.step))
+            self._fit(stop.start, stop.step, log=False)
+        self._progress("evaluate", stop.step)
+        place = {"reading": stop.reading, **self._place(stop.step)}
+        row = {
+            "kind": "stop",
+            **place,
+            "train_flops": self._train_flops(stop.step),
+            "validation": self.yardstick.measure(self.scorer, "validation"),
+        }
+        weights = self._weights_path(stop.reading, stop.step)
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        save_arrays(weights, read_variables(self.learner.trainable_variables))
+        if stop.reading == self._readings()[0] and self.config.evaluation.sample_tokens:
+            sample = {"kind": "sample", **place, "text": self._sample()}
+            self.log.append(sample)
+            self.board.write(sample)
+        self.log.append(row)
+        self.board.write(row)
+        self.board.flush()
+        if main is not None:
+            assign_variables(variables, main)
+
+    def _sample(self) -> str:
+        length = self.config.data.length
+        prompt = np.asarray(self.dataset.validation[: min(PROMPT_TOKENS, length // 2)], np.int32)
+        total = min(length, len(prompt) + self.config.evaluation.sample_tokens)
+        return self.dataset.tokenizer.decode(
+            sample_left_to_right(self.sampler, prompt, total, self.config.seed)
+        )
+
+    def _stop_row(self, stop: Stop) -> Row | None:
+        for row in self.log.rows:
+            if row["kind"] == "stop" and (row["reading"], row["step"]) == (stop.reading, stop.step):
+                return row
+        return None
+
+    def _readings(self) -> list[str]:
+        """The readings of this run, the headline first."""
+        return sorted({stop.reading for stop in self.timeline.stops}, key=["annealed", "along_run"].index)
+
+    def _stop_rows(self, reading: str) -> list[Row]:
+        rows = [row for row in self.log.rows if row["kind"] == "stop" and row["reading"] == reading]
+        return sorted(rows, key=lambda row: row["step"])
+
+    def _best_and_end(self, reading: str) -> tuple[Row, Row]:
+        rows = self._stop_rows(reading)
+        return min(rows, key=lambda row: row["validation"]["nll"]), rows[-1]
+
+    # Checkpoints.
+
+    def _weights_path(self, reading: str, step: int) -> Path:
+        return self.logdir / "checkpoints" / "stops" / f"{reading}-{step:012d}.npz"
+
+    def _save(self) -> None:
+        """Save the main run; then forget weights of stops that can be neither the best nor the last."""
+        variables = [*self.learner.variables, *self.learner.optimizer.variables]
+        self.checkpoints.save(self.step, read_variables(variables))
+        self._keep_weights()
+
+    def _keep_weights(self) -> None:
+        needed = {
+            self._weights_path(reading, row["step"])
+            for reading in self._readings()
+            if self._stop_rows(reading)
+            for row in self._best_and_end(reading)
+        }
+        for path in self._weights_path("any", 0).parent.glob("*.npz"):
+            if path not in needed:
+                path.unlink()
+
+    def _restore(self) -> int:
+        """Go back to the last checkpoint, and drop the records of what came after it."""
+        variables = [*self.learner.variables, *self.learner.optimizer.variables]
+        self.learner.optimizer.set_decay(main_decay(self.config.training, self.timeline.total_steps))
+        found = self.checkpoints.load()
+        step = 0
+        if found is not None:
+            step, arrays = found
+            assign_variables(variables, arrays)
+        starts = {(stop.reading, stop.step): stop.start for stop in self.timeline.stops}
+        done = {
+            (row["reading"], row["step"])
+            for row in self.log.rows
+            if row["kind"] == "stop"
+            and starts[row["reading"], row["step"]] <= step
+            and self._weights_path(row["reading"], row["step"]).parent.is_dir()
+        }
+        self.log.keep(
+            lambda row: (
+                row["step"] <= step if row["kind"] == "train" else (row["reading"], row["step"]) in done
+            )
+        )
+        return step
+
+    # Records.
+
+    def _place(self, step: int) -> Row:
+        return {
+            "step": step,
+            "tokens_seen": self.timeline.tokens_seen(step),
+            "epoch": self.timeline.epoch(step),
+        }
+
+    def _progress(self, phase: str, step: int) -> None:
+        done = sum(row["kind"] == "stop" for row in self.log.rows)
+        work = self.timeline.work_before(self.step, done) + max(0, step - self.step)
+        self.progress.update(
+            force=phase != "train",
+            phase=phase,
+            share=min(1.0, work / self.timeline.work),
+            step=step,
+            epoch=self.timeline.epoch(step),
+        )
+
+    def _train_flops(self, steps: int) -> float:
+        return steps * self.timeline.tokens_seen(1) * self._flops_per_token(train_flops_per_token)
+
+    def _evaluation_flops(self, tested: Row) -> float:
+        """FLOPs of all measurements: every stop on validation, those picked on test too."""
+        picked = {(stop["reading"], stop["step"]) for stops in tested.values() for stop in stops.values()}
+        validation, test = (self.yardstick.flops(split) for split in ("validation", "test"))
+        return len(self.timeline.stops) * validation + len(picked) * test
+
+    def _flops_per_token(self, count: Any) -> float:
+        shape, length = shape_of(self.config.model), self.config.data.length
+        return float(count(shape, length, self.dataset.tokenizer.vocab_size, self.scorer.causal))
+
+    def _tested(self) -> Row:
+        """The best and the last stop of each reading, measured on the test split."""
+        tested: dict[tuple[str, int], Row] = {}
+        picked: dict[str, Row] = {"best": {}, "end": {}}
+        for reading in self._readings():
+            for name, row in zip(picked, self._best_and_end(reading), strict=True):
+                key = (reading, row["step"])
+                if key not in tested:
+                    weights: Arrays = load_arrays(self._weights_path(*key))
+                    assign_variables(self.learner.trainable_variables, weights)
+                    self._progress("evaluate", row["step"])
+                    stop = {name: value for name, value in row.items() if name != "kind"}
+                    tested[key] = {**stop, "test": self.yardstick.measure(self.scorer, "test")}
+                picked[name][reading] = tested[key]
+        return picked
+
+    def _result(self) -> Row:
+        config, dataset = self.config, self.dataset
+        tested = self._tested()
+        self._keep_weights()
+        stops = [
+            {k: v for k, v in row.items() if k != "kind"}
+            for r in self._readings()
+            for row in self._stop_rows(r)
+        ]
+        return {
+            "schema": SCHEMA,
+            "arm": config.arm,
+            "seed": config.seed,
+            "config": config.model_dump(mode="json"),
+            "config_key": config.key(),
+            "backend": keras.backend.backend(),
+            "device": self.learner.device(),
+            "code_hash": code_hash(),
+            "versions": versions(),
+            "parameters": self.learner.transformer.count_params(),
+            "data": {
+                "hash": dataset.hash,
+                "corpus": config.data.corpus,
+                "tokenizer": config.data.tokenizer,
+                "unique_tokens": self.windows.count * config.data.length,
+                "windows": self.windows.count,
+                "length": config.data.length,
+                "bytes_per_token": dataset.statistics["bytes_per_token"],
+            },
+            "train_flops_per_token": self._flops_per_token(train_flops_per_token),
+            "forward_flops_per_token": self._flops_per_token(forward_flops_per_token),
+            "train_flops": self._train_flops(self.timeline.work),
+            "evaluation_flops": self._evaluation_flops(tested),
+            "wall_seconds": time.time() - self.started,
+            "stops": sorted(stops, key=lambda stop: (stop["step"], stop["reading"])),
+            **tested,
+        }

@@ -1,0 +1,89 @@
+"""Which steps a run makes: its main run, its stops, and the branches that anneal towards them."""
+
+from dataclasses import dataclass
+
+from lab.config import RunConfig
+from lab.training.schedule import branch_decay
+
+
+@dataclass(frozen=True, order=True)
+class Stop:
+    """A point at which a run is measured.
+
+    Attributes:
+        start: the step of the main run at which the work for it begins: the stop itself along the run, the
+            start of the decay for an annealed one.
+        step: updates that the measured weights have had.
+        reading: `along_run`, as the main run is there; `annealed`, with the learning rate decayed.
+    """
+
+    start: int
+    step: int
+    reading: str
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A run's steps, from its configuration and the number of its windows.
+
+    Attributes:
+        total_steps: updates of the main run.
+        windows: windows an epoch.
+        batch_size: windows a step.
+        length: tokens a window.
+        stops: in the order in which they come up.
+    """
+
+    total_steps: int
+    windows: int
+    batch_size: int
+    length: int
+    stops: tuple[Stop, ...]
+
+    def epoch(self, step: int) -> float:
+        """Epochs seen after `step` updates."""
+        return step * self.batch_size / self.windows
+
+    def tokens_seen(self, step: int) -> int:
+        """Tokens seen after `step` updates."""
+        return step * self.batch_size * self.length
+
+    @property
+    def work(self) -> int:
+        """Updates in all, those of the branches included."""
+        return self.total_steps + sum(stop.step - stop.start for stop in self.stops)
+
+    def work_before(self, step: int, done: int) -> int:
+        """Updates made when the main run is at `step` and the first `done` stops are measured."""
+        return step + sum(stop.step - stop.start for stop in self.stops[:done])
+
+
+def make_timeline(config: RunConfig, windows: int) -> Timeline:
+    """Lay out a run over `windows` windows an epoch.
+
+    Stops lie at total / ratio^j steps. Under WSD each is read twice: along the run, and at the end of a
+    branch that leaves the run a little earlier and decays. Under a cosine the horizon is fixed, so there is
+    only the reading along the run.
+
+    Raises:
+        ValueError: if the total is less than one step.
+    """
+    training, length = config.training, config.data.length
+    if training.total_steps is not None:
+        total = training.total_steps
+    elif training.total_tokens is not None:
+        total = round(training.total_tokens / (training.batch_size * length))
+    else:
+        total = round((training.total_epochs or 0) * windows / training.batch_size)
+    if total < 1:
+        raise ValueError(
+            f"the duration must be at least one step of {training.batch_size * length} tokens, "
+            f"but got {training.total_tokens or training.total_epochs} "
+            f"{'tokens' if training.total_tokens else 'epochs'} of {windows} windows."
+        )
+    evaluation = config.evaluation
+    steps = {round(total / evaluation.stop_ratio**j) for j in range(evaluation.stops)} - {0}
+    stops = [Stop(step, step, "along_run") for step in steps]
+    if training.schedule == "wsd":
+        stops += [Stop(branch_decay(training, step).start, step, "annealed") for step in steps]
+    return Timeline(total, windows, training.batch_size, length, tuple(sorted(stops)))

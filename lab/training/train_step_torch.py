@@ -1,0 +1,36 @@
+"""The train step under PyTorch: differentiated by `backward`."""
+
+from typing import Any
+
+import keras
+import torch
+from keras import ops
+
+Tensor = Any
+
+
+class TrainStep:
+    """Mixin for a `keras.Model` whose call returns the loss of each sequence."""
+
+    def train_step(self: Any, data: Any) -> dict[str, Tensor]:
+        """One micro-batch: mean loss, its gradient, the optimizer's update.
+
+        Args:
+            data: `StepInputs`, alone in a tuple.
+
+        Returns:
+            The mean loss (nats/token) and the gradient's global norm before clipping.
+        """
+        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        self.zero_grad()
+        loss = ops.mean(self(inputs, training=True))
+        loss.backward()
+        gradients = [weight.value.grad for weight in self.trainable_weights]
+        with torch.no_grad():
+            logs = {"loss": loss.detach(), "gradient_norm": self.gradient_norm(gradients)}
+            self.optimizer.apply(gradients, self.trainable_weights)
+        return logs
+
+    def device(self: Any) -> str:
+        """Where the step runs: cpu, gpu or mps."""
+        return str(self.weights[0].value.device.type).replace("cuda", "gpu")

@@ -1,0 +1,38 @@
+"""What every ablation module must be: data, with a docstring that says what to expect."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import ablations
+from lab.config import preset_names
+from lab.scheduling.ablation import ablation_names, cells, load_ablation
+
+FOLDER = Path(ablations.__file__).parent
+
+
+def tree(name):
+    return ast.parse((FOLDER / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ablation_names())
+def test_holds_data_and_no_mechanism(name):
+    kinds = {type(node) for node in ast.walk(tree(name))}
+    assert not kinds & {ast.For, ast.While, ast.FunctionDef, ast.ClassDef, ast.If}
+
+
+@pytest.mark.parametrize("name", ablation_names())
+def test_docstring_gives_command_time_and_expectation(name):
+    text = ast.get_docstring(tree(name))
+    assert f"make {name}" in text
+    assert "Expected:" in text
+    assert "minute" in text
+
+
+@pytest.mark.parametrize("name", ablation_names())
+def test_every_scale_with_a_preset_makes_valid_cells(name):
+    ablation = load_ablation(name)
+    present = sorted(set(ablation.scales) & set(preset_names()))
+    assert "smoke" in present
+    assert all(cells(ablation, preset) for preset in present)

@@ -1,0 +1,286 @@
+import itertools
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lab.config import DataConfig
+from lab.data import dataset as dataset_module
+from lab.data.dataset import Dataset, budget, prepare
+from lab.data.tokenizers import ByteTokenizer
+
+
+def text_of(seed, words=120):
+    generator = random.Random(seed)
+    return " ".join(f"w{generator.randrange(900)}" for _ in range(words)) + "\n"
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Sixty texts, five of them copied and five nearly copied."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for seed in range(60):
+        (folder / f"{seed}.txt").write_text(text_of(seed))
+    for seed in range(5):
+        (folder / f"copy{seed}.txt").write_text(text_of(seed).rstrip() + "  \r\n")
+        (folder / f"near{seed}.txt").write_text(text_of(seed) + f"near {seed}\n")
+    return folder
+
+
+def config_of(folder, **values):
+    return DataConfig(corpus="text", paths=[str(folder)], length=32, **values)
+
+
+def documents_of(dataset, split):
+    array = np.asarray(getattr(dataset, split))
+    ends = np.flatnonzero(array == dataset.tokenizer.end_id)
+    assert ends[-1] == len(array) - 1
+    return [dataset.tokenizer.decode(part) for part in np.split(array, ends + 1)[:-1]]
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """A list that grows by one with each tokenization of a split."""
+    calls = []
+    tokenize = dataset_module.tokenize
+    monkeypatch.setattr(dataset_module, "tokenize", lambda *args: calls.append(1) or tokenize(*args))
+    return calls
+
+
+def test_every_document_is_in_one_split_and_duplicates_do_not_straddle(corpus, tmp_path):
+    dataset = prepare(config_of(corpus, validation_share=0.3, test_share=0.3), tmp_path / "cache")
+    splits = {split: documents_of(dataset, split) for split in ("train", "validation", "test")}
+    where = {text.strip(): split for split, texts in splits.items() for text in texts}
+    assert sum(map(len, splits.values())) == len(where) == 65
+    assert set(where) == {path.read_text().strip() for path in corpus.glob("*.txt")}
+    for seed in range(5):
+        near = (corpus / f"near{seed}.txt").read_text().strip()
+        assert where[text_of(seed).strip()] == where[near]
+    assert dataset.statistics["documents"] == {split: len(texts) for split, texts in splits.items()}
+    assert dataset.statistics["exact_duplicates_removed"] == 5
+    assert dataset.statistics["near_duplicate_groups"] == 5
+    assert dataset.statistics["near_duplicate_documents"] == 10
+
+
+def test_statistics_count_tokens_and_bytes(corpus, tmp_path):
+    dataset = prepare(config_of(corpus), tmp_path)
+    statistics = dataset.statistics
+    for split in ("train", "validation", "test"):
+        assert statistics["tokens"][split] == len(getattr(dataset, split))
+        assert statistics["tokens"][split] == statistics["bytes"][split] + statistics["documents"][split]
+    assert statistics["bytes_per_token"] == pytest.approx(
+        sum(statistics["bytes"].values()) / sum(statistics["tokens"].values()), rel=1e-12
+    )
+    assert statistics["byte_coverage"] == 1.0
+
+
+def test_arrays_are_mapped_and_small(corpus, tmp_path):
+    dataset = prepare(config_of(corpus), tmp_path)
+    assert isinstance(dataset.train, np.memmap)
+    assert dataset.train.dtype == np.uint16
+    assert not dataset.train.flags.writeable
+
+
+def test_wide_vocabularies_get_wide_ids():
+    class Wide(ByteTokenizer):
+        vocab_size = (1 << 16) + 1
+
+    assert dataset_module.tokenize(Wide(), ["a"]).dtype == np.int32
+
+
+def test_cache_hit_reads_the_same_and_tokenizes_nothing(corpus, tmp_path, builds):
+    first = prepare(config_of(corpus), tmp_path / "cache")
+    assert len(builds) == 3
+    second = prepare(config_of(corpus), tmp_path / "cache")
+    assert len(builds) == 3
+    assert (second.hash, second.statistics) == (first.hash, first.statistics)
+    np.testing.assert_array_equal(first.train, second.train)
+
+
+def test_trained_tokenizer_comes_back_from_the_cache(corpus, tmp_path, builds):
+    first = prepare(config_of(corpus, tokenizer="bpe:300"), tmp_path / "cache")
+    second = prepare(config_of(corpus, tokenizer="bpe:300"), tmp_path / "cache")
+    assert len(builds) == 3
+    assert first.tokenizer.state() == second.tokenizer.state()
+    assert first.tokenizer.vocab_size == 301
+    assert text_of(59) in {
+        text for split in ("train", "validation", "test") for text in documents_of(second, split)
+    }
+
+
+def test_bpe_is_trained_on_the_training_split_alone(corpus, tmp_path, monkeypatch):
+    seen = []
+    train_bpe = dataset_module.train_bpe
+    monkeypatch.setattr(
+        dataset_module, "train_bpe", lambda name, texts: seen.extend(texts) or train_bpe(name, texts)
+    )
+    dataset = prepare(config_of(corpus, tokenizer="bpe:300"), tmp_path / "cache")
+    assert seen == documents_of(dataset, "train")
+
+
+def test_names_places_and_times_decide_nothing(corpus, tmp_path):
+    first = prepare(config_of(corpus), tmp_path / "cache")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for index, path in enumerate(sorted(corpus.iterdir(), reverse=True)):
+        shutil.copy(path, moved / f"{index:03}.md")
+    second = prepare(config_of(moved), tmp_path / "another cache")
+    assert first.hash == second.hash
+    np.testing.assert_array_equal(first.train, second.train)
+
+
+def test_hash_follows_each_thing_that_decides_the_numbers(corpus, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    hashes = [prepare(config_of(corpus), cache).hash]
+    for values in (
+        {"tokenizer": "bpe:300"},
+        {"validation_share": 0.2},
+        {"test_share": 0.2},
+        {"text_field": "x"},
+    ):
+        hashes.append(prepare(config_of(corpus, **values), cache).hash)
+    path = corpus / "7.txt"
+    status = path.stat()
+    path.write_text(path.read_text().replace("w", "v", 1))  # same size, and the same time:
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    hashes.append(prepare(config_of(corpus), cache).hash)
+    (corpus / "new.txt").write_text(text_of(1000))
+    hashes.append(prepare(config_of(corpus), cache).hash)
+    monkeypatch.setattr(dataset_module, "DATA_FORMAT", -1)
+    hashes.append(prepare(config_of(corpus), cache).hash)
+    assert len(set(hashes)) == len(hashes) == 8
+    assert all(re.fullmatch("[0-9a-f]{16}", value) for value in hashes)
+
+
+def test_length_budget_and_windows_share_one_cache(corpus, tmp_path):
+    values = {"unique_tokens": 64, "windows": "jittered"}
+    first = prepare(config_of(corpus), tmp_path / "cache")
+    assert prepare(config_of(corpus, **values), tmp_path / "cache").hash == first.hash
+
+
+@pytest.mark.parametrize(
+    "name", ["train.npy", "test.npy", "tokenizer.json", "statistics.json", "checksums.json"]
+)
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_corrupt_cache_is_rebuilt(name, damage, corpus, tmp_path, builds):
+    first = prepare(config_of(corpus), tmp_path / "cache")
+    good = np.array(first.train)
+    path = tmp_path / "cache" / first.hash / name
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(data[:-1] if damage == "cut" else data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+    second = prepare(config_of(corpus), tmp_path / "cache")
+    assert len(builds) == 6
+    assert path.read_bytes() == data
+    np.testing.assert_array_equal(second.train, good)
+
+
+def test_cache_that_does_not_keep_what_is_written_is_an_error(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_module, "is_intact", lambda folder: False)
+    with pytest.raises(OSError, match="what was written there reads back otherwise"):
+        prepare(config_of(corpus), tmp_path / "cache")
+
+
+def test_files_that_change_while_they_are_read(corpus, tmp_path, monkeypatch):
+    read_corpus = dataset_module.read_corpus
+
+    def change_then_read(config):
+        (corpus / "0.txt").write_text("other")
+        return read_corpus(config)
+
+    monkeypatch.setattr(dataset_module, "read_corpus", change_then_read)
+    with pytest.raises(ValueError, match="must stay as they are while they are read"):
+        prepare(config_of(corpus), tmp_path / "cache")
+
+
+PREPARE = """
+import sys, time
+from pathlib import Path
+from lab.config import DataConfig
+from lab.data import dataset
+build = dataset._build
+def slow_build(*args):
+    with open(sys.argv[3], "a") as log:
+        log.write("built\\n")
+    time.sleep(0.5)
+    return build(*args)
+dataset._build = slow_build
+config = DataConfig(corpus="text", paths=[sys.argv[1]], length=32)
+print(dataset.prepare(config, Path(sys.argv[2])).hash)
+"""
+
+
+def test_processes_that_prepare_at_once_build_once(corpus, tmp_path):
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", PREPARE, str(corpus), str(tmp_path / "cache"), str(log)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    hashes = {process.communicate(timeout=120)[0].strip() for process in processes}
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert log.read_text() == "built\n"
+    assert len(hashes) == 1
+    folders = [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert folders == list(hashes)
+
+
+def test_budgets_are_nested_and_end_at_what_there_is(corpus, tmp_path):
+    train = prepare(config_of(corpus), tmp_path / "cache").train
+    sizes = [32, 1000, len(train) - 1, len(train)]
+    for small, large in itertools.pairwise(sizes):
+        assert len(budget(train, small, 4)) == small
+        np.testing.assert_array_equal(budget(train, small, 4), budget(train, large, 4)[:small])
+    np.testing.assert_array_equal(np.sort(budget(train, len(train), 4)), np.sort(train))
+    assert budget(train, None, 4) is train
+
+
+def test_a_small_budget_samples_the_whole_corpus_in_whole_pieces():
+    train = np.arange(10_000, dtype=np.uint16)
+    sample = budget(train, 640, 10)  # 8 pieces of 80 tokens
+    pieces = sample.reshape(8, 80)
+    assert (np.diff(pieces, axis=1) == 1).all()
+    assert sample.max() - sample.min() > len(train) // 2
+
+
+@pytest.mark.parametrize("unique_tokens", [0, 101])
+def test_budget_that_is_not_there(unique_tokens):
+    with pytest.raises(ValueError, match=rf"must be in 1\.\.100, .* but got unique_tokens={unique_tokens}"):
+        budget(np.zeros(100, np.uint16), unique_tokens, 8)
+
+
+def test_split_without_documents(tmp_path):
+    (tmp_path / "only.txt").write_text(text_of(0))
+    with pytest.raises(ValueError, match="got none: there are 1 distinct documents"):
+        prepare(config_of(tmp_path), tmp_path / "cache")
+
+
+def test_split_shorter_than_a_window(corpus, tmp_path):
+    config = config_of(corpus).model_copy(update={"length": 20000})
+    with pytest.raises(
+        ValueError, match=r"the validation split must hold one window of length=20000 tokens, but it"
+    ):
+        prepare(config, tmp_path / "cache")
+
+
+def test_preset_tokenizer_end_to_end(corpus, tmp_path, builds):
+    import keras_hub
+    from test_tokenizers import byte_alphabet, save_preset
+
+    vocabulary = {token: index for index, token in enumerate(["<|endoftext|>", *byte_alphabet(), "w1"])}
+    layer = keras_hub.models.GPT2Tokenizer(vocabulary=vocabulary, merges=["w 1"])
+    preset = tmp_path / "preset"
+    preset.mkdir()
+    config = config_of(corpus, tokenizer=save_preset(layer, "keras_hub>GPT2Backbone", preset))
+    dataset = prepare(config, tmp_path / "cache")
+    assert dataset.statistics["byte_coverage"] == 1.0
+    assert dataset.statistics["bytes_per_token"] > 1.0
+    assert isinstance(dataset, Dataset)
+    again = prepare(config, tmp_path / "cache")
+    assert len(builds) == 3
+    assert again.tokenizer.vocab_size == dataset.tokenizer.vocab_size == 259
+    assert documents_of(again, "test") == documents_of(dataset, "test")

@@ -1,0 +1,141 @@
+"""No pass sees what it must predict: by perturbation on every backend, by true gradients under JAX."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from namespaces import host
+from tiny import BATCH, LENGTH, VOCAB, inputs_of, random_tokens, tiny_transformer
+
+from lab.config import FactorsConfig
+from lab.objectives.corruption import causal_example, dense_example
+from lab.objectives.losses import weighted_nll
+from lab.objectives.objective import Objective
+from lab.threefry import Stream
+
+pytestmark = pytest.mark.backend
+
+ORDER = np.array([3, 0, 5, 1, 4, 2], np.int32)
+HIDDEN = np.array([False, True, True, False, True, False])
+
+
+def causal_logits(model, tokens, order=ORDER, **arguments):
+    example = causal_example(tokens, np.tile(order, (len(tokens), 1)), VOCAB, np)
+    return host(model(inputs_of(example), causal=True, **arguments))
+
+
+def dense_inputs(tokens):
+    hidden = np.tile(HIDDEN, (len(tokens), 1))
+    return inputs_of(dense_example(tokens, hidden, VOCAB, np.ones(len(tokens), "float32"), np))
+
+
+def changed_at(place):
+    """The same sequences with other tokens at one place."""
+    tokens = random_tokens()
+    tokens[:, place] = (tokens[:, place] + 1) % VOCAB
+    return tokens
+
+
+@pytest.mark.parametrize("order", [ORDER, np.arange(LENGTH, dtype=np.int32)], ids=["any", "identity"])
+def test_a_causal_slot_sees_exactly_the_tokens_before_it_in_the_order(order):
+    model = tiny_transformer()
+    base = causal_logits(model, random_tokens(), order)
+    for rank, place in enumerate(order):
+        found = causal_logits(model, changed_at(place), order)
+        # Slot i predicts the token at rank i: slots up to the changed one's rank must not know.
+        assert np.array_equal(found[:, : rank + 1], base[:, : rank + 1])
+        assert (np.abs(found - base)[:, rank + 1 :].max(axis=-1) > 1e-4).all()
+
+
+def test_a_dense_pass_sees_the_revealed_tokens_only():
+    model = tiny_transformer()
+    base = host(model(dense_inputs(random_tokens())))
+    for place in range(LENGTH):
+        found = host(model(dense_inputs(changed_at(place))))
+        if HIDDEN[place]:
+            assert np.array_equal(found, base)
+        else:
+            assert (np.abs(found - base).max(axis=-1) > 1e-4).all()
+
+
+def test_the_causal_stream_with_dropout_does_not_leak():
+    def first_step(tokens):  # a new model each time, so that both draw the same dropout
+        model = tiny_transformer(attention_dropout=0.3, mlp_dropout=0.3, seed=5)
+        return causal_logits(model, tokens, training=True)
+
+    base = first_step(random_tokens())
+    assert not np.array_equal(base, causal_logits(tiny_transformer(), random_tokens()))
+    found = first_step(changed_at(ORDER[2]))
+    assert np.array_equal(found[:, :3], base[:, :3])
+    assert np.abs(found - base)[:, 3:].max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {"order": "left_to_right", "compute": "dense"},
+        {"order": "any", "compute": "dense"},
+        {"order": "any", "compute": "dense", "estimator": "bernoulli"},
+    ],
+    ids=["suffix", "counted", "bernoulli"],
+)
+def test_what_the_objective_scores_is_no_input(factors):
+    """Through the real draws: other targets at the scored places leave every logit as it is."""
+    model = tiny_transformer()
+    objective = Objective(FactorsConfig(**factors), LENGTH, VOCAB)
+    ids, visits = np.arange(BATCH, dtype=np.int32), np.zeros(BATCH, np.int32)
+    tokens = random_tokens()
+    example = objective.example(tokens, ids, visits, 0, Stream.TRAINING_DRAWS, np)
+    other = np.where(example.weights > 0, (tokens + 1) % VOCAB, tokens).astype(np.int32)
+    again = objective.example(other, ids, visits, 0, Stream.TRAINING_DRAWS, np)
+    assert not np.array_equal(tokens, other)
+    assert np.array_equal(host(model(inputs_of(example))), host(model(inputs_of(again))))
+
+
+def jacobian(model, inputs, causal):
+    """How much each slot's logits change with each token's embedding: (slots, VOCAB + 1).
+
+    With untied embeddings a row of the token table acts only where its token is an input.
+    """
+    import jax
+
+    table = model.token_embedding.embeddings
+    rows = [weight.value for weight in model.trainable_variables]
+    index = next(i for i, weight in enumerate(model.trainable_variables) if weight is table)
+    fixed = [weight.value for weight in model.non_trainable_variables]
+
+    def logits(embeddings):
+        weights = [*rows[:index], embeddings, *rows[index + 1 :]]
+        return model.stateless_call(weights, fixed, inputs, causal=causal)[0][0]
+
+    return np.abs(np.asarray(jax.jit(jax.jacrev(logits))(table.value))).sum(axis=(1, 3))
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="true gradients are taken under JAX")
+def test_gradients_flow_only_from_what_a_slot_may_see():
+    model = tiny_transformer(tie_embeddings=False)
+    tokens = np.arange(LENGTH, dtype=np.int32)[None]  # all different: token i stands at place i
+    stream = inputs_of(causal_example(tokens, ORDER[None], VOCAB, np))
+    flow = jacobian(model, stream, causal=True)
+    ranks = np.argsort(ORDER)
+    for slot in range(LENGTH):
+        for place in range(LENGTH):
+            assert (flow[slot, place] > 0) == (ranks[place] < slot), (slot, place)
+    assert (flow[:, VOCAB] > 0).all()  # the start is seen by all
+
+    flow = jacobian(model, dense_inputs(tokens), causal=False)
+    assert np.array_equal(flow[:, :LENGTH] > 0, np.tile(~HIDDEN, (LENGTH, 1)))
+    assert (flow[:, VOCAB] > 0).all()  # the mask stands at every hidden place
+
+
+@pytest.mark.parametrize("compute", ["causal", "dense"])
+def test_a_uniform_network_scores_log_v(compute):
+    """A network without weights predicts uniformly, whatever the corner."""
+    model = tiny_transformer(random_weights=False)
+    model.token_embedding.embeddings.assign(np.zeros(model.token_embedding.embeddings.shape, "float32"))
+    objective = Objective(FactorsConfig(order="any", compute=compute), LENGTH, VOCAB)
+    ids = np.arange(BATCH, dtype=np.int32)
+    example = objective.example(random_tokens(), ids, ids, 0, Stream.TRAINING_DRAWS, np)
+    logits = model(inputs_of(example), causal=objective.causal)
+    loss = host(weighted_nll(logits, *map(ops.convert_to_tensor, (example.targets, example.weights))))
+    assert np.allclose(loss, np.log(VOCAB), rtol=1e-6)

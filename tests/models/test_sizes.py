@@ -1,0 +1,42 @@
+import re
+
+import keras
+import pytest
+
+from lab.models.block import Block
+from lab.models.sizes import SIZES
+
+UNITS = {"m": 1e6, "b": 1e9}
+
+
+def parameters_outside_embeddings(layers, width, heads, ffn_width):
+    """Query, key, value and output maps; gate, up and down maps. Nothing else has weights."""
+    return layers * (4 * width**2 + 3 * width * ffn_width)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("paper_1b", 995_950_592), ("paper_coder_1_7b", 1_526_726_656)]
+)
+def test_the_papers_sizes(name, expected):
+    assert parameters_outside_embeddings(**SIZES[name]) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in SIZES if not name.startswith("paper")])
+def test_a_name_says_the_parameters_outside_the_embeddings(name):
+    number, unit = re.fullmatch(r"([0-9.]+)([mb])", name).groups()
+    assert parameters_outside_embeddings(**SIZES[name]) == pytest.approx(float(number) * UNITS[unit], rel=0.2)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_rope_can_turn_pairs_in_every_head(name):
+    assert SIZES[name]["width"] % (2 * SIZES[name]["heads"]) == 0
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("name", ["0.1m", "0.8m"])
+def test_the_arithmetic_is_the_block_s_own(name):
+    shape = SIZES[name]
+    block = Block(shape["heads"], shape["ffn_width"])
+    block.build((None, 4, shape["width"]))
+    assert isinstance(block, keras.layers.Layer)
+    assert shape["layers"] * block.count_params() == parameters_outside_embeddings(**shape)

@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_difference
+
+
+def difference_of(values, window_error=0.05) -> PairedDifference:
+    zero = dict.fromkeys(range(len(values)), 0.0)
+    errors = dict.fromkeys(zero, window_error)
+    return paired_difference(dict(enumerate(values)), zero, errors, errors)
+
+
+def test_interval_of_two_seeds_equals_the_cauchy_formula():
+    # With one degree of freedom t is Cauchy: its 97.5 % quantile is tan(0.475 pi), and the standard error of
+    # two values is half their distance.
+    found = difference_of([0.10, 0.16])
+    half = math.tan(0.475 * math.pi) * 0.03
+    assert found.mean == pytest.approx(0.13)
+    assert found.interval == pytest.approx((0.13 - half, 0.13 + half))
+    assert found.p_value == pytest.approx(1 - 2 / math.pi * math.atan(0.13 / 0.03))
+    assert (found.low, found.high) == pytest.approx((0.10, 0.16))
+
+
+def test_interval_and_p_value_equal_scipys_paired_test():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(2.0, 0.1, 7), rng.normal(1.9, 0.1, 7)
+    errors = dict.fromkeys(range(7), 0.05)
+    found = paired_difference(dict(enumerate(first)), dict(enumerate(second)), errors, errors)
+    expected = stats.ttest_rel(first, second)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert found.standard_deviation == pytest.approx(np.std(first - second, ddof=1))
+
+
+def test_pairing_is_by_seed_and_not_by_position():
+    found = paired_difference({1: 5.0, 0: 1.0}, {0: 0.5, 1: 4.0}, {0: 0.0, 1: 0.0}, {0: 0.0, 1: 0.0})
+    assert dict(found.by_seed) == {0: 0.5, 1: 1.0}
+
+
+def test_window_errors_of_both_arms_add_and_seeds_do_not_shrink_them():
+    two, five = difference_of([0.1, 0.2]), difference_of([0.1, 0.2, 0.1, 0.2, 0.1])
+    assert two.window_standard_error == pytest.approx(0.05 * math.sqrt(2))
+    assert five.window_standard_error == pytest.approx(two.window_standard_error)
+
+
+def test_one_seed_has_no_interval_and_equal_seeds_have_a_point():
+    one = difference_of([0.3])
+    assert (one.standard_deviation, one.interval, one.p_value) == (None, None, None)
+    equal = difference_of([0.25, 0.25])
+    assert (equal.standard_deviation, equal.interval, equal.p_value) == (0.0, (0.25, 0.25), 0.0)
+    assert difference_of([0.0, 0.0]).p_value == 1.0
+
+
+@pytest.mark.parametrize("seeds", [{}, {0: 1.0, 2: 1.0}])
+def test_arms_with_other_seeds_are_refused(seeds):
+    with pytest.raises(ValueError, match=r"both arms must have the same seeds, but got"):
+        paired_difference(seeds, {0: 1.0, 1: 1.0} if seeds else {}, seeds, seeds)
+
+
+def test_coverage_of_the_interval_is_nominal():
+    rng = np.random.default_rng(1)
+    draws = rng.normal(0.2, 0.05, (2000, 3))
+    intervals = [difference_of(list(values)).interval for values in draws]
+    covered = np.mean([low <= 0.2 <= high for low, high in intervals])
+    assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 2000))
+
+
+def test_holm_multiplies_the_smallest_by_all_and_never_decreases():
+    # Worked by hand: sorted .01, .02, .03, .04 times 4, 3, 2, 1, then the running maximum.
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+
+
+def test_holm_counts_only_the_tests_that_exist():
+    assert holm([None, 0.01, None, 0.04]) == [None, pytest.approx(0.02), None, pytest.approx(0.04)]
+    assert holm([None, None]) == [None, None]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "adjusted_p", "expected"),
+    [
+        ([0.20, 0.21, 0.22], 0.001, Verdict(1, "test")),
+        ([-0.20, -0.21, -0.22], 0.001, Verdict(-1, "test")),
+        ([0.10, 0.16], 0.3, Verdict(1, "seed spread")),
+        ([-0.10, -0.16], 0.3, Verdict(-1, "seed spread")),
+        ([0.05, 0.16], 0.3, Verdict(0, "none")),  # one sign, but the mean is within the spread
+        ([-0.01, 0.20], 0.3, Verdict(0, "none")),  # the seeds disagree
+        ([0.5], None, Verdict(0, "too few seeds")),
+    ],
+)
+def test_verdicts(values, adjusted_p, expected):
+    assert judge(difference_of(values), adjusted_p) == expected
+
+
+def test_two_seeds_without_a_difference_pass_as_provisional_in_30_percent():
+    # The rate that the docstring of `judge` and the page state: P(|t| > 2) with one degree of freedom.
+    rng = np.random.default_rng(2)
+    draws = rng.normal(0.0, 1.0, (4000, 2))
+    rate = np.mean([judge(difference_of(list(values)), 1.0).winner != 0 for values in draws])
+    truth = 2 * stats.t.sf(2, 1)
+    assert truth == pytest.approx(0.30, abs=0.01)
+    assert rate == pytest.approx(truth, abs=3 * math.sqrt(truth * (1 - truth) / 4000))

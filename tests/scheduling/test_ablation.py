@@ -1,0 +1,167 @@
+import ast
+import re
+from dataclasses import replace
+
+import pytest
+from scheduling_bench import tiny_ablation
+
+from lab.scheduling.ablation import Scale, ablation_names, cells, load_ablation
+
+NEW_ABLATION = '''
+"""Width: does a wider DLM need more data.
+
+    make model-width                 in about a minute
+
+Expected: nothing in particular.
+"""
+
+from lab.arms import arm_values
+from lab.scheduling.ablation import Ablation, Scale
+
+ABLATION = Ablation(
+    name="model-width",
+    question="Does a wider DLM need more data?",
+    paper="none",
+    arms={"dlm": arm_values("dlm"), "dlm_dropout": {**arm_values("dlm"), "model": {"mlp_dropout": 0.1}}},
+    scales={"tiny": Scale({"model.width": (32, 64)}, seeds=2, budget="a minute", values={"seed": 0})},
+    metric="nll",
+    unit="nats/token",
+    expected="Nothing in particular.",
+)
+'''
+
+
+def test_cells_cover_arms_levels_and_seeds_once_smallest_level_first(bench):
+    made = cells(tiny_ablation(), "tiny", seeds=2)
+    assert [(cell.level["data.unique_tokens"], cell.seed, cell.arm) for cell in made] == [
+        (budget, seed, arm) for budget in (1000, 2000) for seed in (0, 1) for arm in ("ar", "dlm")
+    ]
+    assert made[1].logdir == "runs/dlm/unique_tokens=1000/seed=0"
+    assert made[1].label == "dlm unique_tokens=1000 seed=0"
+    for cell in made:
+        assert cell.key == cell.config.key()
+        assert (cell.config.arm, cell.config.seed) == (cell.arm, cell.seed)
+        assert cell.config.data.unique_tokens == cell.level["data.unique_tokens"]
+    assert len({cell.key for cell in made}) == len(made)
+
+
+def test_layers_lie_preset_scale_arm_level_overrides(bench):
+    scale = Scale(
+        {"training.warmup_steps": (3,)},
+        seeds=1,
+        budget="",
+        values={"training": {"warmup_steps": 1, "total_steps": 7, "clip_norm": 2.0}},
+    )
+    arms = {"ar": {"training": {"warmup_steps": 2, "weight_decay": 0.5}}}
+    overrides = {"training": {"clip_norm": 3.0}}
+    (cell,) = cells(tiny_ablation(arms=arms, scales={"tiny": scale}), "tiny", overrides=overrides)
+    training = cell.config.training
+    assert (training.warmup_steps, training.weight_decay, training.clip_norm) == (3, 0.5, 3.0)
+    assert (training.total_steps, training.total_tokens) == (7, None)
+    assert cell.config.data.length == 16
+
+
+def test_without_levels_there_is_no_level_folder(bench):
+    made = cells(tiny_ablation(scales={"tiny": Scale({}, seeds=1, budget="")}), "tiny")
+    assert [cell.logdir for cell in made] == ["runs/ar/seed=0", "runs/dlm/seed=0"]
+
+
+def test_logdirs_are_safe_paths(bench):
+    levels = {"factors.order": ("fixed:4", "right_to_left:0.5"), "data.unique_tokens": (1000,)}
+    ablation = tiny_ablation(arms={"a": {}}, scales={"tiny": Scale(levels, seeds=1, budget="")})
+    logdirs = [cell.logdir for cell in cells(ablation, "tiny")]
+    assert logdirs[0] == "runs/a/order=fixed-4,unique_tokens=1000/seed=0"
+    assert all(re.fullmatch(r"[A-Za-z0-9._=,/-]+", logdir) and ".." not in logdir for logdir in logdirs)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"data": {"unique_tokens": 500}}, "data.unique_tokens"),
+        ({"factors": {"order": "any"}}, "factors.order"),
+        ({"seed": 3}, "seed"),
+        ({"arm": "x"}, "arm"),
+    ],
+)
+def test_an_override_may_not_set_what_varies(bench, overrides, named):
+    with pytest.raises(ValueError, match=rf"an override must not set what tiny varies, but got {named}\."):
+        cells(tiny_ablation(), "tiny", overrides=overrides)
+
+
+def test_equal_cells_are_refused(bench):
+    ablation = tiny_ablation(
+        scales={"tiny": Scale({"data.unique_tokens": (1000, 1000.0)}, seeds=1, budget="")}
+    )
+    with pytest.raises(ValueError, match="two cells must differ, but 'ar unique_tokens=1000 seed=0' and"):
+        cells(ablation, "tiny")
+
+
+def test_cells_in_one_folder_are_refused(bench):
+    levels = {"factors.order": ("fixed:1", "fixed:01")}
+    ablation = tiny_ablation(arms={"a": {}}, scales={"tiny": Scale(levels, seeds=1, budget="")})
+    assert len(cells(ablation, "tiny")) == 2
+    levels = {"data.tokenizer": ("a:b", "a-b")}
+    ablation = tiny_ablation(arms={"a": {}}, scales={"tiny": Scale(levels, seeds=1, budget="")})
+    with pytest.raises(ValueError, match="two cells must differ, but 'a tokenizer=a-b seed=0' and"):
+        cells(ablation, "tiny")
+
+
+def test_a_wrong_cell_is_refused_before_any_runs(bench):
+    ablation = tiny_ablation(scales={"tiny": Scale({"model.width": (64, 65)}, seeds=1, budget="")})
+    with pytest.raises(ValueError, match="`width / heads` must be a whole even number"):
+        cells(ablation, "tiny")
+
+
+def test_seeds_must_be_positive(bench):
+    with pytest.raises(ValueError, match="`seeds` must be >= 1, but got seeds=0"):
+        cells(tiny_ablation(), "tiny", seeds=0)
+
+
+def test_unknown_presets_are_refused(bench):
+    with pytest.raises(
+        ValueError, match=r"`preset` must be one of \['tiny'\] for tiny, but got preset='huge'"
+    ):
+        cells(tiny_ablation(), "huge")
+    declared = replace(tiny_ablation(), scales={"huge": Scale({}, seeds=1, budget="")})
+    with pytest.raises(ValueError, match=r"`preset` must be one of \['tiny'\], but got preset='huge'"):
+        cells(declared, "huge")
+
+
+@pytest.mark.parametrize("name", ["Tiny", "tiny_one", "../tiny", "", "tiny-"])
+def test_names_are_lower_case_with_dashes(name):
+    with pytest.raises(ValueError, match="`name` must be lower case words joined by dashes, but got name="):
+        tiny_ablation(name=name)
+
+
+def test_an_empty_ablation_is_refused():
+    with pytest.raises(ValueError, match=r"`arms` and `scales` must not be empty, but got arms=\[\]"):
+        tiny_ablation(arms={})
+    with pytest.raises(ValueError, match=r"and scales=\[\]"):
+        tiny_ablation(scales={})
+
+
+def test_a_new_ablation_is_one_short_file(bench, ablation_folder):
+    (ablation_folder / "model_width.py").write_text(NEW_ABLATION, encoding="utf-8")
+    assert len(NEW_ABLATION.splitlines()) < 60
+    assert not any(isinstance(node, ast.For | ast.While) for node in ast.walk(ast.parse(NEW_ABLATION)))
+    assert "model-width" in ablation_names()
+    assert load_ablation("model_width") is load_ablation("model-width")
+    made = cells(load_ablation("model-width"), "tiny")
+    assert len(made) == 8
+    assert {cell.config.model.mlp_dropout for cell in made if cell.arm == "dlm_dropout"} == {0.1}
+
+
+def test_unknown_ablation_lists_those_that_exist():
+    with pytest.raises(
+        ValueError, match=r"`ablation` must be one of \[.*'crossover'.*but got ablation='cross'"
+    ):
+        load_ablation("cross")
+
+
+@pytest.mark.parametrize("text", ["", "ABLATION = 3", NEW_ABLATION])
+def test_a_module_must_declare_its_own_ablation(ablation_folder, text):
+    (ablation_folder / "empty_one.py").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"ablations\.empty_one must declare ABLATION = Ablation\(name='empty-one'"
+    ):
+        load_ablation("empty-one")

@@ -1,0 +1,261 @@
+import json
+import shutil
+import signal
+import time
+
+import pytest
+from optuna.trial import TrialState
+from scheduling_bench import alive, trials, wait_for
+
+from lab.scheduling import driver
+from lab.scheduling.driver import GRACE_SECONDS, TAIL_BYTES, best_validation_nll, read_result
+from lab.scheduling.ledger import Ledger
+from lab.scheduling.progress import RunsProgress
+
+
+def outcomes(bench):
+    """Cell key -> the states of its trials, oldest first."""
+    found = {}
+    for trial in trials(bench.tree):
+        found.setdefault(trial.user_attrs["key"], []).append(trial.state.name)
+    return found
+
+
+def failure(bench, cell):
+    return json.loads((bench.tree / cell.logdir / "failure.json").read_text())
+
+
+def test_every_cell_runs_once_and_its_loss_is_told(bench):
+    plan = bench.plan(seeds=2)
+    summary = bench.drive(plan)
+    assert (summary.done, summary.reused, summary.failed, summary.interrupted) == (8, 0, {}, False)
+    told = {trial.user_attrs["key"]: trial.value for trial in trials(bench.tree)}
+    assert told == {cell.key: bench.value(cell) for cell in plan.cells}
+    assert all(len(bench.tries(cell)) == 1 for cell in plan.cells)
+    assert (bench.tree / "plan.json").exists()
+    assert "8/8 runs" in bench.said.getvalue()
+
+
+def test_a_second_invocation_does_nothing(bench):
+    bench.drive()
+    before = trials(bench.tree)
+    summary = bench.drive()
+    assert (summary.done, summary.reused) == (0, 4)
+    assert trials(bench.tree) == before
+
+
+def test_a_growing_plan_runs_only_what_is_new(bench):
+    bench.drive()
+    summary = bench.drive(bench.plan(seeds=2))
+    assert (summary.done, summary.reused) == (4, 4)
+    assert set(map(tuple, outcomes(bench).values())) == {("COMPLETE",)}
+
+
+def test_a_lost_ledger_is_made_again_from_the_results(bench):
+    plan = bench.plan()
+    bench.drive(plan)
+    (bench.tree / "study.journal").unlink()
+    summary = bench.drive(plan)
+    assert (summary.done, summary.reused) == (0, 4)
+    assert outcomes(bench) == {cell.key: ["COMPLETE"] for cell in plan.cells}
+    assert all(len(bench.tries(cell)) == 1 for cell in plan.cells)
+
+
+def test_a_lost_result_is_made_again(bench):
+    plan = bench.plan()
+    bench.drive(plan)
+    shutil.rmtree(plan.logdir(plan.cells[2]))
+    summary = bench.drive(plan)
+    assert (summary.done, summary.reused) == (1, 3)
+    assert read_result(plan.logdir(plan.cells[2]), plan.cells[2].key)
+
+
+def test_a_changed_configuration_runs_again_beside_the_old_result(bench):
+    bench.drive()
+    changed = bench.plan(overrides={"training": {"batch_size": 8}})
+    assert bench.drive(changed).done == 4
+    old = bench.plan().cells[0]
+    assert (bench.tree / f"{old.logdir}.{old.key}" / "result.json").exists()
+    assert bench.said.getvalue().count("another configuration") == 4
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason", "tries"),
+    [
+        ("raise", "exit code 1: RuntimeError: no such luck", 1),
+        ("user error", "exit code 1: error: `width` must be even", 1),
+        ("vanish", "ended without a result.json of its configuration", 1),
+        ("other key", "ended without a result.json of its configuration", 1),
+        ("not finite", "ended without a result.json of its configuration", 1),
+        ("killed always", "lost: killed by SIGKILL", 2),
+    ],
+)
+def test_a_failure_is_recorded_and_the_others_go_on(bench, behaviour, reason, tries):
+    bench.behave({"dlm/1000/0": behaviour})
+    plan = bench.plan()
+    summary = bench.drive(plan)
+    cell = plan.cells[1]
+    assert summary.done == 3
+    assert summary.failed == {cell.label: reason}
+    assert failure(bench, cell)["reason"] == reason
+    assert len(bench.tries(cell)) == tries
+    assert outcomes(bench)[cell.key] == ["FAIL"] * tries
+    told = [trial.user_attrs["reason"] for trial in trials(bench.tree) if trial.state == TrialState.FAIL]
+    assert told == [reason] * tries
+
+
+def test_the_tail_of_the_log_is_bounded_and_of_the_last_try(bench):
+    bench.behave({"dlm/1000/0": "raise"})
+    plan = bench.plan()
+    bench.drive(plan)
+    tail = failure(bench, plan.cells[1])["log_tail"]
+    assert tail.endswith("RuntimeError: no such luck\n")
+    assert len(tail) == TAIL_BYTES
+    bench.behave({"dlm/1000/0": "user error"})
+    bench.drive(plan)
+    assert failure(bench, plan.cells[1])["log_tail"] == "error: `width` must be even\n"
+
+
+def test_a_failed_cell_is_tried_again_by_the_next_invocation(bench):
+    bench.behave({"dlm": "raise"})
+    plan = bench.plan()
+    assert len(bench.drive(plan).failed) == 2
+    bench.behave({})
+    summary = bench.drive(plan)
+    assert (summary.done, summary.reused, summary.failed) == (2, 2, {})
+    assert outcomes(bench)[plan.cells[1].key] == ["FAIL", "COMPLETE"]
+    assert not (plan.logdir(plan.cells[1]) / "failure.json").exists()
+
+
+def test_a_lost_process_is_tried_again_at_once(bench):
+    bench.behave({"dlm": "killed once"})
+    plan = bench.plan()
+    summary = bench.drive(plan)
+    assert (summary.done, summary.failed) == (4, {})
+    assert outcomes(bench)[plan.cells[1].key] == ["FAIL", "COMPLETE"]
+    assert "trying again" in bench.said.getvalue()
+
+
+def test_a_result_counts_even_if_the_process_crashed_after_writing_it(bench):
+    bench.behave({"ar": "crash at exit"})
+    summary = bench.drive()
+    assert (summary.done, summary.failed) == (4, {})
+
+
+def test_a_cell_that_left_the_plan_is_not_run(bench):
+    plan = bench.plan(seeds=2)
+    ledger = Ledger(bench.tree, "tiny-tiny")
+    ledger.enqueue(plan.cells)
+    smaller = bench.plan(seeds=1)
+    assert bench.drive(smaller).done == 4
+    gone = [cell for cell in plan.cells if cell.seed == 1]
+    assert not any(bench.tries(cell) for cell in gone)
+    assert all(outcomes(bench)[cell.key] == ["FAIL"] for cell in gone)
+    assert bench.drive(plan).done == 4
+
+
+def test_killed_driver_is_taken_over_from(bench):
+    bench.behave({"ar": "wait", "dlm": "wait"})
+    plan = bench.plan()
+    process = bench.driver()
+    first, second = plan.cells[:2]
+    wait_for(lambda: bench.tries(first) and bench.tries(second))
+    with pytest.raises(
+        ValueError, match=rf"must have one driver at a time, but process {process.pid} is at work"
+    ):
+        bench.drive(plan)
+    process.kill()
+    process.communicate()
+    children = bench.tries(first) + bench.tries(second)
+    wait_for(lambda: not any(alive(pid) for pid in children), seconds=5)
+    assert [trial.state.name for trial in trials(bench.tree)] == ["RUNNING"] * 2 + ["WAITING"] * 2
+
+    # The first had just finished; the second had not.
+    result = {"config_key": first.key, "best": {"along_run": {"validation": {"nll": 0.5}}}}
+    (plan.logdir(first) / "result.json").write_text(json.dumps(result))
+    (bench.folder / "go").touch()
+    summary = bench.drive(plan)
+    assert (summary.done, summary.reused) == (3, 1)
+    assert len(bench.tries(first)) == 1
+    expected = {cell.key: ["COMPLETE"] for cell in plan.cells} | {second.key: ["FAIL", "COMPLETE"]}
+    assert outcomes(bench) == expected
+    lost = next(trial for trial in trials(bench.tree) if trial.state == TrialState.FAIL)
+    assert lost.user_attrs["reason"] == "lost: the driver ended before the run did"
+    assert trials(bench.tree)[0].value == 0.5
+
+
+def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(bench):
+    bench.behave({"ar": "wait", "dlm": "wait"})
+    plan = bench.plan()
+    process = bench.driver()
+    wait_for(lambda: bench.tries(plan.cells[0]) and bench.tries(plan.cells[1]))
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=20)
+    assert said.splitlines()[-1] == "interrupted 0"
+    assert not any(alive(pid) for cell in plan.cells for pid in bench.tries(cell))
+    stopped = [trial for trial in trials(bench.tree) if trial.state == TrialState.FAIL]
+    assert [trial.user_attrs["reason"] for trial in stopped] == ["stopped with its driver"] * 2
+    (bench.folder / "go").touch()
+    assert bench.drive(plan).done == 4
+
+
+def test_ctrl_c_twice_does_not_wait(bench):
+    bench.behave({"ar": "stubborn", "dlm": "stubborn"})
+    plan = bench.plan()
+    process = bench.driver()
+    wait_for(lambda: bench.tries(plan.cells[0]) and bench.tries(plan.cells[1]))
+    begun = time.monotonic()
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert time.monotonic() - begun < GRACE_SECONDS / 2
+    wait_for(lambda: not any(alive(pid) for cell in plan.cells for pid in bench.tries(cell)), seconds=5)
+
+
+@pytest.mark.parametrize("behaviour", ["wait", "stubborn"])
+def test_an_error_in_the_driver_leaves_no_run_behind(bench, monkeypatch, behaviour):
+    def fail(progress):
+        wait_for(lambda: bench.tries(plan.cells[0]) and bench.tries(plan.cells[1]))
+        raise OSError("disk full")
+
+    bench.behave({"ar": behaviour, "dlm": behaviour})
+    plan = bench.plan()
+    monkeypatch.setattr(RunsProgress, "refresh", fail)
+    monkeypatch.setattr(driver, "GRACE_SECONDS", 0.5)
+    with pytest.raises(OSError, match="disk full"):
+        bench.drive(plan)
+    wait_for(lambda: not any(alive(pid) for cell in plan.cells for pid in bench.tries(cell)), seconds=1)
+
+
+def test_a_database_works_in_place_of_the_journal(bench):
+    storage = f"sqlite:///{bench.folder / 'study.db'}"
+    assert bench.drive(storage=storage).done == 4
+    assert bench.drive(storage=storage).reused == 4
+    assert not (bench.tree / "study.journal").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"config_key": "k"}',
+        '{"config_key": "k", "best": {}}',
+        '{"config_key": "k", "best": {"annealed": {"validation": {"nll": NaN}}}}',
+        '{"config_key": "other", "best": {"annealed": {"validation": {"nll": 1}}}}',
+    ],
+)
+def test_what_is_no_result_does_not_count(tmp_path, text):
+    assert read_result(tmp_path, "k") is None
+    (tmp_path / "result.json").write_text(text)
+    assert read_result(tmp_path, "k") is None
+
+
+def test_the_annealed_reading_goes_before_the_one_along_the_run():
+    stops = {name: {"validation": {"nll": nll}} for name, nll in (("annealed", 2.0), ("along_run", 1.0))}
+    assert best_validation_nll({"best": stops}) == 2.0
+    assert best_validation_nll({"best": {"along_run": stops["along_run"]}}) == 1.0

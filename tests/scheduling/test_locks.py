@@ -1,0 +1,38 @@
+import subprocess
+import sys
+
+import pytest
+
+from lab.scheduling.locks import sole_owner
+
+HOLD = """
+import pathlib, sys
+from lab.scheduling.locks import sole_owner
+with sole_owner(pathlib.Path(sys.argv[1]), "driver"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_owner_is_refused_until_the_first_is_dead(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"held\n"
+    message = rf"must have one driver at a time, but process {holder.pid} is at work there"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message), sole_owner(tmp_path, "driver"):
+            pass
+    with sole_owner(tmp_path, "run"):
+        pass
+    holder.kill()
+    with sole_owner(tmp_path, "driver", wait_seconds=5):
+        pass
+    holder.communicate()
+
+
+def test_it_is_released_after_an_error(tmp_path):
+    with pytest.raises(KeyError), sole_owner(tmp_path, "driver"):
+        raise KeyError
+    with sole_owner(tmp_path, "driver"):
+        pass

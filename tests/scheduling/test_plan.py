@@ -1,0 +1,65 @@
+import json
+
+from scheduling_bench import tiny_ablation
+
+from lab.scheduling.ablation import Scale
+from lab.tracking.records import write_atomic
+
+
+def test_plan_json_holds_the_whole_plan(bench):
+    plan = bench.plan()
+    plan.write()
+    written = json.loads((bench.tree / "plan.json").read_text())
+    assert list(written) == [
+        "schema",
+        "ablation",
+        "preset",
+        "question",
+        "paper",
+        "metric",
+        "unit",
+        "expected",
+        "command",
+        "cells",
+    ]
+    assert (written["schema"], written["ablation"], written["preset"]) == (1, "tiny", "tiny")
+    assert written["cells"][0] == {
+        "key": plan.cells[0].key,
+        "arm": "ar",
+        "level": {"data.unique_tokens": 1000},
+        "seed": 0,
+        "logdir": "runs/ar/unique_tokens=1000/seed=0",
+    }
+    assert len(written["cells"]) == 4
+
+
+def test_a_changed_run_is_moved_aside_and_never_deleted(bench):
+    old, new = bench.plan(), bench.plan(overrides={"training": {"batch_size": 8}})
+    for plan in (old, old):
+        for cell in plan.cells[:2]:
+            write_atomic(plan.logdir(cell) / "config.yaml", cell.config.to_yaml().encode())
+            write_atomic(plan.logdir(cell) / "result.json", b"{}")
+    assert old.set_aside() == []
+    moved = new.set_aside()
+    assert moved == [bench.tree / f"{cell.logdir}.{cell.key}" for cell in old.cells[:2]]
+    assert all((place / "result.json").exists() for place in moved)
+    assert not any(new.logdir(cell).exists() for cell in new.cells)
+    assert new.set_aside() == []
+
+
+def test_a_second_move_takes_another_name(bench):
+    old, new = bench.plan(), bench.plan(overrides={"training": {"batch_size": 8}})
+    cell = old.cells[0]
+    places = []
+    for _ in range(2):
+        write_atomic(old.logdir(cell) / "config.yaml", cell.config.to_yaml().encode())
+        places += new.set_aside()
+    assert [place.name for place in places] == [f"seed=0.{cell.key}", f"seed=0.{cell.key}.2"]
+
+
+def test_a_config_of_another_version_is_moved_aside_too(bench):
+    plan = bench.plan(ablation=tiny_ablation(scales={"tiny": Scale({}, seeds=1, budget="")}))
+    write_atomic(plan.logdir(plan.cells[0]) / "config.yaml", b"gone: 1\n")
+    (place,) = plan.set_aside()
+    assert place.name.startswith("seed=0.")
+    assert (place / "config.yaml").read_text() == "gone: 1\n"

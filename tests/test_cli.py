@@ -1,0 +1,322 @@
+"""The command line, with stand-ins for what trains, reports and reads data."""
+
+import json
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import lab.__main__
+import lab.config
+import lab.scheduling.driver
+from lab.arms import arm_values
+from lab.config import load_config, make_config
+from lab.scheduling.ablation import load_ablation
+from lab.scheduling.driver import Summary
+
+TINY = {
+    "data": {"length": 16},
+    "model": {"size": "0.1m"},
+    "training": {"total_tokens": 1024},
+    "evaluation": {"choice_context_tokens": 8, "choice_option_tokens": 8},
+}
+HEAVY = {
+    "keras",
+    "jax",
+    "tensorflow",
+    "torch",
+    "optuna",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "pydantic",
+    "keras_hub",
+}
+
+
+def stand_in(monkeypatch, name, **attributes):
+    module = ModuleType(name)
+    vars(module).update(attributes)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.fixture
+def presets(tmp_path, monkeypatch):
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    for name in ("laptop", "smoke"):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    monkeypatch.setattr(lab.config, "PRESETS_DIR", folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STORAGE", raising=False)
+    return folder
+
+
+@pytest.fixture
+def trained(presets, monkeypatch):
+    """The calls of `train_run`."""
+    calls = []
+
+    def train_run(config, logdir, cache_dir):
+        calls.append((config, logdir, cache_dir))
+        return {"best": {"annealed": {"epoch": 2.0, "test": {"nll": 1.23456}}}}
+
+    stand_in(monkeypatch, "lab.training.run", train_run=train_run)
+    return calls
+
+
+@pytest.fixture
+def ablated(presets, monkeypatch):
+    """The calls of `drive` and `write_report`; `summary` is what the driver will say."""
+    seen = SimpleNamespace(drives=[], reports=[], prepared=[], summary=Summary(done=4))
+
+    def drive(plan, executor, cache_dir, progress, storage):
+        seen.drives.append((plan, executor, cache_dir, storage))
+        plan.write()
+        return seen.summary
+
+    def prepare(config, cache_dir):
+        seen.prepared.append(config)
+        return SimpleNamespace(train=range(100_000))
+
+    def budget(train, unique_tokens, length):
+        if unique_tokens > len(train):
+            raise ValueError(f"`unique_tokens` must be in 1..{len(train)}, but got {unique_tokens}.")
+
+    monkeypatch.setattr(lab.scheduling.driver, "drive", drive)
+    stand_in(monkeypatch, "lab.data.dataset", prepare=prepare, budget=budget)
+    stand_in(monkeypatch, "lab.data.summary", describe=lambda dataset: [("documents", "7")])
+    stand_in(
+        monkeypatch,
+        "lab.reporting.report",
+        write_report=lambda tree: seen.reports.append(tree) or f"of {tree}",
+    )
+    stand_in(monkeypatch, "lab.reporting.verdict_table", verdict_table=lambda report: f"verdict {report}")
+    return seen
+
+
+def invoke(*arguments, **options):
+    return CliRunner().invoke(lab.__main__.app, list(arguments), **options)
+
+
+def test_run_lays_arm_seed_data_and_set_over_the_preset(trained, tmp_path):
+    said = invoke(
+        *("run", "--preset", "smoke", "--arm", "dlm", "--seed", "3", "--data", "a.txt", "--data", "b"),
+        *("--set", "model.width=32 training.learning_rate=1e-2", "--set", "model.heads=1"),
+    )
+    assert said.exit_code == 0, said.output
+    ((config, logdir, cache),) = trained
+    expected = make_config(
+        TINY,
+        arm_values("dlm"),
+        {"seed": 3, "data": {"corpus": "text", "paths": ["a.txt", "b"]}},
+        {"model": {"width": 32, "heads": 1}, "training": {"learning_rate": 0.01}},
+    )
+    assert config == expected
+    assert str(logdir) == f"results/runs/dlm-{config.key()}"
+    assert str(cache) == ".cache"
+    assert "dlm seed 3: best stop (annealed) at epoch 2.0, test NLL 1.2346 nats/token" in said.output
+
+
+def test_run_defaults_to_ar_on_the_laptop_preset(trained):
+    assert invoke("run").exit_code == 0
+    assert trained[0][0] == make_config(TINY, arm_values("ar"))
+
+
+def test_run_reads_a_resolved_config_as_the_driver_passes_it(trained, tmp_path):
+    config = make_config(TINY, arm_values("dlm"), {"seed": 5})
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    said = invoke(
+        "run", "--config", str(path), "--logdir", str(tmp_path / "run"), "--cache", str(tmp_path / "c")
+    )
+    assert said.exit_code == 0, said.output
+    assert trained == [(load_config(path), tmp_path / "run", tmp_path / "c")]
+
+
+@pytest.mark.parametrize("extra", [["--arm", "ar"], ["--seed", "0"], ["--set", "a=1"], ["--data", "x"]])
+def test_run_takes_a_config_alone(trained, extra):
+    said = invoke("run", "--config", "config.yaml", *extra)
+    assert said.exit_code == 2
+    assert "--config must stand alone" in said.output
+    assert not trained
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--preset", "huge"], "`preset` must be one of ['laptop', 'smoke'], but got preset='huge'."),
+        (["run", "--arm", "gpt"], "`arm` must be one of ["),
+        (["run", "--set", "model.wdth=3"], "model.wdth: no such key"),
+        (["run", "--config", "none.yaml"], "expected a YAML file at none.yaml, but there is none."),
+        (["ablate", "cross"], "`ablation` must be one of ["),
+        (["ablate", "crossover", "--seeds", "0"], "`seeds` must be >= 1, but got seeds=0."),
+        (["ablate", "crossover", "--workers", "-1"], "`workers` must be >= 0"),
+        (["ablate", "crossover", "--set", "arm=x"], "an override must not set what crossover varies"),
+        (["report", "nowhere"], "`path` must hold a plan.json, in it or below it, but got nowhere."),
+        (["data", "--preset", "huge"], "`preset` must be one of"),
+    ],
+)
+def test_a_users_error_is_one_message_without_a_traceback(trained, ablated, arguments, message):
+    said = invoke(*arguments)
+    assert said.exit_code == 2
+    assert said.stderr.startswith("error: ")
+    assert message in said.stderr
+    assert "Traceback" not in said.output
+    assert not trained
+    assert not ablated.drives
+
+
+def test_two_runs_in_one_logdir_are_refused(trained, tmp_path, monkeypatch):
+    code = (
+        "import pathlib, sys\nfrom lab.scheduling.locks import sole_owner\n"
+        "with sole_owner(pathlib.Path('run'), 'run'):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, **pipes) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        monkeypatch.setattr(lab.__main__, "ORPHAN_SECONDS", 0.1)
+        said = invoke("run", "--logdir", "run")
+        assert said.exit_code == 2
+        assert f"run must have one run at a time, but process {holder.pid} is at work there" in said.stderr
+        assert not trained
+        holder.kill()
+    assert invoke("run", "--logdir", "run").exit_code == 0
+
+
+def test_ablate_plans_drives_and_reports(ablated, tmp_path):
+    said = invoke(
+        *("ablate", "crossover", "--preset", "smoke", "--seeds", "2", "--workers", "3"),
+        *("--set", "training.batch_size=8", "--data", "my text.txt", "--results", "out", "--cache", "c"),
+    )
+    assert said.exit_code == 0, said.output
+    ((plan, executor, cache, storage),) = ablated.drives
+    assert str(plan.tree) == "out/crossover/smoke"
+    assert (plan.ablation, plan.preset, len(plan.cells)) == (load_ablation("crossover"), "smoke", 8)
+    assert {cell.config.training.batch_size for cell in plan.cells} == {8}
+    assert {cell.config.data.paths for cell in plan.cells} == {("my text.txt",)}
+    assert (executor.free(), str(cache), storage) == (3, "c", "")
+    assert plan.command == (
+        "python -m lab ablate crossover --preset smoke --seeds 2 --data 'my text.txt' "
+        "--set training.batch_size=8 --results out"
+    )
+    assert ablated.reports == [plan.tree]
+    assert said.stdout == "verdict of out/crossover/smoke\npage: out/crossover/smoke/report/index.html\n"
+
+
+def test_ablate_looks_at_each_corpus_before_any_run(ablated):
+    assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
+    assert [config.unique_tokens for config in ablated.prepared] == [2000, 4000]
+    said = invoke("ablate", "crossover", "--preset", "smoke", "--set", "data.length=20 data.tokenizer=x")
+    assert said.exit_code == 0
+    ablated.drives.clear()
+    ablated.prepared.clear()
+    (lab.config.PRESETS_DIR / "gpu.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    said = invoke("ablate", "crossover", "--preset", "gpu")
+    assert (said.exit_code, ablated.drives) == (2, [])
+    assert "`unique_tokens` must be in 1..100000, but got 1000000" in said.stderr
+
+
+def test_ablate_names_failures_and_exits_1(ablated):
+    ablated.summary = Summary(done=3, failed={"dlm seed=0": "exit code 1: no luck"})
+    said = invoke("ablate", "crossover", "--preset", "smoke")
+    assert said.exit_code == 1
+    assert "failed: dlm seed=0: exit code 1: no luck" in said.stderr
+    assert "verdict" in said.stdout
+
+
+def test_ablate_interrupted_says_how_to_go_on(ablated):
+    ablated.summary = Summary(interrupted=True)
+    said = invoke("ablate", "crossover", "--preset", "smoke")
+    assert said.exit_code == 130
+    assert said.stderr == "stopped; the same command goes on from here\n"
+    assert not ablated.reports
+
+
+def test_storage_comes_from_the_environment_and_its_password_is_never_shown(ablated, tmp_path):
+    url = "postgresql://me:sesame@127.0.0.1:1/name"
+    said = invoke("ablate", "crossover", "--preset", "smoke", env={"STORAGE": url})
+    assert ablated.drives[0][3] == url
+    assert "sesame" not in said.output
+    assert "sesame" not in "".join(path.read_text() for path in tmp_path.rglob("*.json"))
+
+
+def test_a_failing_storage_does_not_show_its_password(presets, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "lab",
+        "ablate",
+        "crossover",
+        "--preset",
+        "smoke",
+        "--results",
+        str(tmp_path),
+    ]
+    code = (
+        "import sys, types; stand_in = types.ModuleType('lab.data.dataset');"
+        "stand_in.prepare = lambda *_: types.SimpleNamespace(train=()); stand_in.budget = lambda *_: None;"
+        "sys.modules['lab.data.dataset'] = stand_in;"
+        f"sys.argv = {command[2:]!r}; import lab.__main__; lab.__main__.app()"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"STORAGE": "postgresql://me:sesame@127.0.0.1:1/name", "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 2, said.stderr
+    assert "cannot open the storage postgresql://me:***@127.0.0.1:1/name" in said.stderr
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert b"sesame" not in b"".join([said.stdout.encode(), said.stderr.encode(), *written])
+
+
+def test_report_writes_every_tree_again(ablated, tmp_path):
+    for tree in ("results/b/smoke", "results/a/laptop"):
+        (tmp_path / tree).mkdir(parents=True)
+        (tmp_path / tree / "plan.json").write_text(json.dumps({}))
+    assert invoke("report", "results").exit_code == 0
+    assert [str(tree) for tree in ablated.reports] == ["results/a/laptop", "results/b/smoke"]
+    assert invoke("report", "results/b").exit_code == 0
+    assert len(ablated.reports) == 3
+
+
+def test_data_describes_the_corpus(ablated):
+    said = invoke("data", "--preset", "smoke", "--data", "a.txt", "--set", "data.length=20")
+    assert said.exit_code == 0, said.output
+    assert ablated.prepared[0].paths == ("a.txt",)
+    assert ablated.prepared[0].length == 20
+    assert "documents" in said.output
+    assert "7" in said.output
+
+
+def test_help_needs_nothing_heavy():
+    code = (
+        "import sys\nsys.argv = ['lab', '--help']\nimport runpy\n"
+        "try:\n    runpy.run_module('lab', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "print('loaded:', ' '.join(sorted(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    text, _, loaded = said.stdout.partition("loaded: ")
+    assert all(command in text for command in ("run", "ablate", "report", "data"))
+    assert not HEAVY & set(loaded.split())
+
+
+def test_a_run_imports_nothing_heavy_before_it_trains(tmp_path):
+    code = (
+        "import sys, types\nstand_in = types.ModuleType('lab.training.run')\n"
+        "def train_run(*_):\n    print('loaded:', ' '.join(sorted(sys.modules)))\n    return {'best': {}}\n"
+        "stand_in.train_run = train_run\nsys.modules['lab.training.run'] = stand_in\n"
+        "from lab.__main__ import app\n"
+        "app(['run', '--preset', 'smoke', '--logdir', sys.argv[1]], standalone_mode=False)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(said.stdout.partition("loaded: ")[2].split())
+    assert "lab.config" in loaded
+    assert not (HEAVY - {"pydantic"}) & loaded

@@ -1,0 +1,248 @@
+import re
+
+import pytest
+import yaml
+
+import lab.config
+from lab.arms import ARMS, arm_values
+from lab.config import (
+    PRESETS_DIR,
+    RunConfig,
+    load_config,
+    make_config,
+    merge,
+    nest,
+    parse_order,
+    parse_overrides,
+    preset_names,
+    read_preset,
+    read_yaml,
+)
+from lab.models.sizes import SIZES
+
+BASE = {"training": {"total_tokens": 1000}}
+
+INVALID = {
+    "unknown key": ({"model": {"wdth": 3}}, r"model\.wdth: no such key; model has \['attention_dropout'"),
+    "unknown section": ({"modle": {}}, r"modle: no such key; the top level has \['arm', 'data'"),
+    "section is a number": ({"model": 3}, r"model: Input should be a valid dictionary.*but got 3"),
+    "training is a number": ({"training": 3}, r"training: Input should be a valid dictionary.*but got 3"),
+    "range": ({"model": {"mlp_dropout": 1.0}}, r"model\.mlp_dropout: .*less than 1, but got 1\.0"),
+    "not finite": ({"training": {"learning_rate": float("inf")}}, r"learning_rate: .*finite.*but got inf"),
+    "text without paths": (
+        {"data": {"corpus": "text"}},
+        r"`paths` must name files.*corpus=text and paths=\[\]",
+    ),
+    "paths without text": ({"data": {"paths": ["a.txt"]}}, r"`paths` must name files.*paths=\['a\.txt'\]"),
+    "size": ({"model": {"size": "9m"}}, r"`size` must be one of \['0\.1m'.*but got size='9m'"),
+    "size of a wrong type": ({"model": {"size": ["3m"]}}, r"`size` must be one of .*but got size=\['3m'\]"),
+    "heads": ({"model": {"heads": 3}}, r"`width / heads` must be a whole even.*width=128, heads=3"),
+    "odd head": (
+        {"model": {"width": 6, "heads": 2}},
+        r"`width / heads` must be a whole even.*width=6, heads=2",
+    ),
+    "order": ({"factors": {"order": "fixed"}}, r"`order` must be left_to_right, any.*order='fixed'"),
+    "draws": ({"factors": {"draws": 0}}, r"`draws` must be a whole number >= 1 or inf, but got draws=0"),
+    "bernoulli causal": (
+        {"factors": {"estimator": "bernoulli", "order": "any"}},
+        r"estimator=bernoulli hides each token.*but got compute=causal, order=any",
+    ),
+    "bernoulli suffixes": (
+        {"factors": {"estimator": "bernoulli", "compute": "dense"}},
+        r"estimator=bernoulli hides each token.*but got compute=dense, order=left_to_right",
+    ),
+    "schedule unused": (
+        {"factors": {"noise_schedule": "cosine"}},
+        r"`noise_schedule` acts through estimator=bernoulli only.*noise_schedule=cosine",
+    ),
+    "no duration": ({"training": {"total_tokens": None}}, r"exactly one of total_epochs.*but got \[\]"),
+    "two durations": (
+        {"training": {"total_tokens": 9, "total_steps": 9}},
+        r"exactly one of total_epochs.*but got \['total_tokens', 'total_steps'\]",
+    ),
+    "accumulation": (
+        {"training": {"total_steps": 9, "accumulation": 3}},
+        r"`accumulation` must divide `batch_size`, but got accumulation=3, batch_size=32",
+    ),
+    "options too long": (
+        {"data": {"length": 55}},
+        r"the whole: choice_context_tokens \+ choice_option_tokens must fit in data\.length, but got 56 > 55",
+    ),
+    "arm in a path": ({"arm": "../x"}, r"arm: String should match pattern.*but got '\.\./x'"),
+    "seed": ({"seed": -1}, r"seed: .*greater than or equal to 0, but got -1"),
+}
+
+
+@pytest.mark.parametrize(("layer", "message"), INVALID.values(), ids=INVALID.keys())
+def test_invalid_value_is_named(layer, message):
+    with pytest.raises(ValueError, match=rf"(?s)the configuration is not valid:\n  .*{message}"):
+        make_config(BASE, layer)
+
+
+def test_every_problem_is_named_at_once():
+    with pytest.raises(ValueError, match=r"(?s)seed: .*model\.mlp_dropout: "):
+        make_config(BASE, {"model": {"mlp_dropout": -1}, "seed": -1})
+
+
+def test_training_is_required():
+    with pytest.raises(ValueError, match=r"training: Field required$"):
+        make_config()
+
+
+def test_later_layers_win_and_leave_the_rest():
+    config = make_config(BASE, {"model": {"size": "0.1m"}, "seed": 1}, {"model": {"width": 32}, "seed": 2})
+    assert (config.model.layers, config.model.width, config.seed) == (SIZES["0.1m"]["layers"], 32, 2)
+
+
+def test_a_duration_takes_away_those_below():
+    training = make_config(BASE, {"training": {"total_epochs": 3, "warmup_steps": 1}}).training
+    assert (training.total_tokens, training.total_epochs, training.warmup_steps) == (None, 3, 1)
+
+
+@pytest.mark.parametrize("below", [3, None])
+def test_a_duration_over_a_broken_section_counts_alone(below):
+    assert make_config({"training": below}, BASE) == make_config(BASE)
+
+
+def test_config_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        make_config(BASE).seed = 1
+
+
+def test_yaml_round_trip_keeps_every_value_and_the_key(tmp_path):
+    config = make_config(
+        BASE,
+        arm_values("dlm"),
+        {
+            "data": {"corpus": "text", "paths": ["ä.txt"]},
+            "training": {"epsilon": 3e-9, "learning_rate": 1e-8},
+        },
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(path) == config
+    assert load_config(path).key() == config.key()
+
+
+def test_key_tells_configurations_apart_and_ignores_spelling():
+    config = make_config(BASE)
+    assert re.fullmatch("[0-9a-f]{16}", config.key())
+    assert config.key() != make_config(BASE, {"seed": 1}).key()
+    assert config.key() == make_config({"training": {"total_tokens": 1000.0}, "seed": 0}).key()
+
+
+@pytest.mark.parametrize(
+    ("order", "parsed"),
+    [
+        ("left_to_right", ("left_to_right", 0)),
+        ("any", ("any", 0)),
+        ("fixed:16", ("fixed", 16)),
+        ("right_to_left:0.25", ("right_to_left", 0.25)),
+    ],
+)
+def test_parse_order(order, parsed):
+    assert parse_order(order) == parsed
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["", "any:", "any:1", "fixed", "fixed:0", "fixed:1.5", "right_to_left:2", "right_to_left:nan", "r"],
+)
+def test_parse_order_refuses(order):
+    with pytest.raises(ValueError, match=rf"`order` must be .*but got order='{re.escape(order)}'"):
+        parse_order(order)
+
+
+def test_overrides_are_read_as_people_mean_them():
+    read = parse_overrides(
+        ["training.learning_rate=1e-3 training.total_tokens=2E6", "model.tie_embeddings=false"]
+    )
+    assert read == {
+        "training": {"learning_rate": 0.001, "total_tokens": 2_000_000},
+        "model": {"tie_embeddings": False},
+    }
+    assert parse_overrides(["a=left_to_right b=fixed:4 c= d=null e=1e f=true"]) == {
+        "a": "left_to_right",
+        "b": "fixed:4",
+        "c": None,
+        "d": None,
+        "e": "1e",
+        "f": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["width"], "must look like model.width=256, but got 'width'"),
+        (["=3"], "must look like model.width=256, but got '=3'"),
+        (["a=1", "a=2"], "the override 'a' is given twice"),
+        (["a.b=1 a=2"], "the override 'a' would hide 'a.b'"),
+        (["a=[1"], r"value must be YAML, but got 'a=\[1'"),
+    ],
+)
+def test_overrides_refuse(assignments, message):
+    with pytest.raises(ValueError, match=message):
+        parse_overrides(assignments)
+
+
+def test_nest_and_merge():
+    assert nest({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+    base = {"a": {"b": 1, "c": 2}, "d": 3}
+    assert merge(base, {"a": {"b": 9}, "d": {"e": 1}}) == {"a": {"b": 9, "c": 2}, "d": {"e": 1}}
+    assert base == {"a": {"b": 1, "c": 2}, "d": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", "the key 'a' is given twice, at line 2"),
+        ("a:\n  b: 1\n  b: 2\n", "the key 'b' is given twice, at line 3"),
+        ("3: 1\n", "a key must be text, but got 3, at line 1"),
+        ("? [a]\n: 1\n", r"a key must be text, but got \['a'\], at line 1"),
+        ("- 1\n", "expected a mapping of keys to values, but got list"),
+        ("", "expected a mapping of keys to values, but got NoneType"),
+        ("a: [", "while parsing a flow node"),
+        ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+    ],
+)
+def test_read_yaml_refuses(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"(?s)x\.yaml: .*{message}"):
+        read_yaml(path)
+
+
+def test_read_yaml_refuses_what_is_not_there_and_not_text(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a YAML file at .*none\.yaml, but there is none"):
+        read_yaml(tmp_path / "none.yaml")
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"x\.yaml: .*can't decode"):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def test_presets_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab.config, "PRESETS_DIR", tmp_path)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(BASE), encoding="utf-8")
+    assert preset_names() == ["tiny"]
+    assert read_preset("tiny") == BASE
+    with pytest.raises(ValueError, match=r"`preset` must be one of \['tiny'\], but got preset='\.\./tiny'"):
+        read_preset("../tiny")
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("path", sorted(PRESETS_DIR.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_fits_every_arm(path, arm):
+    config = make_config(read_yaml(path), arm_values(arm))
+    assert isinstance(config, RunConfig)
+    assert config.arm == arm
+
+
+def test_unknown_arm_lists_those_that_exist():
+    with pytest.raises(ValueError, match=r"`arm` must be one of \['any_order_ar'.*but got arm='gpt'"):
+        arm_values("gpt")
+
+
+def test_arms_are_distinct_corners():
+    corners = {make_config(BASE, {"factors": factors}).factors for factors in ARMS.values()}
+    assert len(corners) == len(ARMS)

@@ -1,0 +1,67 @@
+import os
+from types import SimpleNamespace
+
+import pytest
+from training_bench import DROPOUT, tiny_config, write_corpus
+
+
+@pytest.fixture
+def quick_compilation():
+    """Half the compile time under JAX, for tests that compile many programs and run each a few times."""
+    if os.environ["KERAS_BACKEND"] != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("text") / "corpus")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """A folder for tokenized corpora, which the first run fills."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, corpus, cache):
+    """The run of an arm from start to end in one go, with dropout: made once a session for each arm.
+
+    Its configuration, logdir, cache and result, and the values of each update of its progress.
+    """
+    made = {}
+
+    def run(arm):
+        if arm not in made:
+            from lab.training.progress import ProgressFile
+            from lab.training.run import train_run
+
+            config = tiny_config(
+                arm,
+                {"model": DROPOUT, "data": {"unique_tokens": 960}, "training": {"total_steps": 200}},
+                {"evaluation": {"stops": 4}},
+                corpus=corpus,
+            )
+            logdir = tmp_path_factory.mktemp("undisturbed") / arm
+            updates = []
+
+            def update(self, force=False, **values):
+                updates.append(values)
+                written(self, force, **values)
+
+            written = ProgressFile.update
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(ProgressFile, "update", update)
+                result = train_run(config, logdir, cache)
+            made[arm] = SimpleNamespace(
+                config=config, logdir=logdir, cache=cache, result=result, updates=updates
+            )
+        return made[arm]
+
+    return run

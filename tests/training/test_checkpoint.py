@@ -1,0 +1,244 @@
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lab.training.checkpoint import Checkpoints, assign_variables, load_arrays, read_variables, save_arrays
+
+KEY = "0123456789abcdef"
+
+
+def arrays(step):
+    numbers = np.random.default_rng(step)
+    return {
+        "a/kernel": numbers.normal(size=(3, 4)).astype(np.float32),
+        "a/state": np.array([7, step], dtype=np.uint32),
+        "file": np.array(step, dtype=np.int32),  # the name that np.savez keeps for itself
+    }
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        assert found[name].shape == array.shape
+        assert found[name].tobytes() == array.tobytes()
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Checkpoints of steps 10 and 20."""
+    made = Checkpoints(tmp_path / "checkpoints", KEY)
+    for step in (10, 20):
+        made.save(step, arrays(step))
+    return made
+
+
+def newest(checkpoints):
+    return checkpoints.folder / "step-000000000020"
+
+
+def test_the_newest_comes_back_as_it_was_saved(checkpoints):
+    step, found = checkpoints.load()
+    assert step == 20
+    same(found, arrays(20))
+
+
+def test_none_is_there_before_the_first(tmp_path):
+    assert Checkpoints(tmp_path / "nothing", KEY).load() is None
+
+
+def test_the_newest_two_are_kept_in_the_order_of_steps(tmp_path):
+    made = Checkpoints(tmp_path, KEY)
+    for step in (5, 90, 100, 1000):
+        made.save(step, arrays(step))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000000100", "step-000000001000"]
+    assert made.load()[0] == 1000
+
+
+def test_remove_leaves_nothing(checkpoints):
+    checkpoints.remove()
+    assert not checkpoints.folder.exists()
+    checkpoints.remove()
+
+
+def test_saving_a_step_again_replaces_it(checkpoints):
+    checkpoints.save(20, arrays(99))
+    same(checkpoints.load()[1], arrays(99))
+
+
+def falls_back(checkpoints):
+    with pytest.warns(UserWarning, match=r"the checkpoint step-0+20 is damaged; the one before it is used\."):
+        step, found = checkpoints.load()
+    assert step == 10
+    same(found, arrays(10))
+
+
+@pytest.mark.parametrize("name", ["arrays.npz", "state.json"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_file_falls_back(checkpoints, name, share):
+    path = newest(checkpoints) / name
+    os.truncate(path, int(path.stat().st_size * share))
+    falls_back(checkpoints)
+
+
+@pytest.mark.parametrize("name", ["arrays.npz", "state.json"])
+def test_any_flipped_bit_falls_back(checkpoints, name):
+    path = newest(checkpoints) / name
+    sound = path.read_bytes()
+    places = random.Random(0)
+    for _ in range(40):
+        place, bit = places.randrange(len(sound)), places.randrange(8)
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << bit]) + sound[place + 1 :])
+        falls_back(checkpoints)
+    path.write_bytes(sound)
+    assert checkpoints.load()[0] == 20
+
+
+@pytest.mark.parametrize("name", ["arrays.npz", "state.json"])
+def test_a_missing_file_falls_back(checkpoints, name):
+    (newest(checkpoints) / name).unlink()
+    falls_back(checkpoints)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '"text"', "not json"])
+def test_a_state_of_another_form_falls_back(checkpoints, text):
+    (newest(checkpoints) / "state.json").write_text(text)
+    falls_back(checkpoints)
+
+
+def test_if_all_are_damaged_there_is_none(checkpoints):
+    for path in checkpoints.folder.glob("*/state.json"):
+        path.unlink()
+    with pytest.warns(UserWarning, match="damaged"):
+        assert checkpoints.load() is None
+
+
+def test_another_configuration_is_refused(checkpoints):
+    message = "step-0+20 must be of schema 1 and configuration another, but it is of schema 1 and .*" + KEY
+    with pytest.raises(ValueError, match=message):
+        Checkpoints(checkpoints.folder, "another").load()
+
+
+def test_another_schema_is_refused(checkpoints, monkeypatch):
+    monkeypatch.setattr("lab.training.checkpoint.SCHEMA", 2)
+    with pytest.raises(ValueError, match="must be of schema 2 .* but it is of schema 1"):
+        checkpoints.load()
+
+
+def test_what_a_killed_save_left_is_ignored_and_removed(checkpoints):
+    leftover = checkpoints.folder / "tmp-1"
+    shutil.copytree(newest(checkpoints), leftover)
+    (leftover / "arrays.npz").write_bytes(b"half")
+    assert checkpoints.load()[0] == 20
+    assert not leftover.exists()
+
+
+class PowerCutError(Exception):
+    """The moment at which a save is cut off."""
+
+
+@pytest.mark.parametrize("survived", range(5))
+def test_a_save_cut_off_at_any_write_leaves_the_previous_one(checkpoints, monkeypatch, survived):
+    """A save syncs and renames the arrays, syncs the state, renames the folder, removes the oldest."""
+    calls = []
+
+    def cut(function):
+        def wrapped(*arguments, **options):
+            if len(calls) == survived:
+                raise PowerCutError
+            calls.append(function.__name__)
+            return function(*arguments, **options)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", cut(os.fsync))
+        patch.setattr(Path, "replace", cut(Path.replace))
+        remove = cut(shutil.rmtree)
+        patch.setattr(
+            shutil, "rmtree", lambda path, **options: Path(path).exists() and remove(path, **options)
+        )
+        with pytest.raises(PowerCutError):
+            checkpoints.save(30, arrays(30))
+    assert calls == ["fsync", "replace", "fsync", "replace", "rmtree"][:survived]
+    step, found = checkpoints.load()
+    assert step == (30 if survived == 4 else 20)
+    same(found, arrays(step))
+    checkpoints.save(30, arrays(30))
+    assert checkpoints.load()[0] == 30
+    assert len(list(checkpoints.folder.iterdir())) == 2
+
+
+def test_the_state_says_what_it_is_of(checkpoints):
+    state = json.loads((newest(checkpoints) / "state.json").read_text())
+    assert {name: state[name] for name in ("schema", "step", "config_key")} == {
+        "schema": 1,
+        "step": 20,
+        "config_key": KEY,
+    }
+
+
+def test_arrays_replace_a_file_in_one_step(tmp_path, monkeypatch):
+    path = tmp_path / "weights.npz"
+    save_arrays(path, arrays(1))
+
+    def fail(_):
+        raise PowerCutError
+
+    with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+        patch.setattr(os, "fsync", fail)
+        save_arrays(path, arrays(2))
+    same(load_arrays(path), arrays(1))
+    save_arrays(path, arrays(2))
+    same(load_arrays(path), arrays(2))
+    assert [file.name for file in tmp_path.iterdir()] == ["weights.npz"]
+
+
+@pytest.fixture
+def variables():
+    import keras
+
+    with keras.name_scope("net"):
+        return [
+            keras.Variable(np.zeros((2, 3)), dtype="float32", name="kernel"),
+            keras.Variable(np.zeros(2), dtype="uint32", trainable=False, name="state"),
+        ]
+
+
+VALUES = {"net/kernel": np.ones((2, 3), np.float32), "net/state": np.array([5, 6], np.uint32)}
+
+
+@pytest.mark.backend
+def test_variables_take_their_arrays_and_give_them_back(variables):
+    assign_variables(variables, VALUES)
+    found = read_variables(variables)
+    same(found, VALUES)
+    variables[0].assign(np.zeros((2, 3)))
+    same(found, VALUES)  # a copy, not a view
+
+
+@pytest.mark.parametrize(
+    ("changed", "missing", "surplus"),
+    [
+        ({"net/kernel": np.ones((3, 2), np.float32)}, r"'net/kernel \(2, 3\) float32'", r"'net/kernel \(3, 2\) float32'"),
+        ({"net/kernel": np.ones((2, 3))}, r"'net/kernel \(2, 3\) float32'", r"'net/kernel \(2, 3\) float64'"),
+        ({"net/more": np.ones(1, np.int32)}, "", r"'net/more \(1,\) int32'"),
+        ({"net/state": None}, r"'net/state \(2,\) uint32'", ""),
+    ],
+)
+def test_other_paths_shapes_and_dtypes_are_refused_with_both_lists(variables, changed, missing, surplus):
+    wrong = {name: array for name, array in (VALUES | changed).items() if array is not None}
+    message = rf"the checkpoint must hold \[{missing}\], but it holds \[{surplus}\] in their place\."
+    with pytest.raises(ValueError, match=message):
+        assign_variables(variables, wrong)
+    assert not any(array.any() for array in read_variables(variables).values())  # nothing was assigned
+
+
+def test_two_variables_of_one_path_are_refused(variables):
+    with pytest.raises(ValueError, match=r"paths must be unique, but 'net/kernel' is there twice"):
+        read_variables([*variables, variables[0]])

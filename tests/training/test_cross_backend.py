@@ -1,0 +1,69 @@
+"""The same run on every installed backend ends with the same numbers."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cross_backend_run
+import numpy as np
+import pytest
+
+BACKENDS = ("jax", "tensorflow", "torch")
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory):
+    """What each installed backend gives, from one file of initial weights; all at work at once."""
+    from lab.training.build import build_transformer
+    from lab.training.checkpoint import read_variables, save_arrays
+
+    folder = tmp_path_factory.mktemp("backends")
+    weights = folder / "weights.npz"
+    transformer = build_transformer(cross_backend_run.config_of("ar"), cross_backend_run.VOCAB)
+    save_arrays(weights, read_variables(transformer.trainable_variables))
+    processes = {}
+    for backend in BACKENDS:
+        if importlib.util.find_spec(backend):
+            command = [sys.executable, cross_backend_run.__file__, weights, folder / f"{backend}.json"]
+            environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parents[2])}
+            with (folder / f"{backend}.log").open("wb") as log:
+                processes[backend] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    for backend, process in processes.items():
+        assert process.wait(timeout=240) == 0, (folder / f"{backend}.log").read_text()
+    return {backend: json.loads((folder / f"{backend}.json").read_text()) for backend in processes}
+
+
+def pick(numbers, backend):
+    if backend not in numbers:
+        pytest.skip(f"{backend} is not installed")
+    return numbers[backend]
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+@pytest.mark.parametrize("arm", cross_backend_run.ARMS)
+def test_200_steps_from_the_same_weights_end_within_a_thousandth_of_a_nat(numbers, backend, arm):
+    found, expected = (pick(numbers, name)[arm] for name in (backend, "jax"))
+    differences = {name: found[name] - expected[name] for name in expected}
+    print(arm, backend, differences)
+    assert found.keys() == expected.keys()
+    assert abs(differences["first_train_loss"]) < 1e-5, differences
+    assert max(map(abs, differences.values())) < 1e-3, differences
+    assert expected["nll"] < np.log(cross_backend_run.VOCAB) - 0.5  # it has learned
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_draws_are_equal_bit_for_bit(numbers, backend):
+    from lab.objectives.draws import draw, hidden_positions
+    from lab.threefry import Stream
+
+    digest = hashlib.sha256()
+    ids = np.arange(512, dtype=np.int32)
+    for order in ("any", "fixed:4", "right_to_left:0.5"):
+        drawn = draw(7, Stream.TRAINING_DRAWS, ids, ids % 5, 16, order, np)
+        for array in (*drawn, hidden_positions(drawn, np)):
+            digest.update(array.astype(np.int32).tobytes())
+    assert pick(numbers, backend)["draws"] == digest.hexdigest()

@@ -1,0 +1,112 @@
+"""kill -9 at any moment: the same command ends with the numbers of a run that was left alone."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from training_bench import rows_of
+
+pytestmark = [pytest.mark.backend, pytest.mark.slow]
+
+ARMS = ("ar", "dlm")
+KILLS = {"jax": 5}.get(os.environ.get("KERAS_BACKEND", "jax"), 1)  # of each arm
+
+
+def start(run, logdir):
+    logdir.mkdir(parents=True, exist_ok=True)
+    config = logdir.parent / f"{logdir.name}.yaml"
+    config.write_text(run.config.to_yaml(), encoding="utf-8")
+    command = [sys.executable, "-m", "lab", "run", "--config", str(config)]
+    command += ["--logdir", str(logdir), "--cache", str(run.cache)]
+    # A cache of compiled programs halves the time of the attempts after the first.
+    programs = {
+        "JAX_COMPILATION_CACHE_DIR": str(logdir.parent / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    with (logdir.parent / f"{logdir.name}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | programs)
+
+
+def kill_and_finish(run, logdir, seed):
+    """Run, kill at random moments until the plan is through, then let it finish.
+
+    The first kill comes at any time after the start; the others when the log has grown to a random length, and
+    up to some 50 steps later. Returns how many kills found the process alive and where the log stood.
+    """
+    moments = random.Random(seed)
+    rows = len(rows_of(run.logdir))
+    lengths = [0, *sorted(moments.sample(range(1, int(0.7 * rows)), 4))] if KILLS > 1 else [rows // 2]
+    killed = []
+    for length in lengths:
+        process = start(run, logdir)
+        while process.poll() is None and len(rows_of(logdir)) < length:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.05) if length else moments.uniform(0.2, 2.5))
+        alive = process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed += [len(rows_of(logdir))] if alive else []
+    last = start(run, logdir)
+    assert last.wait(timeout=300) == 0, (logdir.parent / f"{logdir.name}.log").read_text()
+    return killed
+
+
+@pytest.fixture(scope="module")
+def killed(undisturbed, tmp_path_factory):
+    """The logdir of each arm's killed run and where the log stood at each kill; both arms side by side."""
+    folder = tmp_path_factory.mktemp("killed")
+    runs = [undisturbed(arm) for arm in ARMS]
+    logdirs = [folder / arm for arm in ARMS]
+    with ThreadPoolExecutor(len(ARMS)) as pool:
+        found = list(pool.map(kill_and_finish, runs, logdirs, range(len(ARMS))))
+    return dict(zip(ARMS, zip(logdirs, found, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_number_is_that_of_the_undisturbed_run(arm, killed, undisturbed):
+    logdir, kills = killed[arm]
+    assert len(kills) == KILLS, f"the run ended before a kill: {kills}"
+    result = json.loads((logdir / "result.json").read_text())
+    expected = json.loads((undisturbed(arm).logdir / "result.json").read_text())
+    for name in expected.keys() - {"wall_seconds"}:
+        assert result[name] == expected[name], f"{name} after kills at {kills} rows"
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_log_has_each_row_once_and_in_order(arm, killed, undisturbed):
+    logdir, _ = killed[arm]
+    found, expected = (
+        [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows_of(folder)]
+        for folder in (logdir, undisturbed(arm).logdir)
+    )
+    places = [(row["kind"], row.get("reading"), row["step"]) for row in found]
+    assert len(places) == len(set(places))
+    assert found == expected
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_tensorboard_shows_each_point_once(arm, killed):
+    logdir, _ = killed[arm]
+    rows = rows_of(logdir)
+    for folder in ("by_tokens", "by_epochs_x100"):
+        (file,) = (logdir / "tensorboard" / folder).iterdir()
+        values = [value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value]
+        counts = {kind: sum(row["kind"] == kind for row in rows) for kind in ("train", "sample")}
+        assert values.count("train/loss_nats_per_token") == counts["train"] == 40
+        assert values.count("sample") == counts["sample"] == 4
+        for reading in ("annealed", "along_run"):
+            assert values.count(f"validation/{reading}/nll_nats_per_token") == 4
+
+
+def test_checkpoints_are_gone_when_the_run_is_done(killed):
+    for logdir, _ in killed.values():
+        assert not (logdir / "checkpoints").exists()
+        assert not list(logdir.rglob("*.tmp"))

@@ -1,0 +1,202 @@
+"""The optimizer against AdamW written out in NumPy."""
+
+import numpy as np
+import pytest
+from training_bench import batch, differences, fit, state_of, tiny_config
+
+from lab.config import TrainingConfig
+from lab.training.schedule import NEVER, Decay, learning_rate
+
+pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
+
+VOCAB = 5
+
+
+def config(**values):
+    base = {"total_steps": 100, "learning_rate": 0.01, "warmup_steps": 0, "weight_decay": 0.3, "clip_norm": 1.0}
+    return TrainingConfig(**base | values)
+
+
+def make(training):
+    """The optimizer and a matrix and a vector for it."""
+    import keras
+
+    from lab.training.optimizer import ScheduledAdamW
+
+    numbers = np.random.default_rng(0)
+    values = {"matrix": numbers.normal(size=(3, 4)), "vector": numbers.normal(size=4)}
+    variables = [keras.Variable(value, dtype="float32", name=name) for name, value in values.items()]
+    optimizer = ScheduledAdamW(training)
+    optimizer.build(variables)
+    return optimizer, variables, values
+
+
+def apply(optimizer, gradients, variables):
+    from keras import ops
+
+    optimizer.apply([ops.convert_to_tensor(gradient.astype("float32")) for gradient in gradients], variables)
+
+
+def numpy_adamw(values, gradients, training, rate):
+    """Loshchilov & Hutter 2019, algorithm 2, with the gradients clipped together; one update per list."""
+    values = {name: value.copy() for name, value in values.items()}
+    first = {name: np.zeros_like(value) for name, value in values.items()}
+    second = {name: np.zeros_like(value) for name, value in values.items()}
+    for t, update in enumerate(gradients, start=1):
+        norm = np.sqrt(sum((gradient**2).sum() for gradient in update))
+        for (name, value), gradient in zip(values.items(), update, strict=True):
+            clipped = gradient * min(1.0, training.clip_norm / norm)
+            first[name] = training.beta_1 * first[name] + (1 - training.beta_1) * clipped
+            second[name] = training.beta_2 * second[name] + (1 - training.beta_2) * clipped**2
+            direction = first[name] / (1 - training.beta_1**t)
+            direction = direction / (np.sqrt(second[name] / (1 - training.beta_2**t)) + training.epsilon)
+            decay = training.weight_decay * value if value.ndim > 1 else 0.0
+            values[name] = value - rate(t - 1) * (direction + decay)
+    return values
+
+
+def some_gradients(count, scale):
+    numbers = np.random.default_rng(1)
+    return [[scale * numbers.normal(size=(3, 4)), scale * numbers.normal(size=4)] for _ in range(count)]
+
+
+@pytest.mark.parametrize("scale", [0.01, 5.0], ids=["unclipped", "clipped"])
+def test_updates_are_adamw_with_decay_on_the_matrix_alone(scale):
+    training = config(warmup_steps=4)
+    optimizer, variables, values = make(training)
+    gradients = some_gradients(3, scale)
+    for update in gradients:
+        apply(optimizer, update, variables)
+    expected = numpy_adamw(values, gradients, training, lambda step: 0.01 * (step + 1) / 4)
+    for variable, value in zip(variables, expected.values(), strict=True):
+        np.testing.assert_allclose(np.array(variable), value, rtol=2e-6, atol=2e-6)
+
+
+def test_without_gradient_the_matrix_shrinks_and_the_vector_stays():
+    optimizer, variables, values = make(config())
+    apply(optimizer, [np.zeros((3, 4)), np.zeros(4)], variables)
+    np.testing.assert_allclose(np.array(variables[0]), values["matrix"] * (1 - 0.01 * 0.3), rtol=1e-6)
+    np.testing.assert_array_equal(np.array(variables[1]), values["vector"].astype("float32"))
+
+
+@pytest.mark.parametrize(("schedule", "accumulation"), [("wsd", 1), ("cosine", 3)])
+def test_an_update_has_the_learning_rate_of_the_schedule(schedule, accumulation):
+    """Without a gradient an update multiplies the matrix by 1 - rate x decay: the rate can be read back."""
+    training = config(
+        schedule=schedule, warmup_steps=8, learning_rate=0.5, batch_size=3, accumulation=accumulation
+    )
+    optimizer, variables, _ = make(training)
+    for step, decay in [(0, (NEVER, 2 * NEVER)), (3, (NEVER, 2 * NEVER)), (50, (40, 60)), (57, (40, 60)), (60, (40, 60))]:
+        optimizer._iterations.assign(step * accumulation)
+        optimizer.set_decay(Decay(*decay))
+        expected = learning_rate(training, step, *decay, np)
+        assert float(optimizer.learning_rate) == pytest.approx(expected, rel=1e-5, abs=1e-8)
+        before = np.array(variables[0])
+        for _ in range(accumulation):
+            apply(optimizer, [np.zeros((3, 4)), np.zeros(4)], variables)
+        shrunk = (1 - np.array(variables[0]) / before) / training.weight_decay
+        np.testing.assert_allclose(shrunk, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_decay_window_is_among_the_variables_that_a_checkpoint_holds():
+    optimizer, _, _ = make(config())
+    optimizer.set_decay(Decay(3, 9))
+    found = {variable.path: int(np.array(variable)) for variable in optimizer.variables if variable.shape == ()}
+    assert found["optimizer/decay_start"] == 3
+    assert found["optimizer/decay_stop"] == 9
+    assert found["optimizer/iteration"] == 0
+
+
+def test_it_is_rebuilt_from_its_configuration():
+    from lab.training.optimizer import ScheduledAdamW
+
+    optimizer = ScheduledAdamW(config(accumulation=4))
+    again = ScheduledAdamW.from_config(optimizer.get_config())
+    assert again.get_config() == optimizer.get_config()
+    assert again.gradient_accumulation_steps == 4
+    assert again.global_clipnorm == 1.0
+
+
+def test_four_quarter_batches_are_one_clipped_step_on_the_whole():
+    from lab.training.build import build_learner
+    from lab.training.checkpoint import read_variables
+
+    whole = batch(8, VOCAB)
+    quarters = [{name: array[i : i + 2] for name, array in whole.items()} for i in range(0, 8, 2)]
+    learners = {}
+    for accumulation, batches in ((1, [whole]), (4, quarters)):
+        training = {"batch_size": 8, "clip_norm": 0.05, "accumulation": accumulation, "warmup_steps": 0}
+        learner = build_learner(tiny_config("dlm", {"training": training}), VOCAB)
+        start = read_variables(learner.trainable_variables)
+        fit(learner, batches)
+        learners[accumulation] = learner
+    one, four = (read_variables(learner.trainable_variables) for learner in learners.values())
+    assert all(np.abs(one[path] - start[path]).max() > 1e-4 for path in start)
+    # The first update of Adam has the size of the learning rate whatever the gradient's, so a gradient that is
+    # zero but for rounding may go either way; the moments are compared as they are.
+    moments = [
+        {v.path: np.array(v) for v in learner.optimizer.variables if v.path.endswith(("momentum", "velocity"))}
+        for learner in learners.values()
+    ]
+    assert moments[0].keys() == moments[1].keys()
+    assert len(moments[0]) == 2 * len(start)
+    for path, moment in moments[0].items():
+        np.testing.assert_allclose(moments[1][path], moment, rtol=1e-4, atol=1e-6 * np.abs(moment).max(), err_msg=path)
+    for path, value in one.items():
+        slots = path.replace("/", "_")
+        sure = np.abs(moments[0][f"optimizer/{slots}_momentum"]) > 1e-6
+        np.testing.assert_allclose(four[path][sure], value[sure], rtol=0, atol=1e-6, err_msg=path)
+    assert [int(np.array(learner.optimizer.iterations)) for learner in learners.values()] == [1, 1]
+
+
+@pytest.fixture
+def compilations():
+    """The programs that JAX's compiler is given, as they come; always empty under other backends."""
+    import keras
+
+    found = []
+    if keras.backend.backend() != "jax":
+        yield found
+        return
+    from jax import monitoring
+
+    def listen(event, duration, **about):
+        if event.endswith("backend_compile_duration"):
+            found.append(about)
+
+    monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    monitoring.unregister_event_duration_listener(listen)
+
+
+def test_moving_the_decay_window_compiles_nothing_again(compilations):
+    """The objective is Python: under a compiled step it runs while the step is traced and never after."""
+    import keras
+
+    if keras.backend.backend() == "torch":
+        pytest.skip("PyTorch runs the objective's Python at every step")
+    from lab.objectives.objective import Objective
+    from lab.training.build import build_learner
+    from lab.training.checkpoint import assign_variables, read_variables
+
+    class Counting(Objective):
+        traced = 0
+
+        def example(self, *arguments):
+            Counting.traced += 1
+            return super().example(*arguments)
+
+    learner = build_learner(tiny_config("ar"), VOCAB)
+    learner.objective = Counting(learner.objective.factors, learner.objective.length, learner.objective.mask_id)
+    main = read_variables(state_of(learner))
+    fit(learner, [batch(4, VOCAB)] * 2)
+    traced, compiled = Counting.traced, len(compilations)
+    assert traced > 0
+    assert compiled > 0 or keras.backend.backend() != "jax"
+    undecayed = read_variables(learner.trainable_variables)
+    for decay in (Decay(0, 2), Decay(0, 7)):
+        assign_variables(state_of(learner), main)
+        learner.optimizer.set_decay(decay)
+        fit(learner, [batch(4, VOCAB)] * 2)
+        assert differences(read_variables(learner.trainable_variables), undecayed)  # the window acts
+    assert (Counting.traced, len(compilations)) == (traced, compiled)

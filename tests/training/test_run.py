@@ -1,0 +1,290 @@
+"""What one run writes, refuses and leaves alone."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from training_bench import DROPOUT, fit, rows_of, tiny_config
+
+from lab.config import load_config
+from lab.evaluation.flops import forward_flops_per_token, shape_of, train_flops_per_token
+from lab.tracking.records import code_hash
+
+METRICS = {"nll", "nll_standard_error", "bits_per_byte", "choice_accuracy", "option_gap"}
+BOUND = {"nelbo", "nelbo_example_standard_error", "nelbo_mask_standard_error"}
+STOP = {"reading", "step", "tokens_seen", "epoch", "train_flops", "validation"}
+READINGS = {"annealed", "along_run"}
+RESULT = {
+    *("schema", "arm", "seed", "config", "config_key", "backend", "device", "code_hash", "versions"),
+    *("parameters", "data", "train_flops_per_token", "forward_flops_per_token", "train_flops"),
+    *("evaluation_flops", "wall_seconds", "stops", "best", "end"),
+}
+STEPS = [25, 50, 100, 200]
+
+
+@pytest.fixture(params=["ar", "dlm"])
+def run(request, undisturbed):
+    return undisturbed(request.param)
+
+
+def test_the_result_says_what_was_run(run):
+    result = run.result
+    assert json.loads((run.logdir / "result.json").read_text()) == result
+    assert result.keys() == RESULT
+    assert load_config(run.logdir / "config.yaml") == run.config
+    assert (result["schema"], result["arm"], result["seed"]) == (1, run.config.arm, 0)
+    assert result["config_key"] == run.config.key()
+    assert (result["device"], result["code_hash"]) == ("cpu", code_hash())
+    assert result["versions"].keys() >= {"python", "keras", "numpy"}
+    # token and target embeddings; projections of one block
+    assert result["parameters"] == (258 + 16) * 16 + 4 * 16 * 16 + 3 * 16 * 32
+    data = result["data"]
+    assert (data["corpus"], data["tokenizer"], data["length"]) == ("text", "bytes", 16)
+    assert (data["unique_tokens"], data["windows"]) == (960, 60)
+    assert 0.98 < data["bytes_per_token"] < 1
+
+
+def test_each_stop_has_every_metric_in_both_readings(run):
+    stops = run.result["stops"]
+    assert [(stop["step"], stop["reading"]) for stop in stops] == [
+        (step, reading) for step in STEPS for reading in ("along_run", "annealed")
+    ]
+    metrics = METRICS | BOUND if run.config.arm == "dlm" else METRICS
+    per_token = train_flops_per_token(shape_of(run.config.model), 16, 257, run.config.arm == "ar")
+    for stop in stops:
+        assert stop.keys() == STOP
+        assert stop["validation"].keys() == metrics
+        assert stop["tokens_seen"] == stop["step"] * 4 * 16
+        assert stop["epoch"] == stop["step"] * 4 / 60
+        assert stop["train_flops"] == pytest.approx(stop["tokens_seen"] * per_token)
+
+
+def test_the_best_stop_is_the_lowest_on_validation_and_the_end_is_the_last(run):
+    for name in ("best", "end"):
+        assert run.result[name].keys() == READINGS
+    for reading in READINGS:
+        stops = [stop for stop in run.result["stops"] if stop["reading"] == reading]
+        lowest = min(stops, key=lambda stop: stop["validation"]["nll"])
+        for name, expected in (("best", lowest), ("end", stops[-1])):
+            found = run.result[name][reading]
+            assert {key: value for key, value in found.items() if key != "test"} == expected
+            assert found["test"].keys() == expected["validation"].keys()
+
+
+def test_flops_count_the_branches_and_every_measurement(run):
+    result, causal = run.result, run.config.arm == "ar"
+    shape = shape_of(run.config.model)
+    assert result["train_flops_per_token"] == train_flops_per_token(shape, 16, 257, causal)
+    assert result["forward_flops_per_token"] == forward_flops_per_token(shape, 16, 257, causal)
+    branches = 5 + 10 + 20 + 40
+    assert result["train_flops"] == pytest.approx((200 + branches) * 64 * result["train_flops_per_token"])
+    # 8 windows and 8 items of 4 options, 4 tokens each; 2 draws of each window
+    passes = 8 + 32 if causal else 8 * 16 + 32 * 4 + 8 * 2
+    tested = {(stop["reading"], stop["step"]) for name in ("best", "end") for stop in result[name].values()}
+    measured = 8 + len(tested)
+    assert result["evaluation_flops"] == pytest.approx(
+        measured * passes * 16 * result["forward_flops_per_token"]
+    )
+
+
+def test_stops_are_at_the_same_tokens_for_both_arms(undisturbed):
+    places = [
+        [(stop["reading"], stop["tokens_seen"], stop["epoch"]) for stop in undisturbed(arm).result["stops"]]
+        for arm in ("ar", "dlm")
+    ]
+    assert places[0] == places[1]
+
+
+def test_the_log_has_a_row_every_log_steps(run):
+    rows = [row for row in rows_of(run.logdir) if row["kind"] == "train"]
+    assert [row["step"] for row in rows] == list(range(5, 201, 5))
+    for row in rows:
+        assert row["tokens_seen"] == row["step"] * 64
+        assert row["learning_rate"] == pytest.approx(0.01)  # the branches' decay is not the main run's
+        assert row["gradient_norm"] > 0
+        assert row["tokens_per_second"] > 0
+    assert rows[0]["train_loss"] == pytest.approx(np.log(257), rel=0.1)
+    assert rows[-1]["train_loss"] < 3.5
+
+
+def test_a_sample_goes_on_from_held_out_text(run):
+    from lab.data.dataset import prepare
+
+    held_out = prepare(run.config.data, run.cache).validation[:8]
+    samples = [row for row in rows_of(run.logdir) if row["kind"] == "sample"]
+    assert [(row["reading"], row["step"]) for row in samples] == [("annealed", step) for step in STEPS]
+    for row in samples:
+        assert row["text"].startswith(bytes(held_out.astype("uint8")).decode())
+        assert len(row["text"]) > 8
+
+
+def test_progress_goes_from_compiling_to_done_and_never_back(run):
+    shares = [update["share"] for update in run.updates if "share" in update]
+    assert shares[0] == 0
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert len(set(shares)) == 1 + 200 + 75  # each update of the main run and of the branches moves it
+    phases = [update["phase"] for update in run.updates if "phase" in update]
+    assert (phases[0], phases[-1]) == ("compile", "done")
+    assert set(phases[1:-1]) == {"train", "evaluate"}
+    written = json.loads((run.logdir / "progress.json").read_text())
+    assert {name: written[name] for name in ("phase", "share", "step", "total_steps", "epoch", "total_epochs")} == {
+        **{"phase": "done", "share": 1.0, "step": 200, "total_steps": 200},
+        **{"epoch": 200 * 4 / 60, "total_epochs": 200 * 4 / 60},
+    }
+    assert written.keys() >= {"tokens_per_second", "train_loss", "updated"}
+
+
+def test_a_finished_run_is_not_made_again(run, monkeypatch):
+    from lab.training import run as module
+
+    def refuse(*_):
+        raise AssertionError("trained again")
+
+    before = (run.logdir / "result.json").stat().st_mtime_ns
+    monkeypatch.setattr(module, "Run", refuse)
+    monkeypatch.setattr(module, "prepare", refuse)
+    assert module.train_run(run.config, run.logdir, run.cache) == run.result
+    assert (run.logdir / "result.json").stat().st_mtime_ns == before
+
+
+def test_the_folder_of_another_configuration_is_refused(run):
+    from lab.training.run import train_run
+
+    other = tiny_config(run.config.arm, {"seed": 1})
+    message = rf"must hold the run {other.key()}, but it holds {run.config.key()} \(config\.yaml\)"
+    with pytest.raises(ValueError, match=message):
+        train_run(other, run.logdir, run.cache)
+    assert load_config(run.logdir / "config.yaml") == run.config
+
+
+def test_measuring_and_branching_leave_the_training_alone(undisturbed):
+    """The same updates made by hand, with no stop in between, give every stop's number bit for bit."""
+    from lab.data.dataset import budget, prepare
+    from lab.data.windows import TrainingWindows
+    from lab.evaluation.yardstick import Yardstick, make_scorer
+    from lab.training.build import build_learner
+    from lab.training.checkpoint import assign_variables, read_variables
+    from lab.training.schedule import Decay
+    from training_bench import state_of
+
+    run = undisturbed("dlm")
+    dataset = prepare(run.config.data, run.cache)
+    windows = TrainingWindows(budget(dataset.train, 960, 16), 16, 4, run.config.seed)
+    batches = [windows.batch(step)._asdict() for step in range(200)]
+    learner = build_learner(run.config, dataset.tokenizer.vocab_size)
+    state = {0: read_variables(state_of(learner))}
+    for first, last in ((0, 40), (40, 50), (50, 200)):
+        fit(learner, batches[first:last])
+        state[last] = read_variables(state_of(learner))
+    yardstick, scorer = Yardstick(run.config, dataset), make_scorer(learner.transformer, run.config)
+
+    def measured(weights, split):
+        assign_variables(state_of(learner), weights)
+        return yardstick.measure(scorer, split)
+
+    stops = {(stop["reading"], stop["step"]): stop["validation"] for stop in run.result["stops"]}
+    assert measured(state[50], "validation") == stops["along_run", 50]
+    assert measured(state[200], "validation") == stops["along_run", 200]
+    assert measured(state[200], "test") == run.result["end"]["along_run"]["test"]
+
+    assign_variables(state_of(learner), state[40])
+    learner.optimizer.set_decay(Decay(40, 50))
+    fit(learner, batches[40:50])
+    annealed = read_variables(state_of(learner))
+    assert measured(annealed, "validation") == stops["annealed", 50]
+    assert stops["annealed", 50] != stops["along_run", 50]
+
+
+class LostPowerError(Exception):
+    """The end of a process, as far as its files can tell."""
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(undisturbed, tmp_path, monkeypatch):
+    """Its stops after that checkpoint are measured again, and every number is as ever."""
+    from lab.training.run import Run, train_run
+
+    run = undisturbed("ar")
+    logdir = tmp_path / "run"
+    save = Run._save
+
+    def save_and_stop(self):
+        save(self)
+        if self.step == 180:  # the branch towards 200 has begun at 160 and is measured
+            raise LostPowerError
+
+    monkeypatch.setattr(Run, "_save", save_and_stop)
+    with pytest.raises(LostPowerError):
+        train_run(run.config, logdir, run.cache)
+    (newest,) = (logdir / "checkpoints").glob("step-*180")
+    shutil.copy(newest.parent / "step-000000000160" / "state.json", newest / "state.json")
+    for row in rows_of(logdir):
+        assert row["kind"] == "train" or row["step"] <= 100 or row["reading"] == "annealed"
+    monkeypatch.setattr(Run, "_save", save)
+    with pytest.warns(UserWarning, match=r"step-000000000180 is damaged"):
+        result = train_run(run.config, logdir, run.cache)
+    for name in RESULT - {"wall_seconds"}:
+        assert result[name] == run.result[name], name
+    places = [(row["kind"], row.get("reading"), row["step"]) for row in rows_of(logdir)]
+    assert len(places) == len(set(places))
+
+
+def test_a_cosine_run_is_read_along_the_run_alone(corpus, cache, tmp_path, quick_compilation):
+    from lab.training.run import train_run
+
+    config = tiny_config(
+        "ar",
+        {"training": {"schedule": "cosine", "total_epochs": 2, "accumulation": 2, "checkpoint_steps": 7}},
+        {"data": {"unique_tokens": 330, "windows": "jittered"}, "evaluation": {"stops": 2, "sample_tokens": 0}},
+        corpus=corpus,
+    )
+    result = train_run(config, tmp_path, cache)
+    assert result["data"]["unique_tokens"] == 320  # whole windows
+    assert result["best"].keys() == result["end"].keys() == {"along_run"}
+    assert [(stop["reading"], stop["step"], stop["epoch"]) for stop in result["stops"]] == [
+        ("along_run", 5, 1.0),
+        ("along_run", 10, 2.0),
+    ]
+    assert result["train_flops"] == pytest.approx(2 * 320 * result["train_flops_per_token"])
+    rows = rows_of(tmp_path)
+    assert {row["kind"] for row in rows} == {"train", "stop"}
+    rates = {row["step"]: row["learning_rate"] for row in rows if row["kind"] == "train"}
+    assert rates == {5: pytest.approx(0.01), 10: pytest.approx(0.01 * (1 + np.cos(np.pi * 4 / 5)) / 2)}
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp_path, quick_compilation):
+    from lab.training.checkpoint import Checkpoints
+    from lab.training.run import train_run
+
+    config = tiny_config("ar", {"training": {"learning_rate": 1e30, "warmup_steps": 0}}, corpus=corpus)
+    for _ in range(2):  # and again when it is started again
+        with pytest.raises(ValueError, match=r"training loss must stay finite, but got loss .* at step \d+\."):
+            train_run(config, tmp_path, cache)
+    assert not (tmp_path / "result.json").exists()
+    assert Checkpoints(tmp_path / "checkpoints", config.key()).load() is None
+    assert all(np.isfinite(row["train_loss"]) for row in rows_of(tmp_path) if row["kind"] == "train")
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"training": {"total_tokens": 20}}, "the duration must be at least one step of 64 tokens, but got 20 tokens"),
+        ({"data": {"unique_tokens": 10}}, "`tokens` must fill one window of length=16, but got 10 tokens"),
+        ({"data": {"unique_tokens": 10**6}}, "`unique_tokens` must be in 1"),
+        ({"evaluation": {"validation_windows": 10**5}}, "`count` must be in 1"),
+        ({"evaluation": {"choice_items": 10**4}}, "the split must hold 10000 items"),
+    ],
+    ids=["no step", "no window", "budget", "windows", "items"],
+)
+def test_what_the_data_cannot_give_is_said_before_anything_is_compiled(
+    corpus, cache, tmp_path, monkeypatch, layer, message
+):
+    from lab.training import run as module
+
+    def refuse(*_):
+        raise AssertionError("built a model")
+
+    monkeypatch.setattr(module, "build_learner", refuse)
+    with pytest.raises(ValueError, match=message):
+        module.train_run(tiny_config("ar", {"model": DROPOUT}, layer, corpus=corpus), tmp_path, cache)

@@ -1,0 +1,87 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from lab.training import progress
+from lab.training.progress import ProgressFile, StepLog
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_progress_is_rewritten_at_most_once_a_second(tmp_path, monkeypatch):
+    clock = SimpleNamespace(time=lambda: clock.now, now=100.0)
+    monkeypatch.setattr(progress, "time", clock)
+    path = tmp_path / "progress.json"
+    file = ProgressFile(path, total_steps=40, total_epochs=2.5)
+    file.update(phase="train", step=1)
+    first = {"total_steps": 40, "total_epochs": 2.5, "tokens_per_second": 0.0, "train_loss": None}
+    assert read(path) == {**first, "phase": "train", "step": 1, "updated": 100.0}
+    clock.now = 100.9
+    file.update(step=2, train_loss=3.5)
+    assert read(path)["step"] == 1
+    clock.now = 101.0
+    file.update(step=3)
+    assert read(path) == {**first, "phase": "train", "step": 3, "train_loss": 3.5, "updated": 101.0}
+    clock.now = 101.1
+    file.update(force=True, phase="done")
+    assert read(path)["phase"] == "done"
+
+
+class Steps:
+    """A StepLog from step 10 on, with what it said."""
+
+    def __init__(self, monkeypatch, accumulation=1, log_steps=2):
+        self.records, self.ticks = [], []
+        self.clock = SimpleNamespace(perf_counter=lambda: self.clock.now, now=0.0)
+        monkeypatch.setattr(progress, "time", self.clock)
+        self.log = StepLog(
+            10, accumulation, log_steps, 64, lambda *row: self.records.append(row), self.ticks.append
+        )
+        self.model = SimpleNamespace(stop_training=False)
+        self.log.set_model(self.model)
+
+    def batches(self, losses, norm=1.5):
+        for number, loss in enumerate(losses):
+            self.clock.now += 0.5
+            self.log.on_train_batch_end(number, {"loss": loss, "gradient_norm": norm})
+
+
+def test_the_mean_loss_and_the_rate_cover_the_updates_since_the_last_record(monkeypatch):
+    steps = Steps(monkeypatch)
+    steps.batches([4.0, 2.0, 1.0, 2.0, 9.0])
+    assert steps.records == [(12, 3.0, 1.5, 128.0), (14, 1.5, 1.5, 128.0)]
+    assert steps.ticks == [11, 12, 13, 14, 15]
+    steps.log.on_train_end()
+    assert steps.log.failure is None
+
+
+def test_micro_batches_make_one_update(monkeypatch):
+    steps = Steps(monkeypatch, accumulation=3)
+    steps.batches([3.0, 3.0, 3.0, 6.0, 6.0, 6.0])
+    assert steps.ticks == [11, 12]
+    assert steps.records == [(12, 4.5, 1.5, 2 * 64 / 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "norm", "step", "message"),
+    [
+        ([1.0, float("nan"), 1.0], 1.0, 12, "loss nan, gradient norm 1.0 at step 12"),
+        ([1.0, 1.0], float("inf"), 12, "loss 1.0, gradient norm inf at step 12"),
+        ([1.0, 1.0, float("inf")], 1.0, 13, "loss inf, gradient norm 1.0 at step 13"),
+    ],
+    ids=["nan loss", "infinite gradient", "after the last record"],
+)
+def test_a_loss_or_gradient_that_is_not_finite_stops(monkeypatch, losses, norm, step, message):
+    steps = Steps(monkeypatch)
+    for number, loss in enumerate(losses):
+        if steps.model.stop_training:
+            break
+        steps.clock.now += 0.5
+        steps.log.on_train_batch_end(number, {"loss": loss, "gradient_norm": norm})
+    steps.log.on_train_end()
+    assert steps.log.failure == message
+    assert steps.model.stop_training
+    assert [row[0] for row in steps.records] == [12] * (step == 13)

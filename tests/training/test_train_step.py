@@ -1,0 +1,104 @@
+"""One step, and fifty, on every backend."""
+
+import numpy as np
+import numpy_transformer
+import pytest
+from training_bench import DROPOUT, LENGTH, batch, fit, tiny_config
+
+from lab.threefry import Stream
+
+pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
+
+VOCAB = 5
+SMALL = {"model": {"width": 8, "ffn_width": 12}}
+ARMS = ["ar", "any_order_ar", "suffix_frozen", "dlm"]
+
+
+class Logs:
+    """A callback that keeps each step's logs."""
+
+    def __new__(cls):
+        import keras
+
+        class Keeper(keras.callbacks.Callback):
+            def __init__(self):
+                super().__init__()
+                self.found = []
+
+            def on_train_batch_end(self, batch, logs=None):
+                self.found.append({name: float(value) for name, value in logs.items()})
+
+        return Keeper()
+
+
+def weights_of(learner):
+    """float64 arrays by the end of their paths."""
+    from lab.training.checkpoint import read_variables
+
+    found = read_variables(learner.trainable_variables)
+    return {path.removeprefix("transformer/"): array.astype(float) for path, array in found.items()}
+
+
+def scale_up(learner, factor=10.0):
+    """Initial weights are so small that attention and gates hardly act; larger ones show more."""
+    for variable in learner.trainable_variables:
+        variable.assign(variable.value * factor)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_one_step_has_the_loss_and_gradient_norm_of_a_numpy_model(arm):
+    from lab.training.build import build_learner
+
+    config = tiny_config(arm, SMALL)
+    learner = build_learner(config, VOCAB)
+    scale_up(learner)
+    weights = weights_of(learner)
+    inputs = batch(3, VOCAB)
+    inputs["visits"] += 2
+    logs = Logs()
+    fit(learner, [inputs], [logs])
+    example = learner.objective.example(
+        inputs["tokens"], inputs["sequence_ids"], inputs["visits"], config.seed, Stream.TRAINING_DRAWS, np
+    )
+
+    def loss(arrays):
+        return numpy_transformer.mean_loss(arrays, example, config.model.heads, learner.objective.causal)
+
+    assert logs.found[0]["loss"] == pytest.approx(loss(weights), rel=1e-5)
+    expected = numpy_transformer.gradient_norm(weights, loss)
+    assert expected > 0.1
+    assert logs.found[0]["gradient_norm"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("arm", ["ar", "dlm"])
+def test_fifty_steps_learn_a_repeated_text(arm):
+    from lab.training.build import build_learner
+
+    learner = build_learner(tiny_config(arm), VOCAB)
+    inputs = batch(4, VOCAB)
+    inputs["tokens"][:] = np.arange(LENGTH) % VOCAB
+    logs = Logs()
+    fit(learner, [{**inputs, "visits": inputs["visits"] + step} for step in range(50)], [logs])
+    losses = [log["loss"] for log in logs.found]
+    assert losses[0] == pytest.approx(np.log(VOCAB), abs=0.1)
+    assert np.mean(losses[-10:]) < losses[0] / 2
+
+
+def test_dropout_acts_in_training_and_is_another_one_each_step():
+    from lab.training.build import build_learner
+    from lab.training.checkpoint import assign_variables, read_variables
+    learner = build_learner(tiny_config("ar", {"model": DROPOUT}), VOCAB)
+    scale_up(learner)
+    start = read_variables(learner.trainable_variables)
+    logs = Logs()
+    for _ in range(2):
+        fit(learner, [batch(4, VOCAB)], [logs])
+        assign_variables(learner.trainable_variables, start)
+    first, second = (log["loss"] for log in logs.found)
+    assert first != second
+
+
+def test_the_device_is_named():
+    from lab.training.build import build_learner
+
+    assert build_learner(tiny_config("ar"), VOCAB).device() in ("cpu", "gpu", "tpu", "mps")

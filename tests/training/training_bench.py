@@ -1,0 +1,86 @@
+"""What the tests of training share: a small corpus, a tiny run, learners and batches."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+
+from lab.arms import arm_values
+from lab.config import RunConfig, make_config
+
+LENGTH = 16
+MODEL = {"size": "0.1m", "layers": 1, "width": 16, "heads": 2, "ffn_width": 32}
+DROPOUT = {"attention_dropout": 0.1, "mlp_dropout": 0.1}
+TINY = {
+    "data": {"corpus": "text", "length": LENGTH, "validation_share": 0.2, "test_share": 0.2},
+    "model": MODEL,
+    "training": {
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "total_steps": 60,
+        "warmup_steps": 5,
+        "log_steps": 5,
+        "checkpoint_steps": 20,
+    },
+    "evaluation": {
+        "stops": 3,
+        "validation_windows": 8,
+        "test_windows": 8,
+        "nelbo_draws": 2,
+        "choice_items": 8,
+        "choice_context_tokens": 8,
+        "choice_option_tokens": 4,
+        "sample_tokens": 8,
+        "batch_size": 32,
+    },
+}
+
+
+def write_corpus(folder: Path) -> Path:
+    """Forty documents of random words, some 200 bytes each."""
+    words = random.Random(0)
+    folder.mkdir(parents=True)
+    for number in range(40):
+        text = " ".join(f"{words.choice('abcd') * words.randint(1, 3)}{number}" for _ in range(40))
+        (folder / f"{number:02}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def tiny_config(arm: str, *layers: dict, corpus: Path = Path("unread")) -> RunConfig:
+    """A run of a one-layer model on `corpus`; the layers go on top."""
+    return make_config(TINY, {"data": {"paths": [str(corpus)]}}, arm_values(arm), *layers)
+
+
+def batch(rows: int, vocab_size: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """`StepInputs` of random tokens."""
+    random_numbers = np.random.default_rng(seed)
+    return {
+        "tokens": random_numbers.integers(0, vocab_size, (rows, LENGTH)).astype(np.int32),
+        "sequence_ids": np.arange(rows, dtype=np.int32),
+        "visits": np.zeros(rows, dtype=np.int32),
+    }
+
+
+def fit(learner, batches, callbacks=()) -> None:
+    """One micro-batch after the other."""
+    data = ((inputs,) for inputs in batches)
+    learner.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0, callbacks=list(callbacks))
+
+
+def state_of(learner) -> list:
+    """All variables of a learner and of its optimizer."""
+    return [*learner.variables, *learner.optimizer.variables]
+
+
+def differences(left: dict, right: dict) -> list[str]:
+    """The names under which two dictionaries of arrays are not bit-equal."""
+    assert left.keys() == right.keys()
+    return [name for name in left if left[name].tobytes() != right[name].tobytes()]
+
+
+def rows_of(logdir: Path) -> list[dict]:
+    """The whole lines of a run's metrics.jsonl."""
+    path = logdir / "metrics.jsonl"
+    data = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
