@@ -263,17 +263,16 @@ class Run:
         variables = [*self.learner.variables, *self.learner.optimizer.variables]
         self.learner.optimizer.set_decay(main_decay(self.config.training, self.timeline.total_steps))
         found = self.checkpoints.load()
-        step = 0
-        if found is not None:
-            step, arrays = found
-            assign_variables(variables, arrays)
+        if found is None:
+            self.log.keep(lambda row: False)
+            return 0
+        step, arrays = found
+        assign_variables(variables, arrays)
         starts = {(stop.reading, stop.step): stop.start for stop in self.timeline.stops}
         done = {
             (row["reading"], row["step"])
             for row in self.log.rows
-            if row["kind"] == "stop"
-            and starts[row["reading"], row["step"]] <= step
-            and self._weights_path(row["reading"], row["step"]).parent.is_dir()
+            if row["kind"] == "stop" and starts[row["reading"], row["step"]] <= step
         }
         self.log.keep(
             lambda row: (
