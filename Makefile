@@ -7,7 +7,6 @@ PRESET ?= laptop
 
 comma := ,
 ABLATIONS := crossover
-BACKENDS ?= jax tensorflow
 
 # What a user may set, handed on as options. KERAS_BACKEND, JAX_PLATFORMS and STORAGE pass through the environment
 # (a storage URL may hold a password, and options show in the list of processes).
@@ -55,11 +54,11 @@ lint: setup ## ruff
 type: setup ## mypy, strict
 	$(BIN)/mypy
 
-test: setup ## every test under JAX, then the numerics under the other backends
+test: setup ## every test under JAX, then the numerics under the other installed backends
 	KERAS_BACKEND=jax $(BIN)/python -m pytest
 	$(MAKE) test-backends
 
-test-backends: setup ## the numerics under each other installed backend
+test-backends: setup ## the numerics under TensorFlow, and under PyTorch where it is installed
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m backend
 	if $(BIN)/python -c 'import torch' 2>/dev/null; then KERAS_BACKEND=torch $(BIN)/python -m pytest -m backend; fi
 

@@ -217,7 +217,8 @@ def parse_order(order: str) -> tuple[str, float]:
     """Split an order level into its kind and its number.
 
     Args:
-        order: `left_to_right`, `any`, `fixed:N` with N >= 1, or `right_to_left:share` with share in [0, 1].
+        order: `left_to_right`, `any`, `fixed:N` with 1 <= N < 2**15, or `right_to_left:share` with
+            share in [0, 1].
 
     Returns:
         The kind and N, the share, or 0.
@@ -228,7 +229,7 @@ def parse_order(order: str) -> tuple[str, float]:
     kind, _, number = order.partition(":")
     if kind in ("left_to_right", "any") and not number and ":" not in order:
         return kind, 0.0
-    if kind == "fixed" and number.isdecimal() and int(number) >= 1:
+    if kind == "fixed" and number.isdecimal() and 1 <= int(number) < 2**15:
         return kind, float(number)
     if kind == "right_to_left":
         try:
@@ -238,8 +239,8 @@ def parse_order(order: str) -> tuple[str, float]:
         if 0 <= share <= 1:
             return kind, share
     raise ValueError(
-        "`order` must be left_to_right, any, fixed:N (N >= 1) or right_to_left:share (0 <= share <= 1), "
-        f"but got order={order!r}."
+        "`order` must be left_to_right, any, fixed:N (1 <= N < 32768) or right_to_left:share "
+        f"(0 <= share <= 1), but got order={order!r}."
     )
 
 

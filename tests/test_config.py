@@ -146,7 +146,18 @@ def test_parse_order(order, parsed):
 
 @pytest.mark.parametrize(
     "order",
-    ["", "any:", "any:1", "fixed", "fixed:0", "fixed:1.5", "right_to_left:2", "right_to_left:nan", "r"],
+    [
+        "",
+        "any:",
+        "any:1",
+        "fixed",
+        "fixed:0",
+        "fixed:32768",
+        "fixed:1.5",
+        "right_to_left:2",
+        "right_to_left:nan",
+        "r",
+    ],
 )
 def test_parse_order_refuses(order):
     with pytest.raises(ValueError, match=rf"`order` must be .*but got order='{re.escape(order)}'"):

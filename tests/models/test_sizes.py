@@ -1,6 +1,5 @@
 import re
 
-import keras
 import pytest
 
 from lab.models.block import Block
@@ -33,10 +32,8 @@ def test_rope_can_turn_pairs_in_every_head(name):
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("name", ["0.1m", "0.8m"])
-def test_the_arithmetic_is_the_block_s_own(name):
-    shape = SIZES[name]
+def test_the_arithmetic_is_the_blocks_own():
+    shape = SIZES["0.1m"]
     block = Block(shape["heads"], shape["ffn_width"])
     block.build((None, 4, shape["width"]))
-    assert isinstance(block, keras.layers.Layer)
     assert shape["layers"] * block.count_params() == parameters_outside_embeddings(**shape)

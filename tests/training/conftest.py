@@ -5,6 +5,18 @@ import pytest
 from training_bench import DROPOUT, tiny_config, write_corpus
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """PyTorch's threads wait for one another in a busy loop, which takes minutes on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that tests start
+        if os.environ["KERAS_BACKEND"] == "torch":
+            import torch
+
+            torch.set_num_threads(1)
+        yield
+
+
 @pytest.fixture
 def quick_compilation():
     """Half the compile time under JAX, for tests that compile many programs and run each a few times."""

@@ -13,7 +13,7 @@ from training_bench import tiny_config
 
 VOCAB, STEPS, ROWS, WINDOWS = 24, 200, 8, 40
 LAYER = {
-    "model": {"layers": 2, "width": 32, "ffn_width": 64},
+    "model": {"width": 32, "ffn_width": 64},
     "training": {"learning_rate": 3e-3, "total_steps": STEPS, "schedule": "cosine", "batch_size": ROWS},
 }
 ARMS = ("ar", "dlm")
@@ -71,7 +71,9 @@ def train(arm, weights):
         steps_per_epoch=STEPS,
         shuffle=False,
         verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(logs["loss"]))],
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(logs["loss"]))
+        ],
     )
     held_out = evaluation_windows(text(1000, 1), 16, 16)
     scorer = make_scorer(learner.transformer, config)

@@ -1,4 +1,4 @@
-"""The Transformer, its loss and its gradient in float64 NumPy, written from the design and not from the layers."""
+"""The Transformer, its loss and its gradient in float64 NumPy, written from the design, not the layers."""
 
 import numpy as np
 
@@ -66,15 +66,15 @@ def mean_loss(weights, example, heads, causal):
     return float(-(example.weights * chosen).sum(-1).mean())
 
 
-def gradient_norm(weights, loss, step=1e-5):
-    """The Euclidean norm of the gradient of `loss(weights)` by central differences."""
-    squares = 0.0
-    for array in weights.values():
+def gradient(weights, loss, step=1e-5):
+    """The gradient of `loss(weights)` by central differences: arrays of the weights' names and shapes."""
+    found = {name: np.zeros_like(array) for name, array in weights.items()}
+    for name, array in weights.items():
         for place in np.ndindex(array.shape):
             before = array[place]
             array[place] = before + step
             above = loss(weights)
             array[place] = before - step
-            squares += ((above - loss(weights)) / (2 * step)) ** 2
+            found[name][place] = (above - loss(weights)) / (2 * step)
             array[place] = before
-    return float(np.sqrt(squares))
+    return found

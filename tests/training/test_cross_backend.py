@@ -29,7 +29,10 @@ def numbers(tmp_path_factory):
     for backend in BACKENDS:
         if importlib.util.find_spec(backend):
             command = [sys.executable, cross_backend_run.__file__, weights, folder / f"{backend}.json"]
-            environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parents[2])}
+            environment = os.environ | {
+                "KERAS_BACKEND": backend,
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+            }
             with (folder / f"{backend}.log").open("wb") as log:
                 processes[backend] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     for backend, process in processes.items():
@@ -45,13 +48,14 @@ def pick(numbers, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS[1:])
 @pytest.mark.parametrize("arm", cross_backend_run.ARMS)
-def test_200_steps_from_the_same_weights_end_within_a_thousandth_of_a_nat(numbers, backend, arm):
+def test_200_steps_from_the_same_weights_end_within_the_promised_difference(numbers, backend, arm):
     found, expected = (pick(numbers, name)[arm] for name in (backend, "jax"))
     differences = {name: found[name] - expected[name] for name in expected}
     print(arm, backend, differences)
     assert found.keys() == expected.keys()
     assert abs(differences["first_train_loss"]) < 1e-5, differences
-    assert max(map(abs, differences.values())) < 1e-3, differences
+    # 1e-3 is the promise; 5e-7 was measured. Clipping by a wrong norm on one backend gave 1.4e-3.
+    assert max(map(abs, differences.values())) < 1e-4, differences
     assert expected["nll"] < np.log(cross_backend_run.VOCAB) - 0.5  # it has learned
 
 

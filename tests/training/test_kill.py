@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-from training_bench import rows_of
+from training_bench import differences, rows_of
 
 pytestmark = [pytest.mark.backend, pytest.mark.slow]
 
@@ -38,8 +38,8 @@ def start(run, logdir):
 def kill_and_finish(run, logdir, seed):
     """Run, kill at random moments until the plan is through, then let it finish.
 
-    The first kill comes at any time after the start; the others when the log has grown to a random length, and
-    up to some 50 steps later. Returns how many kills found the process alive and where the log stood.
+    The first kill comes at any time after the start; the others once the log has grown to a random length,
+    and up to some 50 steps later. Returns how many kills found the process alive and where the log stood.
     """
     moments = random.Random(seed)
     rows = len(rows_of(run.logdir))
@@ -84,7 +84,10 @@ def test_every_number_is_that_of_the_undisturbed_run(arm, killed, undisturbed):
 def test_the_log_has_each_row_once_and_in_order(arm, killed, undisturbed):
     logdir, _ = killed[arm]
     found, expected = (
-        [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows_of(folder)]
+        [
+            {name: value for name, value in row.items() if name != "tokens_per_second"}
+            for row in rows_of(folder)
+        ]
         for folder in (logdir, undisturbed(arm).logdir)
     )
     places = [(row["kind"], row.get("reading"), row["step"]) for row in found]
@@ -106,7 +109,15 @@ def test_tensorboard_shows_each_point_once(arm, killed):
             assert values.count(f"validation/{reading}/nll_nats_per_token") == 4
 
 
-def test_checkpoints_are_gone_when_the_run_is_done(killed):
-    for logdir, _ in killed.values():
-        assert not (logdir / "checkpoints").exists()
-        assert not list(logdir.rglob("*.tmp"))
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_weights_of_the_best_and_the_last_stop_are_kept(arm, killed, undisturbed):
+    from lab.training.checkpoint import load_arrays
+
+    logdir, _ = killed[arm]
+    result = undisturbed(arm).result
+    stops = [stop for name in ("best", "end") for stop in result[name].values()]
+    files = [path for path in (logdir / "checkpoints").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {f"{stop['reading']}-{stop['step']:012d}.npz" for stop in stops}
+    for path in files:
+        expected = load_arrays(undisturbed(arm).logdir / path.relative_to(logdir))
+        assert differences(load_arrays(path), expected) == []

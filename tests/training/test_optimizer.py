@@ -13,7 +13,13 @@ VOCAB = 5
 
 
 def config(**values):
-    base = {"total_steps": 100, "learning_rate": 0.01, "warmup_steps": 0, "weight_decay": 0.3, "clip_norm": 1.0}
+    base = {
+        "total_steps": 100,
+        "learning_rate": 0.01,
+        "warmup_steps": 0,
+        "weight_decay": 0.3,
+        "clip_norm": 1.0,
+    }
     return TrainingConfig(**base | values)
 
 
@@ -86,7 +92,13 @@ def test_an_update_has_the_learning_rate_of_the_schedule(schedule, accumulation)
         schedule=schedule, warmup_steps=8, learning_rate=0.5, batch_size=3, accumulation=accumulation
     )
     optimizer, variables, _ = make(training)
-    for step, decay in [(0, (NEVER, 2 * NEVER)), (3, (NEVER, 2 * NEVER)), (50, (40, 60)), (57, (40, 60)), (60, (40, 60))]:
+    for step, decay in [
+        (0, (NEVER, 2 * NEVER)),
+        (3, (NEVER, 2 * NEVER)),
+        (50, (40, 60)),
+        (57, (40, 60)),
+        (60, (40, 60)),
+    ]:
         optimizer._iterations.assign(step * accumulation)
         optimizer.set_decay(Decay(*decay))
         expected = learning_rate(training, step, *decay, np)
@@ -101,7 +113,9 @@ def test_an_update_has_the_learning_rate_of_the_schedule(schedule, accumulation)
 def test_the_decay_window_is_among_the_variables_that_a_checkpoint_holds():
     optimizer, _, _ = make(config())
     optimizer.set_decay(Decay(3, 9))
-    found = {variable.path: int(np.array(variable)) for variable in optimizer.variables if variable.shape == ()}
+    found = {
+        variable.path: int(np.array(variable)) for variable in optimizer.variables if variable.shape == ()
+    }
     assert found["optimizer/decay_start"] == 3
     assert found["optimizer/decay_stop"] == 9
     assert found["optimizer/iteration"] == 0
@@ -132,16 +146,22 @@ def test_four_quarter_batches_are_one_clipped_step_on_the_whole():
         learners[accumulation] = learner
     one, four = (read_variables(learner.trainable_variables) for learner in learners.values())
     assert all(np.abs(one[path] - start[path]).max() > 1e-4 for path in start)
-    # The first update of Adam has the size of the learning rate whatever the gradient's, so a gradient that is
-    # zero but for rounding may go either way; the moments are compared as they are.
+    # The first update of Adam has the size of the learning rate whatever the gradient's: one that is zero but
+    # for rounding may go either way. The moments are compared as they are.
     moments = [
-        {v.path: np.array(v) for v in learner.optimizer.variables if v.path.endswith(("momentum", "velocity"))}
+        {
+            v.path: np.array(v)
+            for v in learner.optimizer.variables
+            if v.path.endswith(("momentum", "velocity"))
+        }
         for learner in learners.values()
     ]
     assert moments[0].keys() == moments[1].keys()
     assert len(moments[0]) == 2 * len(start)
     for path, moment in moments[0].items():
-        np.testing.assert_allclose(moments[1][path], moment, rtol=1e-4, atol=1e-6 * np.abs(moment).max(), err_msg=path)
+        np.testing.assert_allclose(
+            moments[1][path], moment, rtol=1e-4, atol=1e-6 * np.abs(moment).max(), err_msg=path
+        )
     for path, value in one.items():
         slots = path.replace("/", "_")
         sure = np.abs(moments[0][f"optimizer/{slots}_momentum"]) > 1e-6
@@ -187,7 +207,9 @@ def test_moving_the_decay_window_compiles_nothing_again(compilations):
             return super().example(*arguments)
 
     learner = build_learner(tiny_config("ar"), VOCAB)
-    learner.objective = Counting(learner.objective.factors, learner.objective.length, learner.objective.mask_id)
+    learner.objective = Counting(
+        learner.objective.factors, learner.objective.length, learner.objective.mask_id
+    )
     main = read_variables(state_of(learner))
     fit(learner, [batch(4, VOCAB)] * 2)
     traced, compiled = Counting.traced, len(compilations)

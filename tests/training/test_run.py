@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from training_bench import DROPOUT, fit, rows_of, tiny_config
+from training_bench import DROPOUT, fit, rows_of, state_of, tiny_config
 
 from lab.config import load_config
 from lab.evaluation.flops import forward_flops_per_token, shape_of, train_flops_per_token
@@ -129,7 +129,9 @@ def test_progress_goes_from_compiling_to_done_and_never_back(run):
     assert (phases[0], phases[-1]) == ("compile", "done")
     assert set(phases[1:-1]) == {"train", "evaluate"}
     written = json.loads((run.logdir / "progress.json").read_text())
-    assert {name: written[name] for name in ("phase", "share", "step", "total_steps", "epoch", "total_epochs")} == {
+    assert {
+        name: written[name] for name in ("phase", "share", "step", "total_steps", "epoch", "total_epochs")
+    } == {
         **{"phase": "done", "share": 1.0, "step": 200, "total_steps": 200},
         **{"epoch": 200 * 4 / 60, "total_epochs": 200 * 4 / 60},
     }
@@ -167,7 +169,6 @@ def test_measuring_and_branching_leave_the_training_alone(undisturbed):
     from lab.training.build import build_learner
     from lab.training.checkpoint import assign_variables, read_variables
     from lab.training.schedule import Decay
-    from training_bench import state_of
 
     run = undisturbed("dlm")
     dataset = prepare(run.config.data, run.cache)
@@ -201,7 +202,9 @@ class LostPowerError(Exception):
     """The end of a process, as far as its files can tell."""
 
 
-def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(undisturbed, tmp_path, monkeypatch):
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+    undisturbed, tmp_path, monkeypatch
+):
     """Its stops after that checkpoint are measured again, and every number is as ever."""
     from lab.training.run import Run, train_run
 
@@ -236,7 +239,10 @@ def test_a_cosine_run_is_read_along_the_run_alone(corpus, cache, tmp_path, quick
     config = tiny_config(
         "ar",
         {"training": {"schedule": "cosine", "total_epochs": 2, "accumulation": 2, "checkpoint_steps": 7}},
-        {"data": {"unique_tokens": 330, "windows": "jittered"}, "evaluation": {"stops": 2, "sample_tokens": 0}},
+        {
+            "data": {"unique_tokens": 330, "windows": "jittered"},
+            "evaluation": {"stops": 2, "sample_tokens": 0},
+        },
         corpus=corpus,
     )
     result = train_run(config, tmp_path, cache)
@@ -259,7 +265,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp
 
     config = tiny_config("ar", {"training": {"learning_rate": 1e30, "warmup_steps": 0}}, corpus=corpus)
     for _ in range(2):  # and again when it is started again
-        with pytest.raises(ValueError, match=r"training loss must stay finite, but got loss .* at step \d+\."):
+        with pytest.raises(
+            ValueError, match=r"training loss must stay finite, but got loss .* at step \d+\."
+        ):
             train_run(config, tmp_path, cache)
     assert not (tmp_path / "result.json").exists()
     assert Checkpoints(tmp_path / "checkpoints", config.key()).load() is None
@@ -269,7 +277,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ({"training": {"total_tokens": 20}}, "the duration must be at least one step of 64 tokens, but got 20 tokens"),
+        (
+            {"training": {"total_tokens": 20}},
+            "the duration must be at least one step of 64 tokens, but got 20 tokens",
+        ),
         ({"data": {"unique_tokens": 10}}, "`tokens` must fill one window of length=16, but got 10 tokens"),
         ({"data": {"unique_tokens": 10**6}}, "`unique_tokens` must be in 1"),
         ({"evaluation": {"validation_windows": 10**5}}, "`count` must be in 1"),

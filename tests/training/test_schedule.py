@@ -28,7 +28,9 @@ def test_without_warm_up_the_first_update_has_the_peak():
 
 def test_the_main_run_of_wsd_stays_at_the_peak():
     training = config()
-    np.testing.assert_allclose(rates(training, range(10, 5000, 7), main_decay(training, 100)), PEAK, rtol=1e-6)
+    np.testing.assert_allclose(
+        rates(training, range(10, 5000, 7), main_decay(training, 100)), PEAK, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("final", [0.0, 0.25])
@@ -56,7 +58,8 @@ def test_after_the_decay_the_final_share_stays():
 
 
 @pytest.mark.parametrize(
-    ("stop", "share", "start"), [(100, 0.2, 80), (50, 0.2, 40), (3, 0.2, 2), (1, 0.2, 0), (2, 0.9, 0), (7, 0.5, 4)]
+    ("stop", "share", "start"),
+    [(100, 0.2, 80), (50, 0.2, 40), (3, 0.2, 2), (1, 0.2, 0), (2, 0.9, 0), (7, 0.5, 4)],
 )
 def test_a_branch_takes_the_last_share_and_at_least_one_step(stop, share, start):
     assert branch_decay(config(decay_share=share), stop) == Decay(start, stop)

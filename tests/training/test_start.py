@@ -11,12 +11,16 @@ UNUSED = {
     *("tensorflow", "torch", "keras_hub", "keras_nlp", "tokenizers", "pyarrow"),
     *("optuna", "sqlalchemy", "matplotlib", "jinja2", "pandas", "statsmodels", "scipy.stats"),
 }
+# What Keras imports of these by itself where it is installed.
+KERAS_IMPORTS = {"matplotlib", "pandas", "pyarrow"}
 
-# `python -m lab`, and at its end what it has imported.
+# `python -m lab`, and at its end what it has imported; before it, what Keras alone imports.
 CODE = """
 import atexit, runpy, sys
 atexit.register(lambda: print("loaded:", *sys.modules))
 sys.argv[0] = "lab"
+import lab, keras
+print("by keras:", *sys.modules)
 runpy.run_module("lab", run_name="__main__", alter_sys=True)
 """
 
@@ -39,9 +43,18 @@ def test_a_run_on_bytes_imports_no_more_than_it_needs_and_soon_takes_its_first_s
     seconds = time.monotonic() - started
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    loaded = set(said.partition("loaded: ")[2].split())
+    by_keras, loaded = (
+        {
+            name
+            for line in said.splitlines()
+            if line.startswith(mark)
+            for name in line.removeprefix(mark).split()
+        }
+        for mark in ("by keras:", "loaded:")
+    )
     assert {"jax", "keras", "lab.training.run"} <= loaded
-    assert loaded & UNUSED == set()
+    assert (loaded - by_keras) & UNUSED == set()
+    assert by_keras & UNUSED <= KERAS_IMPORTS
     print(f"first step after {seconds:.1f} s")
     # 6 s is the promise on an idle machine; a busy one gets more.
     assert seconds < 20, f"the first step came after {seconds:.1f} s"

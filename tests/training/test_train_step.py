@@ -10,7 +10,7 @@ from lab.threefry import Stream
 pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
 
 VOCAB = 5
-SMALL = {"model": {"width": 8, "ffn_width": 12}}
+SMALL = {"model": {"width": 8, "ffn_width": 12}, "training": {"clip_norm": 0.05}}
 ARMS = ["ar", "any_order_ar", "suffix_frozen", "dlm"]
 
 
@@ -46,7 +46,8 @@ def scale_up(learner, factor=10.0):
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_one_step_has_the_loss_and_gradient_norm_of_a_numpy_model(arm):
+def test_one_step_has_the_loss_and_gradient_of_a_numpy_model(arm):
+    """Its logs, and Adam's moments, which hold the clipped gradient and its squares."""
     from lab.training.build import build_learner
 
     config = tiny_config(arm, SMALL)
@@ -65,9 +66,17 @@ def test_one_step_has_the_loss_and_gradient_norm_of_a_numpy_model(arm):
         return numpy_transformer.mean_loss(arrays, example, config.model.heads, learner.objective.causal)
 
     assert logs.found[0]["loss"] == pytest.approx(loss(weights), rel=1e-5)
-    expected = numpy_transformer.gradient_norm(weights, loss)
-    assert expected > 0.1
-    assert logs.found[0]["gradient_norm"] == pytest.approx(expected, rel=1e-4)
+    expected = numpy_transformer.gradient(weights, loss)
+    norm = np.sqrt(sum((array**2).sum() for array in expected.values()))
+    assert norm > 2 * config.training.clip_norm
+    assert logs.found[0]["gradient_norm"] == pytest.approx(norm, rel=1e-4)
+    moments = {variable.path: np.array(variable) for variable in learner.optimizer.variables}
+    for name, array in expected.items():
+        slots = f"optimizer/transformer_{name.replace('/', '_')}"
+        clipped = array * config.training.clip_norm / norm
+        scale = np.abs(clipped).max()
+        np.testing.assert_allclose(moments[f"{slots}_momentum"] / 0.1, clipped, atol=1e-4 * scale)
+        np.testing.assert_allclose(moments[f"{slots}_velocity"] / 0.05, clipped**2, atol=1e-4 * scale**2)
 
 
 @pytest.mark.parametrize("arm", ["ar", "dlm"])
@@ -87,6 +96,7 @@ def test_fifty_steps_learn_a_repeated_text(arm):
 def test_dropout_acts_in_training_and_is_another_one_each_step():
     from lab.training.build import build_learner
     from lab.training.checkpoint import assign_variables, read_variables
+
     learner = build_learner(tiny_config("ar", {"model": DROPOUT}), VOCAB)
     scale_up(learner)
     start = read_variables(learner.trainable_variables)

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from evaluation_bench import RiggedScorer
+
+from lab.evaluation.choice import make_items, score_items
+
+SPLIT = np.arange(400, dtype=np.uint16)  # a token is its own place, so an option tells where it was cut
+
+
+def items(tokens=SPLIT, count=20, options=4, context=6, option=3):
+    return make_items(tokens, count, options, context, option)
+
+
+def test_the_first_option_goes_on_from_the_context():
+    made = items()
+    assert made.contexts.shape == (20, 6)
+    assert made.options.shape == (20, 4, 3)
+    assert made.contexts.dtype == made.options.dtype == np.int32
+    whole = np.concatenate([made.contexts, made.options[:, 0]], axis=1)
+    np.testing.assert_array_equal(np.diff(whole, axis=1), 1)
+    np.testing.assert_array_equal(whole[:, 0], 20 * np.arange(20))  # evenly over the split
+
+
+@pytest.mark.parametrize("length", [189, 200, 400, 1001])
+def test_wrong_options_are_real_text_that_does_not_overlap_the_item(length):
+    made = items(np.arange(length))
+    wrong = made.options[:, 1:]
+    np.testing.assert_array_equal(np.diff(wrong, axis=-1), 1)
+    first, last = made.contexts[:, 0], made.options[:, 0, -1]
+    overlaps = (wrong[..., 0] <= last[:, None]) & (wrong[..., -1] >= first[:, None])
+    assert not overlaps.any()
+
+
+def test_wrong_options_come_from_all_over_the_split():
+    starts = items(np.arange(3000), count=200).options[:, 1:, 0].ravel()
+    counts, _ = np.histogram(starts, bins=6, range=(0, 3000))
+    assert counts.sum() == 600
+    assert np.abs(counts - 100).max() < 40  # four standard errors
+    assert len(np.unique(items().options[:, 1:, 0])) > 40  # not one offset for all
+
+
+def test_items_are_the_same_each_time_and_do_not_hang_on_the_values():
+    np.testing.assert_array_equal(items().options, items().options)
+    np.testing.assert_array_equal(items(SPLIT[::-1].copy()).options, 399 - items().options)
+
+
+def test_a_split_that_is_too_short_is_refused():
+    items(np.arange(21 * 9))
+    message = r"must hold 20 items of 9 tokens and a wrong option besides, 189 tokens, but it has 188\."
+    with pytest.raises(ValueError, match=message):
+        items(np.arange(188))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_scorer_that_knows_the_text_is_always_right(causal):
+    """It finds each token likely after the one before it: of a wrong option only the first is a surprise."""
+    scorer = RiggedScorer(causal, lambda previous, target: np.where(target == previous + 1, 0.5, 3.5))
+    score = score_items(scorer, items())
+    assert score.accuracy == 1
+    assert score.option_gap == pytest.approx((3.5 - 0.5) / 3)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_scorer_that_prefers_other_text_is_always_wrong(causal):
+    scorer = RiggedScorer(causal, lambda previous, target: np.where(target == previous + 1, 3.5, 0.5))
+    score = score_items(scorer, items())
+    assert score.accuracy == 0
+    assert score.option_gap == pytest.approx(-(3.5 - 0.5) / 3)
+
+
+def test_a_uniform_scorer_has_no_gap_and_its_ties_are_wrong():
+    score = score_items(RiggedScorer(True, lambda previous, target: np.log(1000.0)), items())
+    assert score == (0.0, 0.0)
+
+
+def test_the_gap_is_the_mean_over_wrong_options_and_items():
+    made = items(count=3)
+    nll = np.random.default_rng(0).uniform(size=400)
+    score = score_items(RiggedScorer(True, lambda previous, target: nll[target]), made)
+    by_option = nll[made.options].mean(axis=-1)
+    assert score.option_gap == pytest.approx((by_option[:, 1:].mean(axis=1) - by_option[:, 0]).mean())
+    assert score.accuracy == pytest.approx((by_option[:, 0] < by_option[:, 1:].min(axis=1)).mean())
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_no_arm_sees_the_option_it_scores_or_what_follows(causal):
+    scorer = RiggedScorer(causal, lambda previous, target: np.zeros(target.shape))
+    score_items(scorer, items())
+    for rows in scorer.rows:
+        for tokens, scored in zip(rows["tokens"], rows["scored"], strict=True):
+            if not causal:
+                (slot,) = scored
+                assert (tokens[slot:] == 1000).all()
+                assert (tokens[:slot] < 1000).all()
+            else:
+                np.testing.assert_array_equal(scored, [6, 7, 8])
