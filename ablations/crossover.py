@@ -21,7 +21,7 @@ ABLATION = Ablation(
     scales={
         "smoke": Scale({UNIQUE_TOKENS: (2_000, 4_000)}, seeds=1, budget="under a minute on 2 cores"),
         "laptop": Scale(
-            {UNIQUE_TOKENS: (10_000, 30_000, 100_000)}, seeds=2, budget="about 12 minutes on 2 cores"
+            {UNIQUE_TOKENS: (10_000, 30_000, 100_000)}, seeds=3, budget="about 12 minutes on 2 cores"
         ),
         "gpu": Scale(
             {UNIQUE_TOKENS: (300_000, 1_000_000, 8_000_000)}, seeds=3, budget="not measured", workers=1

@@ -55,7 +55,10 @@ def kill_and_finish(run, logdir, seed):
         process.wait()
         killed += [len(rows_of(logdir))] if alive else []
     last = start(run, logdir)
-    assert last.wait(timeout=300) == 0, (logdir.parent / f"{logdir.name}.log").read_text()
+    try:
+        assert last.wait(timeout=300) == 0, (logdir.parent / f"{logdir.name}.log").read_text()
+    finally:
+        last.kill()
     return killed
 
 
