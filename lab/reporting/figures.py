@@ -159,8 +159,7 @@ def training_flops(crossover: Crossover) -> Figure:
     ax.set_ylim(*_limits((budget,)))
     for arm in (AR, DLM):
         _curve(ax, budget, arm, crossover.headline, "train_flops", "nll", main=True)
-    ax.set_xscale("log")
-    ax.set_xlabel("Training FLOPs")
+    _log_axis(ax, "Training FLOPs")
     ax.set_ylabel("Validation NLL (nats/token)")
     _mark_best(ax, budget, "train_flops")
     _mark_crossover(ax, budget, "train_flops")
@@ -301,13 +300,13 @@ def _place_labels(ax: Axes, places: list[tuple[float, float, str]]) -> None:
 
 
 def _log_axis(ax: Axes, label: str) -> None:
-    """A logarithmic axis with plain numbers: 1, 2, 5, 10, ..., or fewer of them if it is long."""
+    """A logarithmic axis: 1, 2, 5, 10, ..., or fewer of them if it is long; from a million on as powers."""
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     steps = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 3000 else (1,)
-    ticks = [step * 10.0**power for power in range(-6, 9) for step in steps]
+    ticks = [step * 10.0**power for power in range(-6, 27) for step in steps]
     ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(label)
@@ -333,3 +332,11 @@ def _reading_keys(crossover: Crossover) -> list[Line2D]:
 
 def _legend(figure: Figure, keys: Sequence[Artist]) -> None:
     figure.legend(handles=list(keys), loc="outside lower center", ncols=len(keys), frameon=False, fontsize=9)
+
+
+def _plain(value: float) -> str:
+    """A tick's number: 0.5, 20, 1,000; 2 x 10^12."""
+    if value < 1e6:
+        return f"{value:,.10g}"
+    digit, power = f"{value:.0e}".split("e")
+    return rf"${digit} \times 10^{{{int(power)}}}$"
