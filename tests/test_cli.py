@@ -217,7 +217,7 @@ def test_ablate_looks_at_each_corpus_before_any_run(ablated):
     (lab.config.PRESETS_DIR / "gpu.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     said = invoke("ablate", "crossover", "--preset", "gpu")
     assert (said.exit_code, ablated.drives) == (2, [])
-    assert "`unique_tokens` must be in 1..100000, but got 1000000" in said.stderr
+    assert "`unique_tokens` must be in 1..100000, but got 300000" in said.stderr
 
 
 def test_ablate_names_failures_and_exits_1(ablated):

@@ -117,11 +117,12 @@ def test_code_hash_follows_names_and_contents_and_nothing_else(tmp_path, monkeyp
         monkeypatch.setattr(records, "LAB_DIR", folder)
         return code_hash()
 
-    files = {"a.py": b"x = 1\n", "sub/b.py": b"y = 2\n"}
+    files = {"config.py": b"x = 1\n", "data/b.py": b"y = 2\n"}
     first = hash_of(files, tmp_path / "one")
     assert len(first) == 16
     assert int(first, 16) >= 0
-    assert first == hash_of(files | {"notes.txt": b"other"}, tmp_path / "elsewhere")
-    assert first == hash_of({"a.py": b"x = 1\r\n", "sub/b.py": b"y = 2\r\n"}, tmp_path / "crlf")
-    assert first != hash_of({"a.py": b"x = 2\n", "sub/b.py": b"y = 2\n"}, tmp_path / "content")
-    assert first != hash_of({"c.py": b"x = 1\n", "sub/b.py": b"y = 2\n"}, tmp_path / "name")
+    others = {"data/notes.txt": b"other", "reporting/page.py": b"z = 3\n", "__main__.py": b"z = 3\n"}
+    assert first == hash_of(files | others, tmp_path / "elsewhere")
+    assert first == hash_of({"config.py": b"x = 1\r\n", "data/b.py": b"y = 2\r\n"}, tmp_path / "crlf")
+    assert first != hash_of({"config.py": b"x = 2\n", "data/b.py": b"y = 2\n"}, tmp_path / "content")
+    assert first != hash_of({"threefry.py": b"x = 1\n", "data/b.py": b"y = 2\n"}, tmp_path / "name")
