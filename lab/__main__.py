@@ -3,6 +3,7 @@
 What is slow to import is imported inside the command that needs it.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def ablate(
         ablation = load_ablation(name)
         planned = cells(ablation, preset, seeds, _user_layer(overrides, data))
         command = _command(ablation.name, preset, seeds, overrides, data, results)
-        plan = Plan(results / ablation.name / preset, ablation, preset, planned, command)
+        plan = Plan(_tree(results, ablation.name, preset), ablation, preset, planned, command)
         _prepare_data(planned, cache)
         summary = _drive(plan, workers or ablation.scale(preset).workers, storage, cache)
         if summary.interrupted:
@@ -193,6 +194,12 @@ def _command(
     parts += [part for override in overrides for part in ("--set", override)]
     parts += [] if results == Path("results") else ["--results", str(results)]
     return shlex.join(parts)
+
+
+def _tree(results: Path, ablation: str, preset: str) -> Path:
+    """The result tree; a backend other than JAX has one of its own, since results of two never mix."""
+    backend = os.environ["KERAS_BACKEND"]
+    return results / ablation / (preset if backend == "jax" else f"{preset}-{backend}")
 
 
 def _prepare_data(planned: list[Any], cache: Path) -> None:

@@ -207,6 +207,13 @@ def test_ablate_plans_drives_and_reports(ablated, tmp_path):
     assert said.stdout == "verdict of out/crossover/smoke\npage: out/crossover/smoke/report/index.html\n"
 
 
+@pytest.mark.parametrize(("backend", "folder"), [("jax", "smoke"), ("torch", "smoke-torch")])
+def test_each_backend_has_its_own_result_tree(backend, folder, ablated, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
+    assert ablated.drives[0][0].tree.as_posix() == f"results/crossover/{folder}"
+
+
 def test_ablate_looks_at_each_corpus_before_any_run(ablated):
     assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
     assert [config.unique_tokens for config in ablated.prepared] == [2000, 4000]
