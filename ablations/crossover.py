@@ -28,6 +28,7 @@ ABLATION = Ablation(
             {UNIQUE_TOKENS: (300_000, 1_000_000, 8_000_000)}, seeds=3, budget="not measured", workers=1
         ),
     },
+    analysis="crossover",
     metric="nll",
     unit="nats/token",
     expected="The DLM is ahead at the smallest budget, AR at the largest; more data, a later crossover.",

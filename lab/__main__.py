@@ -224,10 +224,10 @@ def _print_report(tree: Path) -> None:
     from rich.console import Console
 
     from lab.reporting.report import write_report
-    from lab.reporting.verdict_table import verdict_table
 
-    Console().print(verdict_table(write_report(tree)))
-    typer.echo(f"page: {tree / 'report' / 'index.html'}")
+    written = write_report(tree)
+    Console().print(written.verdict_table)
+    typer.echo(f"page: {written.page}")
 
 
 @contextmanager

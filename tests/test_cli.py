@@ -92,9 +92,11 @@ def ablated(presets, monkeypatch):
     stand_in(
         monkeypatch,
         "lab.reporting.report",
-        write_report=lambda tree: seen.reports.append(tree) or f"of {tree}",
+        write_report=lambda tree: (
+            seen.reports.append(tree)
+            or SimpleNamespace(verdict_table=f"verdict of {tree}", page=tree / "report" / "index.html")
+        ),
     )
-    stand_in(monkeypatch, "lab.reporting.verdict_table", verdict_table=lambda report: f"verdict {report}")
     return seen
 
 

@@ -1,50 +1,46 @@
 """The report's page: one HTML file with its figures inside, which needs no network."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lab.reporting import tables, words
-from lab.reporting.crossover import Crossover
+from lab.reporting.content import Content
+from lab.reporting.results import ResultTree, readings_of
 
 ABSENT = "–"
 
 
-def render_page(crossover: Crossover, figures: Mapping[str, bytes]) -> str:
+def render_page(
+    tree: ResultTree, content: Content, figures: Mapping[str, bytes], files: Sequence[str]
+) -> str:
     """The page as HTML.
 
     Args:
-        crossover: the findings.
+        tree: the planned runs and their states.
+        content: what the analysis found.
         figures: name -> SVG.
+        files: names of the CSV files beside the page.
     """
-    headline, *others = crossover.readings
-    rates = {cell.done["config"]["training"]["learning_rate"] for cell in crossover.tree.finished}
-    return (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            plan=crossover.tree.plan,
-            headline=words.headline(crossover),
-            left_out=words.left_out(crossover),
-            budgets=[
-                {"found": words.found(budget), "crossing": words.crossing_sentence(budget)}
-                for budget in crossover.budgets
-            ],
-            uncertainty=words.uncertainty(crossover),
-            verdicts=tables.verdict_rows(crossover.budgets),
-            other_verdicts={reading: tables.verdict_rows(crossover.readings[reading]) for reading in others},
-            best_stops=tables.best_stop_rows(crossover.budgets),
-            runs=tables.run_rows(crossover),
-            reading=words.READING_WORDS[headline],
-            reading_words=words.READING_WORDS,
-            seeds=crossover.tree.seeds,
-            learning_rates=[f"{rate:g}" for rate in sorted(rates)],
-            provenance=tables.provenance(crossover),
-            figures={name: _data_url(svg) for name, svg in figures.items()},
-        )
-    )
+    readings = readings_of(tree)
+    rates = {cell.done["config"]["training"]["learning_rate"] for cell in tree.finished}
+    shared = {
+        "plan": tree.plan,
+        "headline": content.headline,
+        "left_out": content.left_out,
+        "readings": readings,
+        "reading": words.READING_WORDS[readings[0]],
+        "reading_words": words.READING_WORDS,
+        "seeds": tree.seeds,
+        "learning_rates": [f"{rate:g}" for rate in sorted(rates)],
+        "runs": tables.run_rows(tree),
+        "provenance": tables.provenance(tree),
+        "figures": {name: _data_url(svg) for name, svg in figures.items()},
+        "files": files,
+    }
+    return _environment().get_template(content.template).render(shared | dict(content.page))
 
 
 def _data_url(svg: bytes) -> str:
@@ -54,7 +50,7 @@ def _data_url(svg: bytes) -> str:
 def _environment() -> Environment:
     """Jinja with every value escaped; a missing number shows as a dash, a missing name is an error."""
     environment = Environment(
-        loader=PackageLoader("lab.reporting", "."),
+        loader=PackageLoader("lab.reporting", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

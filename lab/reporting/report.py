@@ -2,16 +2,26 @@
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.reporting import figures, tables, words
-from lab.reporting.crossover import Crossover, analyse
+from rich.table import Table
+
+from lab.reporting import drawing, tables
+from lab.reporting.content import Content
+from lab.reporting.crossover.content import content as crossover
 from lab.reporting.page import render_page
-from lab.reporting.results import read_tree
+from lab.reporting.results import ResultTree, read_tree, readings_of
 from lab.tracking.records import write_atomic, write_json
 
 SUMMARY_SCHEMA = 1
+
+# The analysis that a plan names -> what reads its result tree. A new analysis is one line here, a folder
+# beside `crossover/`, and its page in `templates/`.
+ANALYSES: dict[str, Callable[[ResultTree], Content]] = {
+    "crossover": crossover,
+}
 
 
 @dataclass(frozen=True)
@@ -20,65 +30,63 @@ class Report:
 
     Attributes:
         page: path of `index.html`.
-        headline: the verdict over all budgets in one sentence.
-        verdicts: one row per budget, as in summary.json.
+        summary: as in summary.json.
+        verdict_table: what the terminal shows.
     """
 
     page: Path
-    headline: str
-    verdicts: list[tables.Row]
+    summary: tables.Row
+    verdict_table: Table
 
 
 def write_report(tree: Path) -> Report:
-    """Analyse `results/<ablation>/<preset>/` and write its `report/`.
+    """Analyse `results/<ablation>/<preset>/` as its plan says and write its `report/`.
 
     Raises:
-        ValueError: if there is no plan, no finished run, or the arms may not be compared.
+        ValueError: if there is no plan, it names an unknown analysis, no run is finished, or the arms may not
+            be compared.
     """
-    crossover = analyse(read_tree(tree))
+    results = read_tree(tree)
+    analysis = results.plan["analysis"]
+    if analysis not in ANALYSES:
+        raise ValueError(f"`analysis` must be one of {sorted(ANALYSES)}, but {tree} plans {analysis!r}.")
+    content = ANALYSES[analysis](results)
     folder = tree / "report"
-    drawn = figures.draw_all(crossover)
-    vectors = {name: figures.render(figure, "svg") for name, figure in drawn.items()}
-    for name, figure in drawn.items():
+    vectors = {name: drawing.render(figure, "svg") for name, figure in content.figures.items()}
+    for name, figure in content.figures.items():
         write_atomic(folder / f"{name}.svg", vectors[name])
-        write_atomic(folder / f"{name}.png", figures.render(figure, "png"))
-    summary = summarise(crossover)
+        write_atomic(folder / f"{name}.png", drawing.render(figure, "png"))
+    files = {
+        "curves": tables.curve_rows(results),
+        "best_stops": tables.chosen_stop_rows(results),
+        **content.tables,
+    }
+    for name, rows in files.items():
+        _write_csv(folder / f"{name}.csv", rows)
+    summary = summarise(results, content)
     write_json(folder / "summary.json", summary)
-    _write_csv(folder / "curves.csv", tables.curve_rows(crossover))
-    _write_csv(folder / "best_stops.csv", tables.best_stop_of_run_rows(crossover))
-    write_atomic(folder / "index.html", render_page(crossover, vectors).encode())
-    return Report(folder / "index.html", summary["headline"], summary["verdicts"])
+    page = render_page(results, content, vectors, [f"{name}.csv" for name in files])
+    write_atomic(folder / "index.html", page.encode())
+    return Report(folder / "index.html", summary, content.verdict_table)
 
 
-def summarise(crossover: Crossover) -> tables.Row:
+def summarise(results: ResultTree, content: Content) -> tables.Row:
     """The verdict and all numbers of the page's tables, for machines."""
-    plan = {name: value for name, value in crossover.tree.plan.items() if name not in ("schema", "cells")}
-    statuses = [cell.status for cell in crossover.tree.cells]
     return {
         "schema": SUMMARY_SCHEMA,
-        "plan": plan,
-        "headline": words.headline(crossover),
-        "headline_reading": crossover.headline,
-        "comparisons": sum(budget.adjusted_p is not None for budget in crossover.budgets),
-        "budgets_won": {
-            "dlm": sum(budget.verdict.winner > 0 for budget in crossover.budgets),
-            "ar": sum(budget.verdict.winner < 0 for budget in crossover.budgets),
-            "undecided": sum(budget.verdict.winner == 0 for budget in crossover.budgets),
-        },
-        "verdicts": tables.verdict_rows(crossover.budgets),
-        "verdicts_by_reading": {
-            reading: tables.verdict_rows(budgets) for reading, budgets in crossover.readings.items()
-        },
-        "best_stops": tables.best_stop_rows(crossover.budgets),
-        "runs": tables.run_rows(crossover),
-        "run_counts": {status: statuses.count(status) for status in ("done", "failed", "missing")},
-        "provenance": tables.provenance(crossover),
+        "plan": {name: value for name, value in results.plan.items() if name not in ("schema", "cells")},
+        "headline": content.headline,
+        "headline_reading": readings_of(results)[0],
+        **content.summary,
+        "runs": tables.run_rows(results),
+        "run_counts": tables.run_counts(results),
+        "provenance": tables.provenance(results),
     }
 
 
 def _write_csv(path: Path, rows: list[tables.Row]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue().encode())

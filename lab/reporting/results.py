@@ -8,10 +8,14 @@ from typing import Any
 
 from lab.tracking.records import MetricsLog, read_json
 
-SCHEMA = 1
+SCHEMA = 2
 UNIQUE_TOKENS = "data.unique_tokens"
 
+# Best first: a stop reached by annealing is what its user would have got by stopping there.
+READINGS = ("annealed", "along_run")
+
 Result = dict[str, Any]
+Stop = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,24 @@ def _read_cell(path: Path, planned: dict[str, Any]) -> Cell:
         failure = read_json(logdir / "failure.json")
         return Cell(*place, status="failed", reason=failure["reason"], log_tail=failure["log_tail"])
     return Cell(*place, status="missing")
+
+
+def readings_of(tree: ResultTree) -> tuple[str, ...]:
+    """The readings that the finished runs hold; verdicts rest on the first.
+
+    Raises:
+        ValueError: if no run has finished.
+    """
+    if not tree.finished:
+        raise ValueError(f"a report needs a finished run, but none of {len(tree.cells)} in {tree.path} is.")
+    found = {stop["reading"] for cell in tree.finished for stop in cell.done["stops"]}
+    return tuple(reading for reading in READINGS if reading in found)
+
+
+def stops_of(result: Result, reading: str) -> list[Stop]:
+    """A run's stops under one reading, in order of tokens seen."""
+    stops = [stop for stop in result["stops"] if stop["reading"] == reading]
+    return sorted(stops, key=lambda stop: stop["tokens_seen"])
 
 
 def level_name(level: dict[str, Any]) -> str:

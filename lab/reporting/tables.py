@@ -1,12 +1,10 @@
-"""The report's numbers as rows of plain values: the page, summary.json and the CSV files all read these."""
+"""Rows of plain values that every analysis has: the page, summary.json and the CSV files all read these."""
 
-from collections.abc import Iterable, Sequence
-from statistics import fmean, median, stdev
+from collections.abc import Iterable
+from statistics import median
 from typing import Any
 
-from lab.reporting.crossover import AR, DLM, BudgetFinding, CrossingSummary, Crossover, Stop, stops_of
-from lab.reporting.results import Cell, level_name
-from lab.reporting.words import crossing_short, verdict_words
+from lab.reporting.results import Cell, ResultTree, Stop, level_name, readings_of, stops_of
 
 Row = dict[str, Any]
 
@@ -23,102 +21,9 @@ METRICS = (
 )
 
 
-def verdict_rows(budgets: Sequence[BudgetFinding]) -> list[Row]:
-    """One row per budget: both arms' best stops, their difference with its uncertainty, and the crossover."""
-    return [_verdict_row(budget) for budget in budgets]
-
-
-def _verdict_row(budget: BudgetFinding) -> Row:
-    gain = budget.gain
-    low, high = (gain.interval if gain and gain.interval else None) or (None, None)
-    return {
-        "budget": budget.name,
-        "unique_tokens": budget.unique_tokens,
-        "reading": budget.reading,
-        "seeds": list(budget.seeds),
-        "seeds_left_out": list(budget.left_out),
-        **{f"{arm}_{name}": value for arm in (AR, DLM) for name, value in _best_of(budget, arm).items()},
-        "gain": gain.mean if gain else None,
-        "gain_by_seed": {str(seed): value for seed, value in gain.by_seed.items()} if gain else {},
-        "gain_low": gain.low if gain else None,
-        "gain_high": gain.high if gain else None,
-        "gain_standard_deviation": gain.standard_deviation if gain else None,
-        "gain_interval_low": low,
-        "gain_interval_high": high,
-        "gain_window_standard_error": gain.window_standard_error if gain else None,
-        "p_value": gain.p_value if gain else None,
-        "holm_p_value": budget.adjusted_p,
-        "crossover": crossing_short(budget.below_best),
-        "verdict": verdict_words(budget.verdict),
-        "evidence": budget.verdict.evidence,
-        "below_best": _crossing(budget.below_best),
-        "below_current": _crossing(budget.below_current),
-    }
-
-
-def _best_of(budget: BudgetFinding, arm: str) -> Row:
-    stops = budget.best_stops(arm)
-    return {
-        "best_epoch": median(stop["epoch"] for stop in stops) if stops else None,
-        "train_flops_at_best": median(stop["train_flops"] for stop in stops) if stops else None,
-        "test_nll": fmean(stop["test"]["nll"] for stop in stops) if stops else None,
-    }
-
-
-def _crossing(summary: CrossingSummary) -> Row:
-    """Where the curves cross: medians and ranges over seeds, and each seed's own point."""
-    row: Row = {
-        "seeds_that_cross": len(summary.crossed),
-        "from_first_stop": summary.from_first_stop,
-        "holds_to_the_end": bool(summary.crossed) and all(crossing.holds for crossing in summary.crossed),
-        "by_seed": {
-            str(seed): None
-            if crossing is None
-            else {"epoch": crossing.epoch, "tokens_seen": crossing.tokens_seen}
-            for seed, crossing in summary.by_seed.items()
-        },
-    }
-    for field in ("tokens_seen", "epoch", "train_flops"):
-        low, high = summary.range(field) or (None, None)
-        row |= {field: summary.median(field), f"{field}_low": low, f"{field}_high": high}
-    return row
-
-
-def best_stop_rows(budgets: Sequence[BudgetFinding]) -> list[Row]:
-    """One row per budget and arm: what its best stop measures, mean over the seeds."""
-    rows = []
-    for budget in budgets:
-        for arm in (AR, DLM):
-            stops = budget.best_stops(arm)
-            if stops:
-                rows.append(_best_stop_row(budget, arm, stops))
-    return rows
-
-
-def _best_stop_row(budget: BudgetFinding, arm: str, stops: list[Stop]) -> Row:
-    epochs = [stop["epoch"] for stop in stops]
-    row: Row = {
-        "budget": budget.name,
-        "unique_tokens": budget.unique_tokens,
-        "arm": arm,
-        "reading": budget.reading,
-        "seeds": len(stops),
-        "best_epoch": median(epochs),
-        "best_epoch_low": min(epochs),
-        "best_epoch_high": max(epochs),
-        "validation_nll": fmean(stop["validation"]["nll"] for stop in stops),
-    }
-    for metric in METRICS:
-        values = [stop["test"][metric] for stop in stops if metric in stop["test"]]
-        row[f"test_{metric}"] = fmean(values) if values else None
-    values = [stop["test"]["nll"] for stop in stops]
-    row["test_nll_standard_deviation"] = stdev(values) if len(values) > 1 else None
-    return row
-
-
-def run_rows(crossover: Crossover) -> list[Row]:
+def run_rows(tree: ResultTree) -> list[Row]:
     """One row per planned run: whether it finished, and what it cost."""
-    return [_run_row(cell) for cell in crossover.tree.cells]
+    return [_run_row(cell) for cell in tree.cells]
 
 
 def _run_row(cell: Cell) -> Row:
@@ -129,25 +34,36 @@ def _run_row(cell: Cell) -> Row:
     )
     if cell.result is None:
         return row | cost | {"device": None}
-    rates = [line["tokens_per_second"] for line in cell.metrics() if line["kind"] == "train"]
     return row | {
         "wall_seconds": cell.done["wall_seconds"],
         "tokens_seen": max(stop["tokens_seen"] for stop in cell.done["stops"]),
-        "tokens_per_second": median(rates) if rates else None,
+        "tokens_per_second": tokens_per_second(cell),
         "train_flops": cell.done["train_flops"],
         "evaluation_flops": cell.done["evaluation_flops"],
         "device": cell.done["device"],
     }
 
 
-def provenance(crossover: Crossover) -> dict[str, str]:
+def run_counts(tree: ResultTree) -> dict[str, int]:
+    """How many planned runs are done, failed and missing."""
+    statuses = [cell.status for cell in tree.cells]
+    return {status: statuses.count(status) for status in ("done", "failed", "missing")}
+
+
+def tokens_per_second(cell: Cell) -> float | None:
+    """The median training speed of a finished run; None if it left no metrics."""
+    rates = [line["tokens_per_second"] for line in cell.metrics() if line["kind"] == "train"]
+    return float(median(rates)) if rates else None
+
+
+def provenance(tree: ResultTree) -> dict[str, str]:
     """What is needed to get the same numbers again; where runs differ, every value."""
-    results = [cell.done for cell in crossover.tree.finished]
+    results = [cell.done for cell in tree.finished]
     packages = sorted({package for result in results for package in result["versions"]})
     hashes = [(result["data"]["unique_tokens"], result["data"]["hash"]) for result in results]
     return {
-        "Command": crossover.tree.plan["command"],
-        "Seeds": ", ".join(map(str, crossover.tree.seeds)),
+        "Command": tree.plan["command"],
+        "Seeds": ", ".join(map(str, tree.seeds)),
         "Corpus and tokenizer": _distinct(
             f"{r['data']['corpus']}, {r['data']['tokenizer']}" for r in results
         ),
@@ -166,40 +82,42 @@ def _distinct(values: Iterable[str]) -> str:
     return " / ".join(sorted(set(values)))
 
 
-def curve_rows(crossover: Crossover) -> list[Row]:
+def curve_rows(tree: ResultTree) -> list[Row]:
     """One row per run, reading and stop, on the validation split."""
     return [
-        _place(crossover, cell, reading) | _measured(stop, "validation")
-        for cell in crossover.tree.finished
-        for reading in crossover.readings
+        _place(tree, cell, reading) | _measured(stop, "validation")
+        for cell in tree.finished
+        for reading in readings_of(tree)
         for stop in stops_of(cell.done, reading)
     ]
 
 
-def best_stop_of_run_rows(crossover: Crossover) -> list[Row]:
-    """One row per run and reading: the best stop and the last, on both splits."""
+def chosen_stop_rows(tree: ResultTree) -> list[Row]:
+    """One row per run and reading and each of the best stop and the last, on both splits."""
     return [
-        _place(crossover, cell, reading)
+        _place(tree, cell, reading)
         | {"which": which}
         | _measured(cell.done[which][reading], "validation")
         | _measured(cell.done[which][reading], "test")
-        for cell in crossover.tree.finished
-        for reading in crossover.readings
+        for cell in tree.finished
+        for reading in readings_of(tree)
         for which in ("best", "end")
     ]
 
 
-def _place(crossover: Crossover, cell: Cell, reading: str) -> Row:
+def _measured(stop: Stop, split: str) -> Row:
+    """Where a stop lies and what it measures on one split."""
+    place = {name: stop[name] for name in ("step", "tokens_seen", "epoch", "train_flops")}
+    return place | {f"{split}_{metric}": stop[split].get(metric) for metric in METRICS}
+
+
+def _place(tree: ResultTree, cell: Cell, reading: str) -> Row:
     return {
-        "ablation": crossover.tree.plan["ablation"],
-        "preset": crossover.tree.plan["preset"],
+        "ablation": tree.plan["ablation"],
+        "preset": tree.plan["preset"],
         "arm": cell.arm,
+        "level": level_name(cell.level),
         "unique_tokens": cell.done["data"]["unique_tokens"],
         "seed": cell.seed,
         "reading": reading,
     }
-
-
-def _measured(stop: Stop, split: str) -> Row:
-    place = {name: stop[name] for name in ("step", "tokens_seen", "epoch", "train_flops")}
-    return place | {f"{split}_{metric}": stop[split].get(metric) for metric in METRICS}

@@ -6,11 +6,14 @@ import pkgutil
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from lab.config import RunConfig, Values, make_config, nest, read_preset
 
 PACKAGE = "ablations"
+
+# How the results are read: each has a page of its own (lab/reporting/report.py).
+Analysis = Literal["crossover", "sweep", "attribution", "inference"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,12 @@ class Ablation:
         metric: key of the number compared, as in result.json.
         unit: the unit of `metric`.
         expected: the expected finding, one sentence.
+        analysis: how the results are read.
+        contrasts: for each arm that a sweep compares, the arm it is compared with, at each level.
 
     Raises:
-        ValueError: if the name is not lower case with dashes, or there is nothing to run.
+        ValueError: if the name is not lower case with dashes, there is nothing to run, the analysis is
+            unknown, or a contrast is not between two of the arms.
     """
 
     name: str
@@ -58,6 +64,8 @@ class Ablation:
     metric: str
     unit: str
     expected: str
+    analysis: Analysis = "sweep"
+    contrasts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
@@ -67,6 +75,16 @@ class Ablation:
                 "`arms` and `scales` must not be empty, "
                 f"but got arms={list(self.arms)} and scales={list(self.scales)}."
             )
+        if self.analysis not in get_args(Analysis):
+            raise ValueError(
+                f"`analysis` must be one of {list(get_args(Analysis))}, but got analysis={self.analysis!r}."
+            )
+        for arm, reference in self.contrasts.items():
+            if arm == reference or not {arm, reference} <= set(self.arms):
+                raise ValueError(
+                    f"`contrasts` must be between two of the arms {list(self.arms)}, "
+                    f"but got {arm!r} with {reference!r}."
+                )
 
     def scale(self, preset: str) -> Scale:
         """How much of this ablation a preset runs.

@@ -9,7 +9,7 @@ from lab.config import load_config
 from lab.scheduling.ablation import Ablation, Cell
 from lab.tracking.records import write_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class Plan:
             "metric": ablation.metric,
             "unit": ablation.unit,
             "expected": ablation.expected,
+            "analysis": ablation.analysis,
+            "arms": list(ablation.arms),
+            "contrasts": dict(ablation.contrasts),
             "command": self.command,
             "cells": [
                 {

@@ -140,7 +140,7 @@ class FakeTree:
                     lines = [json.dumps(row) + "\n" for row in rows]
                     (logdir / "metrics.jsonl").write_text("".join(lines))
         plan = {
-            "schema": 1,
+            "schema": 2,
             "ablation": "crossover",
             "preset": "laptop",
             "question": self.question,
@@ -148,6 +148,9 @@ class FakeTree:
             "metric": "nll",
             "unit": "nats/token",
             "expected": "The DLM overtakes the AR at the smaller budgets and not at the largest.",
+            "analysis": "crossover",
+            "arms": ["ar", "dlm"],
+            "contrasts": {},
             "command": "make crossover",
             "cells": cells,
         }

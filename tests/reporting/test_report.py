@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from typing import get_args
 
 import pytest
 from rich.console import Console
 
-from lab.reporting.report import write_report
-from lab.reporting.verdict_table import verdict_table
+from lab.reporting.report import ANALYSES, write_report
+from lab.scheduling.ablation import Analysis
 
 
 class Page(HTMLParser):
@@ -75,14 +76,14 @@ def test_summary_holds_the_numbers_of_the_page(fake_tree):
         assert f"{100 * row['test_choice_accuracy']:.1f} %" in shown
         assert (cells[-1] == "–") == (row["test_nelbo"] is None) == (row["arm"] == "ar")
     assert "bound" in best[0][-1]
-    assert report.headline == summary["headline"]
-    assert report.headline in read_page(report).text
+    assert report.summary["headline"] == summary["headline"]
+    assert report.summary["headline"] in read_page(report).text
 
 
 def test_summary_numbers_are_the_known_ones(fake_tree):
     tree = fake_tree()
     report = write_report(tree.path)
-    small, _, large = report.verdicts
+    small, _, large = report.summary["verdicts"]
     assert small["gain"] == pytest.approx(0.165)
     assert small["below_best"]["epoch"] == pytest.approx((2**7.25 + 2**7.1) / 2)
     assert small["below_best"]["by_seed"]["0"]["tokens_seen"] == pytest.approx(20_000 * 2**7.25)
@@ -128,7 +129,7 @@ def test_failed_and_missing_runs_are_shown_and_counted(fake_tree):
     assert "Of 18 planned runs, 1 failed and 1 are missing" in text
     assert "failed: NaN in the training loss" in text
     assert "RuntimeError: last line" in text
-    assert [row["seeds"] for row in report.verdicts] == [[1, 2], [0, 2], [0, 1, 2]]
+    assert [row["seeds"] for row in report.summary["verdicts"]] == [[1, 2], [0, 2], [0, 1, 2]]
 
 
 def test_csv_has_every_stop_once(fake_tree):
@@ -172,8 +173,8 @@ def test_one_seed_and_holes_make_a_page_too(fake_tree):
     tree.fail("dlm", 20_000, 0, "lost")
     report = write_report(tree.path)
     assert "one seed has no spread" in read_page(report).text
-    assert report.verdicts[0]["gain"] is None
-    assert report.verdicts[0]["ar_test_nll"] is None
+    assert report.summary["verdicts"][0]["gain"] is None
+    assert report.summary["verdicts"][0]["ar_test_nll"] is None
 
 
 def test_the_terminal_table_fits_80_columns_with_verdict_and_crossover(fake_tree):
@@ -181,7 +182,7 @@ def test_the_terminal_table_fits_80_columns_with_verdict_and_crossover(fake_tree
     tree.fail("ar", 320_000, 0, "lost")
     tree.fail("ar", 320_000, 1, "lost")
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(verdict_table(write_report(tree.path)))
+    console.print(write_report(tree.path).verdict_table)
     text = console.export_text()
     assert "…" not in text
     for expected in (
@@ -198,11 +199,23 @@ def test_the_terminal_table_fits_80_columns_with_verdict_and_crossover(fake_tree
 
 def test_a_report_imports_no_keras_and_no_array_backend():
     code = (
-        "import sys; import lab.reporting.report, lab.reporting.verdict_table;"
+        "import sys; import lab.reporting.report;"
         "found = {'keras', 'jax', 'tensorflow', 'torch', 'matplotlib.pyplot'} & set(sys.modules);"
         "assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_plan_with_an_analysis_that_no_page_exists_for_is_refused(fake_tree):
+    tree = fake_tree(budgets=(20_000,), seeds=(0,))
+    plan = json.loads((tree.path / "plan.json").read_text())
+    tree.store(tree.path / "plan.json", plan | {"analysis": "guess"})
+    with pytest.raises(ValueError, match=r"`analysis` must be one of \['crossover'.*laptop plans 'guess'"):
+        write_report(tree.path)
+
+
+def test_every_page_belongs_to_an_analysis_that_can_be_declared():
+    assert set(ANALYSES) <= set(get_args(Analysis))
 
 
 def test_an_empty_tree_is_an_error(fake_tree):

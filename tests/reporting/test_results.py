@@ -36,8 +36,8 @@ def test_a_plan_is_needed_and_must_be_of_this_schema_without_repeats(fake_tree, 
     tree.store(path, plan | {"cells": [*plan["cells"], plan["cells"][0]]})
     with pytest.raises(ValueError, match=r"planned once, but these are twice: \[\('ar', .*20000', 0\)\]"):
         read_tree(tree.path)
-    tree.store(path, plan | {"schema": 2})
-    with pytest.raises(ValueError, match=r"`schema` must be 1, but got 2"):
+    tree.store(path, plan | {"schema": 1})
+    with pytest.raises(ValueError, match=r"`schema` must be 2, but got 1"):
         read_tree(tree.path)
 
 

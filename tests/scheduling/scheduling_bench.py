@@ -94,6 +94,7 @@ def tiny_ablation(**changes):
         "metric": "nll",
         "unit": "nats/token",
         "expected": "It does.",
+        "contrasts": {"dlm": "ar"},
     }
     return Ablation(**{**declared, **changes})
 

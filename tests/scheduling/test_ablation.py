@@ -54,7 +54,9 @@ def test_layers_lie_preset_scale_arm_level_overrides(bench):
     )
     arms = {"ar": {"training": {"warmup_steps": 2, "weight_decay": 0.5}}}
     overrides = {"training": {"clip_norm": 3.0}}
-    (cell,) = cells(tiny_ablation(arms=arms, scales={"tiny": scale}), "tiny", overrides=overrides)
+    (cell,) = cells(
+        tiny_ablation(arms=arms, contrasts={}, scales={"tiny": scale}), "tiny", overrides=overrides
+    )
     training = cell.config.training
     assert (training.warmup_steps, training.weight_decay, training.clip_norm) == (3, 0.5, 3.0)
     assert (training.total_steps, training.total_tokens) == (7, None)
@@ -68,7 +70,7 @@ def test_without_levels_there_is_no_level_folder(bench):
 
 def test_logdirs_are_safe_paths(bench):
     levels = {"factors.order": ("fixed:4", "right_to_left:0.5"), "data.unique_tokens": (1000,)}
-    ablation = tiny_ablation(arms={"a": {}}, scales={"tiny": Scale(levels, seeds=1, budget="")})
+    ablation = tiny_ablation(arms={"a": {}}, contrasts={}, scales={"tiny": Scale(levels, seeds=1, budget="")})
     logdirs = [cell.logdir for cell in cells(ablation, "tiny")]
     assert logdirs[0] == "runs/a/order=fixed-4,unique_tokens=1000/seed=0"
     assert all(re.fullmatch(r"[A-Za-z0-9._=,/-]+", logdir) and ".." not in logdir for logdir in logdirs)
@@ -98,10 +100,10 @@ def test_equal_cells_are_refused(bench):
 
 def test_cells_in_one_folder_are_refused(bench):
     levels = {"factors.order": ("fixed:1", "fixed:01")}
-    ablation = tiny_ablation(arms={"a": {}}, scales={"tiny": Scale(levels, seeds=1, budget="")})
+    ablation = tiny_ablation(arms={"a": {}}, contrasts={}, scales={"tiny": Scale(levels, seeds=1, budget="")})
     assert len(cells(ablation, "tiny")) == 2
     levels = {"data.tokenizer": ("a:b", "a-b")}
-    ablation = tiny_ablation(arms={"a": {}}, scales={"tiny": Scale(levels, seeds=1, budget="")})
+    ablation = tiny_ablation(arms={"a": {}}, contrasts={}, scales={"tiny": Scale(levels, seeds=1, budget="")})
     with pytest.raises(ValueError, match="two cells must differ, but 'a tokenizer=a-b seed=0' and"):
         cells(ablation, "tiny")
 
@@ -138,6 +140,18 @@ def test_an_empty_ablation_is_refused():
         tiny_ablation(arms={})
     with pytest.raises(ValueError, match=r"and scales=\[\]"):
         tiny_ablation(scales={})
+
+
+def test_an_unknown_analysis_is_refused():
+    with pytest.raises(ValueError, match=r"`analysis` must be one of \['crossover', .* got analysis='guess'"):
+        tiny_ablation(analysis="guess")
+
+
+@pytest.mark.parametrize("contrasts", [{"dlm": "dlm"}, {"dlm": "x"}, {"x": "ar"}])
+def test_contrasts_are_between_two_arms(contrasts):
+    ((arm, reference),) = contrasts.items()
+    with pytest.raises(ValueError, match=rf"the arms \['ar', 'dlm'\], but got '{arm}' with '{reference}'"):
+        tiny_ablation(contrasts=contrasts)
 
 
 def test_a_new_ablation_is_one_short_file(bench, ablation_folder):

@@ -19,10 +19,15 @@ def test_plan_json_holds_the_whole_plan(bench):
         "metric",
         "unit",
         "expected",
+        "analysis",
+        "arms",
+        "contrasts",
         "command",
         "cells",
     ]
-    assert (written["schema"], written["ablation"], written["preset"]) == (1, "tiny", "tiny")
+    assert (written["schema"], written["ablation"], written["preset"]) == (2, "tiny", "tiny")
+    assert (written["analysis"], written["arms"]) == ("sweep", ["ar", "dlm"])
+    assert written["contrasts"] == {"dlm": "ar"}
     assert written["cells"][0] == {
         "key": plan.cells[0].key,
         "arm": "ar",

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from lab.reporting.crossover import Crossing, CrossingSummary, analyse, first_below
+from lab.reporting.crossover.findings import Crossing, CrossingSummary, analyse, first_below
 from lab.reporting.results import read_tree
 
 

@@ -1,19 +1,21 @@
-"""The verdict as a table for the terminal."""
+"""The verdict of a crossover as a table for the terminal."""
+
+from collections.abc import Sequence
 
 from rich.box import SIMPLE
 from rich.table import Table
 
-from lab.reporting.report import Report
+from lab.reporting.tables import Row
 from lab.reporting.words import plain, signed
 
 
-def verdict_table(report: Report) -> Table:
+def verdict_table(headline: str, verdicts: Sequence[Row]) -> Table:
     """One line per budget: both best stops, the gain with its seed range, the crossover and the verdict."""
-    table = Table(title=report.headline, title_justify="left", caption_justify="left", box=SIMPLE, padding=0)
+    table = Table(title=headline, title_justify="left", caption_justify="left", box=SIMPLE, padding=0)
     for heading in ("unique\ntokens", "AR best", "DLM best", "gain\nseeds", "crossover"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for row in report.verdicts:
+    for row in verdicts:
         gain = "–"
         if row["gain"] is not None:
             gain = f"{signed(row['gain'])}\n{signed(row['gain_low'])} to {signed(row['gain_high'])}"

@@ -1,67 +1,36 @@
 """The crossover's figures, one function each, drawn without global state and the same bytes every time."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from statistics import fmean, median
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from lab.reporting.crossover import AR, DLM, BudgetFinding, Crossover, Stop, stops_of
-from lab.reporting.words import READING_WORDS, crossing_short, scientific
+from lab.reporting import drawing
+from lab.reporting.crossover.findings import AR, DLM, BudgetFinding, Crossover
+from lab.reporting.crossover.words import crossing_short
+from lab.reporting.results import Stop, stops_of
+from lab.reporting.words import READING_WORDS, scientific
 
 # Okabe and Ito's vermilion and blue: told apart under every common colour blindness.
 COLOURS = {AR: "#D55E00", DLM: "#0072B2"}
 NAMES = {AR: "AR", DLM: "DLM"}
 MARKERS = {AR: "o", DLM: "s"}
-INK, GREY, FAINT = "#1a1a1a", "#555555", "#8a8a8a"
-
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.8,
-    "svg.hashsalt": "ablation-lab",
-}
-DPI = 150
 
 
 def draw_all(crossover: Crossover) -> dict[str, Figure]:
     """Every figure of the page, by file name without its ending."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(drawing.STYLE):
         return {
             "validation_nll": validation_nll(crossover),
             "choice": choice(crossover),
             "best_stops": best_stops(crossover),
             "training_flops": training_flops(crossover),
         }
-
-
-def render(figure: Figure, kind: str) -> bytes:
-    """A figure as `png` or `svg`, with no date in it."""
-    buffer = BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
-    return buffer.getvalue()
 
 
 def validation_nll(crossover: Crossover) -> Figure:
@@ -74,12 +43,12 @@ def validation_nll(crossover: Crossover) -> Figure:
         for reading in reversed(crossover.readings):
             for arm in (AR, DLM):
                 _curve(ax, budget, arm, reading, "epoch", "nll", main=reading == crossover.headline)
-        _log_axis(ax, "Epochs")
+        drawing.log_axis(ax, "Epochs")
         _mark_best(ax, budget, "epoch")
         _mark_crossover(ax, budget, "epoch")
         _label_arms(ax, budget, "epoch", "nll")
     axes[0].set_ylabel("Validation NLL (nats/token)")
-    _legend(figure, [*_reading_keys(crossover), _band_key(), _best_key()])
+    drawing.legend(figure, [*_reading_keys(crossover), drawing.band_key(), drawing.best_key()])
     return figure
 
 
@@ -95,22 +64,22 @@ def choice(crossover: Crossover) -> Figure:
             for arm in (AR, DLM):
                 _curve(ax, budget, arm, crossover.headline, "epoch", metric, main=True)
             chance = 100 / options if row == 0 else 0.0
-            ax.axhline(chance, color=FAINT, linewidth=1, linestyle=(0, (1, 2)))
+            ax.axhline(chance, color=drawing.FAINT, linewidth=1, linestyle=(0, (1, 2)))
             if column == 0:
                 ax.set_ylabel(label)
                 ax.annotate(
                     "chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom"
                 )
             _label_arms(ax, budget, "epoch", metric)
-            _log_axis(ax, "Epochs" if row == 1 else "")
+            drawing.log_axis(ax, "Epochs" if row == 1 else "")
         axes[0][column].set_title(budget.name)
-    _legend(figure, [_reading_keys(crossover)[0], _band_key()])
+    drawing.legend(figure, [_reading_keys(crossover)[0], drawing.band_key()])
     return figure
 
 
 def best_stops(crossover: Crossover) -> Figure:
     """Test NLL at each arm's best stop against the budget of unique tokens."""
-    figure = _figure(6.6, 4.0)
+    figure = drawing.new_figure(6.6, 4.0)
     ax = figure.add_subplot()
     places = []
     for arm in (AR, DLM):
@@ -129,8 +98,8 @@ def best_stops(crossover: Crossover) -> Figure:
             ax.errorbar(
                 tokens, heights, yerr=errors, color=COLOURS[arm], linewidth=2, elinewidth=1, capsize=3
             )
-            places.append((tokens[-1], heights[-1], arm))
-    _place_labels(ax, places)
+            places.append(drawing.Label(tokens[-1], heights[-1], NAMES[arm], COLOURS[arm]))
+    drawing.place_labels(ax, places)
     budgets = [budget.unique_tokens for budget in crossover.budgets if budget.unique_tokens]
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(FixedLocator(budgets))
@@ -139,12 +108,12 @@ def best_stops(crossover: Crossover) -> Figure:
     ax.set_xlabel("Unique tokens")
     ax.set_ylabel("Test NLL at the best stop (nats/token)")
     ax.margins(x=0.14)
-    _legend(
+    drawing.legend(
         figure,
         [
-            _key("mean over seeds", linewidth=2),
-            _key("one seed", marker="o", linestyle="", alpha=0.5),
-            _key("bar: standard error over windows", linewidth=1, marker="|", linestyle=""),
+            drawing.key("mean over seeds", linewidth=2),
+            drawing.key("one seed", marker="o", linestyle="", alpha=0.5),
+            drawing.key("bar: standard error over windows", linewidth=1, marker="|", linestyle=""),
         ],
     )
     return figure
@@ -152,31 +121,25 @@ def best_stops(crossover: Crossover) -> Figure:
 
 def training_flops(crossover: Crossover) -> Figure:
     """Validation NLL against training FLOPs at the smallest budget."""
-    figure = _figure(6.6, 4.0)
+    figure = drawing.new_figure(6.6, 4.0)
     ax = figure.add_subplot()
     budget = crossover.budgets[0]
     ax.set_title(budget.name)
     ax.set_ylim(*_limits((budget,)))
     for arm in (AR, DLM):
         _curve(ax, budget, arm, crossover.headline, "train_flops", "nll", main=True)
-    _log_axis(ax, "Training FLOPs")
+    drawing.log_axis(ax, "Training FLOPs")
     ax.set_ylabel("Validation NLL (nats/token)")
     _mark_best(ax, budget, "train_flops")
     _mark_crossover(ax, budget, "train_flops")
     _label_arms(ax, budget, "train_flops", "nll")
-    _legend(figure, [_reading_keys(crossover)[0], _band_key(), _best_key()])
-    return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    drawing.legend(figure, [_reading_keys(crossover)[0], drawing.band_key(), drawing.best_key()])
     return figure
 
 
 def _panels(count: int, rows: int, height: float) -> tuple[Figure, list[list[Axes]]]:
     """`rows` rows of one panel per budget, the y axis shared along each row."""
-    figure = _figure(max((3.4 if count <= 3 else 2.9) * count, 6.6), height)
+    figure = drawing.new_figure(max((3.4 if count <= 3 else 2.9) * count, 6.6), height)
     grid = figure.subplots(rows, count, sharey="row", squeeze=False)
     return figure, [list(row) for row in grid]
 
@@ -202,13 +165,11 @@ def _curve(
     positions, values = _samples(budget, arm, reading, x, metric)
     if not positions:
         return
-    mean = [fmean(seeds) for seeds in values]
-    if not main:
-        ax.plot(positions, mean, color=COLOURS[arm], linewidth=1, linestyle="--", alpha=0.8)
+    if main:
+        drawing.curve(ax, positions, values, COLOURS[arm])
         return
-    lows, highs = [min(seeds) for seeds in values], [max(seeds) for seeds in values]
-    ax.fill_between(positions, lows, highs, color=COLOURS[arm], alpha=0.22, linewidth=0)
-    ax.plot(positions, mean, color=COLOURS[arm], linewidth=2)
+    mean = [fmean(seeds) for seeds in values]
+    ax.plot(positions, mean, color=COLOURS[arm], linewidth=1, linestyle="--", alpha=0.8)
 
 
 def _mark_best(ax: Axes, budget: BudgetFinding, x: str) -> None:
@@ -233,7 +194,7 @@ def _mark_crossover(ax: Axes, budget: BudgetFinding, x: str) -> None:
         text = f"crossover: {crossing_short(summary)}"
         ax.annotate(text, (0.02, 0.02), xycoords="axes fraction", ha="left", va="bottom", fontsize=9)
         return
-    ax.axvline(place, color=INK, linewidth=1.2, zorder=1)
+    ax.axvline(place, color=drawing.INK, linewidth=1.2, zorder=1)
     value = crossing_short(summary) if x == "epoch" else f"{scientific(place)} FLOPs"
     low, high = np.log(ax.get_xlim())
     right = (np.log(place) - low) / (high - low) > 0.5
@@ -273,70 +234,11 @@ def _label_arms(ax: Axes, budget: BudgetFinding, x: str, metric: str) -> None:
     for arm in (AR, DLM):
         positions, values = _samples(budget, arm, budget.reading, x, metric)
         if positions:
-            places.append((positions[-1], fmean(values[-1]), arm))
-    _place_labels(ax, places)
-
-
-def _place_labels(ax: Axes, places: list[tuple[float, float, str]]) -> None:
-    """Write each arm's name right of its point, apart from the other; one that was cut says where it ends."""
-    low, high = ax.get_ylim()
-    apart = 0.08 * (high - low)
-    heights: list[float] = []
-    places = sorted(places, key=lambda place: place[1])
-    for _, y, _ in places:
-        heights.append(max(min(y, high - apart / 2), heights[-1] + apart if heights else low))
-    excess = max(0.0, max(heights, default=low) - (high - apart / 2))
-    for (x, y, arm), height in zip(places, heights, strict=True):
-        ax.annotate(
-            f"{NAMES[arm]} ↑{y:.1f}" if y > high else NAMES[arm],
-            (x, height - excess),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            color=COLOURS[arm],
-            fontweight="bold",
-            annotation_clip=False,
-        )
-
-
-def _log_axis(ax: Axes, label: str) -> None:
-    """A logarithmic axis: 1, 2, 5, 10, ..., or fewer of them if it is long; from a million on as powers."""
-    ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    steps = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 3000 else (1,)
-    ticks = [step * 10.0**power for power in range(-6, 27) for step in steps]
-    ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel(label)
-
-
-def _key(label: str, **style: Any) -> Line2D:
-    return Line2D([], [], color=GREY, label=label, **style)
-
-
-def _band_key() -> Patch:
-    return Patch(color=GREY, alpha=0.22, linewidth=0, label="lowest to highest seed")
-
-
-def _best_key() -> Line2D:
-    return _key("best stop", marker="D", linestyle="")
+            places.append(drawing.Label(positions[-1], fmean(values[-1]), NAMES[arm], COLOURS[arm]))
+    drawing.place_labels(ax, places)
 
 
 def _reading_keys(crossover: Crossover) -> list[Line2D]:
     headline, *others = crossover.readings
-    keys = [_key(f"{READING_WORDS[headline]}, mean over seeds", linewidth=2)]
-    return keys + [_key(READING_WORDS[other], linewidth=1, linestyle="--") for other in others]
-
-
-def _legend(figure: Figure, keys: Sequence[Artist]) -> None:
-    figure.legend(handles=list(keys), loc="outside lower center", ncols=len(keys), frameon=False, fontsize=9)
-
-
-def _plain(value: float) -> str:
-    """A tick's number: 0.5, 20, 1,000; 2 x 10^12."""
-    if value < 1e6:
-        return f"{value:,.10g}"
-    digit, power = f"{value:.0e}".split("e")
-    return rf"${digit} \times 10^{{{int(power)}}}$"
+    keys = [drawing.key(f"{READING_WORDS[headline]}, mean over seeds", linewidth=2)]
+    return keys + [drawing.key(READING_WORDS[other], linewidth=1, linestyle="--") for other in others]

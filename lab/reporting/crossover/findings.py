@@ -8,15 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from lab.reporting.results import UNIQUE_TOKENS, Cell, ResultTree, by_level, check_comparable, level_name
+from lab.reporting.results import (
+    UNIQUE_TOKENS,
+    Cell,
+    ResultTree,
+    Stop,
+    by_level,
+    check_comparable,
+    level_name,
+    readings_of,
+    stops_of,
+)
 from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_difference
 
 # The baseline and its challenger: a positive gain means that the challenger is better.
 AR, DLM = "ar", "dlm"
-# Best first: a stop reached by annealing is what its user would have got by stopping there.
-READINGS = ("annealed", "along_run")
-
-Stop = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -146,22 +152,12 @@ def analyse(tree: ResultTree) -> Crossover:
     arms = {cell.arm for cell in tree.cells}
     if not {AR, DLM} <= arms:
         raise ValueError(f"a crossover needs the arms {AR} and {DLM}, but {tree.path} plans {sorted(arms)}.")
-    if not tree.finished:
-        raise ValueError(f"a report needs a finished run, but none of {len(tree.cells)} in {tree.path} is.")
     check_comparable(tree.cells)
-    found = {stop["reading"] for cell in tree.finished for stop in cell.done["stops"]}
     readings = {
         reading: _correct([_find(cells, reading) for cells in by_level(tree.cells)])
-        for reading in READINGS
-        if reading in found
+        for reading in readings_of(tree)
     }
     return Crossover(tree, readings)
-
-
-def stops_of(result: dict[str, Any], reading: str) -> list[Stop]:
-    """A run's stops under one reading, in order of tokens seen."""
-    stops = [stop for stop in result["stops"] if stop["reading"] == reading]
-    return sorted(stops, key=lambda stop: stop["tokens_seen"])
 
 
 def first_below(stops: Sequence[Stop], difference: Sequence[float]) -> Crossing | None:

@@ -2,8 +2,9 @@ import struct
 
 import pytest
 
-from lab.reporting import figures
-from lab.reporting.crossover import analyse
+from lab.reporting import drawing
+from lab.reporting.crossover import figures
+from lab.reporting.crossover.findings import analyse
 from lab.reporting.results import read_tree
 
 
@@ -23,7 +24,7 @@ def test_curves_are_the_seeds_means_and_the_crossover_stands_where_it_was_found(
     assert curve.get_xdata()[-1] == 256.0
     mean = sum(tree.dlm_nll(5_120_000, 20_000, seed) for seed in tree.seeds) / 2
     assert curve.get_ydata()[-1] == pytest.approx(mean)
-    (mark,) = lines_of(panel, figures.INK)
+    (mark,) = lines_of(panel, drawing.INK)
     assert mark.get_xdata()[0] == pytest.approx(crossover.budgets[0].below_best.median("epoch"))
     assert any("crossover\n145 epochs" in text.get_text() for text in panel.texts)
 
@@ -32,7 +33,7 @@ def test_panels_share_their_axis_and_one_without_a_crossover_says_so(fake_tree):
     small, middle, large = figures.draw_all(analysed(fake_tree()))["validation_nll"].axes
     assert small.get_ylim() == middle.get_ylim() == large.get_ylim()
     for panel in (middle, large):
-        assert lines_of(panel, figures.INK) == []
+        assert lines_of(panel, drawing.INK) == []
         assert "crossover: none in the run" in [text.get_text() for text in panel.texts]
 
 
@@ -48,12 +49,12 @@ def test_the_same_results_give_the_same_bytes(fake_tree):
     crossover = analysed(fake_tree())
     first, second = figures.draw_all(crossover), figures.draw_all(crossover)
     for name in first:
-        svg = figures.render(first[name], "svg")
-        assert svg == figures.render(second[name], "svg")
+        svg = drawing.render(first[name], "svg")
+        assert svg == drawing.render(second[name], "svg")
         assert b"<dc:date>" not in svg
-    png = figures.render(first["choice"], "png")
-    assert png == figures.render(second["choice"], "png")
-    assert struct.unpack(">II", png[16:24])[0] == round(3 * 3.4 * figures.DPI)
+    png = drawing.render(first["choice"], "png")
+    assert png == drawing.render(second["choice"], "png")
+    assert struct.unpack(">II", png[16:24])[0] == round(3 * 3.4 * drawing.DPI)
 
 
 def test_a_tree_with_holes_one_reading_and_four_budgets_is_drawn(fake_tree):
@@ -63,4 +64,4 @@ def test_a_tree_with_holes_one_reading_and_four_budgets_is_drawn(fake_tree):
         tree.fail("dlm", 20_000, seed, "lost")
         tree.fail("dlm", 80_000, seed, "lost")
     for figure in figures.draw_all(analysed(tree)).values():
-        assert figures.render(figure, "svg").startswith(b"<?xml")
+        assert drawing.render(figure, "svg").startswith(b"<?xml")

@@ -1,0 +1,1 @@
+"""One arm against another over budgets of unique tokens, and where their curves cross."""

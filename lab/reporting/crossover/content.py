@@ -1,0 +1,48 @@
+"""What the report of a crossover says."""
+
+from lab.reporting.content import Content
+from lab.reporting.crossover import figures, tables, words
+from lab.reporting.crossover.findings import analyse
+from lab.reporting.crossover.verdict_table import verdict_table
+from lab.reporting.results import ResultTree
+
+
+def content(tree: ResultTree) -> Content:
+    """Compare the DLM with the AR at each budget of a result tree.
+
+    Raises:
+        ValueError: if no run has finished, an arm is absent from the plan, or the arms may not be compared.
+    """
+    crossover = analyse(tree)
+    others = list(crossover.readings)[1:]
+    headline = words.headline(crossover)
+    verdicts = {reading: tables.verdict_rows(budgets) for reading, budgets in crossover.readings.items()}
+    best_stops = tables.best_stop_rows(crossover.budgets)
+    return Content(
+        headline=headline,
+        left_out=words.left_out(crossover),
+        template="crossover.html.jinja",
+        page={
+            "budgets": [
+                {"found": words.found(budget), "crossing": words.crossing_sentence(budget)}
+                for budget in crossover.budgets
+            ],
+            "uncertainty": words.uncertainty(crossover),
+            "verdicts": verdicts[crossover.headline],
+            "other_verdicts": {reading: verdicts[reading] for reading in others},
+            "best_stops": best_stops,
+        },
+        figures=figures.draw_all(crossover),
+        summary={
+            "comparisons": sum(budget.adjusted_p is not None for budget in crossover.budgets),
+            "budgets_won": {
+                "dlm": sum(budget.verdict.winner > 0 for budget in crossover.budgets),
+                "ar": sum(budget.verdict.winner < 0 for budget in crossover.budgets),
+                "undecided": sum(budget.verdict.winner == 0 for budget in crossover.budgets),
+            },
+            "verdicts": verdicts[crossover.headline],
+            "verdicts_by_reading": verdicts,
+            "best_stops": best_stops,
+        },
+        verdict_table=verdict_table(headline, verdicts[crossover.headline]),
+    )

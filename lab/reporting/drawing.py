@@ -1,0 +1,144 @@
+"""What every figure shares: style, axes, labels, keys. No global state, and the same bytes every time."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+INK, GREY, FAINT = "#1a1a1a", "#555555", "#8a8a8a"
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.8,
+    "svg.hashsalt": "ablation-lab",
+}
+DPI = 150
+
+
+class Label(NamedTuple):
+    """A curve's name, to be written right of its end."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """A figure as `png` or `svg`, with no date in it."""
+    buffer = BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+    return buffer.getvalue()
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty white figure of this size in inches, which belongs to no window."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def curve(ax: Axes, positions: Sequence[float], values: Sequence[Sequence[float]], colour: str) -> None:
+    """The mean over seeds as a thick line, with the band from the lowest to the highest seed.
+
+    Args:
+        ax: where to draw.
+        positions: one per stop.
+        values: for each stop, the value of every seed.
+        colour: of line and band.
+    """
+    lows, highs = [min(seeds) for seeds in values], [max(seeds) for seeds in values]
+    ax.fill_between(positions, lows, highs, color=colour, alpha=0.22, linewidth=0)
+    ax.plot(positions, [fmean(seeds) for seeds in values], color=colour, linewidth=2)
+
+
+def place_labels(ax: Axes, labels: Sequence[Label], apart: float = 0.08) -> None:
+    """Write each name right of its point, apart from the others; one that was cut says where it ends.
+
+    Args:
+        ax: where to write; its y limits must be final.
+        labels: the names and the points.
+        apart: least distance between two names, as a share of the axis.
+    """
+    low, high = ax.get_ylim()
+    apart *= high - low
+    heights: list[float] = []
+    labels = sorted(labels, key=lambda label: label.y)
+    for label in labels:
+        heights.append(max(min(label.y, high - apart / 2), heights[-1] + apart if heights else low))
+    excess = max(0.0, max(heights, default=low) - (high - apart / 2))
+    for label, height in zip(labels, heights, strict=True):
+        ax.annotate(
+            f"{label.text} ↑{label.y:.1f}" if label.y > high else label.text,
+            (label.x, height - excess),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=label.colour,
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
+def log_axis(ax: Axes, label: str) -> None:
+    """A logarithmic axis: 1, 2, 5, 10, ..., or fewer of them if it is long; from a million on as powers."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    steps = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 3000 else (1,)
+    ticks = [step * 10.0**power for power in range(-6, 27) for step in steps]
+    ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(label)
+
+
+def key(label: str, **style: Any) -> Line2D:
+    """A grey entry of the legend: it explains a shape, not an arm."""
+    return Line2D([], [], color=GREY, label=label, **style)
+
+
+def band_key() -> Patch:
+    """The legend's entry for the band of `curve`."""
+    return Patch(color=GREY, alpha=0.22, linewidth=0, label="lowest to highest seed")
+
+
+def best_key() -> Line2D:
+    """The legend's entry for a best stop."""
+    return key("best stop", marker="D", linestyle="")
+
+
+def legend(figure: Figure, keys: Sequence[Artist]) -> None:
+    """One row of keys below everything."""
+    figure.legend(handles=list(keys), loc="outside lower center", ncols=len(keys), frameon=False, fontsize=9)
+
+
+def _plain(value: float) -> str:
+    """A tick's number: 0.5, 20, 1,000; 2 x 10^12."""
+    if value < 1e6:
+        return f"{value:,.10g}"
+    digit, power = f"{value:.0e}".split("e")
+    return rf"${digit} \times 10^{{{int(power)}}}$"
