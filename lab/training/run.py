@@ -12,7 +12,7 @@ from lab.config import RunConfig, load_config
 from lab.data.dataset import Dataset, budget, prepare
 from lab.data.windows import TrainingWindows
 from lab.evaluation.flops import forward_flops_per_token, shape_of, train_flops_per_token
-from lab.evaluation.generation import NextToken, sample_left_to_right
+from lab.evaluation.generation import SlotLogits, sample_left_to_right
 from lab.evaluation.yardstick import Yardstick, make_scorer
 from lab.tracking.records import MetricsLog, code_hash, read_json, versions, write_atomic, write_json
 from lab.tracking.tensorboard import RunBoard
@@ -93,7 +93,7 @@ class Run:
         self.yardstick = Yardstick(config, dataset)
         self.learner = build_learner(config, dataset.tokenizer.vocab_size)
         self.scorer = make_scorer(self.learner.transformer, config)
-        self.sampler = NextToken(self.learner.transformer, self.scorer.causal)
+        self.sampler = SlotLogits(self.learner.transformer, self.scorer.causal)
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.key())
         self.log = MetricsLog(logdir / "metrics.jsonl")
         self.progress = ProgressFile(
@@ -215,7 +215,7 @@ class Run:
         prompt = np.asarray(self.dataset.validation[: min(PROMPT_TOKENS, length // 2)], np.int32)
         total = min(length, len(prompt) + self.config.evaluation.sample_tokens)
         return self.dataset.tokenizer.decode(
-            sample_left_to_right(self.sampler, prompt, total, self.config.seed)
+            sample_left_to_right(self.sampler, prompt[None], total, self.config.seed)[0]
         )
 
     def _stop_row(self, stop: Stop) -> Row | None:

@@ -21,11 +21,11 @@ class RiggedModel:
         self.rows.append({name: values.copy() for name, values in row.items()})
         place = int(row["scored"][0, 0])
         known = row["tokens"][0, place if self.causal else place - 1] if place else 4
-        return np.log(np.roll(CHANCES, known % 4))[None] + 7.0
+        return np.log(np.roll(CHANCES, known % 4))[None, None] + 7.0
 
 
 def sample(model, prompt=(), total=64, seed=0):
-    return sample_left_to_right(model, np.array(prompt, np.int32), total, seed)
+    return sample_left_to_right(model, np.array([prompt], np.int32), total, seed)[0]
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -73,16 +73,29 @@ def test_a_length_beyond_the_window_or_within_the_prompt_is_refused(prompt, tota
 def test_a_token_is_drawn_with_the_chance_that_the_chain_rule_gives_it(arm, monkeypatch):
     """The logits of each pass are those of `chain_rule_nll` on the sampled text."""
     from lab.evaluation.chain_rule import chain_rule_nll
-    from lab.evaluation.generation import NextToken
+    from lab.evaluation.generation import SlotLogits
 
     scorer = scorer_of(arm)
-    model = NextToken(scorer.transformer, scorer.causal)
+    model = SlotLogits(scorer.transformer, scorer.causal)
     seen = []
     predict = model.predict_on_batch
     monkeypatch.setattr(
         model, "predict_on_batch", lambda row: seen.append(np.asarray(predict(row))) or seen[-1]
     )
     prompt = windows_of(1)[0, :3]
-    sampled = sample_left_to_right(model, prompt, 8, seed=3)
-    drawn = [-log_softmax(logits[0])[token] for logits, token in zip(seen, sampled[3:], strict=True)]
-    np.testing.assert_allclose(drawn, chain_rule_nll(scorer, sampled[None], 3)[0], rtol=1e-5, atol=1e-6)
+    sampled = sample_left_to_right(model, prompt[None], 8, seed=3)
+    drawn = [-log_softmax(logits[0, 0])[token] for logits, token in zip(seen, sampled[0, 3:], strict=True)]
+    np.testing.assert_allclose(drawn, chain_rule_nll(scorer, sampled, 3)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("arm", ["ar", "dlm"])
+def test_a_row_is_the_same_in_every_batch_and_unlike_the_others(arm):
+    from lab.evaluation.generation import SlotLogits
+
+    scorer = scorer_of(arm)
+    model = SlotLogits(scorer.transformer, scorer.causal)
+    prompts = np.repeat(windows_of(1)[:, :2], 7, axis=0)
+    whole, parts = (sample_left_to_right(model, prompts, 8, 0, batch_size=size) for size in (7, 3))
+    np.testing.assert_array_equal(whole, parts)
+    assert len(np.unique(whole, axis=0)) > 1
