@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lab.evaluation.scorer import Scorer
+from lab.evaluation.scorer import Scorer, score_slots
 from lab.objectives.corruption import causal_example
 
 
@@ -31,15 +31,7 @@ def _one_pass(scorer: Scorer, windows: np.ndarray, places: np.ndarray) -> np.nda
     count, length = windows.shape
     identity = np.tile(np.arange(length, dtype=np.int32), (count, 1))
     example = causal_example(windows, identity, scorer.transformer.mask_id, np)
-    return scorer.score(
-        {
-            "tokens": example.tokens,
-            "positions": example.positions,
-            "target_positions": example.target_positions,
-            "scored": np.tile(places, (count, 1)),
-            "targets": windows[:, places],
-        }
-    )
+    return score_slots(scorer, example, places)
 
 
 def _one_token_a_pass(scorer: Scorer, windows: np.ndarray, places: np.ndarray) -> np.ndarray:

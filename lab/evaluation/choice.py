@@ -28,10 +28,14 @@ class ChoiceScore(NamedTuple):
     Attributes:
         accuracy: share of items whose true option has the lowest NLL; a tie counts as wrong.
         option_gap: mean NLL of the wrong options minus that of the true one, nats/token.
+        accuracy_standard_error: over the items.
+        option_gap_standard_error: over the items.
     """
 
     accuracy: float
     option_gap: float
+    accuracy_standard_error: float
+    option_gap_standard_error: float
 
 
 def make_items(
@@ -75,20 +79,41 @@ def make_items(
 
 
 def score_items(scorer: Scorer, items: Items) -> ChoiceScore:
-    """Rank each item's options by their chain-rule NLL given the context.
+    """Rank each item's options by their chain-rule NLL given the context."""
+    return rank_options(option_nll(scorer, items))
 
-    What the window has room for after an option no arm sees.
+
+def option_windows(items: Items, length: int) -> np.ndarray:
+    """Each option behind its context: (items, options, length) int32.
+
+    What a window has room for after its option is 0 here, and no arm may see it.
     """
     count, options, option_tokens = items.options.shape
     first = items.contexts.shape[1]
-    last = first + option_tokens
-    windows = np.zeros((count, options, scorer.transformer.length), np.int32)
+    windows = np.zeros((count, options, length), np.int32)
     windows[..., :first] = items.contexts[:, None, :]
-    windows[..., first:last] = items.options
-    nll = chain_rule_nll(scorer, windows.reshape(count * options, -1), first, last)
-    nll = nll.mean(axis=-1).reshape(count, options)
+    windows[..., first : first + option_tokens] = items.options
+    return windows
+
+
+def option_nll(scorer: Scorer, items: Items) -> np.ndarray:
+    """The chain-rule NLL of each option given the context: (items, options) float64, nats/token."""
+    count, options, option_tokens = items.options.shape
+    first = items.contexts.shape[1]
+    windows = option_windows(items, scorer.transformer.length).reshape(count * options, -1)
+    nll = chain_rule_nll(scorer, windows, first, first + option_tokens)
+    return nll.mean(axis=-1).reshape(count, options)
+
+
+def rank_options(nll: np.ndarray) -> ChoiceScore:
+    """How well NLLs rank the options: (items, options), nats/token, option 0 the true one."""
     true, wrong = nll[:, 0], nll[:, 1:]
+    correct = true < wrong.min(axis=1)
+    gaps = wrong.mean(axis=1) - true
+    root = np.sqrt(len(nll))
     return ChoiceScore(
-        accuracy=float((true < wrong.min(axis=1)).mean()),
-        option_gap=float((wrong.mean(axis=1) - true).mean()),
+        accuracy=float(correct.mean()),
+        option_gap=float(gaps.mean()),
+        accuracy_standard_error=float(correct.std(ddof=1) / root),
+        option_gap_standard_error=float(gaps.std(ddof=1) / root),
     )

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lab.evaluation.scorer import Scorer
+from lab.evaluation.scorer import Scorer, score_slots
 from lab.objectives.corruption import causal_example, dense_example
 from lab.objectives.draws import Draw, draw, hidden_positions
 from lab.threefry import Stream
@@ -67,19 +67,20 @@ def _draw_nll(scorer: Scorer, windows: np.ndarray, number: int, strata: int) -> 
     if scorer.causal:
         example = causal_example(windows, drawn.order, mask_id, np)
     else:
-        # k uniform on 1 .. L becomes k uniform on the stratum: the same quantile, squeezed into its part.
-        quantile = (number % strata + (drawn.hidden_count - 0.5) / length) / strata
-        counts = np.minimum(np.floor(quantile * length).astype(np.int32) + 1, length)
+        counts = stratified_count(drawn.hidden_count, length, number % strata, strata)
         hidden = hidden_positions(Draw(drawn.order, counts), np)
         example = dense_example(windows, hidden, mask_id, (1 / counts).astype(np.float32), np)
-    slots = np.tile(np.arange(length, dtype=np.int32), (count, 1))
-    scores = scorer.score(
-        {
-            "tokens": example.tokens,
-            "positions": np.broadcast_to(example.positions, windows.shape),
-            "target_positions": np.broadcast_to(example.target_positions, windows.shape),
-            "scored": slots,
-            "targets": example.targets,
-        }
-    )
+    scores = score_slots(scorer, example, np.arange(length, dtype=np.int32))
     return (scores * example.weights).sum(axis=-1)
+
+
+def stratified_count(hidden_count: np.ndarray, length: int, number: int, strata: int) -> np.ndarray:
+    """Move k, uniform on 1 .. length, into part `number` of `strata` equal parts: the same quantile of it.
+
+    Over all parts each value of 1 .. length is equally likely, whether or not `strata` divides `length`.
+
+    Returns:
+        int32 of the shape of `hidden_count`.
+    """
+    quantile = (number + (hidden_count - 0.5) / length) / strata
+    return np.minimum(np.floor(quantile * length).astype(np.int32) + 1, np.int32(length))

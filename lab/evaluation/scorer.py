@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from lab.models.transformer import Transformer
+from lab.objectives.corruption import Example
 from lab.objectives.losses import token_nll
 
 Tensor = Any
@@ -57,3 +58,26 @@ class Scorer(keras.Model):
             batch = {name: values[index] for name, values in rows.items()}
             scores.append(np.asarray(self.predict_on_batch(batch), dtype=np.float64))
         return np.concatenate(scores)[:count]
+
+
+def score_slots(scorer: Scorer, example: Example, slots: np.ndarray) -> np.ndarray:
+    """NLL of an example's targets at the same slots of each row.
+
+    Args:
+        scorer: the arm.
+        example: (rows, L) NumPy arrays; its weights do not count.
+        slots: (m,) int32.
+
+    Returns:
+        (rows, m) float64, nats.
+    """
+    shape = example.tokens.shape
+    return scorer.score(
+        {
+            "tokens": example.tokens,
+            "positions": np.broadcast_to(example.positions, shape),
+            "target_positions": np.broadcast_to(example.target_positions, shape),
+            "scored": np.broadcast_to(slots, (shape[0], len(slots))),
+            "targets": example.targets[:, slots],
+        }
+    )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from evaluation_bench import RiggedScorer
 
-from lab.evaluation.choice import make_items, score_items
+from lab.evaluation.choice import make_items, rank_options, score_items
 
 SPLIT = np.arange(400, dtype=np.uint16)  # a token is its own place, so an option tells where it was cut
 
@@ -70,7 +70,7 @@ def test_a_scorer_that_prefers_other_text_is_always_wrong(causal):
 
 def test_a_uniform_scorer_has_no_gap_and_its_ties_are_wrong():
     score = score_items(RiggedScorer(True, lambda previous, target: np.log(1000.0)), items())
-    assert score == (0.0, 0.0)
+    assert score == (0.0, 0.0, 0.0, 0.0)
 
 
 def test_the_gap_is_the_mean_over_wrong_options_and_items():
@@ -80,6 +80,15 @@ def test_the_gap_is_the_mean_over_wrong_options_and_items():
     by_option = nll[made.options].mean(axis=-1)
     assert score.option_gap == pytest.approx((by_option[:, 1:].mean(axis=1) - by_option[:, 0]).mean())
     assert score.accuracy == pytest.approx((by_option[:, 0] < by_option[:, 1:].min(axis=1)).mean())
+
+
+def test_the_errors_are_those_of_means_over_items():
+    score = rank_options(np.array([[1.0, 2.0, 4.0], [3.0, 2.0, 5.0], [0.5, 2.0, 2.0], [1.0, 1.0, 1.0]]))
+    correct, gaps = np.array([1, 0, 1, 0]), np.array([2.0, 0.5, 1.5, 0.0])
+    assert score.accuracy == 0.5
+    assert score.option_gap == 1.0
+    assert score.accuracy_standard_error == pytest.approx(np.sqrt(((correct - 0.5) ** 2).sum() / 3 / 4))
+    assert score.option_gap_standard_error == pytest.approx(np.sqrt(((gaps - 1) ** 2).sum() / 3 / 4))
 
 
 @pytest.mark.parametrize("causal", [True, False])
