@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -182,6 +182,25 @@ class EvaluationConfig(_Section):
     batch_size: int = Field(default=128, gt=0)
 
 
+class InferenceConfig(_Section):
+    """Generation and multiple choice at several amounts of compute, measured after training where asked for.
+
+    A prompt is the first part of a held-out window, the rest of it is generated: n tokens, in n, n/2, n/4, ...
+    and 1 passes with each sampler (lab/evaluation/denoising.py). `draws` are the numbers of Monte Carlo draws
+    with which the `choice_items` are scored.
+    """
+
+    prompts: int = Field(default=200, gt=1)
+    prompt_share: float = Field(default=0.25, ge=0, lt=1)
+    samplers: tuple[Annotated[str, Field(pattern=r"^(ancestral|confidence|blocks:[1-9][0-9]*)$")], ...] = (
+        "ancestral",
+        "confidence",
+        "blocks:8",
+    )
+    draws: tuple[Annotated[int, Field(gt=0)], ...] = (1, 4, 16)
+    choice_items: int = Field(default=128, gt=1)
+
+
 class RunConfig(_Section):
     """All that decides one run's numbers: one arm at one seed."""
 
@@ -192,6 +211,7 @@ class RunConfig(_Section):
     factors: FactorsConfig = FactorsConfig()
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+    inference: InferenceConfig = InferenceConfig()
 
     @model_validator(mode="after")
     def _options_fit(self) -> "RunConfig":

@@ -257,3 +257,16 @@ def test_unknown_arm_lists_those_that_exist():
 def test_arms_are_distinct_corners():
     corners = {make_config(BASE, {"factors": factors}).factors for factors in ARMS.values()}
     assert len(corners) == len(ARMS)
+
+
+def test_inference_settings_are_checked():
+    training = {"total_steps": 1}
+    config = make_config({"inference": {"samplers": ["blocks:16"], "draws": [2]}, "training": training})
+    assert config.inference.samplers == ("blocks:16",)
+    for wrong, message in (
+        ({"samplers": ["greedy"]}, r"inference.samplers.0: String should match pattern .* but got 'greedy'"),
+        ({"draws": [4, 0]}, r"inference.draws.1: Input should be greater than 0, but got 0"),
+        ({"prompt_share": 1.0}, r"inference.prompt_share: Input should be less than 1, but got 1.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_config({"inference": wrong, "training": training})
