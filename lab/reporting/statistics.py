@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -74,20 +75,31 @@ def paired_difference(
         raise ValueError(f"both arms must have the same seeds, but got {sorted(first)} and {sorted(second)}.")
     by_seed = {seed: first[seed] - second[seed] for seed in sorted(first)}
     values = np.array(list(by_seed.values()))
-    n, mean = len(values), float(np.mean(values))
+    mean, deviation, interval, p_value = over_seeds(values)
     window_error = math.sqrt(
         float(np.mean(np.square(list(first_window_errors.values()))))
         + float(np.mean(np.square(list(second_window_errors.values()))))
     )
+    return PairedDifference(by_seed, mean, deviation, interval, p_value, window_error)
+
+
+def over_seeds(
+    values: Sequence[float] | NDArray[np.float64],
+) -> tuple[float, float | None, tuple[float, float] | None, float | None]:
+    """Mean, standard deviation, t interval and p-value (against 0) of one value per seed.
+
+    All but the mean are None with one seed. Without spread the interval is the mean and the p-value 0 or 1.
+    """
+    n, mean = len(values), float(np.mean(values))
     if n == 1:
-        return PairedDifference(by_seed, mean, None, None, None, window_error)
+        return mean, None, None, None
     deviation = float(np.std(values, ddof=1))
     error = deviation / math.sqrt(n)
     if error == 0:
-        return PairedDifference(by_seed, mean, 0.0, (mean, mean), float(mean == 0), window_error)
+        return mean, 0.0, (mean, mean), float(mean == 0)
     low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=error)
     p_value = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
-    return PairedDifference(by_seed, mean, deviation, (float(low), float(high)), p_value, window_error)
+    return mean, deviation, (float(low), float(high)), p_value
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
