@@ -185,9 +185,9 @@ class EvaluationConfig(_Section):
 class InferenceConfig(_Section):
     """Generation and multiple choice at several amounts of compute, measured after training where asked for.
 
-    A prompt is the first part of a held-out window, the rest of it is generated: n tokens, in n, n/2, n/4, ...
-    and 1 passes with each sampler (lab/evaluation/denoising.py). `draws` are the numbers of Monte Carlo draws
-    with which the `choice_items` are scored.
+    A prompt is the first part of a held-out window, the rest of it is generated: n tokens, in n, n/2, n/4,
+    ... and 1 passes with each sampler (lab/evaluation/denoising.py). `draws` are the numbers of Monte Carlo
+    draws with which the `choice_items` are scored.
     """
 
     prompts: int = Field(default=200, gt=1)
