@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lab.scheduling import child
 from lab.scheduling.executors import Attempt
@@ -87,10 +88,17 @@ class LocalExecutor:
 def _environment(attempt: Attempt, cpus: Sequence[int]) -> dict[str, str]:
     """The child's environment: its cores, its parent, a shared compilation cache. What the user set stays."""
     ours = {name: str(len(cpus)) for name in THREADS}
-    ours["JAX_COMPILATION_CACHE_DIR"] = str((attempt.cache_dir / "jax").resolve())
-    ours["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+    ours |= compilation_cache(attempt.cache_dir)
     pins = {child.CPUS: ",".join(map(str, cpus)), child.PARENT: str(os.getpid())}
     inherited = {
         name: value for name, value in os.environ.items() if name != "STORAGE"
     }  # may hold a password
     return {**ours, **inherited, **pins}
+
+
+def compilation_cache(cache_dir: Path) -> dict[str, str]:
+    """The variables that make processes share what JAX has compiled."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str((cache_dir / "jax").resolve()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }

@@ -79,6 +79,11 @@ def load_arrays(path: Path) -> Arrays:
         return {name.removeprefix("/"): file[name] for name in file.files}
 
 
+def stop_weights_path(logdir: Path, reading: str, step: int) -> Path:
+    """Where a run keeps the weights of a stop, trainable variables only."""
+    return logdir / "checkpoints" / "stops" / f"{reading}-{step:012d}.npz"
+
+
 def _checksum(arrays_path: Path, state: Mapping[str, Any]) -> str:
     """The sha256 over the file of arrays and the rest of the state."""
     with arrays_path.open("rb") as file:

@@ -24,6 +24,7 @@ from lab.training.checkpoint import (
     load_arrays,
     read_variables,
     save_arrays,
+    stop_weights_path,
 )
 from lab.training.progress import ProgressFile, StepLog
 from lab.training.schedule import branch_decay, learning_rate, main_decay
@@ -239,7 +240,7 @@ class Run:
     # Checkpoints.
 
     def _weights_path(self, reading: str, step: int) -> Path:
-        return self.logdir / "checkpoints" / "stops" / f"{reading}-{step:012d}.npz"
+        return stop_weights_path(self.logdir, reading, step)
 
     def _save(self) -> None:
         """Save the main run; then forget weights of stops that can be neither the best nor the last."""
