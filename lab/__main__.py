@@ -102,6 +102,7 @@ def ablate(
             raise typer.Exit(INTERRUPTED)
         for label, reason in summary.failed.items():
             typer.echo(f"failed: {label}: {reason}", err=True)
+        _follow_up(plan, cache)
         _print_report(plan.tree)
         if summary.failed:
             raise typer.Exit(1)
@@ -218,6 +219,22 @@ def _drive(plan: "Plan", workers: int, storage: str, cache: Path) -> "Summary":
     from lab.scheduling.progress import RunsProgress
 
     return drive(plan, LocalExecutor(workers), cache, RunsProgress(Console()), storage)
+
+
+def _follow_up(plan: "Plan", cache: Path) -> None:
+    """Measure what an analysis needs beyond the runs' own results."""
+    if plan.ablation.analysis != "inference":
+        return
+    from rich.console import Console
+
+    from lab.scheduling.local import compilation_cache
+    from lab.training.memory import keep_freed_memory
+
+    os.environ.update(compilation_cache(cache) | os.environ)
+    keep_freed_memory()
+    from lab.scheduling.follow_up import measure_missing
+
+    measure_missing(plan, cache, Console())
 
 
 def _print_report(tree: Path) -> None:

@@ -1,9 +1,9 @@
 """FLOPs of generating text and of answering multiple choice, as needed and as computed here.
 
 What an arm needs is counted without waste: a causal arm keeps the keys and values of earlier slots (a KV
-cache) and so passes each slot once; a dense arm passes the whole window anew each time, as its attention looks
-both ways and every pass may change what all slots hold. The lab keeps no cache and passes whole windows for
-both; for dense arms the two counts are the same.
+cache) and so passes each slot once; a dense arm passes the whole window anew each time, as its attention
+looks both ways and every pass may change what all slots hold. The lab keeps no cache and passes whole windows
+for both; for dense arms the two counts are the same.
 """
 
 from typing import NamedTuple
