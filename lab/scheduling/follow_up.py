@@ -9,14 +9,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from lab.data.dataset import prepare
-from lab.evaluation.inference import JUDGE, InferenceFile, Task, measure_inference, passes
+from lab.evaluation.inference import measure_inference
+from lab.evaluation.inference_file import FILE, JUDGE, InferenceFile, Task, passes
 from lab.scheduling.ablation import Cell
 from lab.scheduling.driver import read_result
 from lab.scheduling.locks import sole_owner
 from lab.scheduling.plan import Plan
 from lab.training.finished import load_finished
-
-FILE = "inference.json"
 
 
 def measure_missing(plan: Plan, cache_dir: Path, console: Console) -> None:
