@@ -34,6 +34,7 @@ STYLE: Any = {
     "svg.hashsalt": "ablation-lab",
 }
 DPI = 150
+_LONG = 1e6  # from here on a tick is written as a power of ten
 
 
 class Label(NamedTuple):
@@ -85,15 +86,18 @@ def place_labels(ax: Axes, labels: Sequence[Label], apart: float = 0.08) -> None
     """
     low, high = ax.get_ylim()
     apart *= high - low
-    heights: list[float] = []
     labels = sorted(labels, key=lambda label: label.y)
+    heights: list[float] = []
     for label in labels:
-        heights.append(max(min(label.y, high - apart / 2), heights[-1] + apart if heights else low))
-    excess = max(0.0, max(heights, default=low) - (high - apart / 2))
+        heights.append(max(label.y, heights[-1] + apart if heights else low))
+    ceiling = high - apart / 2
+    for place in reversed(range(len(heights))):
+        heights[place] = min(heights[place], ceiling)
+        ceiling = heights[place] - apart
     for label, height in zip(labels, heights, strict=True):
         ax.annotate(
             f"{label.text} ↑{label.y:.1f}" if label.y > high else label.text,
-            (label.x, height - excess),
+            (label.x, height),
             xytext=(8, 0),
             textcoords="offset points",
             va="center",
@@ -103,11 +107,18 @@ def place_labels(ax: Axes, labels: Sequence[Label], apart: float = 0.08) -> None
         )
 
 
-def log_axis(ax: Axes, label: str) -> None:
-    """A logarithmic axis: 1, 2, 5, 10, ..., or fewer of them if it is long; from a million on as powers."""
+def log_axis(ax: Axes, label: str, *, narrow: bool = False) -> None:
+    """A logarithmic axis: 1, 2, 5, 10, ..., or fewer of them if it is long; from a million on as powers.
+
+    Args:
+        ax: whose x axis; its data must be drawn.
+        label: its name.
+        narrow: the panel has no room for long numbers.
+    """
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    steps = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 3000 else (1,)
+    longest = (10, 30) if narrow and high >= _LONG else (100, 3000)
+    steps = (1, 2, 5) if high / low < longest[0] else (1, 3) if high / low < longest[1] else (1,)
     ticks = [step * 10.0**power for power in range(-6, 27) for step in steps]
     ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
@@ -118,7 +129,7 @@ def log_axis(ax: Axes, label: str) -> None:
 
 def key(label: str, **style: Any) -> Line2D:
     """A grey entry of the legend: it explains a shape, not an arm."""
-    return Line2D([], [], color=GREY, label=label, **style)
+    return Line2D([], [], label=label, **{"color": GREY, **style})
 
 
 def band_key() -> Patch:
@@ -138,7 +149,9 @@ def legend(figure: Figure, keys: Sequence[Artist]) -> None:
 
 def _plain(value: float) -> str:
     """A tick's number: 0.5, 20, 1,000; 2 x 10^12."""
-    if value < 1e6:
+    if value < _LONG:
         return f"{value:,.10g}"
     digit, power = f"{value:.0e}".split("e")
+    if digit == "1":
+        return rf"$10^{{{int(power)}}}$"
     return rf"${digit} \times 10^{{{int(power)}}}$"

@@ -34,6 +34,7 @@ def render_page(
         "reading": words.READING_WORDS[readings[0]],
         "reading_words": words.READING_WORDS,
         "seeds": tree.seeds,
+        "levels": any(cell.level for cell in tree.cells),
         "learning_rates": [f"{rate:g}" for rate in sorted(rates)],
         "runs": tables.run_rows(tree),
         "provenance": tables.provenance(tree),

@@ -13,6 +13,7 @@ from lab.reporting.content import Content
 from lab.reporting.crossover.content import content as crossover
 from lab.reporting.page import render_page
 from lab.reporting.results import ResultTree, read_tree, readings_of
+from lab.reporting.sweep.content import content as sweep
 from lab.tracking.records import write_atomic, write_json
 
 SUMMARY_SCHEMA = 1
@@ -21,6 +22,7 @@ SUMMARY_SCHEMA = 1
 # beside `crossover/`, and its page in `templates/`.
 ANALYSES: dict[str, Callable[[ResultTree], Content]] = {
     "crossover": crossover,
+    "sweep": sweep,
 }
 
 

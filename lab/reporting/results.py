@@ -124,8 +124,8 @@ def stops_of(result: Result, reading: str) -> list[Stop]:
 
 
 def level_name(level: dict[str, Any]) -> str:
-    """A level in words: `unique_tokens=20000`, or `the whole corpus` where nothing is set."""
-    return ", ".join(f"{key.split('.')[-1]}={level[key]}" for key in sorted(level)) or "the whole corpus"
+    """A level in words: `unique_tokens=20000`; empty where the ablation has no levels."""
+    return ", ".join(f"{key.split('.')[-1]}={level[key]}" for key in sorted(level))
 
 
 def by_level(cells: Iterable[Cell]) -> list[tuple[Cell, ...]]:
@@ -153,7 +153,7 @@ def check_comparable(cells: Iterable[Cell]) -> None:
     _refuse_difference(cells, "code hash", lambda result: result["code_hash"], "all levels")
     _refuse_difference(cells, "backend", lambda result: result["backend"], "all levels")
     for group in by_level(cells):
-        where = level_name(group[0].level)
+        where = level_name(group[0].level) or "the only level"
         _refuse_difference(group, "data hash", lambda result: result["data"]["hash"], where)
         _refuse_difference(group, "number of parameters", lambda result: result["parameters"], where)
         _refuse_difference(group, "stops (reading, tokens seen)", _stops, where)

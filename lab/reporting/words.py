@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from lab.reporting.results import ResultTree
+from lab.reporting.statistics import PairedDifference
 
 READING_WORDS = {"annealed": "annealed stops", "along_run": "stops along one run"}
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -46,6 +47,39 @@ def duration(seconds: float) -> str:
 def join(parts: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def uncertainty(gains: Sequence[PairedDifference], where: str = "") -> str:
+    """What paired differences are uncertain by, and how verdicts are reached.
+
+    Args:
+        gains: the differences that are corrected together, at least one.
+        where: at what each such set is taken, such as ` at each stop`.
+    """
+    counts = sorted({len(gain.by_seed) for gain in gains})
+    seeds = " to ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
+    sentences = [f"Each difference is paired over {seeds}: both arms share seed, data and windows."]
+    tested = sum(gain.p_value is not None for gain in gains)
+    if tested:
+        sentences.append(
+            f"The p-values of the paired t tests are corrected (Holm) for {tested} "
+            f"comparison{'s' * (tested > 1)}{where}. A winner is called provisional where that p-value is "
+            "0.05 or more and yet all seeds agree by more than they differ from one another."
+        )
+    if 2 in counts:
+        sentences.append(
+            "Two seeds say little about their own spread: their 95 % interval reaches 12.7 standard errors "
+            "to each side, and with no true difference two seeds pass as provisional in 30 % of cases."
+        )
+    if 1 in counts:
+        sentences.append("One seed has no spread, so it decides nothing.")
+    largest = max(gain.window_standard_error for gain in gains)
+    sentences.append(
+        "The verdict is about these held-out windows. As a statement about the whole corpus, each difference "
+        f"carries a further standard error of at most {largest:.3f} nats/token from the number of windows; "
+        "both arms read the same windows, so the true one is smaller."
+    )
+    return " ".join(sentences)
 
 
 def left_out(tree: ResultTree, gaps: Sequence[str]) -> str:

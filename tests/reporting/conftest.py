@@ -31,6 +31,22 @@ class FakeTree:
     dlm_start: float = 4.15
     seed_shift: dict[str, float] = field(default_factory=lambda: {"ar": 0.01, "dlm": -0.02})
     question: str = "Does a diffusion language model overtake an autoregressive one on repeated text?"
+    analysis: str = "crossover"
+    arms: tuple[str, ...] = ("ar", "dlm")
+    contrasts: dict[str, str] = field(default_factory=dict)
+
+    def level(self, budget: int) -> dict[str, Any]:
+        return {"data.unique_tokens": budget}
+
+    def nll(self, arm: str, tokens: float, budget: int, seed: int) -> float:
+        return (self.ar_nll if arm == "ar" else self.dlm_nll)(tokens, budget, seed)
+
+    def flops_per_token(self, arm: str) -> float:
+        return 5.1e6 if arm == "ar" else 5.3e6
+
+    def rates(self, arm: str) -> tuple[float, ...]:
+        """Training speeds in a run's metrics.jsonl, tokens/s."""
+        return (9e3, 3e4, 3.2e4)
 
     def ar_nll(self, tokens: float, budget: int, seed: int) -> float:
         doublings = math.log2(tokens / 20_000)
@@ -42,7 +58,7 @@ class FakeTree:
         return self.dlm_start - 0.2 * math.log2(tokens / 20_000) + self.seed_shift["dlm"] * seed
 
     def metrics(self, arm: str, tokens: float, budget: int, seed: int, reading: str) -> dict[str, float]:
-        nll = (self.ar_nll if arm == "ar" else self.dlm_nll)(tokens, budget, seed)
+        nll = self.nll(arm, tokens, budget, seed)
         nll += 0.0 if reading == "annealed" else 0.08
         gap = 0.1 * math.log2(tokens / 10_000) + 0.02 * seed - (0.15 if arm == "dlm" else 0.0)
         values = {
@@ -61,7 +77,7 @@ class FakeTree:
         return values
 
     def result(self, arm: str, budget: int, seed: int) -> dict[str, Any]:
-        flops_per_token = 5.1e6 if arm == "ar" else 5.3e6
+        flops_per_token = self.flops_per_token(arm)
         stops = []
         for reading in self.readings:
             for j in reversed(range(STOPS)):
@@ -122,21 +138,21 @@ class FakeTree:
     def write(self) -> "FakeTree":
         cells = []
         for budget in self.budgets:
-            for arm in ("ar", "dlm"):
+            for arm in self.arms:
                 for seed in self.seeds:
                     logdir = self.logdir(arm, budget, seed)
                     cells.append(
                         {
                             "key": f"{arm}-{budget}-{seed}",
                             "arm": arm,
-                            "level": {"data.unique_tokens": budget},
+                            "level": self.level(budget),
                             "seed": seed,
                             "logdir": logdir.relative_to(self.path).as_posix(),
                         }
                     )
                     logdir.mkdir(parents=True, exist_ok=True)
                     self.store(logdir / "result.json", self.result(arm, budget, seed))
-                    rows = [{"kind": "train", "tokens_per_second": rate} for rate in (9e3, 3e4, 3.2e4)]
+                    rows = [{"kind": "train", "tokens_per_second": rate} for rate in self.rates(arm)]
                     lines = [json.dumps(row) + "\n" for row in rows]
                     (logdir / "metrics.jsonl").write_text("".join(lines))
         plan = {
@@ -148,9 +164,9 @@ class FakeTree:
             "metric": "nll",
             "unit": "nats/token",
             "expected": "The DLM overtakes the AR at the smaller budgets and not at the largest.",
-            "analysis": "crossover",
-            "arms": ["ar", "dlm"],
-            "contrasts": {},
+            "analysis": self.analysis,
+            "arms": list(self.arms),
+            "contrasts": self.contrasts,
             "command": "make crossover",
             "cells": cells,
         }
@@ -175,6 +191,64 @@ class FakeTree:
     @staticmethod
     def store(path: Path, value: Any) -> None:
         path.write_text(json.dumps(value))
+
+
+@dataclass
+class FakeSweep(FakeTree):
+    """A sweep of one budget: an AR, which overfits, with noisier forms of it, and a DLM with two of its own.
+
+    Each arm's NLL is its reference's minus its gain, a little less in later seeds. `dlm_passes2` has twice
+    the FLOPs and half the speed.
+    """
+
+    budgets: tuple[int, ...] = (20_000,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    analysis: str = "sweep"
+    arms: tuple[str, ...] = ("ar", "ar_mask10", "ar_mask30", "ar_mask90", "dlm", "dlm_passes2")
+    contrasts: dict[str, str] = field(
+        default_factory=lambda: {
+            "ar_mask10": "ar",
+            "ar_mask30": "ar",
+            "ar_mask90": "ar",
+            "dlm": "ar",
+            "dlm_passes2": "dlm",
+        }
+    )
+    gains: dict[str, float] = field(
+        default_factory=lambda: {
+            "ar_mask10": 0.0,
+            "ar_mask30": 0.2,
+            "ar_mask90": -0.4,
+            "dlm_passes2": 0.1,
+        }
+    )
+    # Per seed, what is added to the gain of every arm.
+    gain_shift: tuple[float, ...] = (-0.01, 0.0, 0.01, 0.02, 0.03)
+
+    def level(self, budget: int) -> dict[str, Any]:
+        return {} if len(self.budgets) == 1 else super().level(budget)
+
+    def nll(self, arm: str, tokens: float, budget: int, seed: int) -> float:
+        if arm not in self.gains:
+            return super().nll(arm, tokens, budget, seed)
+        without = self.nll(self.contrasts[arm], tokens, budget, seed)
+        return without - self.gains[arm] - self.gain_shift[seed]
+
+    def flops_per_token(self, arm: str) -> float:
+        return super().flops_per_token(arm) * (2 if arm == "dlm_passes2" else 1)
+
+    def rates(self, arm: str) -> tuple[float, ...]:
+        return tuple(rate / (2 if arm == "dlm_passes2" else 1) for rate in super().rates(arm))
+
+
+@pytest.fixture
+def fake_sweep(tmp_path: Path) -> Callable[..., FakeSweep]:
+    """Make a written tree of a sweep: `fake_sweep(seeds=(0, 1))`."""
+
+    def make(**values: Any) -> FakeSweep:
+        return FakeSweep(tmp_path / "results" / "ar-noise" / "laptop", **values).write()
+
+    return make
 
 
 @pytest.fixture

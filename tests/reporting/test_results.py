@@ -24,7 +24,7 @@ def test_levels_are_named_and_ordered_by_budget(fake_tree):
     tree = read_tree(fake_tree(budgets=(320_000, 20_000, 80_000)).path)
     names = [level_name(group[0].level) for group in by_level(tree.cells)]
     assert names == ["unique_tokens=20000", "unique_tokens=80000", "unique_tokens=320000"]
-    assert level_name({}) == "the whole corpus"
+    assert level_name({}) == ""
 
 
 def test_a_plan_is_needed_and_must_be_of_this_schema_without_repeats(fake_tree, tmp_path):

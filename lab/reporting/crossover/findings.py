@@ -108,7 +108,7 @@ class BudgetFinding:
     def name(self) -> str:
         """The budget in words."""
         if self.unique_tokens is None:
-            return level_name(self.level)
+            return level_name(self.level) or "the whole corpus"
         return f"{self.unique_tokens:,} unique tokens"
 
     def runs(self, arm: str) -> list[Cell]:

@@ -133,30 +133,7 @@ def uncertainty(crossover: Crossover) -> str:
     gains = [budget.gain for budget in crossover.budgets if budget.gain]
     if not gains:
         return "No seed was finished by both arms at any budget, so no uncertainty can be given."
-    counts = sorted({len(gain.by_seed) for gain in gains})
-    seeds = " to ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
-    sentences = [f"Each difference is paired over {seeds}: both arms share seed, data and windows."]
-    tested = sum(gain.p_value is not None for gain in gains)
-    if tested:
-        sentences.append(
-            f"The p-values of the paired t tests are corrected (Holm) for {tested} "
-            f"comparison{'s' * (tested > 1)}. A winner is called provisional where that p-value is 0.05 or "
-            "more and yet all seeds agree by more than they differ from one another."
-        )
-    if 2 in counts:
-        sentences.append(
-            "Two seeds say little about their own spread: their 95 % interval reaches 12.7 standard errors "
-            "to each side, and with no true difference two seeds pass as provisional in 30 % of cases."
-        )
-    if 1 in counts:
-        sentences.append("One seed has no spread, so it decides nothing.")
-    largest = max(gain.window_standard_error for gain in gains)
-    sentences.append(
-        "The verdict is about these held-out windows. As a statement about the whole corpus, each difference "
-        f"carries a further standard error of at most {largest:.3f} nats/token from the number of windows; "
-        "both arms read the same windows, so the true one is smaller."
-    )
-    return " ".join(sentences)
+    return words.uncertainty(gains)
 
 
 def left_out(crossover: Crossover) -> str:

@@ -1,0 +1,155 @@
+"""What a sweep found, in words."""
+
+from collections.abc import Sequence
+
+from lab.reporting import words
+from lab.reporting.statistics import PairedDifference, Verdict
+from lab.reporting.sweep.findings import Contrast, LevelFinding, Sweep, level_text, mean_test_nll
+from lab.reporting.words import join, signed
+
+STOP_WORDS = {"best": "at the best stop", "end": "at the end of training"}
+_SIDES = {1: "better", -1: "worse"}
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """`better`, `worse` or `undecided`; a verdict by seed spread alone is provisional."""
+    note = " (provisional)" if verdict.evidence == "seed spread" else ""
+    return _SIDES.get(verdict.winner, "undecided") + note
+
+
+def headline(sweep: Sweep) -> str:
+    """Each group of contrasts, counted, with its clearest arm: one sentence."""
+    clauses = [
+        _counted(level, reference, contrasts)
+        for level in sweep.levels
+        for reference, contrasts in level.groups.items()
+    ]
+    if not clauses:
+        return _lowest(sweep)
+    return f"By test NLL at the best stop (nats/token, [95 % interval]): {'; '.join(clauses)}."
+
+
+def _counted(level: LevelFinding, reference: str, contrasts: Sequence[Contrast]) -> str:
+    where = level_text(level.level)
+    if len(contrasts) == 1:
+        return f"{_alone(contrasts[0])}{where}"
+    parts = []
+    for winner, side in _SIDES.items():
+        chosen = [contrast for contrast in contrasts if contrast.at["best"].verdict.winner == winner]
+        if chosen:
+            parts.append((len(chosen), "does" if len(chosen) == 1 else "do", f"{side} ({_clearest(chosen)})"))
+    open_ = [contrast for contrast in contrasts if contrast.at["best"].verdict.winner == 0]
+    not_compared = sum(contrast.at["best"].gain is None for contrast in open_)
+    for count, text in ((len(open_) - not_compared, "undecided"), (not_compared, "not compared")):
+        if count:
+            parts.append((count, "is" if count == 1 else "are", text))
+    (first, verb, text), *others = parts
+    clauses = [f"{first} of {len(contrasts)} arms {verb} {text}"]
+    clauses += [f"{count} {verb} {text}" for count, verb, text in others]
+    return f"against {reference}{where}, {join(clauses)}"
+
+
+def _clearest(chosen: Sequence[Contrast]) -> str:
+    """How many arms of one verdict have it provisionally, and which has the largest difference."""
+    gains = {c.arm.arm: c.at["best"].gain for c in chosen}
+    name, gain = max(((n, g) for n, g in gains.items() if g), key=lambda pair: abs(pair[1].mean))
+    most = f"{name}{' most' if len(chosen) > 1 else ''}, by {_amount(gain)}"
+    count = sum(contrast.at["best"].verdict.evidence == "seed spread" for contrast in chosen)
+    if not count:
+        return most
+    return f"{'' if count == len(chosen) else f'{count} of them '}provisionally; {most}"
+
+
+def _lowest(sweep: Sweep) -> str:
+    clauses = []
+    for level in sweep.levels:
+        found = {name: mean_test_nll(arm, "best") for name, arm in level.arms.items()}
+        values = {name: value for name, value in found.items() if value is not None}
+        if values:
+            name = min(values, key=lambda arm: values[arm])
+            clauses.append(
+                f"{name} has the lowest mean test NLL{level_text(level.level)}, {values[name]:.3f}"
+            )
+    return (
+        f"At the best stop, {'; '.join(clauses)} nats/token; no arm is declared to be compared with another."
+    )
+
+
+def found(level: LevelFinding, reference: str) -> str:
+    """One group of contrasts at the best stop: every arm with its gain and interval, in one sentence."""
+    contrasts = level.groups[reference]
+    counts = sorted({len(contrast.seeds) for contrast in contrasts if contrast.seeds})
+    seeds = " to ".join(map(str, counts)) or "0"
+    return (
+        f"Against {reference}{level_text(level.level)}, by test NLL at the best stop "
+        f"(nats/token, [95 % interval] over {seeds} seed{'' if counts == [1] else 's'}): "
+        f"{_by_verdict(contrasts, 'best')}."
+    )
+
+
+def found_at_end(level: LevelFinding, reference: str) -> str:
+    """The same group at the end of training."""
+    return f"At the end of training: {_by_verdict(level.groups[reference], 'end')}."
+
+
+def _by_verdict(contrasts: Sequence[Contrast], which: str) -> str:
+    """The arms under their verdicts, the better ones first, each with its gain."""
+    order = ("better", "provisionally better", "worse", "provisionally worse", "undecided", "not compared")
+    told: dict[str, list[str]] = {verdict: [] for verdict in order}
+    for contrast in contrasts:
+        made = contrast.at[which]
+        if made.gain is None:
+            told["not compared"].append(contrast.arm.arm)
+        elif made.verdict.winner == 0:
+            told["undecided"].append(f"{contrast.arm.arm} at {_signed(made.gain)}")
+        else:
+            verdict = _provisionally(made.verdict) + _SIDES[made.verdict.winner]
+            told[verdict].append(f"{contrast.arm.arm} by {_amount(made.gain)}")
+    return "; ".join(f"{verdict}: {join(arms)}" for verdict, arms in told.items() if arms)
+
+
+def _alone(contrast: Contrast) -> str:
+    """The only arm that is compared with its reference, in a clause."""
+    arm, reference, made = contrast.arm.arm, contrast.reference.arm, contrast.at["best"]
+    if made.gain is None:
+        return f"{arm} is not compared with {reference}, as no seed was finished by both"
+    if made.verdict.winner == 0:
+        return f"{arm} against {reference} is undecided at {_signed(made.gain)}"
+    verdict = _provisionally(made.verdict) + _SIDES[made.verdict.winner]
+    return f"{arm} is {verdict} than {reference} by {_amount(made.gain)}"
+
+
+def _provisionally(verdict: Verdict) -> str:
+    return "provisionally " if verdict.evidence == "seed spread" else ""
+
+
+def _signed(gain: PairedDifference) -> str:
+    """A gain with its sign and its interval."""
+    if gain.interval is None:
+        return signed(gain.mean)
+    low, high = gain.interval
+    return f"{signed(gain.mean)} [{signed(low)} to {signed(high)}]"
+
+
+def _amount(gain: PairedDifference) -> str:
+    """The size of a difference, with its interval read in the same direction."""
+    if gain.interval is None:
+        return f"{abs(gain.mean):.3f}"
+    low, high = sorted(bound * (1 if gain.mean >= 0 else -1) for bound in gain.interval)
+    return f"{abs(gain.mean):.3f} [{low:.3f} to {high:.3f}]".replace("-", "−")
+
+
+def uncertainty(sweep: Sweep) -> str:
+    """What the gains are uncertain by, and how verdicts are reached."""
+    contrasts = [contrast for level in sweep.levels for contrast in level.contrasts]
+    gains = [gain for contrast in contrasts if (gain := contrast.at["best"].gain)]
+    return words.uncertainty(gains, " at each stop") if gains else ""
+
+
+def left_out(sweep: Sweep) -> str:
+    """What is missing from the comparison, or nothing."""
+    gaps: dict[str, list[str]] = {}
+    for cell in sweep.tree.cells:
+        if cell.status != "done":
+            gaps.setdefault(f"{cell.arm}{level_text(cell.level)}", []).append(str(cell.seed))
+    return words.left_out(sweep.tree, [f"seed {', '.join(seeds)} of {arm}" for arm, seeds in gaps.items()])

@@ -1,0 +1,52 @@
+"""Read a written page back: its tables, its text, and the addresses that it points to."""
+
+import re
+from html.parser import HTMLParser
+
+
+class Page(HTMLParser):
+    """Collects the cells of every table, the text, and all addresses the page points to."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self._cell = False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self._cell = True
+        elif tag == "br" and self._cell:
+            self.tables[-1][-1][-1] += " "
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, data):
+        self.text += data
+        if self._cell:
+            self.tables[-1][-1][-1] += data
+
+
+def read_page(report) -> Page:
+    return Page(report.page.read_text(encoding="utf-8"))
+
+
+def assert_needs_no_network_and_no_script(report) -> None:
+    html = report.page.read_text(encoding="utf-8")
+    page = Page(html)
+    assert not {"script", "link", "iframe", "object"} & page.tags
+    for link in page.links:
+        assert link.startswith("data:image/svg+xml;base64,") or (report.page.parent / link).is_file()
+    assert not re.search(r"url\(|@import|https?://", html)

@@ -1,0 +1,84 @@
+from lab.reporting.results import read_tree
+from lab.reporting.sweep import words
+from lab.reporting.sweep.findings import analyse
+
+
+def analysed(tree):
+    return analyse(read_tree(tree.path))
+
+
+def test_the_headline_counts_each_group_and_names_its_clearest_arms(fake_sweep):
+    assert words.headline(analysed(fake_sweep())) == (
+        "By test NLL at the best stop (nats/token, [95 % interval]): against ar, 2 of 4 arms do better "
+        "(ar_mask30 most, by 0.200 [0.175 to 0.225]), 1 does worse (ar_mask90, by 0.400 [0.375 to 0.425]) "
+        "and 1 is undecided; dlm_passes2 is better than dlm by 0.100 [0.075 to 0.125]."
+    )
+
+
+def test_the_headline_tells_what_is_provisional_and_what_is_not_compared(fake_sweep):
+    tree = fake_sweep(seeds=(0, 1))
+    assert "2 of 4 arms do better (provisionally; ar_mask30 most" in words.headline(analysed(tree))
+    for seed in tree.seeds:
+        tree.fail("dlm", 20_000, seed, "out of memory")
+    assert words.headline(analysed(tree)).endswith(
+        "1 is undecided and 1 is not compared; "
+        "dlm_passes2 is not compared with dlm, as no seed was finished by both."
+    )
+    gains = {"ar_mask10": 0.1, "ar_mask30": 2.0, "ar_mask90": -0.4, "dlm_passes2": 0.1}
+    mixed = words.headline(analysed(fake_sweep(gain_shift=(-0.03, 0.0, 0.03), gains=gains)))
+    assert "3 of 4 arms do better (1 of them provisionally; ar_mask30 most, by 2.000 [" in mixed
+
+
+def test_a_group_is_told_in_one_sentence_under_its_verdicts(fake_sweep):
+    tree = fake_sweep()
+    (level,) = analysed(tree).levels
+    assert words.found(level, "ar") == (
+        "Against ar, by test NLL at the best stop (nats/token, [95 % interval] over 3 seeds): "
+        "better: ar_mask30 by 0.200 [0.175 to 0.225] and dlm by 0.180 [0.105 to 0.255]; "
+        "worse: ar_mask90 by 0.400 [0.375 to 0.425]; undecided: ar_mask10 at +0.000 [−0.025 to +0.025]."
+    )
+    assert words.found_at_end(level, "dlm") == (
+        "At the end of training: better: dlm_passes2 by 0.100 [0.075 to 0.125]."
+    )
+
+
+def test_levels_are_named_where_there_are_any(fake_sweep):
+    sweep = analysed(fake_sweep(budgets=(20_000, 80_000)))
+    assert "than dlm by 0.100 [0.075 to 0.125] at unique_tokens=80000." in words.headline(sweep)
+    assert words.found(sweep.levels[0], "dlm").startswith("Against dlm at unique_tokens=20000, by test NLL")
+
+
+def test_one_seed_has_no_interval_and_decides_nothing(fake_sweep):
+    sweep = analysed(fake_sweep(seeds=(1,)))
+    assert "dlm_passes2 against dlm is undecided at +0.100." in words.headline(sweep)
+    assert "over 1 seed): undecided: ar_mask10 at +0.000, ar_mask30 at +0.200" in (
+        words.found(sweep.levels[0], "ar")
+    )
+    assert "decides nothing" in words.uncertainty(sweep)
+
+
+def test_the_uncertainty_counts_the_comparisons_of_one_stop(fake_sweep):
+    text = words.uncertainty(analysed(fake_sweep()))
+    assert "paired over 3 seeds" in text
+    assert "corrected (Holm) for 5 comparisons at each stop" in text
+
+
+def test_without_contrasts_the_lowest_arm_is_named(fake_sweep):
+    sweep = analysed(fake_sweep(arms=("ar", "dlm"), contrasts={}))
+    assert words.headline(sweep) == (
+        "At the best stop, dlm has the lowest mean test NLL, 2.560 nats/token; "
+        "no arm is declared to be compared with another."
+    )
+    assert words.uncertainty(sweep) == ""
+
+
+def test_what_failed_or_is_missing_is_named(fake_sweep):
+    tree = fake_sweep()
+    assert words.left_out(analysed(tree)) == ""
+    tree.fail("dlm", 20_000, 0, "out of memory")
+    tree.fail("dlm", 20_000, 2, "out of memory")
+    (tree.logdir("ar_mask30", 20_000, 1) / "result.json").unlink()
+    assert words.left_out(analysed(tree)) == (
+        "Of 18 planned runs, 2 failed and 1 are missing. Only seeds that both arms finished are compared. "
+        "Left out: seed 1 of ar_mask30 and seed 0, 2 of dlm."
+    )
