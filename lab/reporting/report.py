@@ -11,6 +11,7 @@ from rich.table import Table
 from lab.reporting import drawing, tables
 from lab.reporting.content import Content
 from lab.reporting.crossover.content import content as crossover
+from lab.reporting.inference.content import content as inference
 from lab.reporting.page import render_page
 from lab.reporting.results import ResultTree, read_tree, readings_of
 from lab.reporting.sweep.content import content as sweep
@@ -22,6 +23,7 @@ SUMMARY_SCHEMA = 1
 # beside `crossover/`, and its page in `templates/`.
 ANALYSES: dict[str, Callable[[ResultTree], Content]] = {
     "crossover": crossover,
+    "inference": inference,
     "sweep": sweep,
 }
 

@@ -1,0 +1,52 @@
+"""How much compute does a DLM need at test time to write as well as AR, and to choose as well.
+
+    make inference-compute                   on 2 cores in under 15 minutes
+    make inference-compute PRESET=smoke      in about a minute: does everything run?
+
+After training, each arm continues held-out prompts. The DLM does so in n, n/2, ..., 1 passes for n tokens;
+an independent judge, AR trained on the whole corpus, says how surprising the texts are. Multiple choice is
+scored with several numbers of Monte Carlo draws. Expected: one token a pass costs the DLM about n times AR's
+FLOPs; with fewer passes its text gets worse, so that it matches AR's, if at all, only near that ratio.
+"""
+
+from lab.arms import arm_values
+from lab.config import merge
+from lab.scheduling.ablation import Ablation, Scale
+
+UNIQUE_TOKENS = "unique_tokens"
+
+ABLATION = Ablation(
+    name="inference-compute",
+    question="How many times AR's inference FLOPs does a DLM need to match AR's text, and its choices?",
+    paper="Ni et al. 2025, arXiv:2511.03276: inference at 16 to 4700 times AR's FLOPs for 16 to 4096 tokens",
+    arms={
+        "judge": merge(arm_values("ar"), {"data": {UNIQUE_TOKENS: None}}),
+        **{arm: arm_values(arm) for arm in ("ar", "dlm", "any_order_ar")},
+    },
+    scales={
+        "smoke": Scale(
+            {},
+            seeds=2,
+            budget="about a minute on 2 cores",
+            values={"inference": {"prompts": 8, "draws": (1, 2), "choice_items": 8}},
+        ),
+        "laptop": Scale(
+            {},
+            seeds=3,
+            budget="under 15 minutes on 2 cores",
+            values={"data": {UNIQUE_TOKENS: 10_000}, "training": {"total_tokens": 800_000}},
+        ),
+        "gpu": Scale(
+            {},
+            seeds=3,
+            budget="not measured",
+            values={"data": {UNIQUE_TOKENS: 300_000}, "inference": {"prompts": 512}},
+            workers=1,
+        ),
+    },
+    metric="judge_nll",
+    unit="nats/token",
+    expected="A DLM that samples one token a pass costs as many times AR's FLOPs as there are tokens; fewer "
+    "passes cost quality, so it matches AR's text only near that ratio, if at all.",
+    analysis="inference",
+)

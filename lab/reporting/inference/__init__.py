@@ -1,0 +1,1 @@
+"""The analysis of an ablation of inference compute."""
