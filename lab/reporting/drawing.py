@@ -117,7 +117,7 @@ def log_axis(ax: Axes, label: str, *, narrow: bool = False) -> None:
     """
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    longest = (10, 30) if narrow and high >= _LONG else (100, 3000)
+    longest = (10, 100) if narrow and high >= _LONG else (100, 3000)
     steps = (1, 2, 5) if high / low < longest[0] else (1, 3) if high / low < longest[1] else (1,)
     ticks = [step * 10.0**power for power in range(-6, 27) for step in steps]
     ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))

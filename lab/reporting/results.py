@@ -83,7 +83,10 @@ def read_tree(path: Path) -> ResultTree:
     """
     plan = read_json(path / "plan.json")
     if plan.get("schema") != SCHEMA:
-        raise ValueError(f"{path / 'plan.json'}: `schema` must be {SCHEMA}, but got {plan.get('schema')}.")
+        raise ValueError(
+            f"{path / 'plan.json'}: `schema` must be {SCHEMA}, but got {plan.get('schema')}; "
+            f"{plan.get('command', 'the command that made it')!r} writes it anew."
+        )
     cells = tuple(_read_cell(path, planned) for planned in plan["cells"])
     places = [(cell.arm, level_name(cell.level), cell.seed) for cell in cells]
     twice = sorted({place for place in places if places.count(place) > 1})

@@ -34,6 +34,11 @@ def test_arms_and_groups_stand_in_declared_order(fake_sweep):
     assert tuple(level.arms) == tree.arms
     groups = {name: [c.arm.arm for c in group] for name, group in level.groups.items()}
     assert groups == {"ar": ["ar_mask10", "ar_mask30", "ar_mask90", "dlm"], "dlm": ["dlm_passes2"]}
+    other = ("dlm", "ar", "ar_mask90", "ar_mask10")
+    contrasts = {"ar_mask90": "ar", "dlm": "ar", "ar_mask10": "ar"}
+    (level,) = analysed(fake_sweep(arms=other, contrasts=contrasts)).levels
+    assert tuple(level.arms) == other
+    assert [contrast.arm.arm for contrast in level.contrasts] == list(contrasts)
 
 
 def test_verdicts_follow_the_sign_and_the_corrected_test(fake_sweep):

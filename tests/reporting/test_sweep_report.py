@@ -45,6 +45,8 @@ def test_the_summary_holds_the_known_numbers(fake_sweep):
     assert (rows["ar_mask30"]["best_verdict"], rows["ar_mask90"]["end_verdict"]) == ("better", "worse")
     assert rows["dlm_passes2"]["train_flops_ratio"] == rows["dlm_passes2"]["train_time_ratio"] == 2
     assert summary["arms"][0]["best_epoch"] == 16
+    assert summary["arms"][0]["train_flops_at_best"] == pytest.approx(16 * 20_000 * 5.1e6)
+    assert summary["arms"][0]["train_flops"] == pytest.approx(5_120_000 * 5.1e6)
     assert summary["arms"][0]["best_test_nll"] == pytest.approx(2.74)
     assert (summary["comparisons"], summary["headline_reading"]) == (5, "annealed")
     assert set(summary["contrasts_by_reading"]) == {"annealed", "along_run"}
