@@ -38,9 +38,9 @@ def _counted(level: LevelFinding, reference: str, contrasts: Sequence[Contrast])
         chosen = [contrast for contrast in contrasts if contrast.at["best"].verdict.winner == winner]
         if chosen:
             parts.append((len(chosen), "does" if len(chosen) == 1 else "do", f"{side} ({_clearest(chosen)})"))
-    open_ = [contrast for contrast in contrasts if contrast.at["best"].verdict.winner == 0]
-    not_compared = sum(contrast.at["best"].gain is None for contrast in open_)
-    for count, text in ((len(open_) - not_compared, "undecided"), (not_compared, "not compared")):
+    rest = [contrast for contrast in contrasts if contrast.at["best"].verdict.winner == 0]
+    not_compared = sum(contrast.at["best"].gain is None for contrast in rest)
+    for count, text in ((len(rest) - not_compared, "undecided"), (not_compared, "not compared")):
         if count:
             parts.append((count, "is" if count == 1 else "are", text))
     (first, verb, text), *others = parts
