@@ -12,6 +12,18 @@ ARMS: dict[str, dict[str, Any]] = {
     "dlm": {"order": "any", "compute": "dense", "draws": "inf"},
 }
 
+# Corner of the cube -> (order, compute, draws), each 0 as in AR or 1 as in the DLM.
+CORNERS: dict[str, tuple[int, int, int]] = {
+    "ar": (0, 0, 0),
+    "ar_masked": (0, 0, 1),
+    "suffix_frozen": (0, 1, 0),
+    "suffix_denoiser": (0, 1, 1),
+    "order_frozen": (1, 0, 0),
+    "any_order_ar": (1, 0, 1),
+    "dlm_frozen": (1, 1, 0),
+    "dlm": (1, 1, 1),
+}
+
 
 def arm_values(arm: str) -> dict[str, Any]:
     """The configuration layer of a named arm.

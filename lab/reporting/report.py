@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from lab.reporting import drawing, tables
+from lab.reporting.attribution.content import content as attribution
 from lab.reporting.content import Content
 from lab.reporting.crossover.content import content as crossover
 from lab.reporting.inference.content import content as inference
@@ -22,6 +23,7 @@ SUMMARY_SCHEMA = 1
 # The analysis that a plan names -> what reads its result tree. A new analysis is one line here, a folder
 # beside `crossover/`, and its page in `templates/`.
 ANALYSES: dict[str, Callable[[ResultTree], Content]] = {
+    "attribution": attribution,
     "crossover": crossover,
     "inference": inference,
     "sweep": sweep,
