@@ -27,7 +27,7 @@ from lab.evaluation.inference_flops import InferenceCounter
 from lab.evaluation.scorer import Scorer
 from lab.evaluation.text_quality import NGRAM, distinct_ngrams, parse_rate, repetition
 
-EXAMPLES = 3  # texts of each sampler and number of steps that are kept to be looked at
+EXAMPLES = 2  # texts of each sampler and number of steps that are kept to be looked at
 
 
 @dataclass(frozen=True)

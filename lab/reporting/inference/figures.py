@@ -24,7 +24,7 @@ MARKERS = ("o", "^", "s", "D")
 
 TEXT_PANELS = (
     ("judge_nll", "Judge NLL (nats/token)", 1),
-    ("distinct", "Distinct n-grams", 1),
+    ("distinct", "Distinct {ngram}-grams", 1),
     ("parse_rate", "Lines that parse (%)", 100),
 )
 
@@ -58,7 +58,7 @@ def generation(found: Inference) -> Figure:
         if reference and (level := reference.most.mean(metric)) is not None:
             _level(ax, scale * level, COLOURS[AR])
         drawing.log_axis(ax, "Inference FLOPs per generated token", narrow=True)
-        ax.set_title(label)
+        ax.set_title(label.format_map(found.about))
     _legend(figure, curves, [drawing.key("real text", linewidth=1.2, linestyle=":")])
     return figure
 

@@ -89,8 +89,11 @@ class Match:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % t interval of the mean, of the logarithms; None unless two or more seeds all match AR."""
-        if not self.every_seed:
+        """The 95 % t interval of the mean, of the logarithms; None unless two or more seeds all match AR.
+
+        None too where the smallest amount suffices for a seed: its multiple is then only a bound.
+        """
+        if not self.every_seed or self.from_first:
             return None
         interval = over_seeds([math.log(ratio) for ratio in self.reached])[2]
         return (math.exp(interval[0]), math.exp(interval[1])) if interval else None

@@ -102,13 +102,15 @@ def seed_rows(found: Inference, kind: str) -> list[Row]:
 
 
 def example_rows(found: Inference) -> list[Row]:
-    """Texts of the first seed: real ones, AR's, and of each other arm's first sampler, most passes first."""
+    """Texts of the first seed: real ones, AR's, and the first sampler's of each other arm.
+
+    Of a sampler those with the most, a middle number, and the fewest passes.
+    """
     told: list[tuple[str, Point]] = [("real text", found.real)] if found.real else []
-    seen = set()
-    for curve in found.of(GENERATION):
-        if curve.arm not in seen:
-            seen.add(curve.arm)
-            told += [(curve.arm, point) for point in reversed(curve.points)]
+    first = {curve.arm: curve for curve in reversed(found.of(GENERATION))}
+    for arm, curve in reversed(first.items()):
+        places = sorted({0, len(curve.points) // 2, len(curve.points) - 1}, reverse=True)
+        told += [(arm, curve.points[place]) for place in places]
     return [
         {"arm": arm, "steps": int(point.number("steps")) or None, "examples": row["examples"]}
         for arm, point in told

@@ -12,7 +12,7 @@ SAMPLER_NAMES = {
     "exact": "exact chain rule",
     "draws": "Monte Carlo draws",
 }
-_WELL = {GENERATION: "write as well as AR", CHOICE: "choose as well as AR"}
+_GOALS = {GENERATION: "match AR's text under an independent judge", CHOICE: "match AR's choice accuracy"}
 _UNITS = {GENERATION: " nats/token", CHOICE: ""}
 
 
@@ -52,7 +52,7 @@ def headline(found: Inference) -> str:
 def _needs(curve: Curve) -> str:
     """What one curve needs to match AR, in a clause."""
     match = curve.match
-    name, goal = arm_name(curve.arm), _WELL[curve.kind]
+    name, goal = arm_name(curve.arm), _GOALS[curve.kind]
     if match is None:
         return f"the {name} is not compared"
     if not match.reached:
@@ -66,9 +66,7 @@ def _needs(curve: Curve) -> str:
         )
     bound = "at most " if match.from_first else ""
     interval = match.interval
-    spread = ""
-    if interval and not match.from_first:
-        spread = f" (95 % interval {plain(interval[0])} to {plain(interval[1])})"
+    spread = f" (95 % interval {plain(interval[0])} to {plain(interval[1])})" if interval else ""
     return f"to {goal}, the {name} needs {bound}{plain(match.mean or 0)} times AR's inference FLOPs{spread}"
 
 
@@ -100,24 +98,22 @@ def _in_direction(bound: float, mean: float) -> float:
 
 
 def found_sentences(found: Inference) -> list[str]:
-    """Each comparison with AR in a sentence of its own, generation first."""
+    """Each sampler of the DLM and each way in which it scores options, in a sentence; text first."""
     sentences = []
     for kind in (GENERATION, CHOICE):
-        for curve in found.against(kind):
-            clause = _needs(curve)
-            by = f"{sampler_name(curve.sampler)}: "
-            verdict = verdict_words(curve.verdict)
-            sentences.append(
-                f"{by[0].upper()}{by[1:]}{clause}. At the most compute the {arm_name(curve.arm)} is {verdict}"
-                f"{_test_words(curve)}."
-            )
+        for curve in found.against(kind, DLM):
+            by = sampler_name(curve.sampler)
+            said = f"{by[0].upper()}{by[1:]}: {_needs(curve)}."
+            if curve.match and curve.match.every_seed and curve.gain:
+                said += f" At the most compute it is {verdict_words(curve.verdict)}{_test_words(curve)}."
+            sentences.append(said)
     return sentences
 
 
 def _test_words(curve: Curve) -> str:
     if curve.gain is None or curve.adjusted_p is None:
         return ""
-    return f" (gain {signed(curve.gain.mean)}, {words.p_value(curve.adjusted_p)})"
+    return f" (gain {signed(curve.gain.mean)}{_UNITS[curve.kind]}, {words.p_value(curve.adjusted_p)})"
 
 
 def full_cost(found: Inference) -> str:

@@ -1,0 +1,276 @@
+"""The report of an inference ablation, on a made-up tree whose multiples of AR's FLOPs are known."""
+
+import csv
+import io
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from conftest import FakeTree
+from rich.console import Console
+
+from lab.reporting.inference.findings import Match, analyse, compute_to_reach
+from lab.reporting.report import write_report
+from lab.reporting.results import read_tree
+
+STEPS = (1, 2, 4, 8, 16)
+DRAWS = (1, 4, 16)
+
+
+@dataclass
+class FakeInference(FakeTree):
+    """Judge NLL and accuracy are linear in the logarithm of FLOPs, so interpolation is exact.
+
+    AR costs 1 FLOP a token; the DLM with T passes T FLOPs, and its judge NLL falls by `slope` nats with
+    each doubling from `dlm_nll_at_1`. With draws its accuracy rises by 0.05 a doubling from 0.4.
+    """
+
+    budgets: tuple[int, ...] = (20_000,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    analysis: str = "inference"
+    arms: tuple[str, ...] = ("judge", "ar", "dlm", "any_order_ar")
+    samplers: tuple[str, ...] = ("ancestral", "confidence")
+    ar_judge_nll: float = 2.0
+    dlm_nll_at_1: float = 2.5
+    slope: float = 0.2
+    ar_accuracy: float = 0.55
+    shift: dict[int, float] = field(default_factory=lambda: {0: 0.0, 1: 0.1, 2: -0.1})
+    complete: bool = True
+    code: str = "c0de"
+
+    def level(self, budget: int) -> dict[str, Any]:
+        return {}
+
+    def result(self, arm: str, budget: int, seed: int) -> dict[str, Any]:
+        made = super().result(arm, budget, seed)
+        made["config"]["inference"] = {"prompts": 200, "choice_items": 128}
+        made["data"]["hash"] = "data"
+        if arm == "judge":
+            made["data"]["unique_tokens"] = 900_000
+        return made
+
+    def text(self, nll: float, flops: float | None, sampler: str = "", steps: int = 0) -> dict[str, Any]:
+        kind = "real" if flops is None else "generation"
+        row = {"kind": kind, "sampler": sampler, "steps": steps, "num_draws": None}
+        row |= {"judge_nll": nll, "judge_nll_standard_error": 0.02, "distinct": 0.8, "repetition": 0.1}
+        row |= {"repetition_standard_error": 0.01, "parse_rate": 0.5, "parse_rate_standard_error": 0.05}
+        row |= {"lines": 90, "examples": [{"prompt": "x = ", "text": f"<b>{sampler} {steps}</b>"}]}
+        return row | ({} if flops is None else {"flops": flops, "flops_computed": 3 * flops})
+
+    def choose(self, accuracy: float, flops: float, draws: int | None = None) -> dict[str, Any]:
+        row = {"kind": "choice", "sampler": "", "steps": 0, "num_draws": draws}
+        row |= {"accuracy": accuracy, "accuracy_standard_error": 0.04, "option_gap": 0.3}
+        return row | {"option_gap_standard_error": 0.02, "flops": flops, "flops_computed": flops}
+
+    def rows(self, arm: str, seed: int) -> list[dict[str, Any]]:
+        move = self.shift[seed]
+        rows = [self.text(1.8, None)]
+        if arm == "dlm":
+            rows += [
+                self.text(self.dlm_nll_at_1 - self.slope * math.log2(steps) + move, steps, sampler, steps)
+                for sampler in self.samplers
+                for steps in STEPS
+            ]
+            rows += [self.choose(0.6, 60.0)]
+            rows += [self.choose(0.4 + 0.05 * math.log2(m), 10.0 * m, m) for m in DRAWS]
+        else:
+            nll = self.ar_judge_nll + (0.4 if arm == "any_order_ar" else 0.0)
+            rows += [self.text(nll, 1.0, "left_to_right", 16), self.choose(self.ar_accuracy, 10.0)]
+        return rows
+
+    def write(self) -> "FakeInference":
+        super().write()
+        for arm in self.arms:
+            for seed in self.seeds if arm != "judge" else ():
+                self.measure(arm, seed)
+        return self
+
+    def measure(self, arm: str, seed: int, **changes: Any) -> None:
+        content = {
+            **{"schema": 1, "config_key": "0123456789abcdef", "judges": ["j"], "code_hash": self.code},
+            **{"prompt_tokens": 16, "generated_tokens": 48, "ngram": 4, "complete": self.complete},
+            "rows": self.rows(arm, seed),
+        }
+        self.store(self.logdir(arm, self.budgets[0], seed) / "inference.json", content | changes)
+
+
+@pytest.fixture
+def fake(tmp_path):
+    def make(**values):
+        return FakeInference(tmp_path / "results" / "inference-compute" / "laptop", **values).write()
+
+    return make
+
+
+def curve_of(tree, kind, arm, sampler):
+    found = analyse(read_tree(tree.path))
+    return next(c for c in found.of(kind) if (c.arm, c.sampler) == (arm, sampler))
+
+
+def test_the_multiple_of_ars_flops_is_the_known_one_at_each_seed(fake):
+    """2.5 - 0.2 log2 T + move = 2 at T = 2 ** (2.5 + 5 move)."""
+    match = curve_of(fake(), "generation", "dlm", "ancestral").match
+    expected = {0: 2**2.5, 1: 2**3.0, 2: 2**2.0}
+    assert match.by_seed == pytest.approx(expected)
+    assert match.mean == pytest.approx(2**2.5)  # the geometric mean
+    half = 4.302653 * 0.5 / math.sqrt(3)  # the t quantile of two degrees of freedom times the error of log2
+    assert match.interval == pytest.approx((2 ** (2.5 - half), 2 ** (2.5 + half)), rel=1e-5)
+    assert match.from_first == ()
+
+
+def test_choices_match_where_accuracy_reaches_ars(fake):
+    """0.4 + 0.05 log2 m = 0.55 at m = 8: 80 FLOPs against 10. Exactly scored, one amount suffices."""
+    draws = curve_of(fake(), "choice", "dlm", "draws")
+    assert draws.match.by_seed == pytest.approx({0: 8.0, 1: 8.0, 2: 8.0})
+    assert draws.gain.mean == pytest.approx(0.05)  # 0.6 with 16 draws
+    exact = curve_of(fake(), "choice", "dlm", "exact")
+    assert exact.match.by_seed == {0: 6.0, 1: 6.0, 2: 6.0}
+    assert exact.match.from_first == (0, 1, 2)
+
+
+def test_gains_are_paired_and_positive_where_the_arm_is_better(fake):
+    gain = curve_of(fake(), "generation", "dlm", "ancestral").gain
+    assert gain.by_seed == pytest.approx({0: 0.3, 1: 0.2, 2: 0.4})  # 2.5 - 0.8 against 2 at 16 passes
+    assert gain.window_standard_error == pytest.approx(0.02 * math.sqrt(2))
+    assert curve_of(fake(), "generation", "any_order_ar", "left_to_right").gain.mean == pytest.approx(-0.4)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"), [(5.0, 1.0), (4.0, 1.0), (3.0, 2.0), (2.5, 2 * 2**0.5), (2.0, 4.0), (1.9, None)]
+)
+def test_compute_to_reach_a_target(target, expected):
+    found = compute_to_reach([(1.0, 4.0), (2.0, 3.0), (4.0, 2.0), (8.0, 3.5)], target)
+    assert found == (expected if expected is None else pytest.approx(expected))
+
+
+def test_a_match_that_some_seeds_miss_has_no_mean():
+    match = Match({0: 4.0, 1: None}, ())
+    assert (match.reached, match.every_seed, match.mean, match.interval) == ([4.0], False, None, None)
+    bound = Match({0: 1.0, 1: 4.0}, (0,))
+    assert (bound.mean, bound.interval) == (pytest.approx(2.0), None)
+    assert Match({0: 4.0}, ()).interval is None
+
+
+def test_the_headline_says_how_many_times(fake):
+    summary = write_report(fake().path).summary
+    assert summary["headline"].startswith(
+        "To match AR's text under an independent judge, the DLM needs 5.66 times AR's inference FLOPs "
+        "(95 % interval 2.39 to 13.4); to match AR's choice accuracy, the DLM needs 8 times"
+    )
+    row = summary["matches"][0]
+    assert (row["arm"], row["sampler"], row["verdict"]) == ("dlm", "ancestral", "better (provisional)")
+    assert row["flops_ratio"] == pytest.approx(2**2.5)
+
+
+def test_the_headline_says_never(fake):
+    headline = write_report(fake(slope=0.01, ar_accuracy=0.9).path).summary["headline"]
+    assert (
+        "The DLM does not match AR's text under an independent judge at any amount of compute, " in headline
+    )
+    assert "even with 16 passes its text's judge NLL is 0.460 nats/token higher (95 % interval" in headline
+    assert "even with 16 draws its accuracy is 0.300 lower" in headline
+
+
+def test_the_headline_says_in_how_many_seeds(fake):
+    report = write_report(fake(slope=0.15, ar_judge_nll=1.85).path)  # at 16 passes 1.9, 2.0 and 1.8
+    assert (
+        "times AR's inference FLOPs in 1 of 3 seeds and does not in the others" in report.summary["headline"]
+    )
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(report.verdict_table)
+    assert "in 1 of 3 seeds" in console.export_text()
+
+
+def test_the_headline_says_at_most_where_one_pass_suffices(fake):
+    headline = write_report(fake(ar_judge_nll=3.0).path).summary["headline"]
+    assert "the DLM needs at most 1 times AR's inference FLOPs;" in headline
+
+
+def test_the_page_shows_every_amount_of_compute_and_escapes_the_texts(fake):
+    report = write_report(fake().path)
+    html = report.page.read_text(encoding="utf-8")
+    assert "<b>ancestral" not in html
+    assert "&lt;b&gt;ancestral 16&lt;/b&gt;" in html
+    assert html.count('<td class="left">ancestral</td>') == 1 + len(STEPS)
+    assert "With one pass for each of 48 tokens after a prompt of 16, the DLM costs 16 times" in html
+    assert "900,000 unique ones" in html
+    assert "Trained but not measured" not in html
+    assert not re.search(r"url\(|@import|https?://", html)
+    rows = list(csv.DictReader(io.StringIO((report.page.parent / "generation.csv").read_text())))
+    assert len(rows) == 3 * (2 + 2 * len(STEPS))
+    assert {row["seed"] for row in rows} == {"0", "1", "2"}
+    assert len(report.summary["generation"]) == 1 + 2 + 2 * len(STEPS)
+    assert len(list(csv.DictReader(io.StringIO((report.page.parent / "choice.csv").read_text())))) == 3 * 6
+
+
+def test_writing_twice_gives_the_same_bytes(fake):
+    folder = write_report(fake().path).page.parent
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write_report(folder.parent)
+    assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {"generation.png", "choice.svg", "generation.csv"} <= set(first)
+
+
+@pytest.mark.parametrize("change", [{"complete": False}, {"config_key": "other"}])
+def test_an_incomplete_or_foreign_measurement_is_left_out_and_said(change, fake):
+    tree = fake()
+    tree.measure("dlm", 1, **change)
+    report = write_report(tree.path)
+    assert "Trained but not measured: dlm seed 1" in report.page.read_text(encoding="utf-8")
+    assert report.summary["matches"][0]["seeds"] == 2
+
+
+def test_nothing_measured_makes_a_page_that_says_so(fake):
+    report = write_report(fake(complete=False).path)
+    assert report.summary["headline"].startswith("Nothing is compared")
+
+
+def test_without_ar_nothing_is_compared(fake):
+    tree = fake()
+    for seed in tree.seeds:
+        tree.fail("ar", 20_000, seed, "lost")
+    report = write_report(tree.path)
+    assert report.summary["headline"].startswith("Nothing is compared")
+    assert "3 failed" in report.page.read_text(encoding="utf-8")
+
+
+def test_one_seed_has_no_interval(fake):
+    headline = write_report(fake(seeds=(0,)).path).summary["headline"]
+    assert "needs 5.66 times AR's inference FLOPs; to match" in headline
+
+
+def test_a_text_without_parse_rate_has_two_panels(fake):
+    tree = fake()
+    for arm in tree.arms[1:]:
+        for seed in tree.seeds:
+            rows = [row | {"parse_rate": None, "lines": None} for row in tree.rows(arm, seed)]
+            tree.measure(arm, seed, rows=rows)
+    assert write_report(tree.path).summary["generation"][0]["parse_rate"] is None
+
+
+def test_arms_of_other_budgets_are_refused_but_the_judge_may_have_its_own(fake):
+    tree = fake()
+    tree.edit("dlm", 20_000, 0, lambda result: result["data"].update(unique_tokens=5))
+    tree.edit("dlm", 20_000, 1, lambda result: result["data"].update(unique_tokens=5))
+    tree.edit("dlm", 20_000, 2, lambda result: result["data"].update(unique_tokens=5))
+    with pytest.raises(ValueError, match=r"all arms but judge must have the same unique tokens, but got"):
+        analyse(read_tree(tree.path))
+
+
+def test_measurements_by_other_code_are_refused(fake):
+    tree = fake()
+    tree.measure("dlm", 1, code_hash="other")
+    with pytest.raises(ValueError, match=r"inference must be measured by the same code, .* measure again"):
+        analyse(read_tree(tree.path))
+
+
+def test_levels_are_refused(fake):
+    tree = fake()
+    plan = json.loads((tree.path / "plan.json").read_text())
+    plan["cells"][0]["level"] = {"data.unique_tokens": 5}
+    tree.store(tree.path / "plan.json", plan)
+    with pytest.raises(ValueError, match=r"must have no levels, but .* varies \['data.unique_tokens'\]"):
+        analyse(read_tree(tree.path))
