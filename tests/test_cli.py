@@ -1,6 +1,7 @@
 """The command line, with stand-ins for what trains, reports and reads data."""
 
 import json
+import os
 import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
@@ -83,7 +84,7 @@ def ablated(presets, monkeypatch):
         return SimpleNamespace(train=range(100_000))
 
     def budget(train, unique_tokens, length):
-        if unique_tokens > len(train):
+        if unique_tokens and unique_tokens > len(train):
             raise ValueError(f"`unique_tokens` must be in 1..{len(train)}, but got {unique_tokens}.")
 
     monkeypatch.setattr(lab.scheduling.driver, "drive", drive)
@@ -227,6 +228,27 @@ def test_ablate_looks_at_each_corpus_before_any_run(ablated):
     said = invoke("ablate", "crossover", "--preset", "gpu")
     assert (said.exit_code, ablated.drives) == (2, [])
     assert "`unique_tokens` must be in 1..100000, but got 300000" in said.stderr
+
+
+def test_inference_is_measured_between_the_runs_and_the_report(ablated, monkeypatch):
+    calls = []
+
+    def measure_missing(plan, cache, console):
+        assert ablated.drives
+        assert not ablated.reports
+        calls.append((plan.ablation.name, str(cache)))
+
+    stand_in(monkeypatch, "lab.scheduling.follow_up", measure_missing=measure_missing)
+    stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        monkeypatch.setenv(name, "the user's")
+    said = invoke("ablate", "inference-compute", "--preset", "smoke", "--cache", "c")
+    assert said.exit_code == 0, said.output
+    assert calls == [("inference-compute", "c")]
+    assert len(ablated.reports) == 1
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "the user's"
+    assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
+    assert len(calls) == 1
 
 
 def test_ablate_names_failures_and_exits_1(ablated):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from conftest import FakeTree
+from fake_trees import FakeTree
 from rich.console import Console
 
 from lab.reporting.inference.findings import Match, analyse, compute_to_reach
