@@ -165,12 +165,12 @@ def test_a_plan_with_an_analysis_that_no_page_exists_for_is_refused(fake_tree):
     tree = fake_tree(budgets=(20_000,), seeds=(0,))
     plan = json.loads((tree.path / "plan.json").read_text())
     tree.store(tree.path / "plan.json", plan | {"analysis": "guess"})
-    with pytest.raises(ValueError, match=r"`analysis` must be one of \['crossover'.*laptop plans 'guess'"):
+    with pytest.raises(ValueError, match=r"`analysis` must be one of \[.*'crossover'.*laptop plans 'guess'"):
         write_report(tree.path)
 
 
-def test_every_page_belongs_to_an_analysis_that_can_be_declared():
-    assert set(ANALYSES) <= set(get_args(Analysis))
+def test_every_analysis_that_can_be_declared_has_a_page():
+    assert set(ANALYSES) == set(get_args(Analysis))
 
 
 def test_an_empty_tree_is_an_error(fake_tree):

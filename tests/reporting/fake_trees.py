@@ -1,0 +1,239 @@
+"""Made-up result trees whose crossings and gains are known in closed form."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TOTAL_TOKENS = 5_120_000
+PARAMETERS = 853_504
+STOPS = 9
+
+
+@dataclass
+class FakeTree:
+    """Writes a result tree; the tests read its parameters to know the truth.
+
+    The AR's validation NLL falls by 0.3 nats per doubling of the tokens seen up to `best_epoch` and rises by
+    0.4 per doubling after it. The DLM's falls by 0.2 per doubling throughout, so it is linear in log tokens
+    and the interpolation between stops is exact.
+    """
+
+    path: Path
+    budgets: tuple[int, ...] = (20_000, 80_000, 320_000)
+    seeds: tuple[int, ...] = (0, 1)
+    readings: tuple[str, ...] = ("annealed", "along_run")
+    best_epoch: float = 16.0
+    dlm_start: float = 4.15
+    seed_shift: dict[str, float] = field(default_factory=lambda: {"ar": 0.01, "dlm": -0.02})
+    question: str = "Does a diffusion language model overtake an autoregressive one on repeated text?"
+    analysis: str = "crossover"
+    arms: tuple[str, ...] = ("ar", "dlm")
+    contrasts: dict[str, str] = field(default_factory=dict)
+
+    def level(self, budget: int) -> dict[str, Any]:
+        return {"data.unique_tokens": budget}
+
+    def nll(self, arm: str, tokens: float, budget: int, seed: int) -> float:
+        return (self.ar_nll if arm == "ar" else self.dlm_nll)(tokens, budget, seed)
+
+    def flops_per_token(self, arm: str) -> float:
+        return 5.1e6 if arm == "ar" else 5.3e6
+
+    def rates(self, arm: str) -> tuple[float, ...]:
+        """Training speeds in a run's metrics.jsonl, tokens/s."""
+        return (9e3, 3e4, 3.2e4)
+
+    def ar_nll(self, tokens: float, budget: int, seed: int) -> float:
+        doublings = math.log2(tokens / 20_000)
+        best = math.log2(self.best_epoch * budget / 20_000)
+        after = max(0.0, doublings - best)
+        return 3.9 - 0.3 * (doublings - after) + 0.4 * after + self.seed_shift["ar"] * seed
+
+    def dlm_nll(self, tokens: float, budget: int, seed: int) -> float:
+        return self.dlm_start - 0.2 * math.log2(tokens / 20_000) + self.seed_shift["dlm"] * seed
+
+    def metrics(self, arm: str, tokens: float, budget: int, seed: int, reading: str) -> dict[str, float]:
+        nll = self.nll(arm, tokens, budget, seed)
+        nll += 0.0 if reading == "annealed" else 0.08
+        gap = 0.1 * math.log2(tokens / 10_000) + 0.02 * seed - (0.15 if arm == "dlm" else 0.0)
+        values = {
+            "nll": nll,
+            "nll_standard_error": 0.05,
+            "bits_per_byte": nll / math.log(2) / 0.99,
+            "choice_accuracy": min(0.95, 0.25 + 0.5 * gap),
+            "option_gap": gap,
+        }
+        if arm == "dlm":
+            values |= {
+                "nelbo": nll + 0.11,
+                "nelbo_example_standard_error": 0.04,
+                "nelbo_mask_standard_error": 0.01,
+            }
+        return values
+
+    def result(self, arm: str, budget: int, seed: int) -> dict[str, Any]:
+        flops_per_token = self.flops_per_token(arm)
+        stops = []
+        for reading in self.readings:
+            for j in reversed(range(STOPS)):
+                tokens = TOTAL_TOKENS // 2**j
+                stops.append(
+                    {
+                        "reading": reading,
+                        "step": tokens // 2048,
+                        "tokens_seen": tokens,
+                        "epoch": tokens / budget,
+                        "train_flops": tokens * flops_per_token,
+                        "validation": self.metrics(arm, tokens, budget, seed, reading),
+                    }
+                )
+        best, end = {}, {}
+        for reading in self.readings:
+            own = [stop for stop in stops if stop["reading"] == reading]
+            lowest = min(own, key=lambda stop: stop["validation"]["nll"])
+            for chosen, stop in ((best, lowest), (end, own[-1])):
+                test = self.metrics(arm, stop["tokens_seen"], budget, seed, reading)
+                chosen[reading] = stop | {"test": test | {"nll": test["nll"] + 0.03}}
+        return {
+            "schema": 1,
+            "arm": arm,
+            "seed": seed,
+            "config": {
+                "training": {"learning_rate": 0.001, "weight_decay": 0.1, "schedule": "wsd"},
+                "evaluation": {"choice_options": 4, "validation_windows": 32, "test_windows": 64},
+            },
+            "config_key": "0123456789abcdef",
+            "backend": "jax",
+            "device": "cpu",
+            "code_hash": "feedfacecafebeef",
+            "versions": {"python": "3.11.7", "keras": "3.15.1", "jax": "0.10.2"},
+            "parameters": PARAMETERS,
+            "data": {
+                "hash": f"data{budget}",
+                "corpus": "stdlib",
+                "tokenizer": "bytes",
+                "unique_tokens": budget,
+                "windows": budget // 64,
+                "length": 64,
+                "bytes_per_token": 0.99,
+            },
+            "train_flops_per_token": flops_per_token,
+            "forward_flops_per_token": flops_per_token / 3,
+            "train_flops": TOTAL_TOKENS * flops_per_token * 1.4,
+            "evaluation_flops": 1e12,
+            "wall_seconds": 95.5 + seed,
+            "stops": stops,
+            "best": best,
+            "end": end,
+        }
+
+    def logdir(self, arm: str, budget: int, seed: int) -> Path:
+        return self.path / "runs" / arm / f"unique_tokens={budget}" / f"seed={seed}"
+
+    def write(self) -> "FakeTree":
+        cells = []
+        for budget in self.budgets:
+            for arm in self.arms:
+                for seed in self.seeds:
+                    logdir = self.logdir(arm, budget, seed)
+                    cells.append(
+                        {
+                            "key": f"{arm}-{budget}-{seed}",
+                            "arm": arm,
+                            "level": self.level(budget),
+                            "seed": seed,
+                            "logdir": logdir.relative_to(self.path).as_posix(),
+                        }
+                    )
+                    logdir.mkdir(parents=True, exist_ok=True)
+                    self.store(logdir / "result.json", self.result(arm, budget, seed))
+                    rows = [{"kind": "train", "tokens_per_second": rate} for rate in self.rates(arm)]
+                    lines = [json.dumps(row) + "\n" for row in rows]
+                    (logdir / "metrics.jsonl").write_text("".join(lines))
+        plan = {
+            "schema": 2,
+            "ablation": "crossover",
+            "preset": "laptop",
+            "question": self.question,
+            "paper": "arXiv:2511.03276, section 2",
+            "metric": "nll",
+            "unit": "nats/token",
+            "expected": "The DLM overtakes the AR at the smaller budgets and not at the largest.",
+            "analysis": self.analysis,
+            "arms": list(self.arms),
+            "contrasts": self.contrasts,
+            "command": "make crossover",
+            "cells": cells,
+        }
+        self.store(self.path / "plan.json", plan)
+        return self
+
+    def edit(self, arm: str, budget: int, seed: int, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change one run's result.json in place."""
+        path = self.logdir(arm, budget, seed) / "result.json"
+        result = json.loads(path.read_text())
+        change(result)
+        self.store(path, result)
+
+    def fail(self, arm: str, budget: int, seed: int, reason: str) -> None:
+        """Make one run a failed one."""
+        logdir = self.logdir(arm, budget, seed)
+        (logdir / "result.json").unlink()
+        self.store(
+            logdir / "failure.json", {"reason": reason, "log_tail": "Traceback\nRuntimeError: last line"}
+        )
+
+    @staticmethod
+    def store(path: Path, value: Any) -> None:
+        path.write_text(json.dumps(value))
+
+
+@dataclass
+class FakeSweep(FakeTree):
+    """A sweep of one budget: an AR, which overfits, with noisier forms of it, and a DLM with two of its own.
+
+    Each arm's NLL is its reference's minus its gain, a little less in later seeds. `dlm_passes2` has twice
+    the FLOPs and half the speed.
+    """
+
+    budgets: tuple[int, ...] = (20_000,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    analysis: str = "sweep"
+    arms: tuple[str, ...] = ("ar", "ar_mask10", "ar_mask30", "ar_mask90", "dlm", "dlm_passes2")
+    contrasts: dict[str, str] = field(
+        default_factory=lambda: {
+            "ar_mask10": "ar",
+            "ar_mask30": "ar",
+            "ar_mask90": "ar",
+            "dlm": "ar",
+            "dlm_passes2": "dlm",
+        }
+    )
+    gains: dict[str, float] = field(
+        default_factory=lambda: {
+            "ar_mask10": 0.0,
+            "ar_mask30": 0.2,
+            "ar_mask90": -0.4,
+            "dlm_passes2": 0.1,
+        }
+    )
+    # Per seed, what is added to the gain of every arm.
+    gain_shift: tuple[float, ...] = (-0.01, 0.0, 0.01, 0.02, 0.03)
+
+    def level(self, budget: int) -> dict[str, Any]:
+        return {} if len(self.budgets) == 1 else super().level(budget)
+
+    def nll(self, arm: str, tokens: float, budget: int, seed: int) -> float:
+        if arm not in self.gains:
+            return super().nll(arm, tokens, budget, seed)
+        without = self.nll(self.contrasts[arm], tokens, budget, seed)
+        return without - self.gains[arm] - self.gain_shift[seed]
+
+    def flops_per_token(self, arm: str) -> float:
+        return super().flops_per_token(arm) * (2 if arm == "dlm_passes2" else 1)
+
+    def rates(self, arm: str) -> tuple[float, ...]:
+        return tuple(rate / (2 if arm == "dlm_passes2" else 1) for rate in super().rates(arm))
