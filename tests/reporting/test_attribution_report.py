@@ -6,8 +6,8 @@ import re
 
 import pytest
 from fake_cube import FakeCube
-from rich.console import Console
 from report_pages import Page
+from rich.console import Console
 
 from lab.reporting import drawing
 from lab.reporting.attribution import figures, words

@@ -133,13 +133,13 @@ def uncertainty(cube: Cube) -> str:
         f"Every effect is taken seed by seed ({n} seeds), so what all arms of a seed share drops out. The "
         "paired t interval asks only that an effect varies about normally over seeds, and the verdicts rest "
         f"on it.{wide} The bootstrap interval learns the spread from the residuals of all eight corners and "
-        "is narrower, but asks that seeds do not move one factor's effect. In simulations with three seeds "
-        "the t interval covered 94 to 97 % and the bootstrap 94 to 98 %; where seeds did move a factor, the "
-        "bootstrap of that factor's main effect covered 70 %. p-values are of the paired t test, corrected "
-        "(Holm) over the ten effects of one metric and stop; “uncorrected” marks an effect below 0.05 only "
-        "before that. The gain is one comparison and is not corrected. As a statement about the whole corpus "
-        f"it carries a further standard error of at most {window:.3f} nats/token from the number of held-out "
-        "windows."
+        "is mostly narrower, but asks that seeds do not move one factor's effect. In simulations of three "
+        "seeds the t interval covered 94 to 97 % and the bootstrap 94 to 98 %; where seeds did move a "
+        "factor, the bootstrap of that factor's main effect covered 70 %. p-values are of the paired t test, "
+        "corrected (Holm) over the ten effects of one metric and stop; “uncorrected” marks an effect below "
+        "0.05 only before that. The gain is one comparison and is not corrected. As a statement about the "
+        f"whole corpus it carries a further standard error of at most {window:.3f} nats/token from the "
+        "number of held-out windows."
     )
 
 
