@@ -20,6 +20,15 @@ def items_of(count, options=2, context=2, option=3, seed=0):
     )
 
 
+def numpy_scorer(arm, batch_size):
+    """An arm whose weights are the same on every backend."""
+    scorer = scorer_of(arm, batch_size)
+    numbers = np.random.default_rng(0)
+    for weight in scorer.transformer.trainable_variables:
+        weight.assign(0.8 * numbers.normal(size=weight.shape).astype("float32"))
+    return scorer
+
+
 def any_order_nll(scorer, items):
     """Enumerated: the mean over all orders of the option of its chain-rule NLL in that order, nats/token.
 
@@ -63,13 +72,13 @@ def any_order_nll(scorer, items):
 @pytest.mark.parametrize("arm", ["dlm", "any_order_ar"])
 def test_the_estimate_is_unbiased_for_the_enumerated_any_order_nll(arm, num_draws):
     """4,000 items of one text: their mean is within four standard errors of the enumerated value."""
-    scorer = scorer_of(arm, batch_size=4_000)
-    one = items_of(1, seed=2)
+    scorer = numpy_scorer(arm, batch_size=4_000)
+    one = items_of(1, seed=5)
     same = Items(*(np.repeat(part, 4_000, axis=0) for part in one))
     found = sampled_option_nll(scorer, same, num_draws)
     exact = any_order_nll(scorer, one)[0]
     errors = found.std(axis=0, ddof=1) / math.sqrt(4_000)
-    assert (errors > 0.001).all()
+    assert (errors > 1e-4).all()
     assert (np.abs(found.mean(axis=0) - exact) < 4 * errors).all()
     chain_rule = option_nll(scorer, one)[0]
     assert (np.abs(chain_rule - exact) > 8 * errors).any()  # left to right is another number
@@ -108,7 +117,7 @@ def test_strata_leave_every_count_equally_likely(length, strata):
 @pytest.mark.backend
 @pytest.mark.parametrize("arm", ["dlm", "any_order_ar"])
 def test_more_draws_differ_less(arm):
-    scorer, items = scorer_of(arm, batch_size=64), items_of(30)
+    scorer, items = numpy_scorer(arm, batch_size=64), items_of(30)
     exact = any_order_nll(scorer, items)
     errors = [np.abs(sampled_option_nll(scorer, items, draws) - exact).mean() for draws in (1, 4, 16, 64)]
     assert errors == sorted(errors, reverse=True)
