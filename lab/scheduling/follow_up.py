@@ -22,7 +22,7 @@ def measure_missing(plan: Plan, cache_dir: Path, console: Console) -> None:
     """Measure every finished run but the judges, as far as its `inference.json` does not hold it yet.
 
     A run is judged by the finished judges of other seeds at its level, since one of its own seed began with
-    the same weights; by that one where there is no other.
+    the same weights; by that one where there is no other. Without a finished judge it is passed over.
 
     Args:
         plan: the result tree and its cells; runs without a result are passed over.
@@ -30,14 +30,16 @@ def measure_missing(plan: Plan, cache_dir: Path, console: Console) -> None:
         console: where progress is shown.
 
     Raises:
-        ValueError: if a driver works on the tree, or no judge is finished.
+        ValueError: if a driver works on the tree.
     """
     with sole_owner(plan.tree, "driver"):
         finished = [cell for cell in plan.cells if read_result(plan.logdir(cell), cell.key)]
         work = []
         for cell in finished:
-            if cell.arm != JUDGE:
-                judges = judges_of(cell, finished)
+            judges = judges_of(cell, finished)
+            if cell.arm != JUDGE and not judges:
+                console.print(escape(f"{cell.label}: no judge is finished, so nothing is measured"))
+            elif cell.arm != JUDGE:
                 path = plan.logdir(cell) / FILE
                 file = InferenceFile(path, cell.config, [judge.key for judge in judges])
                 if file.missing:
@@ -55,16 +57,8 @@ def measure_missing(plan: Plan, cache_dir: Path, console: Console) -> None:
 
 
 def judges_of(cell: Cell, finished: list[Cell]) -> list[Cell]:
-    """The finished judges at a run's level: those of other seeds if there are any.
-
-    Raises:
-        ValueError: if no judge is finished there.
-    """
+    """The finished judges at a run's level: those of other seeds if there are any."""
     judges = [other for other in finished if other.arm == JUDGE and other.level == cell.level]
-    if not judges:
-        raise ValueError(
-            f"samples need a finished run of the arm {JUDGE!r} to judge them, but {cell.label!r} has none."
-        )
     return [judge for judge in judges if judge.seed != cell.seed] or judges
 
 

@@ -111,11 +111,12 @@ def test_another_judge_means_another_measurement(inferences):
     assert again == ["ar/seed=0", "dlm/seed=0", "any_order_ar/seed=0"]  # seed 1 keeps judge 0
 
 
-def test_without_a_judge_nothing_is_measured(inferences):
+def test_without_a_judge_nothing_is_measured_and_it_is_said(inferences):
     inferences.lose("judge")
-    with pytest.raises(ValueError, match="samples need a finished run of the arm 'judge' to judge them"):
-        inferences.run()
-    assert not inferences.measured
+    assert inferences.run() == []
+    said = inferences.said.getvalue()
+    assert "dlm seed=1: no judge is finished, so nothing is measured" in said
+    assert said.count("no judge") == 6
 
 
 def test_with_three_seeds_two_judges_each():
