@@ -4,11 +4,19 @@ from typing import Any
 
 ARMS: dict[str, dict[str, Any]] = {
     "ar": {"order": "left_to_right", "compute": "causal"},
+    "ar_masked": {"order": "left_to_right", "compute": "causal", "draws": "inf", "input_noise": "mask:0-1"},
+    "ar_masked_frozen": {
+        "order": "left_to_right",
+        "compute": "causal",
+        "draws": 1,
+        "input_noise": "mask:0-1",
+    },
     "order_frozen": {"order": "any", "compute": "causal", "draws": 1},
     "any_order_ar": {"order": "any", "compute": "causal", "draws": "inf"},
     "suffix_frozen": {"order": "left_to_right", "compute": "dense", "draws": 1},
     "suffix_denoiser": {"order": "left_to_right", "compute": "dense", "draws": "inf"},
     "dlm_frozen": {"order": "any", "compute": "dense", "draws": 1},
+    "dlm_complementary": {"order": "any", "compute": "dense", "draws": 2, "complementary": True},
     "dlm": {"order": "any", "compute": "dense", "draws": "inf"},
 }
 

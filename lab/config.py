@@ -7,7 +7,7 @@ The resolved configuration is what a run trains from and what its logdir keeps a
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,13 +51,17 @@ class DataConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """The Transformer. `size` names a shape; `layers`, `width`, `heads`, `ffn_width` change parts of it."""
+    """The Transformer. `size` names a shape; `layers`, `width`, `heads`, `ffn_width` change parts of it.
+
+    `loops` applies the block stack several times with the same weights: compute without parameters.
+    """
 
     size: str = "0.8m"
     layers: int = Field(default=0, gt=0)
     width: int = Field(default=0, gt=0)
     heads: int = Field(default=0, gt=0)
     ffn_width: int = Field(default=0, gt=0)
+    loops: int = Field(default=1, gt=0)
     tie_embeddings: bool = True
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
     mlp_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -86,22 +90,54 @@ class ModelConfig(_Section):
 class FactorsConfig(_Section):
     """The cube: which orders, what one pass computes, how many draws a sequence gets (docs/cube.md).
 
-    `estimator` says how the number of hidden tokens is drawn: `counted` (k uniform on 1..L, mean over the
-    hidden) or `bernoulli` (t uniform on (0, 1), each token hidden with probability 1 - alpha(t), weight
-    -alpha'(t) / (1 - alpha(t)); 1/t for the linear noise schedule).
+    Args:
+        order: which orders are drawn; see `parse_order`.
+        compute: `causal`, each token from those before it in the order, or `dense`, the hidden tokens from
+            all others.
+        draws: K; visit v of a window uses draw v mod K.
+        redraw: `visit`: each window has draws of its own; `epoch`: all windows of an epoch share one.
+        complementary: draws 2j and 2j + 1 of a window hide a set and its complement.
+        passes: R independent draws of the same windows in one step, their gradients averaged.
+        estimator: how the number of hidden tokens is drawn: `counted` (k uniform on 1..L, mean over the
+            hidden) or `bernoulli` (t uniform on (0, 1), each token hidden with probability 1 - alpha(t),
+            weight -alpha'(t) / (1 - alpha(t)); 1/t for the linear noise schedule).
+        noise_schedule: alpha of the Bernoulli estimator.
+        noise_window: which k are drawn; see `parse_noise_window`.
+        input_noise: what a causal pass reads in place of some tokens; see `parse_input_noise`.
+        loss_on: `all` targets, or only the `hidden` ones: those altered by `input_noise`.
+        attention_mask_dropout: chance that a slot is hidden from the attention of all other slots.
     """
 
     order: str = "left_to_right"
     compute: Literal["causal", "dense"] = "causal"
     draws: int | Literal["inf"] = "inf"
+    redraw: Literal["visit", "epoch"] = "visit"
+    complementary: bool = False
+    passes: int = Field(default=1, gt=0)
     estimator: Literal["counted", "bernoulli"] = "counted"
     noise_schedule: Literal["linear", "cosine"] = "linear"
+    noise_window: str = "all"
+    input_noise: str = "none"
+    loss_on: Literal["all", "hidden"] = "all"
+    attention_mask_dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @field_validator("order")
     @classmethod
     def _order_exists(cls, order: str) -> str:
         parse_order(order)
         return order
+
+    @field_validator("noise_window")
+    @classmethod
+    def _noise_window_exists(cls, noise_window: str) -> str:
+        parse_noise_window(noise_window)
+        return noise_window
+
+    @field_validator("input_noise")
+    @classmethod
+    def _input_noise_exists(cls, input_noise: str) -> str:
+        parse_input_noise(input_noise)
+        return input_noise
 
     @field_validator("draws")
     @classmethod
@@ -110,19 +146,58 @@ class FactorsConfig(_Section):
             raise ValueError(f"`draws` must be a whole number >= 1 or inf, but got draws={draws}.")
         return draws
 
+    @property
+    def drawn(self) -> bool:
+        """Whether anything of a training pass is drawn, so that two passes over a window can differ."""
+        return (self.compute, self.order, self.input_noise) != ("causal", "left_to_right", "none") or bool(
+            self.attention_mask_dropout
+        )
+
     @model_validator(mode="after")
     def _cell_exists(self) -> "FactorsConfig":
-        if self.estimator == "bernoulli" and (self.compute, self.order) != ("dense", "any"):
+        for name, reason in self._impossible():
             raise ValueError(
-                "estimator=bernoulli hides each token on its own, which only compute=dense with order=any "
-                f"can train on, but got compute={self.compute}, order={self.order}."
-            )
-        if self.estimator == "counted" and self.noise_schedule != "linear":
-            raise ValueError(
-                "`noise_schedule` acts through estimator=bernoulli only, "
-                f"but got noise_schedule={self.noise_schedule} with estimator=counted."
+                f"{name}={getattr(self, name)} {reason}, but got compute={self.compute}, order={self.order}, "
+                f"estimator={self.estimator}, input_noise={self.input_noise}."
             )
         return self
+
+    def _impossible(self) -> Iterator[tuple[str, str]]:
+        """The settings that have no meaning beside the others, and why."""
+        dense_any = (self.compute, self.order) == ("dense", "any")
+        counted = self.estimator == "counted"
+        if not counted and not dense_any:
+            yield (
+                "estimator",
+                "hides each token on its own, which only compute=dense with order=any can train on",
+            )
+        if counted and self.noise_schedule != "linear":
+            yield "noise_schedule", "acts through estimator=bernoulli only"
+        if self.noise_window != "all" and not (self.compute == "dense" and counted):
+            yield "noise_window", "chooses how many tokens are hidden: compute=dense, estimator=counted"
+        if self.complementary and not (dense_any and counted):
+            yield (
+                "complementary",
+                "pairs a hidden set with its complement: compute=dense, order=any, estimator=counted",
+            )
+        if self.complementary and self.noise_window != "all":
+            yield "complementary", "needs every k and L - k, which only noise_window=all has"
+        if self.complementary and self.draws != "inf" and self.draws % 2:
+            yield "complementary", f"needs an even number of draws or inf, and draws={self.draws} is odd"
+        if self.input_noise != "none" and self.compute != "causal":
+            yield (
+                "input_noise",
+                "alters the inputs of compute=causal; compute=dense hides its targets already",
+            )
+        if self.loss_on == "hidden" and self.input_noise == "none":
+            yield (
+                "loss_on",
+                "needs tokens that input_noise altered; compute=dense has its loss on them anyway",
+            )
+        if self.passes > 1 and not self.drawn:
+            yield "passes", "would repeat one and the same pass: nothing is drawn"
+        if self.redraw != "visit" and not self.drawn:
+            yield "redraw", "says when to draw, and nothing is drawn"
 
 
 class TrainingConfig(_Section):
@@ -262,6 +337,67 @@ def parse_order(order: str) -> tuple[str, float]:
         "`order` must be left_to_right, any, fixed:N (1 <= N < 32768) or right_to_left:share "
         f"(0 <= share <= 1), but got order={order!r}."
     )
+
+
+def parse_noise_window(noise_window: str) -> tuple[str, float]:
+    """Split a noise window into its kind and its number.
+
+    Args:
+        noise_window: which counts k of hidden tokens are drawn: `all` of 1 .. L, the `low`, `mid` or `high`
+            third of them, or `fixed:SHARE`, k = max(1, round(SHARE L)), with SHARE in (0, 1].
+
+    Returns:
+        The kind, and the share or 0.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    kind, colon, number = noise_window.partition(":")
+    if kind in ("all", "low", "mid", "high") and not colon:
+        return kind, 0.0
+    share = _share(number)
+    if kind == "fixed" and share:
+        return kind, share
+    raise ValueError(
+        "`noise_window` must be all, low, mid, high or fixed:SHARE (0 < SHARE <= 1), "
+        f"but got noise_window={noise_window!r}."
+    )
+
+
+def parse_input_noise(input_noise: str) -> tuple[str, float, bool]:
+    """Split an input noise into its kind, its ratio, and whether the ratio is drawn.
+
+    Args:
+        input_noise: `none`; or what altered inputs become, `mask` (the mask id) or `replace` (random tokens),
+            and how many are: `mask:R`, k = max(1, round(R L)) of L, or `mask:0-R`, k uniform on
+            1 .. max(1, round(R L)); R in (0, 1].
+
+    Returns:
+        The kind, R (0 for none), and whether k is drawn.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    kind, _, number = input_noise.partition(":")
+    if input_noise == "none":
+        return "none", 0.0, False
+    drawn = number.startswith("0-")
+    ratio = _share(number.removeprefix("0-"))
+    if kind in ("mask", "replace") and ratio:
+        return kind, ratio, drawn
+    raise ValueError(
+        "`input_noise` must be none, or mask or replace with a ratio such as mask:0.3 or mask:0-1 "
+        f"(0 < ratio <= 1), but got input_noise={input_noise!r}."
+    )
+
+
+def _share(text: str) -> float:
+    """A number in (0, 1], or 0 for any other text."""
+    try:
+        share = float(text)
+    except ValueError:
+        return 0.0
+    return share if 0 < share <= 1 else 0.0
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

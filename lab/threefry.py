@@ -30,6 +30,8 @@ class Stream(IntEnum):
     FIXED_ORDERS = 5
     CHOICES = 6
     SAMPLES = 7
+    INPUT_NOISE = 8
+    ATTENTION_MASK = 9
 
 
 def _logical_right_shift(word: Array, bits: int, xp: Any) -> Array:
@@ -116,8 +118,12 @@ def uniform(word: Array, xp: Any) -> Array:
         float32 of the same shape.
     """
     bits = _logical_right_shift(word, 9, xp)
-    floats = xp.cast(bits, "float32") if hasattr(xp, "cast") else bits.astype("float32")
-    return (floats + np.float32(0.5)) * np.float32(2.0**-23)
+    return (to_float32(bits, xp) + np.float32(0.5)) * np.float32(2.0**-23)
+
+
+def to_float32(integers: Array, xp: Any) -> Array:
+    """Whole numbers below 2**24 as float32, exactly."""
+    return xp.cast(integers, "float32") if hasattr(xp, "cast") else integers.astype("float32")
 
 
 def permutation(word: Array, xp: Any) -> Array:

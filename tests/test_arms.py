@@ -1,7 +1,9 @@
+import itertools
+
 import numpy as np
 import pytest
 
-from lab.arms import ARMS, arm_values
+from lab.arms import ARMS, CORNERS, arm_values
 from lab.config import FactorsConfig, make_config
 from lab.training.build import build_transformer
 
@@ -34,11 +36,43 @@ def test_ar_and_dlm_are_opposite_corners():
 
 @pytest.mark.parametrize(
     ("frozen", "fresh"),
-    [("order_frozen", "any_order_ar"), ("suffix_frozen", "suffix_denoiser"), ("dlm_frozen", "dlm")],
+    [
+        ("ar_masked_frozen", "ar_masked"),
+        ("order_frozen", "any_order_ar"),
+        ("suffix_frozen", "suffix_denoiser"),
+        ("dlm_frozen", "dlm"),
+    ],
 )
 def test_a_frozen_arm_differs_from_its_fresh_one_in_draws_alone(frozen, fresh):
     assert {**ARMS[frozen], "draws": "inf"} == ARMS[fresh]
     assert ARMS[frozen]["draws"] == 1
+
+
+def test_the_corners_are_those_of_the_cube():
+    """Each arm's place follows from its factors: any order, dense passes, draws that never end."""
+    assert sorted(CORNERS.values()) == list(itertools.product((0, 1), repeat=3))
+    for arm, corner in CORNERS.items():
+        factors = config_of(arm).factors
+        drawn = (
+            factors.order != "left_to_right" or factors.compute == "dense" or factors.input_noise != "none"
+        )
+        place = (factors.order == "any", factors.compute == "dense", drawn and factors.draws == "inf")
+        assert corner == tuple(map(int, place)), arm
+    assert CORNERS["ar"] == (0, 0, 0)
+    assert CORNERS["dlm"] == (1, 1, 1)
+
+
+def test_the_controls_are_the_arms_at_no_corner():
+    assert ARMS.keys() - CORNERS.keys() == {"ar_masked_frozen", "dlm_complementary"}
+    frozen, pairs = (config_of(arm).factors for arm in ("ar_masked_frozen", "dlm_complementary"))
+    assert frozen == config_of("ar_masked").factors.model_copy(update={"draws": 1})
+    assert pairs == config_of("dlm_frozen").factors.model_copy(update={"draws": 2, "complementary": True})
+
+
+def test_ar_masked_masks_any_number_of_inputs_and_scores_all():
+    plain, masked = config_of("ar").factors, config_of("ar_masked").factors
+    assert masked.model_dump() == {**plain.model_dump(), "input_noise": "mask:0-1"}
+    assert (masked.draws, masked.loss_on) == ("inf", "all")
 
 
 def test_an_unknown_arm_is_refused():

@@ -53,7 +53,7 @@ INVALID = {
     ),
     "schedule unused": (
         {"factors": {"noise_schedule": "cosine"}},
-        r"`noise_schedule` acts through estimator=bernoulli only.*noise_schedule=cosine",
+        r"noise_schedule=cosine acts through estimator=bernoulli only, but got .*estimator=counted",
     ),
     "no duration": ({"training": {"total_tokens": None}}, r"exactly one of total_epochs.*but got \[\]"),
     "two durations": (
@@ -71,6 +71,65 @@ INVALID = {
     "arm in a path": ({"arm": "../x"}, r"arm: String should match pattern.*but got '\.\./x'"),
     "seed": ({"seed": -1}, r"seed: .*greater than or equal to 0, but got -1"),
 }
+
+
+DENSE = {"order": "any", "compute": "dense"}
+BERNOULLI = {**DENSE, "estimator": "bernoulli"}
+# Cells of the cube that do not exist, with the factor that the message must name.
+IMPOSSIBLE = {
+    "passes of nothing": ({"passes": 2}, "passes"),
+    "no pass": ({**DENSE, "passes": 0}, "passes"),
+    "pairs of orders": ({"order": "any", "complementary": True}, "complementary"),
+    "pairs of suffixes": ({"compute": "dense", "complementary": True}, "complementary"),
+    "pairs of coins": ({**BERNOULLI, "complementary": True}, "complementary"),
+    "half a pair": ({**DENSE, "draws": 1, "complementary": True}, "complementary"),
+    "window of orders": ({"order": "any", "noise_window": "low"}, "noise_window"),
+    "window of coins": ({**BERNOULLI, "noise_window": "high"}, "noise_window"),
+    "no such window": ({**DENSE, "noise_window": "lowest"}, "noise_window"),
+    "window without its share": ({**DENSE, "noise_window": "fixed"}, "noise_window"),
+    "share above 1": ({**DENSE, "noise_window": "fixed:1.5"}, "noise_window"),
+    "share that is no number": ({**DENSE, "noise_window": "fixed:nan"}, "noise_window"),
+    "noise on a dense pass": ({**DENSE, "input_noise": "mask:0-1"}, "input_noise"),
+    "no such noise": ({"input_noise": "blur:0.5"}, "input_noise"),
+    "noise without its ratio": ({"input_noise": "mask"}, "input_noise"),
+    "noise on more than all": ({"input_noise": "mask:1.5"}, "input_noise"),
+    "noise that is no number": ({"input_noise": "replace:0-nan"}, "input_noise"),
+    "noise from above zero": ({"input_noise": "mask:0.2-0.5"}, "input_noise"),
+    "hidden loss of clean inputs": ({"loss_on": "hidden"}, "loss_on"),
+    "every slot blocked": ({"attention_mask_dropout": 1.0}, "attention_mask_dropout"),
+    "epochs of nothing": ({"redraw": "epoch"}, "redraw"),
+}
+POSSIBLE = [
+    {"order": "any", "passes": 4},
+    {"input_noise": "mask:0-1", "passes": 2},
+    {"attention_mask_dropout": 0.1, "passes": 2},
+    {"order": "fixed:4", "passes": 2, "draws": 4},
+    {**DENSE, "complementary": True},
+    {**DENSE, "complementary": True, "draws": 4, "redraw": "epoch", "passes": 2},
+    {**DENSE, "noise_window": "fixed:0.15"},
+    {"compute": "dense", "noise_window": "low"},
+    {"order": "any", "input_noise": "replace:0.3", "loss_on": "hidden"},
+    {"order": "right_to_left:0.5", "input_noise": "mask:0-0.5", "draws": 1},
+    {**BERNOULLI, "attention_mask_dropout": 0.5, "redraw": "epoch"},
+]
+
+
+@pytest.mark.parametrize(("factors", "name"), IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_an_impossible_cell_says_which_and_why(factors, name):
+    with pytest.raises(ValueError, match=rf"(?s)is not valid:\n  factors.*{name}.*but got"):
+        make_config(BASE, {"factors": factors})
+
+
+@pytest.mark.parametrize("factors", POSSIBLE, ids=str)
+def test_a_possible_cell_is_taken_as_it_is(factors):
+    found = make_config(BASE, {"factors": factors}).factors
+    assert {name: getattr(found, name) for name in factors} == factors
+
+
+@pytest.mark.parametrize("loops", [0, -1])
+def test_loops_are_at_least_one(loops):
+    with pytest.raises(ValueError, match=rf"model\.loops: .*greater than.*but got {loops}"):
+        make_config(BASE, {"model": {"loops": loops}})
 
 
 @pytest.mark.parametrize(("layer", "message"), INVALID.values(), ids=INVALID.keys())

@@ -14,7 +14,9 @@ def shape_of(model: ModelConfig) -> Shape:
     return {"layers": model.layers, "width": model.width, "heads": model.heads, "ffn_width": model.ffn_width}
 
 
-def forward_flops_per_token(shape: Shape, length: int, vocab_size: int, causal: bool) -> float:
+def forward_flops_per_token(
+    shape: Shape, length: int, vocab_size: int, causal: bool, loops: int = 1
+) -> float:
     """FLOPs of one forward pass over a sequence, divided by its length.
 
     Args:
@@ -22,6 +24,7 @@ def forward_flops_per_token(shape: Shape, length: int, vocab_size: int, causal: 
         length: L, slots a sequence.
         vocab_size: predicted tokens (the mask's column of the output projection is computed too).
         causal: whether slots see only earlier ones.
+        loops: how often the block stack is applied.
 
     Returns:
         FLOPs/token: 2 (4 d^2 + 3 d f) a layer for the projections, 4 d times the mean number of slots seen
@@ -30,12 +33,12 @@ def forward_flops_per_token(shape: Shape, length: int, vocab_size: int, causal: 
     width = shape["width"]
     projections = 2 * (4 * width**2 + 3 * width * shape["ffn_width"])
     attention = 4 * width * ((length + 1) / 2 if causal else length)
-    return shape["layers"] * (projections + attention) + 2 * width * (vocab_size + 1)
+    return loops * shape["layers"] * (projections + attention) + 2 * width * (vocab_size + 1)
 
 
-def train_flops_per_token(shape: Shape, length: int, vocab_size: int, causal: bool) -> float:
+def train_flops_per_token(shape: Shape, length: int, vocab_size: int, causal: bool, loops: int = 1) -> float:
     """FLOPs/token of one training pass: the backward pass counts two forward passes.
 
     Reference: Kaplan et al. 2020, arXiv:2001.08361, section 2.1.
     """
-    return 3 * forward_flops_per_token(shape, length, vocab_size, causal)
+    return 3 * forward_flops_per_token(shape, length, vocab_size, causal, loops)

@@ -73,4 +73,7 @@ class InferenceCounter:
         """FLOPs of passing a sequence once; for a causal arm also slot by slot, with a cache."""
         if slots == 0:
             return 0.0
-        return slots * forward_flops_per_token(shape_of(self._model), slots, self._vocab_size, self._causal)
+        model = self._model
+        return slots * forward_flops_per_token(
+            shape_of(model), slots, self._vocab_size, self._causal, model.loops
+        )

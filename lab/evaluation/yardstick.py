@@ -83,8 +83,9 @@ class Yardstick:
             passes = float(windows * length + options * held_out.items.options.shape[2])
         if self.config.factors.order == "any":
             passes += windows * self.config.evaluation.nelbo_draws
-        shape = shape_of(self.config.model)
-        return passes * length * forward_flops_per_token(shape, length, self._vocab_size, causal)
+        model = self.config.model
+        each = forward_flops_per_token(shape_of(model), length, self._vocab_size, causal, model.loops)
+        return passes * length * each
 
     def _hold_out(self, dataset: Dataset, split: str, count: int) -> HeldOut:
         tokens = getattr(dataset, split)

@@ -59,7 +59,13 @@ class SelfAttention(keras.layers.Layer):
         self.weight_dropout.build(None)
 
     def call(
-        self, inputs: Tensor, cosine: Tensor, sine: Tensor, causal: bool = False, training: bool = False
+        self,
+        inputs: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        visible: Tensor | None = None,
+        causal: bool = False,
+        training: bool = False,
     ) -> Tensor:
         """Attend.
 
@@ -67,6 +73,7 @@ class SelfAttention(keras.layers.Layer):
             inputs: (batch, length, width).
             cosine: (1 or batch, length, 1, width / heads / 2), cosines of the rotary angles of each slot.
             sine: the same of the sines.
+            visible: (batch, length) bool, False where a slot is hidden from all slots but itself; or None.
             causal: whether slot i sees only slots 0 .. i.
             training: whether to drop attention weights.
 
@@ -81,17 +88,19 @@ class SelfAttention(keras.layers.Layer):
         key = rotate(ops.rms_normalization(projected[:, :, 1]), cosine, sine)
         value = projected[:, :, 2]
         if training and self.dropout:
-            attended = self._attend_with_dropout(query, key, value, causal)
+            attended = self._attend_with_dropout(query, key, value, _mask(length, visible, causal))
+        elif visible is not None:
+            attended = ops.dot_product_attention(query, key, value, mask=_mask(length, visible, causal))
         else:
             attended = ops.dot_product_attention(query, key, value, is_causal=causal)
         return self.output_projection(ops.reshape(attended, (-1, length, width)))
 
-    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         # The fused attention of `keras.ops` has no dropout on its weights.
-        length, head_width = query.shape[1], query.shape[3]
-        scores = ops.cast(ops.einsum("bqhd,bkhd->bhqk", query, key), "float32") * np.float32(head_width**-0.5)
-        if causal:
-            scores = ops.where(np.tril(np.ones((length, length), bool)), scores, np.float32(-1e30))
+        scale = np.float32(query.shape[3] ** -0.5)
+        scores = ops.cast(ops.einsum("bqhd,bkhd->bhqk", query, key), "float32") * scale
+        if mask is not None:
+            scores = ops.where(mask, scores, np.float32(-1e30))
         weights = self.weight_dropout(ops.cast(ops.softmax(scores), query.dtype), training=True)
         return ops.einsum("bhqk,bkhd->bqhd", weights, value)
 
@@ -104,3 +113,13 @@ class SelfAttention(keras.layers.Layer):
             "output_scale": self.output_scale,
             "seed": self.seed,
         }
+
+
+def _mask(length: int, visible: Tensor | None, causal: bool) -> Tensor | None:
+    """Which slots each slot sees, (1 or batch, 1, length, length) bool; None if all see all."""
+    earlier = np.tri(length, dtype=bool)[None, None]
+    if visible is None:
+        return earlier if causal else None
+    itself = np.eye(length, dtype=bool)[None, None]
+    seen = ops.logical_or(ops.expand_dims(visible, (1, 2)), itself)
+    return ops.logical_and(seen, earlier) if causal else seen

@@ -68,11 +68,17 @@ class Block(keras.layers.Layer):
         self.feed_forward.build(input_shape)
 
     def call(
-        self, inputs: Tensor, cosine: Tensor, sine: Tensor, causal: bool = False, training: bool = False
+        self,
+        inputs: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        visible: Tensor | None = None,
+        causal: bool = False,
+        training: bool = False,
     ) -> Tensor:
         """Map (batch, length, width) to the same shape. The other arguments are `SelfAttention`'s."""
         attended = self.attention(
-            ops.rms_normalization(inputs), cosine, sine, causal=causal, training=training
+            ops.rms_normalization(inputs), cosine, sine, visible, causal=causal, training=training
         )
         stream = inputs + attended
         return stream + self.feed_forward(ops.rms_normalization(stream), training=training)

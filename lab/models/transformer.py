@@ -32,6 +32,7 @@ class Transformer(keras.Model):
         tie_embeddings: whether the output projection is the token embedding.
         attention_dropout: dropout of attention weights.
         mlp_dropout: dropout inside the feed-forward layers.
+        loops: how often the block stack is applied, with the same weights: compute without parameters.
         seed: seed of the initial weights and of dropout.
     """
 
@@ -46,6 +47,7 @@ class Transformer(keras.Model):
         tie_embeddings: bool = True,
         attention_dropout: float = 0.0,
         mlp_dropout: float = 0.0,
+        loops: int = 1,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -59,6 +61,7 @@ class Transformer(keras.Model):
         self.tie_embeddings = tie_embeddings
         self.attention_dropout = attention_dropout
         self.mlp_dropout = mlp_dropout
+        self.loops = loops
         self.seed = seed
 
         policy = self.dtype_policy
@@ -119,6 +122,7 @@ class Transformer(keras.Model):
         positions: Tensor,
         target_positions: Tensor,
         causal: bool,
+        visible: Tensor | None = None,
         training: bool = False,
     ) -> Tensor:
         """The normalised residual stream after the last block.
@@ -128,6 +132,7 @@ class Transformer(keras.Model):
             positions: (1 or batch, slots) int32 in [0, L], each token's own position; 0 for the start slot.
             target_positions: (1 or batch, slots) int32 in [1, L], the position each slot predicts.
             causal: whether slot i sees only slots 0 .. i.
+            visible: (batch, slots) bool, False where a slot is hidden from all slots but itself; or None.
             training: whether dropout acts.
 
         Returns:
@@ -138,8 +143,8 @@ class Transformer(keras.Model):
             ops.cast(ops.expand_dims(ops.take(table, positions, axis=0), 2), self.compute_dtype)
             for table in (self._cosines, self._sines)
         )
-        for block in self.blocks:
-            stream = block(stream, cosine, sine, causal=causal, training=training)
+        for block in self.blocks * self.loops:
+            stream = block(stream, cosine, sine, visible, causal=causal, training=training)
         return ops.rms_normalization(stream)
 
     def logits(self, features: Tensor) -> Tensor:
@@ -147,12 +152,13 @@ class Transformer(keras.Model):
         return ops.cast(self.token_embedding(features, reverse=True)[..., : self.vocab_size], "float32")
 
     def call(self, inputs: dict[str, Tensor], causal: bool = False, training: bool = False) -> Tensor:
-        """Logits of every slot: `inputs` holds `features`' first three arguments by name."""
+        """Logits of every slot: `inputs` holds the arrays of `features` by name, `visible` only if given."""
         features = self.features(
             inputs["tokens"],
             inputs["positions"],
             inputs["target_positions"],
             causal=causal,
+            visible=inputs.get("visible"),
             training=training,
         )
         return self.logits(features)
@@ -170,5 +176,6 @@ class Transformer(keras.Model):
             "tie_embeddings": self.tie_embeddings,
             "attention_dropout": self.attention_dropout,
             "mlp_dropout": self.mlp_dropout,
+            "loops": self.loops,
             "seed": self.seed,
         }

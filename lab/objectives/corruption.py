@@ -16,6 +16,8 @@ class Example(NamedTuple):
         target_positions: (1 or batch, L) int32, the position each slot predicts, in 1 .. L.
         targets: (batch, L) int32, the token there.
         weights: (batch, L) float32. A sequence's loss is the weighted sum of its targets' NLL: nats/token.
+        visible: (batch, L) bool, False where a slot is hidden from the attention of all other slots; None
+            where none is.
     """
 
     tokens: Array
@@ -23,6 +25,7 @@ class Example(NamedTuple):
     target_positions: Array
     targets: Array
     weights: Array
+    visible: Array | None = None
 
 
 def causal_example(tokens: Array, order: Array, mask_id: int, xp: Any) -> Example:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lab import threefry
-from lab.config import parse_order
+from lab.config import parse_noise_window, parse_order
 from lab.threefry import Stream, Words
 
 Array = Any
@@ -61,8 +61,9 @@ def draw(
     length: int,
     order: str,
     xp: Any,
+    noise_window: str = "all",
 ) -> Draw:
-    """Draw number `draw_numbers` of each sequence: an order of the given level and k uniform on 1 .. L.
+    """Draw number `draw_numbers` of each sequence: an order of the given level and k uniform on its window.
 
     Args:
         seed: the run's seed, an int or a () int32 array, >= 0.
@@ -72,13 +73,41 @@ def draw(
         length: L, 1 <= L < 2**15.
         order: `left_to_right`, `any`, `fixed:N` or `right_to_left:share`.
         xp: `numpy` or `keras.ops`.
+        noise_window: the values that k may take; all of 1 .. L by default.
 
     Raises:
-        ValueError: if `order` is no such level, or `length` or N is 2**15 or more.
+        ValueError: if `order` or `noise_window` is no such level, the window is empty, or `length` or N is
+            2**15 or more.
     """
     keys = draw_keys(seed, stream, sequence_ids, draw_numbers, xp)
-    hidden_count = threefry.below(_single_word(keys, _COUNT, xp), length, xp) + np.int32(1)
+    low, high = count_range(noise_window, length)
+    hidden_count = threefry.below(_single_word(keys, _COUNT, xp), high - low + 1, xp) + np.int32(low)
     return Draw(_orders(keys, seed, length, order, xp), hidden_count)
+
+
+def count_range(noise_window: str, length: int) -> tuple[int, int]:
+    """The lowest and the highest number of hidden tokens of a noise window.
+
+    Args:
+        noise_window: `all`, the `low`, `mid` or `high` third of 1 .. L, or `fixed:SHARE`.
+        length: L.
+
+    Raises:
+        ValueError: if there is no such window, or L is too short for it to hold a count.
+    """
+    kind, share = parse_noise_window(noise_window)
+    if kind == "fixed":
+        count = max(1, round(share * length))
+        return count, count
+    if kind == "all":
+        return 1, length
+    third = ("low", "mid", "high").index(kind)
+    low, high = length * third // 3 + 1, length * (third + 1) // 3
+    if low > high:
+        raise ValueError(
+            f"`length` must be at least 3 for noise_window={noise_window}, but got length={length}."
+        )
+    return low, high
 
 
 def _orders(keys: Words, seed: Array | int, length: int, order: str, xp: Any) -> Array:
@@ -102,6 +131,23 @@ def hidden_positions(draw: Draw, xp: Any) -> Array:
     length = draw.order.shape[-1]
     ranks = xp.argsort(draw.order, axis=-1)  # the inverse permutation; no two entries are equal
     return ranks >= length - xp.expand_dims(draw.hidden_count, -1)
+
+
+def complement(draw: Draw, partner: Array, xp: Any) -> Draw:
+    """Where `partner`, the draw that hides what the given one reveals: the order reversed, L - k hidden.
+
+    A draw that hides all (k = L) has a partner that hides all, so that each of a pair alone has k uniform on
+    1 .. L.
+
+    Args:
+        draw: with k of 1 .. L.
+        partner: (batch,) bool.
+        xp: `numpy` or `keras.ops`.
+    """
+    length = draw.order.shape[-1]
+    flipped = xp.logical_and(partner, draw.hidden_count < length)
+    order = xp.where(xp.expand_dims(flipped, -1), xp.flip(draw.order, axis=-1), draw.order)
+    return Draw(order, xp.where(flipped, np.int32(length) - draw.hidden_count, draw.hidden_count))
 
 
 def noise_words(

@@ -20,6 +20,7 @@ def build_transformer(config: RunConfig, vocab_size: int) -> Transformer:
         tie_embeddings=model.tie_embeddings,
         attention_dropout=model.attention_dropout,
         mlp_dropout=model.mlp_dropout,
+        loops=model.loops,
         seed=config.seed,
         dtype=model.dtype,
         name="transformer",

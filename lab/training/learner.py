@@ -3,6 +3,7 @@
 from typing import Any, TypedDict
 
 import keras
+import numpy as np
 from keras import ops
 
 from lab.models.transformer import Transformer
@@ -26,7 +27,8 @@ Tensor = Any
 class StepInputs(TypedDict):
     """What one compiled step is given: everything else is in the variables.
 
-    tokens: (batch, L) int32. sequence_ids, visits: (batch,) int32.
+    tokens: (batch, L) int32. sequence_ids: (batch,) int32. visits: (batch,) int32, how often a step used each
+    sequence before; in the inputs of one pass, how often a pass did.
     """
 
     tokens: Tensor
@@ -69,16 +71,24 @@ class Learner(TrainStep, keras.Model):
             Stream.TRAINING_DRAWS,
             ops,
         )
-        logits = self.transformer(
-            {
-                "tokens": example.tokens,
-                "positions": example.positions,
-                "target_positions": example.target_positions,
-            },
-            causal=self.objective.causal,
-            training=training,
-        )
+        slots = {
+            "tokens": example.tokens,
+            "positions": example.positions,
+            "target_positions": example.target_positions,
+        }
+        if example.visible is not None:
+            slots["visible"] = example.visible
+        logits = self.transformer(slots, causal=self.objective.causal, training=training)
         return weighted_nll(logits, example.targets, example.weights)
+
+    @property
+    def passes(self) -> int:
+        """R: passes a step over the same sequences, each with its own draw and its own dropout."""
+        return self.objective.factors.passes
+
+    def pass_inputs(self, inputs: StepInputs, number: Tensor | int) -> StepInputs:
+        """What pass `number` of a step reads: visit v becomes view v R + number."""
+        return {**inputs, "visits": inputs["visits"] * np.int32(self.passes) + number}
 
     def gradient_norm(self, gradients: list[Tensor]) -> Tensor:
         """Euclidean norm of all gradients together: () float32."""

@@ -303,7 +303,8 @@ class Run:
         )
 
     def _train_flops(self, steps: int) -> float:
-        return steps * self.timeline.tokens_seen(1) * self._flops_per_token(train_flops_per_token)
+        passes = self.config.factors.passes
+        return steps * passes * self.timeline.tokens_seen(1) * self._flops_per_token(train_flops_per_token)
 
     def _evaluation_flops(self, tested: Row) -> float:
         """FLOPs of all measurements: every stop on validation, those picked on test too."""
@@ -312,8 +313,9 @@ class Run:
         return len(self.timeline.stops) * validation + len(picked) * test
 
     def _flops_per_token(self, count: Any) -> float:
-        shape, length = shape_of(self.config.model), self.config.data.length
-        return float(count(shape, length, self.dataset.tokenizer.vocab_size, self.scorer.causal))
+        model, vocab_size = self.config.model, self.dataset.tokenizer.vocab_size
+        length, causal = self.config.data.length, self.scorer.causal
+        return float(count(shape_of(model), length, vocab_size, causal, model.loops))
 
     def _tested(self) -> Row:
         """The best and the last stop of each reading, measured on the test split."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import keras
 from keras import ops
 
@@ -26,11 +27,28 @@ class TrainStep:
         trainable, non_trainable, optimizer_variables, metrics = state
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
 
-        def mean_loss(trainable: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-            losses, updated = self.stateless_call(trainable, non_trainable, inputs, training=True)
+        def mean_loss(
+            trainable: list[Tensor], non_trainable: list[Tensor], number: Tensor | int
+        ) -> tuple[Tensor, list[Tensor]]:
+            pass_inputs = self.pass_inputs(inputs, number)
+            losses, updated = self.stateless_call(trainable, non_trainable, pass_inputs, training=True)
             return ops.mean(losses), updated
 
-        (loss, non_trainable), gradients = jax.value_and_grad(mean_loss, has_aux=True)(trainable)
+        differentiate = jax.value_and_grad(mean_loss, has_aux=True)
+
+        def add_pass(sums: Tensor, number: Tensor) -> tuple[Tensor, None]:
+            non_trainable, loss_sum, gradient_sums = sums
+            (loss, non_trainable), gradients = differentiate(trainable, non_trainable, number)
+            gradient_sums = [total + part for total, part in zip(gradient_sums, gradients, strict=True)]
+            return (non_trainable, loss_sum + loss, gradient_sums), None
+
+        if self.passes == 1:
+            (loss, non_trainable), gradients = differentiate(trainable, non_trainable, 0)
+        else:  # one pass after the other, so that memory holds the activations of one
+            start = (non_trainable, jnp.zeros(()), [jnp.zeros_like(variable) for variable in trainable])
+            numbers = jnp.arange(self.passes, dtype="int32")
+            (non_trainable, loss, gradients), _ = jax.lax.scan(add_pass, start, numbers)
+            loss, gradients = jax.tree.map(lambda total: total / self.passes, (loss, gradients))
         trainable, optimizer_variables = self.optimizer.stateless_apply(
             optimizer_variables, gradients, trainable
         )

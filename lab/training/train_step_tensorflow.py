@@ -22,13 +22,17 @@ class TrainStep:
             The mean loss (nats/token) and the gradient's global norm before clipping.
         """
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            loss = ops.mean(self(inputs, training=True))
-        # Looked-up rows arrive as slices, a row once for each look-up. Keras would take the norm, for
-        # clipping, and the squares, for Adam, of the slices one by one; both need their sum.
-        gradients = [
-            tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, self.trainable_weights)
-        ]
+        losses, parts = [], []
+        for number in range(self.passes):
+            with tf.GradientTape() as tape:
+                losses.append(ops.mean(self(self.pass_inputs(inputs, number), training=True)))
+            # Looked-up rows arrive as slices, a row once for each look-up. Keras would take the norm, for
+            # clipping, and the squares, for Adam, of the slices one by one; both need their sum.
+            parts.append(
+                [tf.convert_to_tensor(part) for part in tape.gradient(losses[-1], self.trainable_weights)]
+            )
+        loss = sum(losses) / self.passes
+        gradients = [sum(of_passes) / self.passes for of_passes in zip(*parts, strict=True)]
         self.optimizer.apply(gradients, self.trainable_weights)
         return {"loss": loss, "gradient_norm": self.gradient_norm(gradients)}
 

@@ -23,11 +23,14 @@ class TrainStep:
         """
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         self.zero_grad()
-        loss = ops.mean(self(inputs, training=True))
-        loss.backward()
+        loss = torch.zeros(())
+        for number in range(self.passes):
+            part = ops.mean(self(self.pass_inputs(inputs, number), training=True)) / self.passes
+            part.backward()  # adds to what earlier passes left
+            loss = loss.to(part.device) + part.detach()
         gradients = [weight.value.grad for weight in self.trainable_weights]
         with torch.no_grad():
-            logs = {"loss": loss.detach(), "gradient_norm": self.gradient_norm(gradients)}
+            logs = {"loss": loss, "gradient_norm": self.gradient_norm(gradients)}
             self.optimizer.apply(gradients, self.trainable_weights)
         return logs
 

@@ -28,6 +28,19 @@ def test_one_causal_layer_by_hand():
     assert forward_flops_per_token(ONE_LAYER, 4, 10, causal=True) == 1392 - 128 + attention
 
 
+def test_loops_by_hand():
+    """The layer is gone through again; the output projection is not."""
+    layer, logits = 1392 - 2 * 8 * 11, 2 * 8 * 11
+    for loops in (1, 2, 4):
+        found = forward_flops_per_token(ONE_LAYER, 4, 10, causal=False, loops=loops)
+        assert found == loops * layer + logits
+        assert train_flops_per_token(ONE_LAYER, 4, 10, causal=False, loops=loops) == 3 * found
+    deep = {**ONE_LAYER, "layers": 6}
+    for causal in (True, False):
+        looped = forward_flops_per_token({**ONE_LAYER, "layers": 2}, 4, 10, causal, loops=3)
+        assert looped == forward_flops_per_token(deep, 4, 10, causal)
+
+
 @pytest.mark.parametrize("length", [4, 64, 2048])
 def test_causal_attention_counts_half_of_dense_and_half_a_diagonal(length):
     dense, causal = (forward_flops_per_token(SIZES["0.8m"], length, 256, kind) for kind in (False, True))

@@ -112,3 +112,30 @@ def test_the_scorer_is_the_arms():
     for arm, causal in (("ar", True), ("dlm", False)):
         scorer = make_scorer(None, config(arm))
         assert (scorer.causal, scorer.batch_size) == (causal, 8)
+
+
+NOISES = {
+    "ar": {
+        "factors": {"input_noise": "mask:0-1", "attention_mask_dropout": 0.9, "passes": 2},
+        "model": {"attention_dropout": 0.5, "mlp_dropout": 0.5},
+    },
+    "any_order_ar": {"factors": {"input_noise": "replace:1", "loss_on": "hidden", "redraw": "epoch"}},
+    "dlm": {"factors": {"attention_mask_dropout": 0.9, "complementary": True, "redraw": "epoch"}},
+    "suffix_denoiser": {"factors": {"attention_mask_dropout": 0.9, "noise_window": "fixed:0.15"}},
+}
+
+
+@pytest.mark.parametrize("arm", NOISES)
+def test_no_noise_of_training_touches_the_yardstick(arm):
+    """The same weights measure the same, whatever they were trained under."""
+    from lab.training.build import build_transformer
+
+    found = []
+    for layer in ({}, NOISES[arm]):
+        measured = make_config(config(arm).model_dump(mode="json", exclude_none=True), layer)
+        transformer = build_transformer(measured, DATA.tokenizer.vocab_size)
+        for weight in transformer.trainable_weights:
+            weight.assign(10 * weight.value)
+        found.append(Yardstick(measured, DATA).measure(make_scorer(transformer, measured), "validation"))
+    assert found[0] == found[1]
+    assert found[0]["nll"] > 6  # the weights are no uniform predictor's

@@ -64,6 +64,7 @@ LAYERS = [
             "attention_dropout": 0.2,
             "mlp_dropout": 0.1,
             "seed": 4,
+            "loops": 2,
         },
         TOKENS,
         {},

@@ -17,7 +17,10 @@ from tiny import (
     tiny_transformer,
 )
 
+from lab.config import FactorsConfig
 from lab.objectives.corruption import causal_example, dense_example
+from lab.objectives.objective import Objective
+from lab.threefry import Stream
 
 pytestmark = pytest.mark.backend
 
@@ -57,6 +60,16 @@ def test_the_permuted_path_in_identity_order_is_the_plain_path_bit_for_bit():
     tokens = random_tokens()
     permuted = causal_example(tokens, np.tile(IDENTITY, (BATCH, 1)), VOCAB, np)
     found = host(model(inputs_of(permuted), causal=True))
+    assert np.array_equal(found, host(model(plain_inputs(tokens), causal=True)))
+
+
+@pytest.mark.parametrize("order", ["left_to_right", "right_to_left:0"])
+def test_the_objectives_identity_order_is_the_plain_decoder_bit_for_bit(order):
+    model = tiny_transformer()
+    tokens, ids = random_tokens(), np.arange(BATCH, dtype=np.int32)
+    objective = Objective(FactorsConfig(order=order), LENGTH, VOCAB)
+    example = objective.example(tokens, ids, ids, 3, Stream.TRAINING_DRAWS, np)
+    found = host(model(inputs_of(example), causal=True))
     assert np.array_equal(found, host(model(plain_inputs(tokens), causal=True)))
 
 

@@ -36,12 +36,13 @@ def random_tokens():
     return np.random.default_rng(0).integers(0, VOCAB, (BATCH, LENGTH)).astype(np.int32)
 
 
-def numpy_decoder(model, tokens):
+def numpy_decoder(model, tokens, loops=1):
     """Logits of each token from those before it: a plain Transformer decoder, one sequence at a time.
 
     Args:
         model: whose weights to take.
         tokens: (batch, LENGTH) int.
+        loops: how often the layers are gone through.
 
     Returns:
         (batch, LENGTH, VOCAB) float64.
@@ -49,13 +50,13 @@ def numpy_decoder(model, tokens):
     weights = {weight.path: np.array(weight, np.float64) for weight in model.trainable_weights}
     table = weights["transformer/token_embedding/embeddings"]
     head = weights.get("transformer/token_embedding/reverse_embeddings", table.T)
-    return np.stack([_decode(weights, table, head, sequence) for sequence in tokens])
+    return np.stack([_decode(weights, table, head, sequence, loops) for sequence in tokens])
 
 
-def _decode(weights, table, head, sequence):
+def _decode(weights, table, head, sequence, loops):
     stream = np.concatenate([[VOCAB], sequence[:-1]])  # starts with the mask id
     x = table[stream] + weights["transformer/target_embedding/embeddings"]
-    for layer in range(LAYERS):
+    for layer in list(range(LAYERS)) * loops:
         block = {
             path.removeprefix(f"transformer/block_{layer}/"): value
             for path, value in weights.items()

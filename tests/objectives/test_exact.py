@@ -16,7 +16,7 @@ from namespaces import host
 from lab.config import FactorsConfig
 from lab.objectives import objective as objective_module
 from lab.objectives.corruption import dense_example
-from lab.objectives.draws import Draw
+from lab.objectives.draws import Draw, draw
 from lab.objectives.losses import weighted_nll
 from lab.objectives.noise import LEVELS, noise_table
 from lab.objectives.objective import Objective
@@ -201,6 +201,90 @@ def test_real_draws_average_to_the_enumerated_number(factors):
     error = found.std() / math.sqrt(count)
     assert abs(found.mean() - any_order_nll(TABLE, sequence)) < 4 * error
     assert error < 0.05
+
+
+def suffix_nll(table, sequence, order):
+    """Mean over k of the mean NLL of the last k of an order, each from those before them alone."""
+    means = []
+    for k in range(1, LENGTH + 1):
+        revealed, hidden = order[: LENGTH - k], order[LENGTH - k :]
+        means.append(-np.mean([log_probability(table, sequence, place, revealed) for place in hidden]))
+    return np.mean(means)
+
+
+def orders_of(level, seed):
+    """The orders of a level, each with its share of the draws."""
+    forward, backward = (0, 1, 2), (2, 1, 0)
+    kind, _, number = level.partition(":")
+    if kind == "right_to_left":
+        return {forward: 1 - float(number), backward: float(number)}
+    if kind == "fixed":
+        ids = np.arange(200, dtype=np.int32)
+        drawn = draw(seed, Stream.TRAINING_DRAWS, ids, ids, LENGTH, level, np).order
+        rows = sorted({tuple(row) for row in drawn.tolist()})
+        assert len(rows) == int(number)
+        return {row: 1 / len(rows) for row in rows}
+    return {order: 1 / len(ORDERS) for order in ORDERS} if kind == "any" else {forward: 1.0}
+
+
+@pytest.mark.parametrize("compute", ["causal", "dense"])
+@pytest.mark.parametrize("level", ["left_to_right", "fixed:1", "fixed:3", "right_to_left:0.25", "any"])
+def test_the_draws_of_every_order_level_average_to_its_enumerated_number(level, compute):
+    """Through the generator. Every loss is one that the level allows; their mean is the level's."""
+    count, seed = 6000, 5
+    objective = Objective(FactorsConfig(order=level, compute=compute), LENGTH, MASK_ID)
+    sequence = np.array([2, 0, 1], np.int32)
+    visits = np.arange(count, dtype=np.int32)
+    example = objective.example(
+        np.tile(sequence, (count, 1)), np.zeros_like(visits), visits, seed, Stream.TRAINING_DRAWS, np
+    )
+    found = losses(example, objective.causal)
+    orders = orders_of(level, seed)
+    one = chain_nll if compute == "causal" else suffix_nll
+    scale = LENGTH if compute == "causal" else 1
+    expected = sum(share * one(TABLE, sequence, order) for order, share in orders.items()) / scale
+    if compute == "causal":
+        allowed = [chain_nll(TABLE, sequence, order) / LENGTH for order in orders]
+        assert np.abs(found[:, None] - allowed).min(axis=1).max() < 1e-6
+        assert (np.abs(found[:, None] - allowed).min(axis=0) < 1e-6).all()
+    error = found.std() / math.sqrt(count)
+    assert abs(found.mean() - expected) < 4 * error + 1e-6
+    if level == "any":
+        assert abs(expected - any_order_nll(TABLE, sequence)) < 1e-9
+
+
+@pytest.mark.parametrize("level", ["left_to_right", "fixed:3", "right_to_left:0.25", "any"])
+def test_enumerated_draws_of_a_level_have_its_dense_number(level, monkeypatch):
+    """Every order of the level with every count, by its share: exact."""
+    orders = orders_of(level, 5)
+    for sequence in SEQUENCES[::4]:
+        example = every_draw(monkeypatch, sequence, level, "dense", orders)
+        found = losses(example).reshape(len(orders), LENGTH).mean(axis=1) @ list(orders.values())
+        expected = sum(share * suffix_nll(TABLE, sequence, order) for order, share in orders.items())
+        assert abs(found - expected) < 1e-6
+
+
+@pytest.mark.parametrize("draws", ["inf", 2])
+@pytest.mark.parametrize("place", [0, 1])
+def test_each_of_a_complementary_pair_estimates_the_any_order_nll(place, draws):
+    """Over many sequences at one visit, so that two frozen draws a sequence serve as well."""
+    count = 6000
+    objective = Objective(
+        FactorsConfig(order="any", compute="dense", complementary=True, draws=draws), LENGTH, MASK_ID
+    )
+    sequence = np.array([2, 0, 1], np.int32)
+    ids = np.arange(count, dtype=np.int32)
+    example = objective.example(
+        np.tile(sequence, (count, 1)), ids, np.full_like(ids, 4 + place), 5, Stream.TRAINING_DRAWS, np
+    )
+    found = losses(example)
+    # The loss is a function of the hidden set; its mean over all sets, each with its chance, is the number.
+    hidden = (example.weights > 0) @ np.array([1, 2, 4])
+    by_set = {key: np.unique(found[hidden == key].round(6)).tolist() for key in np.unique(hidden).tolist()}
+    assert [len(values) for values in by_set.values()] == [1] * 7
+    exact = sum(values[0] / LENGTH / math.comb(LENGTH, key.bit_count()) for key, values in by_set.items())
+    assert abs(exact - any_order_nll(TABLE, sequence)) < 1e-5
+    assert abs(found.mean() - exact) < 4 * found.std() / math.sqrt(count)
 
 
 def mixture_nll(table, sequence):

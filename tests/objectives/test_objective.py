@@ -48,6 +48,9 @@ def test_numpy_and_keras_make_the_same_examples(corner):
     objective = objective_of(corner)
     expected, found = (examples(objective, 30, visit=2, xp=case.values[0]) for case in NAMESPACES)
     for name, value in expected._asdict().items():
+        if value is None:
+            assert getattr(found, name) is None
+            continue
         device = host(getattr(found, name))
         assert device.dtype == value.dtype, name
         # A backend may divide by multiplying, so the weights may differ in their last bit.

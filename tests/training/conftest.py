@@ -2,7 +2,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from training_bench import DROPOUT, tiny_config, write_corpus
+from training_bench import CAUSAL_MECHANISMS, DROPOUT, tiny_config, write_corpus
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,6 +45,7 @@ def cache(tmp_path_factory):
 def undisturbed(tmp_path_factory, corpus, cache):
     """The run of an arm from start to end in one go, with dropout: made once a session for each arm.
 
+    The arm `causal_mechanisms` is `any_order_ar` with every mechanism that it can have.
     Its configuration, logdir, cache and result, and the values of each update of its progress.
     """
     made = {}
@@ -54,8 +55,10 @@ def undisturbed(tmp_path_factory, corpus, cache):
             from lab.training.progress import ProgressFile
             from lab.training.run import train_run
 
+            name, mechanisms = {"causal_mechanisms": ("any_order_ar", CAUSAL_MECHANISMS)}.get(arm, (arm, {}))
             config = tiny_config(
-                arm,
+                name,
+                mechanisms,
                 {"model": DROPOUT, "data": {"unique_tokens": 960}, "training": {"total_steps": 200}},
                 {"evaluation": {"stops": 4}},
                 corpus=corpus,

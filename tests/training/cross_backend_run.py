@@ -1,4 +1,4 @@
-"""A short run of two arms on this process's backend, from given weights: numbers to compare across backends.
+"""A short run of some arms on this process's backend, from given weights: numbers to compare across backends.
 
 Usage: KERAS_BACKEND=... python cross_backend_run.py WEIGHTS.npz OUT.json
 """
@@ -9,18 +9,36 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from training_bench import tiny_config
+from training_bench import CAUSAL_MECHANISMS, DENSE_MECHANISMS, tiny_config
 
-VOCAB, STEPS, ROWS, WINDOWS = 24, 200, 8, 40
+VOCAB, ROWS, WINDOWS = 24, 8, 40
 LAYER = {
     "model": {"width": 32, "ffn_width": 64},
-    "training": {"learning_rate": 3e-3, "total_steps": STEPS, "schedule": "cosine", "batch_size": ROWS},
+    "training": {"learning_rate": 3e-3, "schedule": "cosine", "batch_size": ROWS},
 }
-ARMS = ("ar", "dlm")
+# What is trained, for how many steps, and by how many nats/token it must then beat a uniform predictor.
+ARMS = {
+    "ar": ("ar", {}, 200, 0.5),
+    "dlm": ("dlm", {}, 200, 0.5),
+    "causal_mechanisms": ("any_order_ar", CAUSAL_MECHANISMS, 100, 0.1),
+    "dense_mechanisms": ("dlm", DENSE_MECHANISMS, 100, 0.1),
+}
+NOISE = ("mask:0.5", "mask:0-1", "replace:0.3", "replace:0-1")
+FACTORS = [
+    *({"order": order, "input_noise": noise} for order in ("left_to_right", "any") for noise in NOISE),
+    {"order": "any", "input_noise": "mask:0-1", "loss_on": "hidden", "attention_mask_dropout": 0.3},
+    {"order": "any", "compute": "dense", "complementary": True},
+    {"order": "any", "compute": "dense", "complementary": True, "draws": 2, "redraw": "epoch"},
+    *(
+        {"order": "any", "compute": "dense", "noise_window": window}
+        for window in ("low", "mid", "high", "fixed:0.15")
+    ),
+]
 
 
 def config_of(arm):
-    return tiny_config(arm, LAYER)
+    name, mechanisms, steps, _ = ARMS[arm]
+    return tiny_config(name, LAYER, mechanisms, {"training": {"total_steps": steps}})
 
 
 def text(count, seed):
@@ -33,19 +51,33 @@ def text(count, seed):
     return tokens
 
 
-def draws_hash():
-    """The digest of a few thousand draws, made by the backend."""
-    from keras import ops
-
+def draws_hash(xp):
+    """The digest of a few thousand draws, made by `numpy` or by the backend through `keras.ops`."""
+    from lab.config import FactorsConfig
     from lab.objectives.draws import draw, hidden_positions
+    from lab.objectives.objective import Objective
     from lab.threefry import Stream
 
     digest = hashlib.sha256()
+
+    def add(*arrays):
+        for array in arrays:
+            digest.update(np.asarray(to_host(array)).astype(np.int32).tobytes())
+
+    to_host = np.asarray if xp is np else xp.convert_to_numpy
+    ids, numbers = (
+        xp.array(values) for values in np.stack([np.arange(512), np.arange(512) % 5]).astype("int32")
+    )
     for order in ("any", "fixed:4", "right_to_left:0.5"):
-        ids = np.arange(512, dtype=np.int32)
-        drawn = draw(7, Stream.TRAINING_DRAWS, ops.array(ids), ops.array(ids % 5), 16, order, ops)
-        for array in (*drawn, hidden_positions(drawn, ops)):
-            digest.update(ops.convert_to_numpy(array).astype(np.int32).tobytes())
+        drawn = draw(7, Stream.TRAINING_DRAWS, ids, numbers, 16, order, xp)
+        add(*drawn, hidden_positions(drawn, xp))
+    tokens = xp.array(text(512 * 16, 2).reshape(512, 16))
+    for factors in FACTORS:
+        objective = Objective(FactorsConfig(**factors), 16, VOCAB)
+        example = objective.example(tokens, ids, numbers, 7, Stream.TRAINING_DRAWS, xp)
+        # A backend may divide by multiplying, so of the weights only which are positive.
+        visible = () if example.visible is None else (example.visible,)
+        add(example.tokens, example.positions, example.targets, example.weights > 0, *visible)
     return digest.hexdigest()
 
 
@@ -63,12 +95,13 @@ def train(arm, weights):
     config = config_of(arm)
     learner = build_learner(config, VOCAB)
     assign_variables(learner.trainable_variables, weights)
-    learner.optimizer.set_decay(main_decay(config.training, STEPS))
+    steps = ARMS[arm][2]
+    learner.optimizer.set_decay(main_decay(config.training, steps))
     windows = TrainingWindows(text(WINDOWS * 16, 0), 16, ROWS, config.seed)
     losses = []
     learner.fit(
-        ((windows.batch(step)._asdict(),) for step in range(STEPS)),
-        steps_per_epoch=STEPS,
+        ((windows.batch(step)._asdict(),) for step in range(steps)),
+        steps_per_epoch=steps,
         shuffle=False,
         verbose=0,
         callbacks=[
@@ -82,14 +115,16 @@ def train(arm, weights):
         "last_train_loss": float(losses[-1]),
         "nll": float(chain_rule_nll(scorer, held_out).mean()),
     }
-    if arm == "dlm":
+    if arm != "ar":
         found["nelbo"] = nelbo(scorer, held_out, 4).nelbo
     return found
 
 
 if __name__ == "__main__":
+    from keras import ops
+
     from lab.training.checkpoint import load_arrays
 
     weights = load_arrays(Path(sys.argv[1]))
     numbers = {arm: train(arm, weights) for arm in ARMS}
-    Path(sys.argv[2]).write_text(json.dumps({**numbers, "draws": draws_hash()}))
+    Path(sys.argv[2]).write_text(json.dumps({**numbers, "draws": draws_hash(ops)}))

@@ -20,23 +20,28 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def logits(weights, example, heads, causal):
+def logits(weights, example, heads, causal, loops=1):
     """(batch, slots, vocab) of a model with tied embeddings.
 
     Args:
         weights: arrays by the last words of their paths: `token_embedding/embeddings`,
             `target_embedding/embeddings` and those of each block.
-        example: tokens, positions and target positions.
+        example: tokens, positions, target positions and which slots the others may see.
         heads: attention heads.
         causal: whether slot i sees slots 0 .. i alone.
+        loops: how often the blocks are gone through.
     """
     tokens, slots = example.tokens, example.tokens.shape[1]
     positions = np.broadcast_to(example.positions, tokens.shape)
     targets = np.broadcast_to(example.target_positions, tokens.shape)
     embedding = weights["token_embedding/embeddings"]
     x = embedding[tokens] + weights["target_embedding/embeddings"][targets - 1]
-    block = 0
-    while f"block_{block}/attention/query_key_value/kernel" in weights:
+    seen = np.ones((slots, slots), bool) if example.visible is None else example.visible[:, None, None, :]
+    seen = seen | np.eye(slots, dtype=bool)
+    if causal:
+        seen = seen & np.tri(slots, dtype=bool)
+    layers = sum(name.endswith("query_key_value/kernel") for name in weights)
+    for block in list(range(layers)) * loops:
         qkv, out, up, down = (
             weights[f"block_{block}/{name}/kernel"]
             for name in (
@@ -49,19 +54,16 @@ def logits(weights, example, heads, causal):
         split = (normalise(x) @ qkv).reshape(*tokens.shape, 3, heads, -1)
         query, key = (turn(normalise(split[:, :, i]), positions) for i in (0, 1))
         scores = np.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(query.shape[-1])
-        if causal:
-            scores = np.where(np.tri(slots, dtype=bool), scores, -np.inf)
-        attended = np.einsum("bhqk,bkhd->bqhd", softmax(scores), split[:, :, 2])
+        attended = np.einsum("bhqk,bkhd->bqhd", softmax(np.where(seen, scores, -np.inf)), split[:, :, 2])
         x = x + attended.reshape(x.shape) @ out
         gate, linear = np.split(normalise(x) @ up, 2, axis=-1)
         x = x + (gate / (1 + np.exp(-gate)) * linear) @ down
-        block += 1
     return normalise(x) @ embedding[:-1].T
 
 
-def mean_loss(weights, example, heads, causal):
+def mean_loss(weights, example, heads, causal, loops=1):
     """Nats/token, the mean over the sequences."""
-    log_probs = np.log(softmax(logits(weights, example, heads, causal)))
+    log_probs = np.log(softmax(logits(weights, example, heads, causal, loops)))
     chosen = np.take_along_axis(log_probs, example.targets[..., None], axis=-1)[..., 0]
     return float(-(example.weights * chosen).sum(-1).mean())
 

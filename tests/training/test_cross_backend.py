@@ -1,6 +1,5 @@
 """The same run on every installed backend ends with the same numbers."""
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -48,7 +47,7 @@ def pick(numbers, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS[1:])
 @pytest.mark.parametrize("arm", cross_backend_run.ARMS)
-def test_200_steps_from_the_same_weights_end_within_the_promised_difference(numbers, backend, arm):
+def test_runs_from_the_same_weights_end_within_the_promised_difference(numbers, backend, arm):
     found, expected = (pick(numbers, name)[arm] for name in (backend, "jax"))
     differences = {name: found[name] - expected[name] for name in expected}
     print(arm, backend, differences)
@@ -56,18 +55,10 @@ def test_200_steps_from_the_same_weights_end_within_the_promised_difference(numb
     assert abs(differences["first_train_loss"]) < 1e-5, differences
     # 1e-3 is the promise; 5e-7 was measured. Clipping by a wrong norm on one backend gave 1.4e-3.
     assert max(map(abs, differences.values())) < 1e-4, differences
-    assert expected["nll"] < np.log(cross_backend_run.VOCAB) - 0.5  # it has learned
+    learned = np.log(cross_backend_run.VOCAB) - expected["nll"]
+    assert learned > cross_backend_run.ARMS[arm][3]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_draws_are_equal_bit_for_bit(numbers, backend):
-    from lab.objectives.draws import draw, hidden_positions
-    from lab.threefry import Stream
-
-    digest = hashlib.sha256()
-    ids = np.arange(512, dtype=np.int32)
-    for order in ("any", "fixed:4", "right_to_left:0.5"):
-        drawn = draw(7, Stream.TRAINING_DRAWS, ids, ids % 5, 16, order, np)
-        for array in (*drawn, hidden_positions(drawn, np)):
-            digest.update(array.astype(np.int32).tobytes())
-    assert pick(numbers, backend)["draws"] == digest.hexdigest()
+    assert pick(numbers, backend)["draws"] == cross_backend_run.draws_hash(np)

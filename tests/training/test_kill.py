@@ -15,7 +15,7 @@ from training_bench import differences, rows_of
 
 pytestmark = [pytest.mark.backend, pytest.mark.slow]
 
-ARMS = ("ar", "dlm")
+ARMS = ("ar", "dlm", "causal_mechanisms")
 KILLS = {"jax": 5}.get(os.environ.get("KERAS_BACKEND", "jax"), 1)  # of each arm
 
 

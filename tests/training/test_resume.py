@@ -1,7 +1,16 @@
 """Going on from a checkpoint gives bit for bit what going straight on would have given."""
 
 import pytest
-from training_bench import DROPOUT, batch, differences, fit, state_of, tiny_config
+from training_bench import (
+    CAUSAL_MECHANISMS,
+    DENSE_MECHANISMS,
+    DROPOUT,
+    batch,
+    differences,
+    fit,
+    state_of,
+    tiny_config,
+)
 
 pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
 
@@ -9,13 +18,17 @@ VOCAB = 5
 HALF = 6  # steps
 
 
-@pytest.mark.parametrize("arm", ["ar", "dlm"])
-def test_half_save_restore_half_is_the_whole(arm, tmp_path):
+@pytest.mark.parametrize(
+    ("arm", "mechanisms"),
+    [("ar", {}), ("dlm", {}), ("ar_masked", CAUSAL_MECHANISMS), ("dlm", DENSE_MECHANISMS)],
+    ids=["ar", "dlm", "causal_mechanisms", "dense_mechanisms"],
+)
+def test_half_save_restore_half_is_the_whole(arm, mechanisms, tmp_path):
     from lab.training.build import build_learner
     from lab.training.checkpoint import Checkpoints, assign_variables, read_variables
     from lab.training.schedule import Decay
 
-    config = tiny_config(arm, {"model": DROPOUT, "training": {"accumulation": 2}})
+    config = tiny_config(arm, mechanisms, {"model": DROPOUT, "training": {"accumulation": 2}})
     batches = [batch(2, VOCAB, seed) for seed in range(4 * HALF)]
     straight = build_learner(config, VOCAB)
     straight.optimizer.set_decay(Decay(3, 4 * HALF))

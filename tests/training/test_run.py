@@ -88,6 +88,16 @@ def test_flops_count_the_branches_and_every_measurement(run):
     )
 
 
+def test_flops_count_every_pass_and_every_loop(undisturbed):
+    run = undisturbed("causal_mechanisms")
+    per_token = train_flops_per_token(shape_of(run.config.model), 16, 257, True, loops=2)
+    assert run.result["train_flops_per_token"] == per_token
+    assert run.result["train_flops"] == pytest.approx(2 * (200 + 5 + 10 + 20 + 40) * 64 * per_token)
+    for stop in run.result["stops"]:
+        assert stop["tokens_seen"] == stop["step"] * 64  # the same sequences again are no more tokens
+        assert stop["train_flops"] == pytest.approx(2 * stop["tokens_seen"] * per_token)
+
+
 def test_stops_are_at_the_same_tokens_for_both_arms(undisturbed):
     places = [
         [(stop["reading"], stop["tokens_seen"], stop["epoch"]) for stop in undisturbed(arm).result["stops"]]

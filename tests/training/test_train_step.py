@@ -3,7 +3,15 @@
 import numpy as np
 import numpy_transformer
 import pytest
-from training_bench import DROPOUT, LENGTH, batch, fit, tiny_config
+from training_bench import (
+    CAUSAL_MECHANISMS,
+    DENSE_MECHANISMS,
+    DROPOUT,
+    LENGTH,
+    batch,
+    fit,
+    tiny_config,
+)
 
 from lab.threefry import Stream
 
@@ -11,7 +19,14 @@ pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
 
 VOCAB = 5
 SMALL = {"model": {"width": 8, "ffn_width": 12}, "training": {"clip_norm": 0.05}}
-ARMS = ["ar", "any_order_ar", "suffix_frozen", "dlm"]
+CASES = {
+    "ar": ("ar", {}),
+    "any_order_ar": ("any_order_ar", {}),
+    "suffix_frozen": ("suffix_frozen", {}),
+    "dlm": ("dlm", {}),
+    "causal_mechanisms": ("ar_masked", CAUSAL_MECHANISMS),
+    "dense_mechanisms": ("dlm", DENSE_MECHANISMS),
+}
 
 
 class Logs:
@@ -45,12 +60,12 @@ def scale_up(learner, factor=10.0):
         variable.assign(variable.value * factor)
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_one_step_has_the_loss_and_gradient_of_a_numpy_model(arm):
+@pytest.mark.parametrize(("arm", "mechanisms"), CASES.values(), ids=CASES.keys())
+def test_one_step_has_the_loss_and_gradient_of_a_numpy_model(arm, mechanisms):
     """Its logs, and Adam's moments, which hold the clipped gradient and its squares."""
     from lab.training.build import build_learner
 
-    config = tiny_config(arm, SMALL)
+    config = tiny_config(arm, SMALL, mechanisms)
     learner = build_learner(config, VOCAB)
     scale_up(learner)
     weights = weights_of(learner)
@@ -58,12 +73,22 @@ def test_one_step_has_the_loss_and_gradient_of_a_numpy_model(arm):
     inputs["visits"] += 2
     logs = Logs()
     fit(learner, [inputs], [logs])
-    example = learner.objective.example(
-        inputs["tokens"], inputs["sequence_ids"], inputs["visits"], config.seed, Stream.TRAINING_DRAWS, np
-    )
+    passes = config.factors.passes
+    examples = [
+        learner.objective.example(
+            inputs["tokens"],
+            inputs["sequence_ids"],
+            inputs["visits"] * np.int32(passes) + np.int32(number),
+            config.seed,
+            Stream.TRAINING_DRAWS,
+            np,
+        )
+        for number in range(passes)
+    ]
 
     def loss(arrays):
-        return numpy_transformer.mean_loss(arrays, example, config.model.heads, learner.objective.causal)
+        shape = (config.model.heads, learner.objective.causal, config.model.loops)
+        return np.mean([numpy_transformer.mean_loss(arrays, example, *shape) for example in examples])
 
     assert logs.found[0]["loss"] == pytest.approx(loss(weights), rel=1e-5)
     expected = numpy_transformer.gradient(weights, loss)
@@ -106,6 +131,35 @@ def test_dropout_acts_in_training_and_is_another_one_each_step():
         assign_variables(learner.trainable_variables, start)
     first, second = (log["loss"] for log in logs.found)
     assert first != second
+
+
+def test_attention_mask_dropout_is_part_of_the_draw_and_dropout_of_weights_is_not():
+    """The same visit blocks the same slots again; attention weights and features drop anew at each step."""
+    from lab.training.build import build_learner
+    from lab.training.checkpoint import assign_variables, read_variables
+
+    losses = {}
+    for name, layer in {
+        "none": {},
+        "attention_mask": {"factors": {"attention_mask_dropout": 0.5}},
+        "attention": {"model": {"attention_dropout": 0.5}},
+        "mlp": {"model": {"mlp_dropout": 0.5}},
+    }.items():
+        learner = build_learner(tiny_config("ar", layer), VOCAB)
+        scale_up(learner)
+        start = read_variables(learner.trainable_variables)
+        logs = Logs()
+        for visit in (0, 0, 1):
+            fit(learner, [{**batch(4, VOCAB), "visits": np.full(4, visit, np.int32)}], [logs])
+            assign_variables(learner.trainable_variables, start)
+        losses[name] = [log["loss"] for log in logs.found]
+    same, other = losses["none"][0], [losses[name][0] for name in ("attention_mask", "attention", "mlp")]
+    assert len({same, *other}) == 4
+    assert losses["none"] == [same] * 3
+    first, again, next_visit = losses["attention_mask"]
+    assert first == again != next_visit
+    for name in ("attention", "mlp"):
+        assert len(set(losses[name])) == 3
 
 
 def test_the_device_is_named():

@@ -12,6 +12,21 @@ from lab.config import RunConfig, make_config
 LENGTH = 16
 MODEL = {"size": "0.1m", "layers": 1, "width": 16, "heads": 2, "ffn_width": 32}
 DROPOUT = {"attention_dropout": 0.1, "mlp_dropout": 0.1}
+# Every mechanism that changes a step, as far as one arm can have them together.
+CAUSAL_MECHANISMS = {
+    "model": {"loops": 2},
+    "factors": {
+        "order": "any",
+        "passes": 2,
+        "input_noise": "replace:0-0.5",
+        "loss_on": "hidden",
+        "attention_mask_dropout": 0.1,
+    },
+}
+DENSE_MECHANISMS = {
+    "model": {"loops": 2},
+    "factors": {"passes": 2, "complementary": True, "redraw": "epoch", "attention_mask_dropout": 0.1},
+}
 TINY = {
     "data": {"corpus": "text", "length": LENGTH, "validation_share": 0.2, "test_share": 0.2},
     "model": MODEL,

@@ -1,0 +1,100 @@
+"""Noise on what a causal pass reads: inputs masked or replaced, and slots hidden from attention."""
+
+from typing import Any
+
+import numpy as np
+
+from lab import threefry
+from lab.config import parse_input_noise
+from lab.objectives.corruption import Example
+from lab.objectives.draws import Draw, draw_keys, hidden_positions
+from lab.threefry import Stream
+
+Array = Any
+
+# Counters of the words of a noise; those of its places have 0 in the second place.
+_COUNT, _TOKENS = 1, 2
+
+
+def add_input_noise(
+    example: Example,
+    seed: Array | int,
+    sequence_ids: Array,
+    draw_numbers: Array,
+    input_noise: str,
+    loss_on: str,
+    mask_id: int,
+    xp: Any,
+) -> Example:
+    """Alter k of a window's tokens wherever the stream reads them; the targets stay clean.
+
+    Every set of k places is equally likely, whatever the order of the stream. The token that comes last in
+    the order is never read, so k - 1 inputs change where it is among them.
+
+    Args:
+        example: a causal example.
+        seed: the run's seed, an int or a () int32 array.
+        sequence_ids: (batch,) int32.
+        draw_numbers: (batch,) int32.
+        input_noise: `mask` or `replace` with a ratio, such as `mask:0.3` or `mask:0-1`.
+        loss_on: `all` targets (1 / L each), or the `hidden` ones, the k altered tokens (1 / k each).
+        mask_id: what a masked token becomes; a replaced one becomes any of the ids below, equally likely.
+        xp: `numpy` or `keras.ops`.
+
+    Reference: Ni et al. 2025, arXiv:2511.03276 (masked inputs, fixed ratio); Gao et al. 2025,
+    arXiv:2510.04071 (ratio uniform on (0, 1)).
+    """
+    length = example.targets.shape[-1]
+    kind, ratio, count_drawn = parse_input_noise(input_noise)
+    keys = draw_keys(seed, Stream.INPUT_NOISE, sequence_ids, draw_numbers, xp)
+    highest = max(1, round(ratio * length))
+    zeros = xp.zeros_like(keys[0])
+    counts = zeros + np.int32(highest)
+    if count_drawn:
+        word = threefry.threefry2x32(keys, (zeros, zeros + np.int32(_COUNT)), xp)[0]
+        counts = threefry.below(word, highest, xp) + np.int32(1)
+    places = threefry.permutation(threefry.words(keys, length, xp), xp)
+    altered = hidden_positions(Draw(places, counts), xp)
+    slots = xp.take_along_axis(altered, example.target_positions - np.int32(1), axis=-1)
+    noise = np.int32(mask_id)
+    if kind == "replace":
+        index = xp.arange(length - 1, dtype="int32")
+        columns = (xp.expand_dims(keys[0], -1), xp.expand_dims(keys[1], -1))
+        noise = threefry.below(
+            threefry.threefry2x32(columns, (index, xp.zeros_like(index) + np.int32(_TOKENS)), xp)[0],
+            mask_id,
+            xp,
+        )
+    # Slot i + 1 reads what slot i predicts.
+    inputs = xp.where(slots[:, :-1], noise, example.tokens[:, 1:])
+    weights = example.weights
+    if loss_on == "hidden":
+        each = np.float32(1) / threefry.to_float32(counts, xp)
+        weights = xp.where(slots, xp.expand_dims(each, -1), np.float32(0))
+    tokens = xp.concatenate([example.tokens[:, :1], inputs], axis=-1)
+    return example._replace(tokens=tokens, weights=weights)
+
+
+def visible_slots(
+    seed: Array | int, sequence_ids: Array, draw_numbers: Array, length: int, rate: float, xp: Any
+) -> Array:
+    """Attention-mask dropout: the slots that the attention of other slots still sees.
+
+    Unlike masked inputs, nothing tells the model that a slot is missing; unlike attention dropout, a slot is
+    gone from all heads, blocks and queries at once.
+
+    Args:
+        seed: the run's seed, an int or a () int32 array.
+        sequence_ids: (batch,) int32.
+        draw_numbers: (batch,) int32.
+        length: L.
+        rate: chance of each slot to be hidden, in [0, 1).
+        xp: `numpy` or `keras.ops`.
+
+    Returns:
+        (batch, L) bool.
+
+    Reference: Prabhudesai et al. 2025, arXiv:2507.15857 (their "token masking").
+    """
+    keys = draw_keys(seed, Stream.ATTENTION_MASK, sequence_ids, draw_numbers, xp)
+    return threefry.uniform(threefry.words(keys, length, xp), xp) >= np.float32(rate)
