@@ -1,0 +1,35 @@
+"""Which of the diffusion model's three advantages earns its gain over autoregression.
+
+    make attribution                 on 2 cores in about 15 minutes
+    make attribution PRESET=smoke    in about a minute: does everything run?
+
+The eight corners of the cube (any-order modelling, super-dense compute, Monte Carlo augmentation: each off or
+on) and two controls, all with the same parameters, data order and tokens seen (docs/cube.md). The gain from
+`ar` to `dlm` is divided into Shapley values, main effects and interactions.
+"""
+
+from lab.arms import ARMS, arm_values
+from lab.scheduling.ablation import Ablation, Scale
+
+ABLATION = Ablation(
+    name="attribution",
+    question="Which earns the gain of a DLM over AR: any-order modelling, super-dense compute or new draws?",
+    paper="Ni et al. 2025, arXiv:2511.03276: the three factors that it credits and does not separate",
+    arms={arm: arm_values(arm) for arm in ARMS},
+    scales={
+        "smoke": Scale({}, seeds=2, budget="about a minute on 2 cores"),
+        "laptop": Scale(
+            {},
+            seeds=3,
+            budget="about 15 minutes on 2 cores",
+            values={"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_200_000}},
+        ),
+        "gpu": Scale(
+            {}, seeds=5, budget="not measured", values={"data": {"unique_tokens": 300_000}}, workers=1
+        ),
+    },
+    metric="nll",
+    unit="nats/token",
+    expected="The parts are not known: no published experiment separates the three.",
+    analysis="attribution",
+)
