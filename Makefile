@@ -6,7 +6,7 @@ EXTRAS ?=
 PRESET ?= laptop
 
 comma := ,
-ABLATIONS := crossover attribution inference-compute
+ABLATIONS := crossover any-order super-dense monte-carlo ar-noise attribution inference-compute
 
 # What a user may set, handed on as options. KERAS_BACKEND, JAX_PLATFORMS and STORAGE pass through the environment
 # (a storage URL may hold a password, and options show in the list of processes).
