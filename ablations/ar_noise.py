@@ -9,12 +9,13 @@ et al. (arXiv:2510.04071) masks at U(0, 1) carry the whole effect, and AR with d
 """
 
 from lab.arms import arm_values
+from lab.config import Values
 from lab.scheduling.ablation import Ablation, Scale
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 500_000}, "evaluation": {"stops": 7}}
 
 # Percent of the inputs, of the attention slots, or of the weights and features that are dropped.
-NOISE = {
+NOISE: dict[str, Values] = {
     **{f"ar_mask_{p}": {"factors": {"input_noise": f"mask:{p / 100}"}} for p in (10, 30, 50, 70, 90)},
     "ar_mask_uniform": {"factors": {"input_noise": "mask:0-1"}},
     "ar_mask_uniform_hidden": {"factors": {"input_noise": "mask:0-1", "loss_on": "hidden"}},

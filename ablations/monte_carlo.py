@@ -8,13 +8,14 @@ one. Expected: if new draws carry the DLM, a small K overfits as AR does (no pub
 """
 
 from lab.arms import ARMS, arm_values
+from lab.config import Values
 from lab.scheduling.ablation import Ablation, Scale
 
 COUNTS = (1, 4, 16, 64)
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 800_000}, "evaluation": {"stops": 6}}
 
 # What changes against `dlm`: the number of draws, pairs, when they are drawn, and how many tokens are hidden.
-DLM = {
+DLM: dict[str, Values] = {
     **{f"dlm_k{count}": {"draws": count} for count in COUNTS},
     "dlm_k2_pairs": {"draws": 2, "complementary": True},
     "dlm_pairs": {"complementary": True},
@@ -24,7 +25,7 @@ DLM = {
     "dlm_high": {"noise_window": "high"},
     "dlm_15_percent": {"noise_window": "fixed:0.15"},
 }
-ANY_ORDER_AR = {f"any_order_ar_k{count}": {"draws": count} for count in COUNTS}
+ANY_ORDER_AR: dict[str, Values] = {f"any_order_ar_k{count}": {"draws": count} for count in COUNTS}
 
 ABLATION = Ablation(
     name="monte-carlo",
