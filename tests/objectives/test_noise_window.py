@@ -52,3 +52,10 @@ def test_a_window_leaves_the_orders_alone():
     counts = np.unique(sets, return_counts=True)[1]
     assert len(counts) == 10
     assert stats.chisquare(counts).pvalue > ONE_IN_10000
+
+
+def test_a_window_too_short_for_thirds_is_refused():
+    with pytest.raises(
+        ValueError, match=r"`length` must be at least 3 for noise_window=low, but got length=2\."
+    ):
+        counts_of(2, "low", 5)
