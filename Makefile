@@ -21,7 +21,11 @@ OPTIONS = --preset $(PRESET) \
 .PHONY: help setup $(ABLATIONS) smoke report board format lint type test test-backends clean
 
 help: ## list the targets
-	@grep -hE '^[a-z$$()A-Z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sed 's/$$(ABLATIONS)/$(ABLATIONS)/' | expand -t 20
+	@echo 'Ablations (PRESET= SEEDS= WORKERS= DATA= SET= STORAGE=):'
+	@for name in $(ABLATIONS); do \
+	  printf '%-20s%s\n' $$name "$$(sed -n '1s/^"""//p' ablations/$$(echo $$name | tr - _).py)"; done
+	@echo 'Others:'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 # The stamp names the extras, so that asking for another one installs it and a second make installs nothing.
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
@@ -31,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]'
 	touch $@
 
-$(ABLATIONS): setup ## run an ablation (PRESET= SEEDS= WORKERS= DATA= SET= STORAGE=)
+$(ABLATIONS): setup
 	$(BIN)/python -m lab ablate $@ $(OPTIONS)
 
 smoke: setup ## the crossover ablation in seconds: does everything run?
