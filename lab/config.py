@@ -155,7 +155,8 @@ class FactorsConfig(_Section):
 
     @model_validator(mode="after")
     def _cell_exists(self) -> "FactorsConfig":
-        for name, reason in self._impossible():
+        if found := next(self._impossible(), None):
+            name, reason = found
             raise ValueError(
                 f"{name}={getattr(self, name)} {reason}, but got compute={self.compute}, order={self.order}, "
                 f"estimator={self.estimator}, input_noise={self.input_noise}."

@@ -68,20 +68,21 @@ def threefry2x32(key: Words, counter: Words, xp: Any) -> Words:
     return x0, x1
 
 
-def words(key: Words, count: int, xp: Any) -> Array:
+def words(key: Words, count: int, xp: Any, series: int = 0) -> Array:
     """One random word for each index below `count`, under each key.
 
     Args:
         key: two int32 arrays of shape (...).
         count: how many words, at least 1.
         xp: `numpy` or `keras.ops`.
+        series: the counter's second word: other words for another series.
 
     Returns:
         (..., count) int32.
     """
     index = xp.arange(count, dtype="int32")
     columns = (xp.expand_dims(key[0], -1), xp.expand_dims(key[1], -1))
-    return threefry2x32(columns, (index, xp.zeros_like(index)), xp)[0]
+    return threefry2x32(columns, (index, xp.zeros_like(index) + np.int32(series)), xp)[0]
 
 
 def below(word: Array, bound: Array | int, xp: Any) -> Array:

@@ -48,7 +48,8 @@ def draw_keys(seed: Array | int, stream: Stream, sequence_ids: Array, draw_numbe
     return threefry.threefry2x32(key, (sequence_ids, draw_numbers), xp)
 
 
-def _single_word(keys: Words, purpose: int, xp: Any) -> Array:
+def single_word(keys: Words, purpose: int, xp: Any) -> Array:
+    """One random word of each draw, (batch,) int32, for one purpose."""
     zeros = xp.zeros_like(keys[0])
     return threefry.threefry2x32(keys, (zeros + np.int32(purpose), zeros + np.int32(1)), xp)[0]
 
@@ -81,7 +82,7 @@ def draw(
     """
     keys = draw_keys(seed, stream, sequence_ids, draw_numbers, xp)
     low, high = count_range(noise_window, length)
-    hidden_count = threefry.below(_single_word(keys, _COUNT, xp), high - low + 1, xp) + np.int32(low)
+    hidden_count = threefry.below(single_word(keys, _COUNT, xp), high - low + 1, xp) + np.int32(low)
     return Draw(_orders(keys, seed, length, order, xp), hidden_count)
 
 
@@ -114,7 +115,7 @@ def _orders(keys: Words, seed: Array | int, length: int, order: str, xp: Any) ->
     kind, number = parse_order(order)
     if kind == "any":
         return threefry.permutation(threefry.words(keys, length, xp), xp)
-    choice = _single_word(keys, _CHOICE, xp)
+    choice = single_word(keys, _CHOICE, xp)
     if kind == "fixed":
         index = threefry.below(choice, int(number), xp)
         fixed_keys = draw_keys(seed, Stream.FIXED_ORDERS, index, xp.zeros_like(index), xp)
@@ -159,4 +160,4 @@ def noise_words(
         The word of each sequence's noise level, (batch,) int32, and of each position, (batch, L) int32.
     """
     keys = draw_keys(seed, stream, sequence_ids, draw_numbers, xp)
-    return _single_word(keys, _NOISE_LEVEL, xp), threefry.words(keys, length, xp)
+    return single_word(keys, _NOISE_LEVEL, xp), threefry.words(keys, length, xp)

@@ -7,13 +7,13 @@ import numpy as np
 from lab import threefry
 from lab.config import parse_input_noise
 from lab.objectives.corruption import Example
-from lab.objectives.draws import Draw, draw_keys, hidden_positions
+from lab.objectives.draws import Draw, draw_keys, hidden_positions, single_word
 from lab.threefry import Stream
 
 Array = Any
 
-# Counters of the words of a noise; those of its places have 0 in the second place.
-_COUNT, _TOKENS = 1, 2
+_COUNT = 0  # the purpose of the single word of a noise
+_PLACES, _TOKENS = 0, 2  # the series of its rows of words; 1 is that of single words
 
 
 def add_input_noise(
@@ -48,23 +48,15 @@ def add_input_noise(
     kind, ratio, count_drawn = parse_input_noise(input_noise)
     keys = draw_keys(seed, Stream.INPUT_NOISE, sequence_ids, draw_numbers, xp)
     highest = max(1, round(ratio * length))
-    zeros = xp.zeros_like(keys[0])
-    counts = zeros + np.int32(highest)
+    counts = xp.zeros_like(keys[0]) + np.int32(highest)
     if count_drawn:
-        word = threefry.threefry2x32(keys, (zeros, zeros + np.int32(_COUNT)), xp)[0]
-        counts = threefry.below(word, highest, xp) + np.int32(1)
-    places = threefry.permutation(threefry.words(keys, length, xp), xp)
+        counts = threefry.below(single_word(keys, _COUNT, xp), highest, xp) + np.int32(1)
+    places = threefry.permutation(threefry.words(keys, length, xp, _PLACES), xp)
     altered = hidden_positions(Draw(places, counts), xp)
     slots = xp.take_along_axis(altered, example.target_positions - np.int32(1), axis=-1)
     noise = np.int32(mask_id)
     if kind == "replace":
-        index = xp.arange(length - 1, dtype="int32")
-        columns = (xp.expand_dims(keys[0], -1), xp.expand_dims(keys[1], -1))
-        noise = threefry.below(
-            threefry.threefry2x32(columns, (index, xp.zeros_like(index) + np.int32(_TOKENS)), xp)[0],
-            mask_id,
-            xp,
-        )
+        noise = threefry.below(threefry.words(keys, length - 1, xp, _TOKENS), mask_id, xp)
     # Slot i + 1 reads what slot i predicts.
     inputs = xp.where(slots[:, :-1], noise, example.tokens[:, 1:])
     weights = example.weights
