@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from lab.tracking.records import MetricsLog, read_json
 
@@ -13,9 +13,12 @@ UNIQUE_TOKENS = "data.unique_tokens"
 
 # Best first: a stop reached by annealing is what its user would have got by stopping there.
 READINGS = ("annealed", "along_run")
+# The two stops at which arms are compared on the test split: the best by validation NLL, and the last.
+STOPS = ("best", "end")
 
 Result = dict[str, Any]
 Stop = dict[str, Any]
+Finding = TypeVar("Finding")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,24 @@ class ResultTree:
     def seeds(self) -> tuple[int, ...]:
         """The planned seeds, ascending."""
         return tuple(sorted({cell.seed for cell in self.cells}))
+
+
+@dataclass(frozen=True)
+class Findings(Generic[Finding]):
+    """What a tree shows at each of its levels, under each reading; `headline` is the first of them."""
+
+    tree: ResultTree
+    readings: dict[str, tuple[Finding, ...]]
+
+    @property
+    def headline(self) -> str:
+        """The reading that the verdicts rest on: annealed where it exists."""
+        return next(iter(self.readings))
+
+    @property
+    def levels(self) -> tuple[Finding, ...]:
+        """The findings of the headline reading, one per level, the smallest budget first."""
+        return self.readings[self.headline]
 
 
 def read_tree(path: Path) -> ResultTree:

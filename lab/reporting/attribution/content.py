@@ -1,10 +1,10 @@
 """What the report of an attribution says."""
 
 from lab.reporting.attribution import figures, tables, words
-from lab.reporting.attribution.findings import CONTROLS, METRICS, NLL, STOPS, analyse
+from lab.reporting.attribution.findings import CONTROLS, METRICS, NLL, analyse
 from lab.reporting.attribution.verdict_table import verdict_table
 from lab.reporting.content import Content
-from lab.reporting.results import ResultTree
+from lab.reporting.results import STOPS, ResultTree
 from lab.reporting.tables import Row
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lab.arms import CORNERS
 from lab.reporting import drawing
 from lab.reporting.attribution.effects import FACTORS, INTERACTION, Effect
-from lab.reporting.attribution.findings import BESIDE, METRICS, STOPS, Attribution, Cube
+from lab.reporting.attribution.findings import BESIDE, METRICS, Attribution, Cube
 from lab.reporting.attribution.words import (
     AR,
     DLM,
@@ -22,7 +22,7 @@ from lab.reporting.attribution.words import (
     effect_name,
     nll,
 )
-from lab.reporting.results import stops_of
+from lab.reporting.results import STOPS, stops_of
 from lab.reporting.words import signed
 
 # Okabe and Ito's blue, vermilion and green: told apart under every common colour blindness.

@@ -8,10 +8,8 @@ import numpy as np
 
 from lab.arms import CORNERS
 from lab.reporting.attribution.effects import SHAPLEY, Array, Effect, effects
-from lab.reporting.results import Cell, ResultTree, Stop, check_comparable, level_name, readings_of
+from lab.reporting.results import STOPS, Cell, ResultTree, Stop, check_comparable, level_name, readings_of
 from lab.reporting.statistics import over_seeds
-
-STOPS = ("best", "end")
 
 # The corner arms in the order of `CUBE`.
 CORNER_ARMS = tuple(sorted(CORNERS, key=lambda arm: CORNERS[arm]))

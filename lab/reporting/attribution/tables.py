@@ -5,8 +5,9 @@ from statistics import fmean, median, stdev
 
 from lab.arms import CORNERS
 from lab.reporting.attribution.effects import FACTORS, INTERACTION, Effect
-from lab.reporting.attribution.findings import BESIDE, METRICS, STOPS, Attribution, Cube
+from lab.reporting.attribution.findings import BESIDE, METRICS, Attribution, Cube
 from lab.reporting.attribution.words import effect_name, evidence_words
+from lab.reporting.results import STOPS
 from lab.reporting.tables import Row
 
 

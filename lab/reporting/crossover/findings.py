@@ -11,6 +11,7 @@ import numpy as np
 from lab.reporting.results import (
     UNIQUE_TOKENS,
     Cell,
+    Findings,
     ResultTree,
     Stop,
     by_level,
@@ -125,22 +126,13 @@ class BudgetFinding:
         return [cell.done["best"][self.reading] for cell in self.runs(arm)]
 
 
-@dataclass(frozen=True)
-class Crossover:
-    """What a crossover tree shows, under each reading; `headline` is the first of them."""
-
-    tree: ResultTree
-    readings: dict[str, tuple[BudgetFinding, ...]]
-
-    @property
-    def headline(self) -> str:
-        """The reading that the verdict rests on: annealed where it exists."""
-        return next(iter(self.readings))
+class Crossover(Findings[BudgetFinding]):
+    """What a crossover tree shows; a level is a budget."""
 
     @property
     def budgets(self) -> tuple[BudgetFinding, ...]:
         """The findings of the headline reading, the smallest budget first."""
-        return self.readings[self.headline]
+        return self.levels
 
 
 def analyse(tree: ResultTree) -> Crossover:

@@ -1,9 +1,9 @@
 """What the report of a sweep says."""
 
 from lab.reporting.content import Content
-from lab.reporting.results import ResultTree
+from lab.reporting.results import STOPS, ResultTree
 from lab.reporting.sweep import figures, tables, words
-from lab.reporting.sweep.findings import STOPS, analyse
+from lab.reporting.sweep.findings import analyse
 from lab.reporting.sweep.verdict_table import verdict_table
 
 

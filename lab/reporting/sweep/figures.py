@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab.reporting import drawing
-from lab.reporting.results import level_name
-from lab.reporting.sweep.findings import STOPS, ArmFinding, Contrast, LevelFinding, Sweep
+from lab.reporting.results import STOPS, level_name
+from lab.reporting.sweep.findings import ArmFinding, Contrast, LevelFinding, Sweep
 from lab.reporting.sweep.words import STOP_WORDS
 from lab.reporting.words import READING_WORDS
 

@@ -6,7 +6,9 @@ from statistics import fmean, median
 from typing import Any
 
 from lab.reporting.results import (
+    STOPS,
     Cell,
+    Findings,
     ResultTree,
     Stop,
     by_level,
@@ -17,9 +19,6 @@ from lab.reporting.results import (
 )
 from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_difference
 from lab.reporting.tables import tokens_per_second
-
-# The two stops at which arms are compared: the best by validation NLL, and the last.
-STOPS = ("best", "end")
 
 NO_VERDICT = Verdict(0, "too few seeds")
 
@@ -149,22 +148,8 @@ class LevelFinding:
         }
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What a sweep shows, under each reading; `headline` is the first of them."""
-
-    tree: ResultTree
-    readings: dict[str, tuple[LevelFinding, ...]]
-
-    @property
-    def headline(self) -> str:
-        """The reading that the verdicts rest on: annealed where it exists."""
-        return next(iter(self.readings))
-
-    @property
-    def levels(self) -> tuple[LevelFinding, ...]:
-        """The findings of the headline reading, one per level."""
-        return self.readings[self.headline]
+class Sweep(Findings[LevelFinding]):
+    """What a sweep shows."""
 
 
 def analyse(tree: ResultTree) -> Sweep:

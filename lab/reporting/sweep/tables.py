@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, median, stdev
 
-from lab.reporting.results import Stop, level_name
-from lab.reporting.sweep.findings import STOPS, ArmFinding, Contrast, LevelFinding
+from lab.reporting.results import STOPS, Stop, level_name
+from lab.reporting.sweep.findings import ArmFinding, Contrast, LevelFinding
 from lab.reporting.sweep.words import verdict_words
 from lab.reporting.tables import Row
 
