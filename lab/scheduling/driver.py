@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,14 +40,21 @@ class Summary:
     Args:
         reused: cells that were done before.
         done: cells finished now.
+        pruned: cells stopped early, now or before.
         failed: cell -> reason.
         interrupted: whether Ctrl-C ended it.
     """
 
     reused: int = 0
     done: int = 0
+    pruned: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
+
+
+# Why a run is to be stopped early, from what its logdir holds by now; empty if it is to go on. What it says
+# once, it must say again of the same cell, however much further the run has come.
+Watch = Callable[[Cell, Path], str]
 
 
 @dataclass(frozen=True)
@@ -75,33 +82,65 @@ def drive(
     Raises:
         ValueError: if another driver works on the tree, or the storage cannot be opened.
     """
+    with driving(plan, executor, cache_dir, progress, storage) as driver:
+        return driver.bring(plan)
+
+
+@contextmanager
+def driving(
+    plan: Plan, executor: Executor, cache_dir: Path, progress: RunsProgress, storage: str = ""
+) -> Iterator["Driver"]:
+    """Hold a result tree's lock and its ledger, for one stage of runs after the other; as `drive` else."""
     with sole_owner(plan.tree, "driver"):
-        ledger = Ledger(plan.tree, f"{plan.ablation.name}-{plan.preset}", storage)
-        for place in plan.set_aside():
-            progress.say(f"another configuration: the old run is kept in {place}")
-        plan.write()
-        return _Driver(plan, ledger, executor, cache_dir, progress).run()
+        yield Driver(plan.tree, Ledger(plan.tree, plan.name, storage), executor, cache_dir, progress)
 
 
-class _Driver:
-    """One invocation. Its state is what runs now; everything else is read from the logdirs and the ledger."""
+class Driver:
+    """One invocation. Its state is what runs now; everything else is read from the logdirs and the ledger.
+
+    Args:
+        tree: the result tree, whose lock is held.
+        ledger: of that tree.
+        executor: where attempts run.
+        cache_dir: handed on to the runs.
+        progress: told of what happens.
+    """
 
     def __init__(
-        self, plan: Plan, ledger: Ledger, executor: Executor, cache_dir: Path, progress: RunsProgress
+        self, tree: Path, ledger: Ledger, executor: Executor, cache_dir: Path, progress: RunsProgress
     ) -> None:
-        self._plan = plan
-        self._cells = {cell.key: cell for cell in plan.cells}
-        self._ledger = ledger
+        self.tree, self.ledger = tree, ledger
         self._executor = executor
         self._cache_dir = cache_dir
         self._progress = progress
         self._runs: list[_Run] = []
         self._tries: Counter[str] = Counter()
-        self._summary = Summary()
 
-    def run(self) -> Summary:
+    def set_aside(self, plan: Plan) -> None:
+        """Move away the logdirs that hold runs of other configurations, and say so."""
+        for place in plan.set_aside():
+            self._progress.say(f"another configuration: the old run is kept in {place}")
+
+    def bring(self, plan: Plan) -> Summary:
+        """Bring the tree to its plan."""
+        self.set_aside(plan)
+        plan.write()
+        return self.run(plan.cells)
+
+    def run(self, cells: Iterable[Cell], watch: Watch = lambda *_: "", stage: str = "runs") -> Summary:
+        """Run the cells of a stage that have not ended yet.
+
+        Args:
+            cells: whose logdirs hold no run of another configuration.
+            watch: asked again and again while a cell runs, and when it has ended.
+            stage: what the runs are called.
+        """
+        self._cells = {cell.key: cell for cell in cells}
+        self._watch = watch
+        self._summary = Summary()
         self._reconcile()
-        with self._progress.shown(len(self._cells), self._summary.reused), _first_interrupt() as interrupted:
+        ended = self._summary.reused + self._summary.pruned
+        with self._progress.shown(len(self._cells), ended, stage), _first_interrupt() as interrupted:
             try:
                 self._work(interrupted)
             finally:
@@ -111,17 +150,19 @@ class _Driver:
 
     def _reconcile(self) -> None:
         """Close the trials of a driver that died, then queue each cell that is not done."""
-        for number, key in self._ledger.running().items():
+        for number, key in self.ledger.running().items():
             if key not in self._cells or not self._close(number, self._cells[key]):
-                self._ledger.fail(number, "lost: the driver ended before the run did")
-        complete = self._ledger.keys(TrialState.COMPLETE)
-        finished = [key for key, cell in self._cells.items() if key in complete and self._result(cell)]
-        self._summary.reused = len(finished)
-        self._ledger.enqueue(cell for key, cell in self._cells.items() if key not in finished)
+                self.ledger.fail(number, "lost: the driver ended before the run did")
+        complete, pruned = (self.ledger.keys(state) for state in (TrialState.COMPLETE, TrialState.PRUNED))
+        stopped = {key for key, cell in self._cells.items() if key in pruned and self._verdict(cell)}
+        finished = {key for key, cell in self._cells.items() if key in complete and self._result(cell)}
+        self._summary.reused, self._summary.pruned = len(finished - stopped), len(stopped)
+        self.ledger.enqueue(cell for key, cell in self._cells.items() if key not in finished | stopped)
 
     def _work(self, interrupted: Callable[[], bool]) -> None:
         while not interrupted():
             self._collect()
+            self._prune()
             self._fill()
             if not self._runs:
                 return
@@ -130,18 +171,18 @@ class _Driver:
 
     def _fill(self) -> None:
         """Start waiting cells while there is room. A cell whose result is there already is only recorded."""
-        while self._executor.free() and (taken := self._ledger.take()):
+        while self._executor.free() and (taken := self.ledger.take()):
             number, key = taken
             if key not in self._cells:
-                self._ledger.fail(number, "no longer in the plan")
+                self.ledger.fail(number, "no longer in the plan")
             elif self._close(number, self._cells[key]):
-                self._summary.reused += 1
+                self._summary.reused += not self._verdict(self._cells[key])
                 self._progress.ended(self._cells[key], reused=True)
             else:
                 self._start(number, self._cells[key])
 
     def _start(self, number: int, cell: Cell) -> None:
-        logdir = self._plan.logdir(cell)
+        logdir = self.tree / cell.logdir
         write_atomic(logdir / "config.yaml", cell.config.to_yaml().encode())
         (logdir / "failure.json").unlink(missing_ok=True)
         log = logdir / "log.txt"
@@ -156,33 +197,47 @@ class _Driver:
         self._runs = [run for run in self._runs if all(run is not other for other, _ in ended)]
         for run, code in ended:
             if self._close(run.number, run.cell):
-                self._summary.done += 1
-                self._progress.ended(run.cell)
+                self._summary.done += not self._verdict(run.cell)
+                self._progress.ended(run.cell, self._verdict(run.cell))
             elif code < 0 and self._tries[run.cell.key] < LOST_TRIES:
-                self._ledger.fail(run.number, _reason(code, ""))
-                self._ledger.enqueue([run.cell])
+                self.ledger.fail(run.number, _reason(code, ""))
+                self.ledger.enqueue([run.cell])
                 self._progress.ended(run.cell, f"{_reason(code, '')}; trying again", final=False)
             else:
                 self._fail(run, code)
 
     def _close(self, number: int, cell: Cell) -> bool:
-        """Record a cell's result if it has one that counts."""
+        """Record how a cell ended, if it did: stopped early, or with a result that counts."""
+        if verdict := self._verdict(cell):
+            write_json(self.tree / cell.logdir / "pruned.json", {"reason": verdict})
+            self.ledger.prune(number, verdict)
+            self._summary.pruned += 1
+            return True
         result = self._result(cell)
         if result is None:
             return False
-        self._ledger.complete(number, best_validation_nll(result))
-        (self._plan.logdir(cell) / "failure.json").unlink(missing_ok=True)
+        self.ledger.complete(number, best_validation_nll(result))
+        (self.tree / cell.logdir / "failure.json").unlink(missing_ok=True)
         return True
 
+    def _prune(self) -> None:
+        """End the runs that are to be stopped early; `_collect` closes them."""
+        for run in self._runs:
+            if self._verdict(run.cell):
+                run.handle.stop(hard=True)  # nothing of it is needed any more
+
+    def _verdict(self, cell: Cell) -> str:
+        return self._watch(cell, self.tree / cell.logdir)
+
     def _result(self, cell: Cell) -> dict[str, Any] | None:
-        return read_result(self._plan.logdir(cell), cell.key)
+        return read_result(self.tree / cell.logdir, cell.key)
 
     def _fail(self, run: _Run, code: int) -> None:
-        logdir = self._plan.logdir(run.cell)
+        logdir = self.tree / run.cell.logdir
         tail = _tail(logdir / "log.txt", run.log_start)
         reason = _reason(code, tail)
         write_json(logdir / "failure.json", {"reason": reason, "log_tail": tail})
-        self._ledger.fail(run.number, reason)
+        self.ledger.fail(run.number, reason)
         self._summary.failed[run.cell.label] = reason
         self._progress.ended(run.cell, reason)
 
@@ -196,7 +251,7 @@ class _Driver:
                 time.sleep(POLL_SECONDS)
         for run in self._runs:
             if not self._close(run.number, run.cell):
-                self._ledger.fail(run.number, "stopped with its driver")
+                self.ledger.fail(run.number, "stopped with its driver")
         self._runs = []
 
 

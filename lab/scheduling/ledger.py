@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import optuna
-from optuna.pruners import NopPruner
-from optuna.samplers import RandomSampler
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
@@ -49,6 +49,22 @@ class Ledger:
         )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
 
+    @property
+    def storage(self) -> BaseStorage:
+        """Where the study is kept."""
+        return self._storage
+
+    def beside(self, part: str, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
+        """Another study in the same storage: this one's name, then `part`."""
+        return optuna.create_study(
+            study_name=f"{self._study.study_name}-{part}",
+            storage=self._storage,
+            sampler=sampler,
+            pruner=pruner,
+            direction="minimize",
+            load_if_exists=True,
+        )
+
     def keys(self, state: TrialState) -> set[str]:
         """The cells that have a trial in this state."""
         return {trial.user_attrs["key"] for trial in self._study.get_trials(deepcopy=False, states=(state,))}
@@ -78,11 +94,19 @@ class Ledger:
         """Close a running trial with the cell's best validation NLL, nats/token."""
         self._study.tell(number, value)
 
+    def prune(self, number: int, reason: str) -> None:
+        """Close a running trial as stopped early, which is neither done nor failed."""
+        self._close(number, TrialState.PRUNED, reason)
+
     def fail(self, number: int, reason: str) -> None:
-        """Close a running trial as failed. The reason goes in first: a finished trial takes no more."""
+        """Close a running trial as failed."""
+        self._close(number, TrialState.FAIL, reason)
+
+    def _close(self, number: int, state: TrialState, reason: str) -> None:
+        """The reason goes in first: a finished trial takes no more."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         self._storage.set_trial_user_attr(trial_id, "reason", reason)
-        self._study.tell(number, state=TrialState.FAIL)
+        self._study.tell(number, state=state)
 
 
 def masked(url: str) -> str:

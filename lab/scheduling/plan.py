@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lab.config import load_config
 from lab.scheduling.ablation import Ablation, Cell
+from lab.scheduling.tuning import Tuning
 from lab.tracking.records import write_json
 
 SCHEMA = 2
@@ -22,6 +23,7 @@ class Plan:
         preset: the preset's name.
         cells: every run, in starting order.
         command: what the user can type to get the same plan; holds no storage URL.
+        tuning: how its arms are tuned; None if they are not.
     """
 
     tree: Path
@@ -29,6 +31,12 @@ class Plan:
     preset: str
     cells: Sequence[Cell]
     command: str
+    tuning: Tuning | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the plan's study: letters, digits and dashes."""
+        return f"{self.ablation.name}-{self.preset}"
 
     def logdir(self, cell: Cell) -> Path:
         """Where a cell's run keeps its files."""
@@ -50,6 +58,7 @@ class Plan:
             "arms": list(ablation.arms),
             "contrasts": dict(ablation.contrasts),
             "command": self.command,
+            "tuning": self.tuning.spec() if self.tuning else None,
             "cells": [
                 {
                     "key": cell.key,
