@@ -5,7 +5,9 @@ What is slow to import is imported inside the command that needs it.
 
 import os
 import shlex
+import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from lab.config import RunConfig
+    from lab.config import DataConfig, RunConfig
+    from lab.scheduling.ablation import Cell
     from lab.scheduling.driver import Summary
     from lab.scheduling.plan import Plan
 
 INTERRUPTED = 130
+REQUEUE = 75  # EX_TEMPFAIL: a launcher that took the machine away may start the same command again
+# What launchers send some seconds before they end a process, and Ctrl-C.
+NOTICES = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 ORPHAN_SECONDS = 10.0  # a killed driver's run needs a moment to end
 
 app = typer.Typer(
@@ -56,7 +62,7 @@ def run(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Train and evaluate one arm at one seed; the same command goes on after a stop."""
-    with _clear_errors():
+    with _exit_code_of_run():
         from lab.scheduling import child
         from lab.training.memory import keep_freed_memory
 
@@ -94,12 +100,12 @@ def ablate(
         ablation = load_ablation(name)
         planned = cells(ablation, preset, seeds, _user_layer(overrides, data))
         command = _command(ablation.name, preset, seeds, overrides, data, results)
-        plan = Plan(_tree(results, ablation.name, preset), ablation, preset, planned, command)
-        _prepare_data(planned, cache)
+        hashes = _prepare_data(planned, cache)
+        plan = Plan(_tree(results, ablation.name, preset), ablation, preset, planned, command, hashes)
         summary = _drive(plan, workers or ablation.scale(preset).workers, storage, cache)
         if summary.interrupted:
             typer.echo("stopped; the same command goes on from here", err=True)
-            raise typer.Exit(INTERRUPTED)
+            raise typer.Exit(INTERRUPTED if summary.interrupted == signal.SIGINT else REQUEUE)
         for label, reason in summary.failed.items():
             typer.echo(f"failed: {label}: {reason}", err=True)
         _follow_up(plan, cache)
@@ -173,10 +179,12 @@ def _user_layer(overrides: list[str], data: list[str]) -> dict[str, Any]:
 
 def _train(config: "RunConfig", logdir: Path, cache: Path) -> None:
     from lab.scheduling.locks import sole_owner
+    from lab.training.ending import Notice
     from lab.training.run import train_run
 
-    with sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS):
-        result = train_run(config, logdir, cache)
+    notice = Notice()
+    with notice.by_signals(*NOTICES), sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS):
+        result = train_run(config, logdir, cache, notice)
     for reading, stop in result["best"].items():
         typer.echo(
             f"{config.arm} seed {config.seed}: best stop ({reading}) at epoch {stop['epoch']:.1f}, "
@@ -203,12 +211,20 @@ def _tree(results: Path, ablation: str, preset: str) -> Path:
     return results / ablation / (preset if backend == "jax" else f"{preset}-{backend}")
 
 
-def _prepare_data(planned: list[Any], cache: Path) -> None:
-    """Tokenize once, before the runs: what is wrong with the data is said once, and at once."""
+def _prepare_data(planned: "list[Cell]", cache: Path) -> "dict[DataConfig, str]":
+    """Tokenize once, before the runs: what is wrong with the data is said once, and at once.
+
+    Returns:
+        The hash of each corpus.
+    """
     from lab.data.dataset import budget, prepare
 
+    hashes = {}
     for config in {cell.config.data: None for cell in planned}:
-        budget(prepare(config, cache).train, config.unique_tokens, config.length)
+        dataset = prepare(config, cache)
+        budget(dataset.train, config.unique_tokens, config.length)
+        hashes[config] = dataset.hash
+    return hashes
 
 
 def _drive(plan: "Plan", workers: int, storage: str, cache: Path) -> "Summary":
@@ -257,6 +273,26 @@ def _clear_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _exit_code_of_run() -> Iterator[None]:
+    """End with the exit code that tells the driver why; an error not of the user's leaves its traceback."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except BaseException as error:
+        from lab.scheduling.outcomes import EXIT_CODES, Outcome, exit_code_of
+
+        code = exit_code_of(error, on_cpu=os.environ.get("JAX_PLATFORMS", "cpu") == "cpu")
+        if code == EXIT_CODES[Outcome.PREEMPTED]:
+            typer.echo("asked to end; the same command goes on from here", err=True)
+        elif isinstance(error, ValueError):
+            typer.echo(f"error: {error}", err=True)
+        else:
+            traceback.print_exception(error)
+        raise typer.Exit(code) from None
 
 
 if __name__ == "__main__":

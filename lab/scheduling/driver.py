@@ -7,30 +7,31 @@ ledger is brought in line with that at each start, so a driver killed at any mom
 import json
 import math
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from optuna.trial import TrialState
-
 from lab.scheduling.ablation import Cell
-from lab.scheduling.executors import Attempt, Executor, Handle
+from lab.scheduling.executors import Attempt, Ended, Executor, Handle
 from lab.scheduling.ledger import Ledger
 from lab.scheduling.locks import sole_owner
+from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
 from lab.tracking.records import write_atomic, write_json
+from lab.tracking.version import claim_version
 
 POLL_SECONDS = 0.05
-GRACE_SECONDS = 15.0
-LOST_TRIES = 2
+GRACE_SECONDS = 20.0  # of the 30 that a machine about to be taken away commonly gives
 TAIL_BYTES = 4000
+
+# A launcher's notice of preemption, and Ctrl-C.
+NOTICES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass
@@ -41,13 +42,13 @@ class Summary:
         reused: cells that were done before.
         done: cells finished now.
         failed: cell -> reason.
-        interrupted: whether Ctrl-C ended it.
+        interrupted: the signal that ended it early, or None.
     """
 
     reused: int = 0
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    interrupted: bool = False
+    interrupted: signal.Signals | None = None
 
 
 @dataclass(frozen=True)
@@ -61,66 +62,94 @@ class _Run:
 
 
 def drive(
-    plan: Plan, executor: Executor, cache_dir: Path, progress: RunsProgress, storage: str = ""
+    plan: Plan,
+    executor: Executor,
+    cache_dir: Path,
+    progress: RunsProgress,
+    storage: str = "",
+    tries: Mapping[Outcome, float] = TRIES,
 ) -> Summary:
     """Bring a result tree to its plan: run every cell that has no result yet.
 
     Args:
         plan: the tree and its cells.
-        executor: where attempts run.
+        executor: where attempts run; closed at the end.
         cache_dir: handed on to the runs.
         progress: told of what happens.
         storage: an Optuna database URL; empty for a journal file in the tree.
+        tries: how often a cell may end in each way before it counts as failed.
 
     Raises:
         ValueError: if another driver works on the tree, or the storage cannot be opened.
     """
     with sole_owner(plan.tree, "driver"):
         ledger = Ledger(plan.tree, f"{plan.ablation.name}-{plan.preset}", storage)
-        for place in plan.set_aside():
-            progress.say(f"another configuration: the old run is kept in {place}")
+        for old in plan.set_aside():
+            progress.say(f"another {old.changed}: the old run is kept in {old.place}")
         plan.write()
-        return _Driver(plan, ledger, executor, cache_dir, progress).run()
+        try:
+            return _Driver(plan, ledger, executor, cache_dir, progress, tries).run()
+        finally:
+            executor.close()
 
 
 class _Driver:
     """One invocation. Its state is what runs now; everything else is read from the logdirs and the ledger."""
 
     def __init__(
-        self, plan: Plan, ledger: Ledger, executor: Executor, cache_dir: Path, progress: RunsProgress
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        executor: Executor,
+        cache_dir: Path,
+        progress: RunsProgress,
+        tries: Mapping[Outcome, float],
     ) -> None:
         self._plan = plan
         self._cells = {cell.key: cell for cell in plan.cells}
+        self._versions = {cell.key: plan.version(cell).digest() for cell in plan.cells}
         self._ledger = ledger
         self._executor = executor
         self._cache_dir = cache_dir
         self._progress = progress
+        self._allowed = tries
         self._runs: list[_Run] = []
-        self._tries: Counter[str] = Counter()
+        self._tries: Counter[tuple[str, Outcome]] = Counter()
         self._summary = Summary()
 
     def run(self) -> Summary:
-        self._reconcile()
-        with self._progress.shown(len(self._cells), self._summary.reused), _first_interrupt() as interrupted:
-            try:
-                self._work(interrupted)
-            finally:
-                self._stop()
-        self._summary.interrupted = interrupted()
+        with _first_notice() as notice:
+            self._reconcile()
+            with self._progress.shown(len(self._cells), self._summary.reused):
+                try:
+                    self._work(notice)
+                finally:
+                    self._stop()
+            self._summary.interrupted = notice()
         return self._summary
 
     def _reconcile(self) -> None:
         """Close the trials of a driver that died, then queue each cell that is not done."""
-        for number, key in self._ledger.running().items():
-            if key not in self._cells or not self._close(number, self._cells[key]):
-                self._ledger.fail(number, "lost: the driver ended before the run did")
-        complete = self._ledger.keys(TrialState.COMPLETE)
-        finished = [key for key, cell in self._cells.items() if key in complete and self._result(cell)]
+        for number, key, version in self._ledger.running():
+            if not self._planned(key, version) or not self._close(number, self._cells[key]):
+                self._ledger.fail(number, Outcome.LOST, "lost: the driver ended before the run did")
+        done = self._ledger.done()
+        finished = {
+            key
+            for key, cell in self._cells.items()
+            if (key, self._versions[key]) in done and self._result(cell)
+        }
         self._summary.reused = len(finished)
-        self._ledger.enqueue(cell for key, cell in self._cells.items() if key not in finished)
+        self._enqueue(*(cell for key, cell in self._cells.items() if key not in finished))
 
-    def _work(self, interrupted: Callable[[], bool]) -> None:
-        while not interrupted():
+    def _planned(self, key: str, version: str) -> bool:
+        return self._versions.get(key) == version
+
+    def _enqueue(self, *cells: Cell) -> None:
+        self._ledger.enqueue((cell, self._versions[cell.key]) for cell in cells)
+
+    def _work(self, notice: Callable[[], signal.Signals | None]) -> None:
+        while not notice():
             self._collect()
             self._fill()
             if not self._runs:
@@ -131,9 +160,9 @@ class _Driver:
     def _fill(self) -> None:
         """Start waiting cells while there is room. A cell whose result is there already is only recorded."""
         while self._executor.free() and (taken := self._ledger.take()):
-            number, key = taken
-            if key not in self._cells:
-                self._ledger.fail(number, "no longer in the plan")
+            number, key, version = taken
+            if not self._planned(key, version):
+                self._ledger.fail(number, Outcome.SUPERSEDED, "no longer in the plan")
             elif self._close(number, self._cells[key]):
                 self._summary.reused += 1
                 self._progress.ended(self._cells[key], reused=True)
@@ -143,27 +172,23 @@ class _Driver:
     def _start(self, number: int, cell: Cell) -> None:
         logdir = self._plan.logdir(cell)
         write_atomic(logdir / "config.yaml", cell.config.to_yaml().encode())
+        claim_version(logdir, self._plan.version(cell))
         (logdir / "failure.json").unlink(missing_ok=True)
         log = logdir / "log.txt"
         log_start = log.stat().st_size if log.exists() else 0
         handle = self._executor.start(Attempt(logdir / "config.yaml", logdir, self._cache_dir))
-        self._tries[cell.key] += 1
         self._runs.append(_Run(cell, number, handle, log_start))
         self._progress.started(cell, logdir)
 
     def _collect(self) -> None:
-        ended = [(run, code) for run in self._runs if (code := run.handle.poll()) is not None]
-        self._runs = [run for run in self._runs if all(run is not other for other, _ in ended)]
-        for run, code in ended:
+        ended = [(run, how) for run in self._runs if (how := run.handle.poll()) is not None]
+        for run, how in ended:
+            self._runs = [other for other in self._runs if other is not run]
             if self._close(run.number, run.cell):
                 self._summary.done += 1
                 self._progress.ended(run.cell)
-            elif code < 0 and self._tries[run.cell.key] < LOST_TRIES:
-                self._ledger.fail(run.number, _reason(code, ""))
-                self._ledger.enqueue([run.cell])
-                self._progress.ended(run.cell, f"{_reason(code, '')}; trying again", final=False)
             else:
-                self._fail(run, code)
+                self._fail(run, how)
 
     def _close(self, number: int, cell: Cell) -> bool:
         """Record a cell's result if it has one that counts."""
@@ -177,12 +202,19 @@ class _Driver:
     def _result(self, cell: Cell) -> dict[str, Any] | None:
         return read_result(self._plan.logdir(cell), cell.key)
 
-    def _fail(self, run: _Run, code: int) -> None:
-        logdir = self._plan.logdir(run.cell)
-        tail = _tail(logdir / "log.txt", run.log_start)
-        reason = _reason(code, tail)
-        write_json(logdir / "failure.json", {"reason": reason, "log_tail": tail})
-        self._ledger.fail(run.number, reason)
+    def _fail(self, run: _Run, ended: Ended) -> None:
+        """Record an attempt without a result; queue its cell again if such an end may be mended by that."""
+        outcome = outcome_of(ended)
+        tail = read_tail(self._plan.logdir(run.cell) / "log.txt", run.log_start)
+        reason = reason_of(ended, tail)
+        self._ledger.fail(run.number, outcome, reason, tail)
+        self._tries[run.cell.key, outcome] += 1
+        if self._tries[run.cell.key, outcome] < self._allowed.get(outcome, 1):
+            self._enqueue(run.cell)
+            self._progress.ended(run.cell, f"{reason}; trying again", final=False)
+            return
+        failure = {"outcome": outcome, "reason": reason, "log_tail": tail}
+        write_json(self._plan.logdir(run.cell) / "failure.json", failure)
         self._summary.failed[run.cell.label] = reason
         self._progress.ended(run.cell, reason)
 
@@ -196,7 +228,7 @@ class _Driver:
                 time.sleep(POLL_SECONDS)
         for run in self._runs:
             if not self._close(run.number, run.cell):
-                self._ledger.fail(run.number, "stopped with its driver")
+                self._ledger.fail(run.number, Outcome.PREEMPTED, "stopped with its driver")
         self._runs = []
 
 
@@ -216,33 +248,41 @@ def best_validation_nll(result: dict[str, Any]) -> float:
     return float(best.get("annealed", best.get("along_run"))["validation"]["nll"])
 
 
-def _reason(code: int, tail: str) -> str:
-    if code < 0:
-        return f"lost: killed by {signal.Signals(-code).name}"
-    if code == 0:
-        return "ended without a result.json of its configuration"
-    lines = tail.strip().splitlines()
-    return f"exit code {code}: {lines[-1].strip() if lines else 'no output'}"
+def read_tail(log: Path, start: int = 0) -> str:
+    """The end of what an attempt wrote, at most `TAIL_BYTES`; what is no text is replaced.
 
-
-def _tail(log: Path, start: int) -> str:
-    """The end of what an attempt wrote, at most `TAIL_BYTES`."""
-    with log.open("rb") as file:
-        file.seek(max(start, log.stat().st_size - TAIL_BYTES))
-        return file.read(TAIL_BYTES).decode("utf-8", errors="replace")
+    Args:
+        log: its log; empty text if there is none.
+        start: where the attempt's part begins, unless the log was cut since.
+    """
+    try:
+        with log.open("rb") as file:
+            size = log.stat().st_size
+            file.seek(max(start if start <= size else 0, size - TAIL_BYTES))
+            return (
+                file.read(TAIL_BYTES)
+                .decode("utf-8", errors="replace")
+                .replace("\0", "\N{REPLACEMENT CHARACTER}")
+            )
+    except FileNotFoundError:
+        return ""
 
 
 @contextmanager
-def _first_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that no write to the ledger is cut; the second acts as usual."""
-    seen = threading.Event()
+def _first_notice() -> Iterator[Callable[[], signal.Signals | None]]:
+    """Turn the first notice into a flag, so that no write to the ledger is cut; a second acts as usual."""
+    seen: list[signal.Signals] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        seen.set()
-        signal.signal(signal.SIGINT, previous)
+        seen.append(signal.Signals(number))
+        restore()
 
-    previous = signal.signal(signal.SIGINT, remember)
+    def restore() -> None:
+        for notice, handler in previous.items():
+            signal.signal(notice, handler)
+
+    previous = {notice: signal.signal(notice, remember) for notice in NOTICES}
     try:
-        yield seen.is_set
+        yield lambda: seen[0] if seen else None
     finally:
-        signal.signal(signal.SIGINT, previous)
+        restore()

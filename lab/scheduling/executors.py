@@ -2,7 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
+
+Cause = Literal["", "stalled", "host_oom", "node_lost"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt ended.
+
+    Args:
+        code: its exit code; minus the signal's number if a signal ended it.
+        cause: what the executor itself saw or did, which the code cannot tell.
+    """
+
+    code: int
+    cause: Cause = ""
 
 
 @dataclass(frozen=True)
@@ -12,13 +27,14 @@ class Attempt:
     config: Path
     logdir: Path
     cache_dir: Path
+    ranks: int = 1
 
 
 class Handle(Protocol):
     """An attempt that was started."""
 
-    def poll(self) -> int | None:
-        """None while it runs, then its exit code; minus the signal's number if a signal ended it."""
+    def poll(self) -> Ended | None:
+        """None while it runs."""
 
     def stop(self, hard: bool) -> None:
         """Ask it to end, or (`hard`) end it now. Returns at once; does nothing if it has ended."""
@@ -32,3 +48,6 @@ class Executor(Protocol):
 
     def start(self, attempt: Attempt) -> Handle:
         """Start an attempt in a free slot."""
+
+    def close(self) -> None:
+        """End what the executor itself keeps; no attempt runs any more."""

@@ -7,6 +7,7 @@ never rewritten.
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
 from optuna.pruners import NopPruner
@@ -20,6 +21,14 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from lab.scheduling.ablation import Cell
 
 JOURNAL = "study.journal"
+
+
+class Taken(NamedTuple):
+    """A trial, and the cell and version of it that it stands for."""
+
+    number: int
+    key: str
+    version: str
 
 
 class Ledger:
@@ -49,39 +58,47 @@ class Ledger:
         )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
 
-    def keys(self, state: TrialState) -> set[str]:
-        """The cells that have a trial in this state."""
-        return {trial.user_attrs["key"] for trial in self._study.get_trials(deepcopy=False, states=(state,))}
+    def done(self) -> set[tuple[str, str]]:
+        """Key and version of the cells that were finished."""
+        return {(key, version) for _, key, version in self._in(TrialState.COMPLETE)}
 
-    def running(self) -> dict[int, str]:
-        """Trial number -> cell key of the trials that are marked as running."""
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return {trial.number: trial.user_attrs["key"] for trial in trials}
+    def running(self) -> list[Taken]:
+        """The trials that are marked as running."""
+        return self._in(TrialState.RUNNING)
 
-    def enqueue(self, cells: Iterable[Cell]) -> int:
-        """Add a waiting trial for each cell that has none; returns how many."""
-        waiting = self.keys(TrialState.WAITING)
-        new = [cell for cell in cells if cell.key not in waiting]
-        for cell in new:
-            attributes = {"key": cell.key, "arm": cell.arm, "level": dict(cell.level), "seed": cell.seed}
+    def enqueue(self, cells: Iterable[tuple[Cell, str]]) -> int:
+        """Add a waiting trial for each cell and version that has none; returns how many."""
+        waiting = {(key, version) for _, key, version in self._in(TrialState.WAITING)}
+        new = [(cell, version) for cell, version in cells if (cell.key, version) not in waiting]
+        for cell, version in new:
+            place = {"arm": cell.arm, "level": dict(cell.level), "seed": cell.seed}
+            attributes = {"key": cell.key, "version": version, **place}
             self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=attributes))
         return len(new)
 
-    def take(self) -> tuple[int, str] | None:
-        """Mark the trial that has waited longest as running; its number and cell key, or None."""
+    def take(self) -> Taken | None:
+        """Mark the trial that has waited longest as running, or None."""
         if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             return None  # asking now would invent a trial
         trial = self._study.ask()
-        return trial.number, trial.user_attrs["key"]
+        return Taken(trial.number, trial.user_attrs["key"], trial.user_attrs["version"])
+
+    def _in(self, state: TrialState) -> list[Taken]:
+        trials = self._study.get_trials(deepcopy=False, states=(state,))
+        return [
+            Taken(trial.number, trial.user_attrs["key"], trial.user_attrs.get("version", ""))
+            for trial in trials
+        ]
 
     def complete(self, number: int, value: float) -> None:
         """Close a running trial with the cell's best validation NLL, nats/token."""
         self._study.tell(number, value)
 
-    def fail(self, number: int, reason: str) -> None:
-        """Close a running trial as failed. The reason goes in first: a finished trial takes no more."""
+    def fail(self, number: int, outcome: str, reason: str, log_tail: str = "") -> None:
+        """Close a running trial as failed. What is known goes in first: a finished trial takes no more."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        self._storage.set_trial_user_attr(trial_id, "reason", reason)
+        for name, value in (("outcome", outcome), ("reason", reason), ("log_tail", log_tail)):
+            self._storage.set_trial_user_attr(trial_id, name, value)
         self._study.tell(number, state=TrialState.FAIL)
 
 

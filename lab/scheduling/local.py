@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.scheduling import child
-from lab.scheduling.executors import Attempt
+from lab.scheduling.executors import Attempt, Ended
 
 COMMAND = (sys.executable, "-m", "lab", "run")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -38,9 +38,10 @@ class LocalProcess:
                 start_new_session=True,
             )
 
-    def poll(self) -> int | None:
-        """None while it runs, then its exit code."""
-        return self._process.poll()
+    def poll(self) -> Ended | None:
+        """None while it runs."""
+        code = self._process.poll()
+        return None if code is None else Ended(code)
 
     def stop(self, hard: bool) -> None:
         """SIGTERM, or SIGKILL if `hard`, to the process and its children."""
@@ -78,6 +79,9 @@ class LocalExecutor:
         process = LocalProcess(self._command, attempt, self._free_slots()[0])
         self._started.append(process)
         return process
+
+    def close(self) -> None:
+        """Nothing is kept."""
 
     def _free_slots(self) -> list[list[int]]:
         self._started = [process for process in self._started if process.poll() is None]

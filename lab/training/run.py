@@ -1,5 +1,6 @@
 """One run: one arm at one seed, trained, measured at its stops, resumable at any moment."""
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from lab.evaluation.generation import SlotLogits, sample_left_to_right
 from lab.evaluation.yardstick import Yardstick, make_scorer
 from lab.tracking.records import MetricsLog, code_hash, read_json, versions, write_atomic, write_json
 from lab.tracking.tensorboard import RunBoard
+from lab.tracking.version import Version, claim_version
 from lab.training.build import build_learner
 from lab.training.checkpoint import (
     Arrays,
@@ -26,6 +28,7 @@ from lab.training.checkpoint import (
     save_arrays,
     stop_weights_path,
 )
+from lab.training.ending import DivergedError, Notice, PreemptedError
 from lab.training.progress import ProgressFile, StepLog
 from lab.training.schedule import branch_decay, learning_rate, main_decay
 from lab.training.timeline import Stop, make_timeline
@@ -36,7 +39,7 @@ SCHEMA = 1
 PROMPT_TOKENS = 16
 
 
-def train_run(config: RunConfig, logdir: Path, cache_dir: Path) -> Row:
+def train_run(config: RunConfig, logdir: Path, cache_dir: Path, notice: Notice | None = None) -> Row:
     """Train one run, or go on with it from its last checkpoint, and measure it.
 
     Args:
@@ -44,19 +47,24 @@ def train_run(config: RunConfig, logdir: Path, cache_dir: Path) -> Row:
         logdir: the run's folder. Holds `config.yaml`, `metrics.jsonl`, `progress.json`, `checkpoints/`,
             `tensorboard/`, and at the end `result.json`.
         cache_dir: where tokenized corpora are kept.
+        notice: how to ask it to end before it is finished.
 
     Returns:
         What `result.json` holds; at once if it is already there.
 
     Raises:
-        ValueError: if the folder belongs to another configuration, the data do not suffice, or the loss
-            stops being finite.
+        ValueError: if the folder belongs to another configuration, code or data, or the data do not suffice.
+        DivergedError: if a loss stops being finite.
+        PreemptedError: if notice was given. Every update made is in a checkpoint, but for those since the
+            last one if the notice came while the finished run was measured on the test split.
     """
     _claim(logdir, config)
     if (logdir / "result.json").is_file():
         result: Row = read_json(logdir / "result.json")
         return result
-    return Run(config, logdir, prepare(config.data, cache_dir)).finish()
+    dataset = prepare(config.data, cache_dir)
+    claim_version(logdir, Version(config.key(), code_hash(), dataset.hash))
+    return Run(config, logdir, dataset, notice or Notice()).finish()
 
 
 def _claim(logdir: Path, config: RunConfig) -> None:
@@ -80,10 +88,11 @@ class Run:
         config: the run's configuration.
         logdir: its folder.
         dataset: its corpus.
+        notice: how it is asked to end early.
     """
 
-    def __init__(self, config: RunConfig, logdir: Path, dataset: Dataset) -> None:
-        self.config, self.logdir, self.dataset = config, logdir, dataset
+    def __init__(self, config: RunConfig, logdir: Path, dataset: Dataset, notice: Notice) -> None:
+        self.config, self.logdir, self.dataset, self.notice = config, logdir, dataset, notice
         self.started = time.time()
         training = config.training
         tokens = budget(dataset.train, config.data.unique_tokens, config.data.length)
@@ -108,13 +117,18 @@ class Run:
     def finish(self) -> Row:
         """Make every step and measurement that is still missing; write and return the result."""
         self._progress("compile", self.step)
-        with self.board:
-            for stop in self.timeline.stops:
-                if self._stop_row(stop) is None:
-                    self._train_main(stop.start)
-                    self._measure_stop(stop)
-            self._train_main(self.timeline.total_steps)
-        result = self._result()
+        try:
+            with self.board:
+                for stop in self.timeline.stops:
+                    if self._stop_row(stop) is None:
+                        self._train_main(stop.start)
+                        self._measure_stop(stop)
+                self._train_main(self.timeline.total_steps)
+        except PreemptedError:
+            self._save()
+            raise
+        with self.notice.at_once():  # from here on the learner holds the weights of stops
+            result = self._result()
         write_json(self.logdir / "result.json", result)
         self._progress("done", self.timeline.total_steps)
         self.checkpoints.remove()
@@ -127,16 +141,19 @@ class Run:
         every = self.config.training.checkpoint_steps
         while self.step < stop:
             target = min(stop, (self.step // every + 1) * every)
-            self._fit(self.step, target, log=True)
-            self.step = target
+            self.step = self._fit(self.step, target, log=True)
+            self.notice.obey()
             if target % every == 0:
                 self._save()
 
-    def _fit(self, first: int, last: int, log: bool) -> None:
-        """Make the updates first .. last - 1.
+    def _fit(self, first: int, last: int, log: bool) -> int:
+        """Make the updates first .. last - 1, or some of them if the run is asked to end.
+
+        Returns:
+            The number of updates that the weights have had then.
 
         Raises:
-            ValueError: if the loss or the gradient is not finite.
+            DivergedError: if the loss or the gradient is not finite.
         """
         training = self.config.training
         steps = StepLog(
@@ -146,6 +163,7 @@ class Run:
             training.batch_size * self.config.data.length,
             self._record if log else lambda *_: None,
             lambda step: self._progress("train", step),
+            lambda: self.notice.given,
         )
         self.learner.fit(
             self._micro_batches(first, last),
@@ -155,7 +173,8 @@ class Run:
             callbacks=[steps],
         )
         if steps.failure:
-            raise ValueError(f"the training loss must stay finite, but got {steps.failure}.")
+            raise DivergedError(f"the training loss must stay finite, but got {steps.failure}.")
+        return steps.step
 
     def _micro_batches(self, first: int, last: int) -> Iterator[tuple[dict[str, np.ndarray]]]:
         accumulation = self.config.training.accumulation
@@ -187,16 +206,26 @@ class Run:
         """Anneal if the stop asks for it, measure on the validation split, and return to the main run."""
         variables = [*self.learner.variables, *self.learner.optimizer.variables]
         main = read_variables(variables) if stop.reading == "annealed" else None
-        if main is not None:
-            self.learner.optimizer.set_decay(branch_decay(self.config.training, stop.step))
-            self._fit(stop.start, stop.step, log=False)
+        try:
+            if main is not None:
+                self.learner.optimizer.set_decay(branch_decay(self.config.training, stop.step))
+                self._fit(stop.start, stop.step, log=False)
+            self._record_stop(stop)
+        finally:
+            if main is not None:
+                assign_variables(variables, main)
+
+    def _record_stop(self, stop: Stop) -> None:
+        """Measure the weights as they are, keep them, and log it all."""
         self._progress("evaluate", stop.step)
+        with self.notice.at_once():
+            validation = self._measured("validation")
         place = {"reading": stop.reading, **self._place(stop.step)}
         row = {
             "kind": "stop",
             **place,
             "train_flops": self._train_flops(stop.step),
-            "validation": self.yardstick.measure(self.scorer, "validation"),
+            "validation": validation,
         }
         weights = self._weights_path(stop.reading, stop.step)
         weights.parent.mkdir(parents=True, exist_ok=True)
@@ -208,8 +237,18 @@ class Run:
         self.log.append(row)
         self.board.write(row)
         self.board.flush()
-        if main is not None:
-            assign_variables(variables, main)
+
+    def _measured(self, split: str) -> dict[str, float]:
+        """The metrics of a split.
+
+        Raises:
+            DivergedError: if one is not finite, as where the weights are finite and the logits are not.
+        """
+        metrics = self.yardstick.measure(self.scorer, split)
+        bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        if bad:
+            raise DivergedError(f"every metric on the {split} split must be finite, but got {bad}.")
+        return metrics
 
     def _sample(self) -> str:
         length = self.config.data.length
@@ -329,7 +368,7 @@ class Run:
                     assign_variables(self.learner.trainable_variables, weights)
                     self._progress("evaluate", row["step"])
                     stop = {name: value for name, value in row.items() if name != "kind"}
-                    tested[key] = {**stop, "test": self.yardstick.measure(self.scorer, "test")}
+                    tested[key] = {**stop, "test": self._measured("test")}
                 picked[name][reading] = tested[key]
         return picked
 
