@@ -121,6 +121,11 @@ class Bench:
         self.tree = self.folder / "results" / "tiny" / "tiny"
         self.said = io.StringIO()
 
+    @staticmethod
+    def quiet():
+        """A console that shows nothing."""
+        return Console(file=io.StringIO())
+
     def behave(self, behaviour):
         (self.folder / "behaviour.json").write_text(json.dumps(behaviour), encoding="utf-8")
 
