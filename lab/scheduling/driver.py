@@ -17,14 +17,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from optuna.trial import TrialState
-
 from lab.scheduling.ablation import Cell
 from lab.scheduling.executors import Attempt, Executor, Handle
 from lab.scheduling.ledger import Ledger
 from lab.scheduling.locks import sole_owner
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
+from lab.scheduling.storage import Patience
 from lab.tracking.records import write_atomic, write_json
 
 POLL_SECONDS = 0.05
@@ -76,7 +75,8 @@ def drive(
         ValueError: if another driver works on the tree, or the storage cannot be opened.
     """
     with sole_owner(plan.tree, "driver"):
-        ledger = Ledger(plan.tree, f"{plan.ablation.name}-{plan.preset}", storage)
+        patience = Patience(say=progress.say)
+        ledger = Ledger(plan.tree, f"{plan.ablation.name}-{plan.preset}", storage, patience)
         for place in plan.set_aside():
             progress.say(f"another configuration: the old run is kept in {place}")
         plan.write()
@@ -111,13 +111,13 @@ class _Driver:
 
     def _reconcile(self) -> None:
         """Close the trials of a driver that died, then queue each cell that is not done."""
-        for number, key in self._ledger.running().items():
+        for number, key, _ in self._ledger.running():
             if key not in self._cells or not self._close(number, self._cells[key]):
-                self._ledger.fail(number, "lost: the driver ended before the run did")
-        complete = self._ledger.keys(TrialState.COMPLETE)
-        finished = [key for key, cell in self._cells.items() if key in complete and self._result(cell)]
+                self._ledger.fail(number, "lost", "lost: the driver ended before the run did")
+        done = self._ledger.done()
+        finished = [key for key, cell in self._cells.items() if (key, key) in done and self._result(cell)]
         self._summary.reused = len(finished)
-        self._ledger.enqueue(cell for key, cell in self._cells.items() if key not in finished)
+        self._ledger.enqueue((cell, key) for key, cell in self._cells.items() if key not in finished)
 
     def _work(self, interrupted: Callable[[], bool]) -> None:
         while not interrupted():
@@ -131,9 +131,9 @@ class _Driver:
     def _fill(self) -> None:
         """Start waiting cells while there is room. A cell whose result is there already is only recorded."""
         while self._executor.free() and (taken := self._ledger.take()):
-            number, key = taken
+            number, key, _ = taken
             if key not in self._cells:
-                self._ledger.fail(number, "no longer in the plan")
+                self._ledger.fail(number, "dropped", "no longer in the plan")
             elif self._close(number, self._cells[key]):
                 self._summary.reused += 1
                 self._progress.ended(self._cells[key], reused=True)
@@ -159,8 +159,8 @@ class _Driver:
                 self._summary.done += 1
                 self._progress.ended(run.cell)
             elif code < 0 and self._tries[run.cell.key] < LOST_TRIES:
-                self._ledger.fail(run.number, _reason(code, ""))
-                self._ledger.enqueue([run.cell])
+                self._ledger.fail(run.number, "lost", _reason(code, ""))
+                self._ledger.enqueue([(run.cell, run.cell.key)])
                 self._progress.ended(run.cell, f"{_reason(code, '')}; trying again", final=False)
             else:
                 self._fail(run, code)
@@ -182,7 +182,7 @@ class _Driver:
         tail = _tail(logdir / "log.txt", run.log_start)
         reason = _reason(code, tail)
         write_json(logdir / "failure.json", {"reason": reason, "log_tail": tail})
-        self._ledger.fail(run.number, reason)
+        self._ledger.fail(run.number, "lost" if code < 0 else "error", reason, tail)
         self._summary.failed[run.cell.label] = reason
         self._progress.ended(run.cell, reason)
 
@@ -196,7 +196,7 @@ class _Driver:
                 time.sleep(POLL_SECONDS)
         for run in self._runs:
             if not self._close(run.number, run.cell):
-                self._ledger.fail(run.number, "stopped with its driver")
+                self._ledger.fail(run.number, "stopped", "stopped with its driver")
         self._runs = []
 
 
