@@ -23,6 +23,7 @@ from lab.scheduling.locks import sole_owner
 from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
+from lab.scheduling.storage import Patience
 from lab.tracking.records import write_atomic, write_json
 from lab.tracking.version import claim_version
 
@@ -83,7 +84,8 @@ def drive(
         ValueError: if another driver works on the tree, or the storage cannot be opened.
     """
     with sole_owner(plan.tree, "driver"):
-        ledger = Ledger(plan.tree, f"{plan.ablation.name}-{plan.preset}", storage)
+        patience = Patience(say=progress.say)
+        ledger = Ledger(plan.tree, f"{plan.ablation.name}-{plan.preset}", storage, patience)
         for old in plan.set_aside():
             progress.say(f"another {old.changed}: the old run is kept in {old.place}")
         plan.write()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lab.scheduling import child
 from lab.scheduling.executors import Attempt, Ended
+from lab.scheduling.secrets import without_secrets
 
 COMMAND = (sys.executable, "-m", "lab", "run")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -94,10 +95,7 @@ def _environment(attempt: Attempt, cpus: Sequence[int]) -> dict[str, str]:
     ours = {name: str(len(cpus)) for name in THREADS}
     ours |= compilation_cache(attempt.cache_dir)
     pins = {child.CPUS: ",".join(map(str, cpus)), child.PARENT: str(os.getpid())}
-    inherited = {
-        name: value for name, value in os.environ.items() if name != "STORAGE"
-    }  # may hold a password
-    return {**ours, **inherited, **pins}
+    return {**ours, **without_secrets(os.environ), **pins}
 
 
 def compilation_cache(cache_dir: Path) -> dict[str, str]:

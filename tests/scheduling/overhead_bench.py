@@ -1,6 +1,6 @@
 """What the scheduler costs: seconds to plan 1,000 cells, and the driver's own time for each of 200.
 
-    .venv/bin/python tests/scheduling/overhead_bench.py
+.venv/bin/python tests/scheduling/overhead_bench.py
 """
 
 import json
