@@ -6,13 +6,14 @@ EXTRAS ?=
 PRESET ?= laptop
 
 comma := ,
-ABLATIONS := crossover any-order super-dense monte-carlo ar-noise attribution inference-compute
+ABLATIONS := crossover any-order super-dense monte-carlo ar-noise attribution inference-compute regularization
 
 # What a user may set, handed on as options. KERAS_BACKEND, JAX_PLATFORMS and STORAGE pass through the environment
 # (a storage URL may hold a password, and options show in the list of processes).
 export STORAGE
 OPTIONS = --preset $(PRESET) \
   $(if $(SEEDS),--seeds $(SEEDS)) \
+  $(if $(TUNE),--tune $(TUNE)) \
   $(if $(WORKERS),--workers $(WORKERS)) \
   $(foreach path,$(DATA),--data '$(path)') \
   $(foreach override,$(SET),--set '$(override)')
@@ -21,7 +22,7 @@ OPTIONS = --preset $(PRESET) \
 .PHONY: help setup $(ABLATIONS) smoke report board format lint type test test-backends clean
 
 help: ## list the targets
-	@echo 'Ablations (PRESET= SEEDS= WORKERS= DATA= SET= STORAGE=):'
+	@echo 'Ablations (PRESET= SEEDS= TUNE= WORKERS= DATA= SET= STORAGE=):'
 	@for name in $(ABLATIONS); do \
 	  printf '%-20s%s\n' $$name "$$(sed -n '1s/^"""//p' ablations/$$(echo $$name | tr - _).py)"; done
 	@echo 'Others:'

@@ -17,9 +17,10 @@ import typer
 
 if TYPE_CHECKING:
     from lab.config import DataConfig, RunConfig
-    from lab.scheduling.ablation import Cell
+    from lab.scheduling.ablation import Ablation, Cell
     from lab.scheduling.driver import Summary
     from lab.scheduling.plan import Plan
+    from lab.scheduling.tuning import Tuning
 
 INTERRUPTED = 130
 REQUEUE = 75  # EX_TEMPFAIL: a launcher that took the machine away may start the same command again
@@ -81,6 +82,10 @@ def ablate(
         int | None, typer.Option(help="Repeats of each arm; the ablation's own if not given.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Runs at once; 0: the ablation's own, or one per core.")] = 0,
+    tune: Annotated[
+        int | None,
+        typer.Option(help="Tune every arm (those that the ablation tunes), with so many trials each.", min=1),
+    ] = None,
     storage: Annotated[
         str,
         typer.Option(
@@ -99,9 +104,11 @@ def ablate(
 
         ablation = load_ablation(name)
         planned = cells(ablation, preset, seeds, _user_layer(overrides, data))
-        command = _command(ablation.name, preset, seeds, overrides, data, results)
+        command = _command(ablation.name, preset, seeds, tune, overrides, data, results)
+        tuning = _tuning(ablation, preset, tune, overrides)
+        tree = _tree(results, ablation.name, preset, tuned=bool(tuning and not ablation.tuned))
         hashes = _prepare_data(planned, cache)
-        plan = Plan(_tree(results, ablation.name, preset), ablation, preset, planned, command, hashes)
+        plan = Plan(tree, ablation, preset, planned, command, hashes, tuning=tuning)
         summary = _drive(plan, workers or ablation.scale(preset).workers, storage, cache)
         if summary.interrupted:
             typer.echo("stopped; the same command goes on from here", err=True)
@@ -194,21 +201,44 @@ def _train(config: "RunConfig", logdir: Path, cache: Path) -> None:
 
 
 def _command(
-    name: str, preset: str, seeds: int | None, overrides: list[str], data: list[str], results: Path
+    name: str,
+    preset: str,
+    seeds: int | None,
+    tune: int | None,
+    overrides: list[str],
+    data: list[str],
+    results: Path,
 ) -> str:
     """What to type for the same plan. A storage URL is left out: it may hold a password."""
     parts = ["python", "-m", "lab", "ablate", name, "--preset", preset]
     parts += [] if seeds is None else ["--seeds", str(seeds)]
+    parts += [] if tune is None else ["--tune", str(tune)]
     parts += [part for path in data for part in ("--data", path)]
     parts += [part for override in overrides for part in ("--set", override)]
     parts += [] if results == Path("results") else ["--results", str(results)]
     return shlex.join(parts)
 
 
-def _tree(results: Path, ablation: str, preset: str) -> Path:
-    """The result tree; a backend other than JAX has one of its own, since results of two never mix."""
+def _tree(results: Path, ablation: str, preset: str, tuned: bool = False) -> Path:
+    """The result tree. A backend other than JAX has one of its own, since results of two never mix.
+
+    So have arms that are tuned though their ablation does not, since what they are without it stays of use.
+    """
     backend = os.environ["KERAS_BACKEND"]
-    return results / ablation / (preset if backend == "jax" else f"{preset}-{backend}")
+    parts = [preset, *([] if backend == "jax" else [backend]), *(["tuned"] if tuned else [])]
+    return results / ablation / "-".join(parts)
+
+
+def _tuning(ablation: "Ablation", preset: str, tune: int | None, overrides: list[str]) -> "Tuning | None":
+    """How arms are tuned, if they are; what the user sets is not."""
+    from lab.config import parse_overrides
+    from lab.scheduling.ablation import dotted_keys
+    from lab.scheduling.tuning import SPACE, Tuning
+
+    trials = tune or (ablation.scale(preset).tune if ablation.tuned else 0)
+    own = set(dotted_keys(parse_overrides(overrides)))
+    space = {key: values for key, values in SPACE.items() if key not in own}
+    return Tuning(trials, space) if trials else None
 
 
 def _prepare_data(planned: "list[Cell]", cache: Path) -> "dict[DataConfig, str]":
@@ -233,8 +263,10 @@ def _drive(plan: "Plan", workers: int, storage: str, cache: Path) -> "Summary":
     from lab.scheduling.driver import drive
     from lab.scheduling.local import LocalExecutor
     from lab.scheduling.progress import RunsProgress
+    from lab.scheduling.tuning_driver import drive_tuned
 
-    return drive(plan, LocalExecutor(workers), cache, RunsProgress(Console()), storage)
+    how = drive_tuned if plan.tuning else drive
+    return how(plan, LocalExecutor(workers), cache, RunsProgress(Console()), storage)
 
 
 def _follow_up(plan: "Plan", cache: Path) -> None:

@@ -9,12 +9,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lab.reporting import tables, words
 from lab.reporting.content import Content
 from lab.reporting.results import ResultTree, readings_of
+from lab.reporting.tuning import TuningReport, best_in_words
 
 ABSENT = "–"
 
 
 def render_page(
-    tree: ResultTree, content: Content, figures: Mapping[str, bytes], files: Sequence[str]
+    tree: ResultTree,
+    content: Content,
+    figures: Mapping[str, bytes],
+    files: Sequence[str],
+    tuning: TuningReport | None = None,
 ) -> str:
     """The page as HTML.
 
@@ -23,6 +28,7 @@ def render_page(
         content: what the analysis found.
         figures: name -> SVG.
         files: names of the CSV files beside the page.
+        tuning: of its arms, if they were tuned.
     """
     readings = readings_of(tree)
     rates = {cell.done["config"]["training"]["learning_rate"] for cell in tree.finished}
@@ -40,6 +46,7 @@ def render_page(
         "provenance": tables.provenance(tree),
         "figures": {name: _data_url(svg) for name, svg in figures.items()},
         "files": files,
+        "tuning": tuning,
     }
     return _environment().get_template(content.template).render(shared | dict(content.page))
 
@@ -65,6 +72,7 @@ def _environment() -> Environment:
         "scientific": words.scientific,
         "p_value": words.p_value,
         "duration": words.duration,
+        "tuned_value": best_in_words,
     }
     for name, text_of in formats.items():
         environment.filters[name] = lambda value, text_of=text_of: ABSENT if value is None else text_of(value)

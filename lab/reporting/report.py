@@ -16,6 +16,7 @@ from lab.reporting.inference.content import content as inference
 from lab.reporting.page import render_page
 from lab.reporting.results import ResultTree, read_tree, readings_of
 from lab.reporting.sweep.content import content as sweep
+from lab.reporting.tuning import TuningReport, read_tuning
 from lab.tracking.records import write_atomic, write_json
 
 SUMMARY_SCHEMA = 1
@@ -57,26 +58,29 @@ def write_report(tree: Path) -> Report:
     if analysis not in ANALYSES:
         raise ValueError(f"`analysis` must be one of {sorted(ANALYSES)}, but {tree} plans {analysis!r}.")
     content = ANALYSES[analysis](results)
+    tuning = read_tuning(results)
     folder = tree / "report"
-    vectors = {name: drawing.render(figure, "svg") for name, figure in content.figures.items()}
-    for name, figure in content.figures.items():
+    figures = {**content.figures, **({"tuning": tuning.figure} if tuning else {})}
+    vectors = {name: drawing.render(figure, "svg") for name, figure in figures.items()}
+    for name, figure in figures.items():
         write_atomic(folder / f"{name}.svg", vectors[name])
         write_atomic(folder / f"{name}.png", drawing.render(figure, "png"))
     files = {
         "curves": tables.curve_rows(results),
         "best_stops": tables.chosen_stop_rows(results),
         **content.tables,
+        **({"tuning": tuning.trials} if tuning else {}),
     }
     for name, rows in files.items():
         _write_csv(folder / f"{name}.csv", rows)
-    summary = summarise(results, content)
+    summary = summarise(results, content, tuning)
     write_json(folder / "summary.json", summary)
-    page = render_page(results, content, vectors, [f"{name}.csv" for name in files])
+    page = render_page(results, content, vectors, [f"{name}.csv" for name in files], tuning)
     write_atomic(folder / "index.html", page.encode())
     return Report(folder / "index.html", summary, content.verdict_table)
 
 
-def summarise(results: ResultTree, content: Content) -> tables.Row:
+def summarise(results: ResultTree, content: Content, tuning: TuningReport | None = None) -> tables.Row:
     """The verdict and all numbers of the page's tables, for machines."""
     return {
         "schema": SUMMARY_SCHEMA,
@@ -84,6 +88,7 @@ def summarise(results: ResultTree, content: Content) -> tables.Row:
         "headline": content.headline,
         "headline_reading": readings_of(results)[0],
         **content.summary,
+        "tuning": tuning.studies if tuning else None,
         "runs": tables.run_rows(results),
         "run_counts": tables.run_counts(results),
         "provenance": tables.provenance(results),

@@ -26,6 +26,7 @@ class Scale:
         budget: the expected time and on what machine, in words.
         values: a configuration layer over the preset's own values.
         workers: number of runs at once; 0 means one per core.
+        tune: trials for each of the arms that the ablation tunes unasked.
     """
 
     levels: Mapping[str, Sequence[Any]]
@@ -33,6 +34,7 @@ class Scale:
     budget: str
     values: Values = field(default_factory=dict)
     workers: int = 0
+    tune: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,12 @@ class Ablation:
         expected: the expected finding, one sentence.
         analysis: how the results are read.
         contrasts: for each arm that a sweep compares, the arm it is compared with, at each level.
+        tuned: the arms that are tuned (lab/scheduling/tuning.py), even unasked; if there are none, asking for
+            it tunes every arm.
 
     Raises:
         ValueError: if the name is not lower case with dashes, there is nothing to run, the analysis is
-            unknown, or a contrast is not between two of the arms.
+            unknown, a contrast is not between two of the arms, or what is tuned is not one of them.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Ablation:
     expected: str
     analysis: Analysis = "sweep"
     contrasts: Mapping[str, str] = field(default_factory=dict)
+    tuned: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
@@ -85,6 +90,8 @@ class Ablation:
                     f"`contrasts` must be between two of the arms {list(self.arms)}, "
                     f"but got {arm!r} with {reference!r}."
                 )
+        if unknown := set(self.tuned) - set(self.arms):
+            raise ValueError(f"`tuned` must be among the arms {list(self.arms)}, but got {sorted(unknown)}.")
 
     def scale(self, preset: str) -> Scale:
         """How much of this ablation a preset runs.
@@ -194,27 +201,33 @@ def _levels(scale: Scale) -> list[dict[str, Any]]:
 
 
 def _cell(arm: str, level: Mapping[str, Any], seed: int, config: RunConfig) -> Cell:
-    folders = [arm, _level_text(level), f"seed={seed}"]
+    folders = [arm, level_text(level), f"seed={seed}"]
     return Cell(config.key(), arm, level, seed, config, "/".join(["runs", *filter(None, folders)]))
 
 
-def _level_text(level: Mapping[str, Any]) -> str:
+def level_text(level: Mapping[str, Any]) -> str:
     """A level as a folder name: `unique_tokens=20000`. Characters unsafe in a path become dashes."""
     parts = (f"{key.rpartition('.')[2]}={value}" for key, value in level.items())
     return ",".join(re.sub(r"[^A-Za-z0-9._=-]", "-", part) for part in parts)
 
 
-def _dotted(values: Values, prefix: str = "") -> Iterator[str]:
+def dotted_keys(values: Values, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of the values in a layer: `model.width`."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
+            yield from dotted_keys(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
 
 
 def _check_overrides(ablation: Ablation, scale: Scale, overrides: Values) -> None:
-    varied = {"arm", "seed", *scale.levels, *(key for arm in ablation.arms.values() for key in _dotted(arm))}
-    clash = sorted(varied & set(_dotted(overrides)))
+    varied = {
+        "arm",
+        "seed",
+        *scale.levels,
+        *(key for arm in ablation.arms.values() for key in dotted_keys(arm)),
+    }
+    clash = sorted(varied & set(dotted_keys(overrides)))
     if clash:
         raise ValueError(f"an override must not set what {ablation.name} varies, but got {', '.join(clash)}.")
 

@@ -42,14 +42,21 @@ class Summary:
     Args:
         reused: cells that were done before.
         done: cells finished now.
+        pruned: cells stopped early, now or before.
         failed: cell -> reason.
         interrupted: the signal that ended it early, or None.
     """
 
     reused: int = 0
     done: int = 0
+    pruned: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     interrupted: signal.Signals | None = None
+
+
+# Why a run is to be stopped early, from what its logdir holds by now; empty if it is to go on. What it says
+# once, it must say again of the same cell, however much further the run has come.
+Watch = Callable[[Cell, Path], str]
 
 
 @dataclass(frozen=True)
@@ -83,46 +90,82 @@ def drive(
     Raises:
         ValueError: if another driver works on the tree, or the storage cannot be opened.
     """
+    with driving(plan, executor, cache_dir, progress, storage, tries) as driver:
+        return driver.bring(plan)
+
+
+@contextmanager
+def driving(
+    plan: Plan,
+    executor: Executor,
+    cache_dir: Path,
+    progress: RunsProgress,
+    storage: str = "",
+    tries: Mapping[Outcome, float] = TRIES,
+) -> Iterator["Driver"]:
+    """Hold a result tree's lock and its ledger, for one stage of runs after the other; as `drive` else."""
     with sole_owner(plan.tree, "driver"):
-        patience = Patience(say=progress.say)
-        ledger = Ledger(plan.tree, f"{plan.ablation.name}-{plan.preset}", storage, patience)
-        for old in plan.set_aside():
-            progress.say(f"another {old.changed}: the old run is kept in {old.place}")
-        plan.write()
+        ledger = Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))
         try:
-            return _Driver(plan, ledger, executor, cache_dir, progress, tries).run()
+            yield Driver(ledger, executor, cache_dir, progress, tries)
         finally:
             executor.close()
 
 
-class _Driver:
-    """One invocation. Its state is what runs now; everything else is read from the logdirs and the ledger."""
+class Driver:
+    """One invocation. Its state is what runs now; everything else is read from the logdirs and the ledger.
+
+    Args:
+        ledger: of the result tree, whose lock is held.
+        executor: where attempts run.
+        cache_dir: handed on to the runs.
+        progress: told of what happens.
+        tries: how often a cell may end in each way before it counts as failed.
+    """
 
     def __init__(
         self,
-        plan: Plan,
         ledger: Ledger,
         executor: Executor,
         cache_dir: Path,
         progress: RunsProgress,
-        tries: Mapping[Outcome, float],
+        tries: Mapping[Outcome, float] = TRIES,
     ) -> None:
-        self._plan = plan
-        self._cells = {cell.key: cell for cell in plan.cells}
-        self._versions = {cell.key: plan.version(cell).digest() for cell in plan.cells}
-        self._ledger = ledger
+        self.ledger = ledger
         self._executor = executor
         self._cache_dir = cache_dir
         self._progress = progress
         self._allowed = tries
         self._runs: list[_Run] = []
         self._tries: Counter[tuple[str, Outcome]] = Counter()
-        self._summary = Summary()
 
-    def run(self) -> Summary:
+    def set_aside(self, plan: Plan) -> None:
+        """Move away the logdirs that hold other versions of a plan's runs, and say so."""
+        for old in plan.set_aside():
+            self._progress.say(f"another {old.changed}: the old run is kept in {old.place}")
+
+    def bring(self, plan: Plan) -> Summary:
+        """Bring the tree to its plan."""
+        self.set_aside(plan)
+        plan.write()
+        return self.run(plan)
+
+    def run(self, plan: Plan, watch: Watch = lambda *_: "", stage: str = "runs") -> Summary:
+        """Run the cells of a plan, or of a stage of it, that have not ended yet.
+
+        Args:
+            plan: whose logdirs hold no other versions of its runs.
+            watch: asked again and again while a cell runs, and when it has ended.
+            stage: what the runs are called.
+        """
+        self._plan, self._watch = plan, watch
+        self._cells = {cell.key: cell for cell in plan.cells}
+        self._versions = {cell.key: plan.version(cell).digest() for cell in plan.cells}
+        self._summary = Summary()
         with _first_notice() as notice:
             self._reconcile()
-            with self._progress.shown(len(self._cells), self._summary.reused):
+            ended = self._summary.reused + self._summary.pruned
+            with self._progress.shown(len(self._cells), ended, stage):
                 try:
                     self._work(notice)
                 finally:
@@ -132,27 +175,28 @@ class _Driver:
 
     def _reconcile(self) -> None:
         """Close the trials of a driver that died, then queue each cell that is not done."""
-        for number, key, version in self._ledger.running():
+        for number, key, version in self.ledger.running():
             if not self._planned(key, version) or not self._close(number, self._cells[key]):
-                self._ledger.fail(number, Outcome.LOST, "lost: the driver ended before the run did")
-        done = self._ledger.done()
-        finished = {
-            key
-            for key, cell in self._cells.items()
-            if (key, self._versions[key]) in done and self._result(cell)
+                self.ledger.fail(number, Outcome.LOST, "lost: the driver ended before the run did")
+        done, pruned = self.ledger.done(), self.ledger.pruned()
+        identity = {key: (key, self._versions[key]) for key in self._cells}
+        stopped = {
+            key for key, cell in self._cells.items() if identity[key] in pruned and self._verdict(cell)
         }
-        self._summary.reused = len(finished)
-        self._enqueue(*(cell for key, cell in self._cells.items() if key not in finished))
+        finished = {key for key, cell in self._cells.items() if identity[key] in done and self._result(cell)}
+        self._summary.reused, self._summary.pruned = len(finished - stopped), len(stopped)
+        self._enqueue(*(cell for key, cell in self._cells.items() if key not in finished | stopped))
 
     def _planned(self, key: str, version: str) -> bool:
         return self._versions.get(key) == version
 
     def _enqueue(self, *cells: Cell) -> None:
-        self._ledger.enqueue((cell, self._versions[cell.key]) for cell in cells)
+        self.ledger.enqueue((cell, self._versions[cell.key]) for cell in cells)
 
     def _work(self, notice: Callable[[], signal.Signals | None]) -> None:
         while not notice():
             self._collect()
+            self._prune()
             self._fill()
             if not self._runs:
                 return
@@ -161,12 +205,12 @@ class _Driver:
 
     def _fill(self) -> None:
         """Start waiting cells while there is room. A cell whose result is there already is only recorded."""
-        while self._executor.free() and (taken := self._ledger.take()):
+        while self._executor.free() and (taken := self.ledger.take()):
             number, key, version = taken
             if not self._planned(key, version):
-                self._ledger.fail(number, Outcome.SUPERSEDED, "no longer in the plan")
+                self.ledger.fail(number, Outcome.SUPERSEDED, "no longer in the plan")
             elif self._close(number, self._cells[key]):
-                self._summary.reused += 1
+                self._summary.reused += not self._verdict(self._cells[key])
                 self._progress.ended(self._cells[key], reused=True)
             else:
                 self._start(number, self._cells[key])
@@ -187,19 +231,33 @@ class _Driver:
         for run, how in ended:
             self._runs = [other for other in self._runs if other is not run]
             if self._close(run.number, run.cell):
-                self._summary.done += 1
-                self._progress.ended(run.cell)
+                self._summary.done += not self._verdict(run.cell)
+                self._progress.ended(run.cell, self._verdict(run.cell))
             else:
                 self._fail(run, how)
 
     def _close(self, number: int, cell: Cell) -> bool:
-        """Record a cell's result if it has one that counts."""
+        """Record how a cell ended, if it did: stopped early, or with a result that counts."""
+        if verdict := self._verdict(cell):
+            write_json(self._plan.logdir(cell) / "pruned.json", {"reason": verdict})
+            self.ledger.prune(number, Outcome.PRUNED, verdict)
+            self._summary.pruned += 1
+            return True
         result = self._result(cell)
         if result is None:
             return False
-        self._ledger.complete(number, best_validation_nll(result))
+        self.ledger.complete(number, best_validation_nll(result))
         (self._plan.logdir(cell) / "failure.json").unlink(missing_ok=True)
         return True
+
+    def _prune(self) -> None:
+        """End the runs that are to be stopped early; `_collect` closes them."""
+        for run in self._runs:
+            if self._verdict(run.cell):
+                run.handle.stop(hard=True)  # nothing of it is needed any more
+
+    def _verdict(self, cell: Cell) -> str:
+        return self._watch(cell, self._plan.logdir(cell))
 
     def _result(self, cell: Cell) -> dict[str, Any] | None:
         return read_result(self._plan.logdir(cell), cell.key)
@@ -209,7 +267,7 @@ class _Driver:
         outcome = outcome_of(ended)
         tail = read_tail(self._plan.logdir(run.cell) / "log.txt", run.log_start)
         reason = reason_of(ended, tail)
-        self._ledger.fail(run.number, outcome, reason, tail)
+        self.ledger.fail(run.number, outcome, reason, tail)
         self._tries[run.cell.key, outcome] += 1
         if self._tries[run.cell.key, outcome] < self._allowed.get(outcome, 1):
             self._enqueue(run.cell)
@@ -230,7 +288,7 @@ class _Driver:
                 time.sleep(POLL_SECONDS)
         for run in self._runs:
             if not self._close(run.number, run.cell):
-                self._ledger.fail(run.number, Outcome.PREEMPTED, "stopped with its driver")
+                self.ledger.fail(run.number, Outcome.PREEMPTED, "stopped with its driver")
         self._runs = []
 
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import optuna
-from optuna.pruners import NopPruner
-from optuna.samplers import RandomSampler
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
@@ -71,9 +71,31 @@ class Ledger:
         self._study_id = self._storage.get_study_id_from_name(self._name)
         self._known = {taken.number for taken in self.running()}
 
+    @property
+    def storage(self) -> BaseStorage:
+        """Where the study is kept."""
+        return self._storage
+
+    def beside(self, part: str, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
+        """Another study in the same storage: this one's name, then `part`."""
+        return self._persist(
+            lambda: optuna.create_study(
+                study_name=f"{self._name}-{part}",
+                storage=self._storage,
+                sampler=sampler,
+                pruner=pruner,
+                direction="minimize",
+                load_if_exists=True,
+            )
+        )
+
     def done(self) -> set[tuple[str, str]]:
         """(key, version) of the cells that have a complete trial."""
         return {_cell(trial) for trial in self._trials(TrialState.COMPLETE)}
+
+    def pruned(self) -> set[tuple[str, str]]:
+        """(key, version) of the cells that have a trial that was stopped early."""
+        return {_cell(trial) for trial in self._trials(TrialState.PRUNED)}
 
     def running(self) -> list[Taken]:
         """The trials that are marked as running, oldest first."""
@@ -117,6 +139,11 @@ class Ledger:
         if log_tail:
             told["log_tail"] = _text(log_tail[-TAIL_CHARACTERS:])
         self._persist(lambda: self._finish(number, TrialState.FAIL, None, told))
+
+    def prune(self, number: int, outcome: str, reason: str) -> None:
+        """Close a running trial as stopped early, which is neither done nor failed."""
+        told = {"outcome": outcome, "reason": _text(reason)}
+        self._persist(lambda: self._finish(number, TrialState.PRUNED, None, told))
 
     def _check_schema(self, storage: BaseStorage) -> None:
         """Refuse a study that a newer lab made, before anything is written."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lab.config import DataConfig, load_config
 from lab.scheduling.ablation import Ablation, Cell
+from lab.scheduling.tuning import Tuning
 from lab.tracking.records import code_hash, write_json
 from lab.tracking.version import Version, read_version
 
@@ -33,6 +34,7 @@ class Plan:
         command: what the user can type to get the same plan; holds no storage URL.
         data_hashes: of the corpora that the cells train on.
         code: hash of the code that decides numbers.
+        tuning: how its arms are tuned; None if they are not.
     """
 
     tree: Path
@@ -42,6 +44,12 @@ class Plan:
     command: str
     data_hashes: Mapping[DataConfig, str] = field(default_factory=dict)
     code: str = field(default_factory=code_hash)
+    tuning: Tuning | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the plan's study: letters, digits and dashes."""
+        return f"{self.ablation.name}-{self.preset}"
 
     def version(self, cell: Cell) -> Version:
         """What a cell's numbers follow from, today."""
@@ -67,6 +75,7 @@ class Plan:
             "arms": list(ablation.arms),
             "contrasts": dict(ablation.contrasts),
             "command": self.command,
+            "tuning": self.tuning.spec() if self.tuning else None,
             "cells": [
                 {
                     "key": cell.key,

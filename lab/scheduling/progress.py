@@ -55,18 +55,20 @@ class RunsProgress:
         self._runs: dict[str, _Shown] = {}
         self._total = self._ended = 0
         self._gained = 0.0
+        self._stage = "runs"
         self._begun = self._last = time.monotonic()
 
     @contextmanager
-    def shown(self, total: int, ended: int) -> Iterator[None]:
-        """Show progress over `total` runs, of which `ended` have ended before."""
-        self._total, self._ended = total, ended
+    def shown(self, total: int, ended: int, stage: str = "runs") -> Iterator[None]:
+        """Show progress over the `total` runs of a stage, of which `ended` have ended before."""
+        self._total, self._ended, self._stage, self._gained = total, ended, stage, 0.0
         self._begun = self._last = time.monotonic()
-        self._overall = self._bars.add_task("runs", total=total, completed=ended, detail="")
+        self._overall = self._bars.add_task(stage, total=total, completed=ended, detail="")
         if not self._live:
             self.say(self._summary())
         with self._bars:
             yield
+        self._bars.remove_task(self._overall)
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
@@ -103,7 +105,7 @@ class RunsProgress:
             )
 
     def _summary(self) -> str:
-        return f"{self._ended}/{self._total} runs  {self._time_left()}".strip()
+        return f"{self._ended}/{self._total} {self._stage}  {self._time_left()}".strip()
 
     def _time_left(self) -> str:
         """Words for the time left, if what was gained so far is enough to tell."""

@@ -24,6 +24,7 @@ def test_plan_json_holds_the_whole_plan(bench):
         "arms",
         "contrasts",
         "command",
+        "tuning",
         "cells",
     ]
     assert (written["schema"], written["ablation"], written["preset"]) == (2, "tiny", "tiny")

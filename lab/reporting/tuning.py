@@ -1,0 +1,192 @@
+"""What a report says of arms that were tuned: how, with what outcome, and which trials are censored."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lab.reporting import drawing
+from lab.reporting.results import ResultTree, level_name
+from lab.reporting.tables import Row
+from lab.reporting.words import join, plain
+from lab.tracking.records import read_json
+
+FILE = "tuning.json"
+SCHEMA = 1
+STATES = ("done", "censored", "failed", "not finished")
+COLUMNS = 4
+EDGE = 0.05  # of a range, at each end
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """The tuning of one result tree, ready to be written.
+
+    Attributes:
+        sentences: the specification in words.
+        keys: the tuned keys, by their last part.
+        studies: one row per arm and level: its best values, and how its trials ended.
+        trials: one row per trial.
+        figure: the validation NLL of each trial.
+    """
+
+    sentences: tuple[str, ...]
+    keys: tuple[str, ...]
+    studies: list[Row]
+    trials: list[Row]
+    figure: Figure
+
+
+def read_tuning(tree: ResultTree) -> TuningReport | None:
+    """The tuning that a tree's plan asks for, as far as it has come; None if there is none.
+
+    Raises:
+        ValueError: if `tuning.json` has another schema.
+    """
+    path = tree.path / FILE
+    if not tree.plan.get("tuning") or not path.is_file():
+        return None
+    content = read_json(path)
+    if content.get("schema") != SCHEMA:
+        raise ValueError(f"{path}: `schema` must be {SCHEMA}, but got {content.get('schema')}.")
+    spec, studies = content["specification"], content["studies"]
+    with mpl.rc_context(drawing.STYLE):
+        figure = draw(studies)
+    return TuningReport(
+        sentences=tuple(sentences(spec)),
+        keys=tuple(_short(key) for key in spec["space"]),
+        studies=[_study_row(study, spec["space"]) for study in studies],
+        trials=[row for study in studies for row in _trial_rows(study, spec["space"])],
+        figure=figure,
+    )
+
+
+def sentences(spec: Mapping[str, Any]) -> list[str]:
+    """How arms were tuned, in words."""
+    ranges = [
+        f"{_short(key).replace('_', ' ')} from {bounds['low']:g} to {bounds['high']:g}"
+        + (" (logarithmic)" if bounds["log"] else "")
+        for key, bounds in spec["space"].items()
+    ]
+    return [
+        f"Each tuned arm had {spec['trials']} trials of one run each, with seed {spec['seed']}, which no "
+        "decisive run has. The values with the lowest validation NLL at the run's best stop were taken, and "
+        "the decisive seeds run with them; the numbers above are theirs, on the test split.",
+        f"Tried: {join(ranges)}. The first trial is the arm as it stands. What an arm itself sets keeps its "
+        "value. Trials, sampler, pruner and seeds are the same for every arm.",
+        f"Sampler: {spec['sampler']} ({_arguments(spec['sampler_arguments'])}; seed {spec['sampler_seed']}), "
+        f"in rounds of {spec['round_size']}, whose outcomes are told together. "
+        f"Pruner: {spec['pruner']} of the trials finished in earlier rounds "
+        f"({_arguments(spec['pruner_arguments'])}; steps are stops, counted from 0).",
+        "A trial that was stopped early is censored: what it had reached is shown, and enters no average and "
+        "no choice. A failed trial counts as one of its arm's trials.",
+    ]
+
+
+def _arguments(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _study_row(study: Row, space: Mapping[str, Any]) -> Row:
+    states = [trial["state"] for trial in study["trials"]]
+    losses = [trial["validation_nll"] for trial in study["trials"]]
+    finished = [loss for loss in losses if loss is not None]
+    values = study["fixed"] | (study["best"] or {})
+    return {
+        "arm": study["arm"],
+        "level": level_name(study["level"]),
+        "trials": len(states),
+        **{state: states.count(state) for state in STATES},
+        "best_validation_nll": min(finished) if finished else None,
+        "untuned_validation_nll": losses[0] if losses else None,
+        **{
+            _short(key): {
+                "value": values.get(key),
+                "own": key in study["fixed"],
+                "edge": key in (study["best"] or {}) and at_edge(values[key], bounds),
+            }
+            for key, bounds in space.items()
+        },
+    }
+
+
+def at_edge(value: float, bounds: Mapping[str, Any]) -> bool:
+    """Whether a best value lies at an end of its range, so that a better one may lie beyond it.
+
+    Nothing lies below zero.
+    """
+    scale = math.log if bounds["log"] else float
+    low, high, place = (scale(number) for number in (bounds["low"], bounds["high"], value))
+    share = (place - low) / (high - low)
+    return share > 1 - EDGE or (share < EDGE and bounds["low"] > 0)
+
+
+def _trial_rows(study: Row, space: Mapping[str, Any]) -> list[Row]:
+    place = {"arm": study["arm"], "level": level_name(study["level"])}
+    return [
+        place
+        | {name: value for name, value in trial.items() if name != "values"}
+        | {_short(key): trial["values"].get(key, study["fixed"].get(key)) for key in space}
+        for trial in study["trials"]
+    ]
+
+
+def draw(studies: Sequence[Row]) -> Figure:
+    """Validation NLL by trial, a panel for each arm and level."""
+    columns = max(2, min(COLUMNS, len(studies)))
+    rows = -(-len(studies) // columns)
+    figure = drawing.new_figure(2.6 * columns + 0.6, 2.3 * rows + 0.7)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey="row").ravel()
+    for study, ax in zip(studies, grid, strict=False):
+        _panel(ax, study)
+        ax.set_title(" ".join(filter(None, [study["arm"], level_name(study["level"])])), fontsize=9)
+    for ax in grid[len(studies) :]:
+        ax.set_axis_off()
+    for row in range(rows):
+        grid[row * columns].set_ylabel("Validation NLL\n(nats/token)")
+    drawing.legend(
+        figure,
+        [
+            drawing.key("done", marker="o", linestyle=""),
+            drawing.key("best so far", linewidth=1.5),
+            drawing.key("censored", marker="v", markerfacecolor="none", linestyle=""),
+            drawing.key("failed", marker="x", linestyle=""),
+        ],
+    )
+    return figure
+
+
+def _panel(ax: Axes, study: Row) -> None:
+    trials = study["trials"]
+    done = {trial["trial"]: trial["validation_nll"] for trial in trials if trial["state"] == "done"}
+    censored = {
+        trial["trial"]: trial["validation_nll_when_stopped"]
+        for trial in trials
+        if trial["state"] == "censored"
+    }
+    ax.plot(list(done), list(done.values()), "o", color=drawing.INK, alpha=0.6, markersize=5)
+    ax.plot(list(censored), list(censored.values()), "v", color=drawing.GREY, markerfacecolor="none")
+    best = [min(loss for other, loss in done.items() if other <= trial) for trial in done]
+    ax.step(list(done), best, where="post", color=drawing.INK, linewidth=1.5)
+    for trial in trials:
+        if trial["state"] == "failed":
+            ax.plot(trial["trial"], 0.97, "x", color=drawing.GREY, transform=ax.get_xaxis_transform())
+    ax.set_xlim(-0.5, max(1, len(trials)) - 0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("Trial")
+
+
+def best_in_words(value: Row) -> str:
+    """A best value for the table: the arm's own, or one at the end of its range, says so."""
+    if value["value"] is None:
+        return ""
+    return plain(value["value"]) + (" (own)" if value["own"] else " (edge)" if value["edge"] else "")

@@ -1,0 +1,117 @@
+"""Tune arms, then run the decisive seeds at each arm's own best."""
+
+from dataclasses import replace
+from pathlib import Path
+from signal import Signals
+
+from lab.scheduling.ablation import Cell, dotted_keys, level_text
+from lab.scheduling.driver import Driver, Summary, driving
+from lab.scheduling.executors import Executor
+from lab.scheduling.ledger import Ledger
+from lab.scheduling.outcomes import Outcome
+from lab.scheduling.plan import Plan
+from lab.scheduling.progress import RunsProgress
+from lab.scheduling.tuning import with_values
+from lab.scheduling.tuning_study import ArmStudy
+from lab.tracking.records import write_json
+
+FILE = "tuning.json"
+SCHEMA = 1
+
+Place = tuple[str, str]  # arm, level in words
+
+
+def drive_tuned(
+    plan: Plan, executor: Executor, cache_dir: Path, progress: RunsProgress, storage: str = ""
+) -> Summary:
+    """Bring a result tree to its plan, whose tuned arms run at the best values found for each of them.
+
+    A trial that failed is one of its arm's trials all the same, and is not tried again. An arm of which no
+    trial finished has its decisive cells recorded as failed.
+
+    Args:
+        plan: the tree, how its arms are tuned, and its cells as they are before.
+        executor: where attempts run.
+        cache_dir: handed on to the runs.
+        progress: told of what happens.
+        storage: an Optuna database URL; empty for a journal file in the tree.
+
+    Raises:
+        ValueError: if the plan tunes nothing or a decisive run has the tuning runs' seed, another driver
+            works on the tree, or the storage cannot be opened.
+    """
+    if plan.tuning is None:
+        raise ValueError(f"`plan` must say how its arms are tuned, but {plan.tree} has tuning=None.")
+    plan.tuning.check_seeds([cell.seed for cell in plan.cells])
+    with driving(plan, executor, cache_dir, progress, storage) as driver:
+        plan.write()
+        studies = open_studies(plan, driver.ledger)
+        for number in range(plan.tuning.rounds):
+            if notice := _run_round(plan, number, list(studies.values()), driver):
+                return Summary(interrupted=notice)
+        return _run_decisive(plan, studies, driver)
+
+
+def open_studies(plan: Plan, ledger: Ledger) -> dict[Place, ArmStudy]:
+    """The study of each tuned arm at each level."""
+    arms = plan.ablation.tuned or tuple(plan.ablation.arms)
+    studies: dict[Place, ArmStudy] = {}
+    for cell in plan.cells:
+        if plan.tuning and cell.arm in arms and _place(cell) not in studies:
+            own = frozenset({*dotted_keys(plan.ablation.arms[cell.arm]), *cell.level})
+            studies[_place(cell)] = ArmStudy(plan.tree, ledger, plan.tuning, cell, own)
+    return studies
+
+
+def _place(cell: Cell) -> Place:
+    return cell.arm, level_text(cell.level)
+
+
+def _run_round(plan: Plan, number: int, studies: list[ArmStudy], driver: Driver) -> Signals | None:
+    """Run and tell what is left of a round, of all arms together; the signal that ended it early, or None."""
+    cells = [cell for study in studies for cell in study.ask(number)]
+
+    def watch(cell: Cell, _: Path) -> str:
+        return next(filter(None, (study.verdict(cell) for study in studies)), "")
+
+    if cells:
+        stage = replace(plan, cells=cells)
+        driver.set_aside(stage)
+        if notice := driver.run(stage, watch, f"tuning runs of round {number + 1}").interrupted:
+            return notice
+    for study in studies:
+        study.tell()
+    spec = plan.tuning.spec() if plan.tuning else None
+    rows = [study.rows() for study in studies]
+    write_json(plan.tree / FILE, {"schema": SCHEMA, "specification": spec, "studies": rows})
+    return None
+
+
+def _run_decisive(plan: Plan, studies: dict[Place, ArmStudy], driver: Driver) -> Summary:
+    """Run every cell that is not tuned, and the others at their arm's best."""
+    hopeless = {
+        cell.key: studies[_place(cell)].failure
+        for cell in plan.cells
+        if _place(cell) in studies and studies[_place(cell)].best is None
+    }
+    cells = [_at_best(cell, studies.get(_place(cell))) for cell in plan.cells]
+    tuned = replace(plan, cells=cells)
+    driver.set_aside(tuned)
+    tuned.write()
+    summary = driver.run(replace(tuned, cells=[cell for cell in cells if cell.key not in hopeless]))
+    for cell in cells:
+        if reason := hopeless.get(cell.key):
+            write_json(
+                tuned.logdir(cell) / "failure.json",
+                {"outcome": Outcome.USER_ERROR, "reason": reason, "log_tail": ""},
+            )
+            summary.failed[cell.label] = reason
+    return summary
+
+
+def _at_best(cell: Cell, study: ArmStudy | None) -> Cell:
+    """A decisive cell with the best values of its arm's study, if it has one."""
+    if study is None or not study.best:
+        return cell
+    config = with_values(cell.config, cell.seed, study.best)
+    return replace(cell, config=config, key=config.key())

@@ -1,0 +1,290 @@
+"""The study of one arm at one level: which values are tried next, and what came of those tried before.
+
+A round's suggestions and its pruning rest only on the trials of earlier rounds, in their order. They are
+taken from a study in memory that holds just those; the stored one is the record, and what a restart goes on
+from.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.pruners import BasePruner, MedianPruner
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from lab.config import RunConfig
+from lab.scheduling.ablation import Cell, level_text
+from lab.scheduling.driver import best_validation_nll, read_result
+from lab.scheduling.ledger import Ledger
+from lab.scheduling.tuning import Tuning, own_values, with_values
+from lab.tracking.records import code_hash, read_json
+from lab.training.timeline import make_timeline
+
+Row = dict[str, Any]
+
+STATES = {
+    TrialState.COMPLETE: "done",
+    TrialState.PRUNED: "censored",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "not finished",
+}
+
+
+@dataclass(frozen=True)
+class StopLosses:
+    """What a run has measured so far.
+
+    Attributes:
+        losses: validation NLL at each stop in the headline reading, nats/token.
+        tokens_seen: at each of these stops.
+        last: index of the run's last stop.
+    """
+
+    losses: tuple[float, ...] = ()
+    tokens_seen: tuple[int, ...] = ()
+    last: int = 0
+
+
+def stop_losses(config: RunConfig, logdir: Path) -> StopLosses:
+    """Read a run's stops while it may be writing: half a line at the end is left alone."""
+    path = logdir / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    reading = "annealed" if config.training.schedule == "wsd" else "along_run"
+    rows = [json.loads(line) for line in lines if b'"stop"' in line]
+    rows = [row for row in rows if row["kind"] == "stop" and row["reading"] == reading]
+    if not rows:
+        return StopLosses()
+    rows.sort(key=lambda row: row["step"])
+    windows = round(rows[0]["step"] * config.training.batch_size / rows[0]["epoch"])
+    stops = {stop.step for stop in make_timeline(config, windows).stops}
+    return StopLosses(
+        tuple(float(row["validation"]["nll"]) for row in rows),
+        tuple(int(row["tokens_seen"]) for row in rows),
+        len(stops) - 1,
+    )
+
+
+class ArmStudy:
+    """An arm's trials at one level.
+
+    Args:
+        tree: the result tree.
+        ledger: of the tree; its storage holds the study.
+        tuning: the specification.
+        cell: one of the arm's decisive cells at the level, as it is before tuning.
+        own_keys: the tuned keys that the arm, its level or the user sets: they keep their values.
+    """
+
+    def __init__(
+        self, tree: Path, ledger: Ledger, tuning: Tuning, cell: Cell, own_keys: frozenset[str]
+    ) -> None:
+        self._tree, self._tuning, self._cell = tree, tuning, cell
+        self.arm, self.level = cell.arm, cell.level
+        own = own_values(cell.config, list(tuning.space))
+        self.fixed = {key: value for key, value in own.items() if key in own_keys}
+        self._start = {key: value for key, value in own.items() if key not in own_keys}
+        self._distributions: dict[str, BaseDistribution] = {
+            key: FloatDistribution(bounds.low, bounds.high, log=bounds.log)
+            for key, bounds in tuning.space.items()
+            if key not in own_keys
+        }
+        self._folder = "/".join(filter(None, ["tuning", cell.arm, level_text(cell.level)]))
+        self._study, self._storage, self._study_id = self._open(ledger)
+        self._asked: dict[str, tuple[int, Cell]] = {}
+        self._judged: dict[str, tuple[int, str]] = {}
+
+    def _open(self, ledger: Ledger) -> tuple[optuna.Study, optuna.storages.BaseStorage, int]:
+        """The stored study. Where all trials of the last one failed, a new one: the cause may be mended."""
+        for attempt in range(1, 1000):
+            spec = {name: value for name, value in self._tuning.spec().items() if name != "trials"}
+            spec |= {"fixed": self.fixed, "configuration": self._configuration().key(), "code": code_hash()}
+            identity = hashlib.sha256(json.dumps([spec, attempt], sort_keys=True).encode()).hexdigest()[:8]
+            name = re.sub("[^A-Za-z0-9-]", "-", f"{self._folder}-{identity}")
+            study = ledger.beside(name, self._sampler(0), self._pruner())
+            trials = self._trials_of(study)
+            if len(trials) < self._tuning.trials or any(trial.state != TrialState.FAIL for trial in trials):
+                break
+        if study.user_attrs.get("specification") != spec:
+            study.set_user_attr("specification", spec)
+        storage = ledger.storage
+        return study, storage, storage.get_study_id_from_name(study.study_name)
+
+    def _configuration(self) -> RunConfig:
+        return with_values(self._cell.config, self._tuning.seed, {})
+
+    def _sampler(self, round_number: int) -> BaseSampler:
+        seed = np.random.SeedSequence([self._tuning.sampler_seed, round_number]).generate_state(1)[0]
+        return TPESampler(seed=int(seed), **self._tuning.sampler_arguments)
+
+    def _pruner(self) -> BasePruner:
+        return MedianPruner(**self._tuning.pruner_arguments)
+
+    def _trials_of(self, study: optuna.Study) -> list[FrozenTrial]:
+        return study.get_trials(deepcopy=False)[: self._tuning.trials if self._distributions else 0]
+
+    def _trials(self) -> list[FrozenTrial]:
+        """The stored trials that count: a study that was once larger has more."""
+        return self._trials_of(self._study)
+
+    # Asking.
+
+    def ask(self, round_number: int) -> list[Cell]:
+        """The cells of a round that are not told yet; its trials are stored first, if they are not.
+
+        Args:
+            round_number: all earlier rounds must have been told.
+        """
+        if not self._distributions:
+            return []
+        first = round_number * self._tuning.round_size
+        last = min(first + self._tuning.round_size, self._tuning.trials)
+        stored = self._study.get_trials(deepcopy=False)
+        earlier = self._in_memory(stored[:first], round_number)
+        if len(stored) < last:
+            suggested = self._suggest(earlier, first)
+            for number in range(len(stored), last):
+                self._study.add_trial(
+                    create_trial(
+                        state=TrialState.RUNNING,
+                        params=suggested[number - first],
+                        distributions=self._distributions,
+                        user_attrs={"round": round_number, "arm": self.arm, "level": dict(self.level)},
+                    )
+                )
+        self._earlier = self._in_memory(stored[:first], round_number)
+        self._judged.clear()
+        open_trials = [
+            (trial.number, self._trial_cell(trial))
+            for trial in self._study.get_trials(deepcopy=False)[first:last]
+            if trial.state == TrialState.RUNNING
+        ]
+        self._asked = {cell.key: (number, cell) for number, cell in open_trials}
+        return [cell for _, cell in self._asked.values()]
+
+    def _in_memory(self, trials: Sequence[FrozenTrial], round_number: int) -> optuna.Study:
+        study = optuna.create_study(
+            direction="minimize", sampler=self._sampler(round_number), pruner=self._pruner()
+        )
+        study.add_trials(trials)
+        return study
+
+    def _suggest(self, earlier: optuna.Study, first: int) -> list[dict[str, float]]:
+        """A whole round's values, always in the same order, whichever of them are stored already."""
+        inside = {key: value for key, value in self._start.items() if value in self._tuning.space[key]}
+        if first == 0:
+            earlier.enqueue_trial(inside)
+        return [earlier.ask(self._distributions).params for _ in range(self._tuning.round_size)]
+
+    def _trial_cell(self, trial: FrozenTrial) -> Cell:
+        config = with_values(self._cell.config, self._tuning.seed, trial.params)
+        logdir = f"{self._folder}/trial={trial.number:03}"
+        return Cell(config.key(), self.arm, self.level, self._tuning.seed, config, logdir)
+
+    # Judging and telling.
+
+    def verdict(self, cell: Cell) -> str:
+        """Why a run of this round is to be stopped early; empty if it is not, or is another study's."""
+        if cell.key not in self._asked:
+            return ""
+        path = self._tree / cell.logdir / "metrics.jsonl"
+        size = path.stat().st_size if path.is_file() else 0
+        known, verdict = self._judged.get(cell.key, (0, ""))
+        if size != known:
+            stops = stop_losses(cell.config, self._tree / cell.logdir)
+            place = self._pruned_at(stops)
+            if place is not None:
+                verdict = (
+                    f"stopped at stop {place + 1} of {stops.last + 1} ({stops.tokens_seen[place]:,} tokens): "
+                    f"best validation NLL so far {min(stops.losses[: place + 1]):.4f} nats/token, "
+                    "worse than the median of the earlier trials there"
+                )
+            self._judged[cell.key] = (size, verdict)
+        return verdict
+
+    def _pruned_at(self, stops: StopLosses) -> int | None:
+        """The first stop at which a run falls behind. At its last stop nothing is left to be saved."""
+        for place in range(min(len(stops.losses), stops.last)):
+            so_far = create_trial(
+                state=TrialState.RUNNING, intermediate_values=dict(enumerate(stops.losses[: place + 1]))
+            )
+            if self._earlier.pruner.prune(self._earlier, so_far):
+                return place
+        return None
+
+    def tell(self) -> None:
+        """Record how the round's runs ended, in the order in which they were asked for."""
+        for number, cell in self._asked.values():
+            logdir = self._tree / cell.logdir
+            stops = stop_losses(cell.config, logdir)
+            place = self._pruned_at(stops)
+            result = read_result(logdir, cell.key)
+            if place is not None:
+                self._report(number, stops.losses[: place + 1], self.verdict(cell))
+                self._study.tell(number, state=TrialState.PRUNED)
+            elif result is not None:
+                self._report(number, stops.losses)
+                self._study.tell(number, best_validation_nll(result))
+            else:
+                self._report(number, (), _failure(logdir))
+                self._study.tell(number, state=TrialState.FAIL)
+        self._asked = {}
+
+    def _report(self, number: int, losses: Sequence[float], reason: str = "") -> None:
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        for place, loss in enumerate(losses):
+            self._storage.set_trial_intermediate_value(trial_id, place, loss)
+        self._storage.set_trial_user_attr(trial_id, "reason", reason)
+
+    # What came out.
+
+    @property
+    def best(self) -> Mapping[str, float] | None:
+        """The values with the lowest validation NLL, the first of equals; None if no trial was finished."""
+        if not self._distributions:
+            return {}
+        complete = [trial for trial in self._trials() if trial.state == TrialState.COMPLETE]
+        return min(complete, key=lambda trial: (trial.value, trial.number)).params if complete else None
+
+    @property
+    def failure(self) -> str:
+        """Why there is no best."""
+        trials = self._trials()
+        reasons = sorted({trial.user_attrs["reason"] for trial in trials if "reason" in trial.user_attrs})
+        return f"none of {len(trials)} tuning trials finished: {'; '.join(reasons)}"
+
+    def rows(self) -> Row:
+        """The study for `tuning.json`."""
+        return {
+            "arm": self.arm,
+            "level": dict(self.level),
+            "study": self._study.study_name,
+            "fixed": self.fixed,
+            "best": None if self.best is None else dict(self.best),
+            "trials": [self._row(trial) for trial in self._trials()],
+        }
+
+    def _row(self, trial: FrozenTrial) -> Row:
+        so_far = list(trial.intermediate_values.values())
+        return {
+            "trial": trial.number,
+            "round": trial.user_attrs["round"],
+            "state": STATES[trial.state],
+            "validation_nll": trial.value if trial.state == TrialState.COMPLETE else None,
+            "validation_nll_when_stopped": min(so_far) if trial.state == TrialState.PRUNED else None,
+            "stops": len(so_far),
+            "reason": trial.user_attrs.get("reason", ""),
+            "values": dict(trial.params),
+        }
+
+
+def _failure(logdir: Path) -> str:
+    path = logdir / "failure.json"
+    return str(read_json(path)["reason"]) if path.is_file() else "not run"
