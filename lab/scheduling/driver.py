@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -76,11 +76,11 @@ def drive(
     """
     with sole_owner(plan.tree, "driver"):
         patience = Patience(say=progress.say)
-        ledger = Ledger(plan.tree, f"{plan.ablation.name}-{plan.preset}", storage, patience)
-        for place in plan.set_aside():
-            progress.say(f"another configuration: the old run is kept in {place}")
-        plan.write()
-        return _Driver(plan, ledger, executor, cache_dir, progress).run()
+        with closing(Ledger(plan.tree, f"{plan.ablation.name}-{plan.preset}", storage, patience)) as ledger:
+            for place in plan.set_aside():
+                progress.say(f"another configuration: the old run is kept in {place}")
+            plan.write()
+            return _Driver(plan, ledger, executor, cache_dir, progress).run()
 
 
 class _Driver:
