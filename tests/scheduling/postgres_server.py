@@ -68,7 +68,8 @@ class PostgresServer:
         self._run("pg_ctl", "stop", "--wait", f"--mode={mode}")
 
     def remove(self):
-        self.stop("immediate")
+        if (self.folder / "data" / "postmaster.pid").exists():
+            self.stop("immediate")
         shutil.rmtree(self.folder)
 
     def new_database(self):

@@ -13,23 +13,8 @@ from scheduling_bench import wait_for
 from lab.scheduling.ledger import Ledger, study_name
 from lab.scheduling.storage import Patience, close_storage, view_storage
 
-pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
-
-from postgres_server import PASSWORD, PostgresServer, find_binaries
-
 TINY_PLAN_SEEDS = 5
 WORKERS = 6
-
-
-@pytest.fixture(scope="module")
-def server():
-    binaries = find_binaries()
-    if binaries is None:
-        pytest.skip("PostgreSQL is not installed, and cannot be without root and apt")
-    server = PostgresServer(binaries)
-    server.start()
-    yield server
-    server.remove()
 
 
 def states(bench, url):
@@ -49,9 +34,9 @@ def _states(view, name):
     return found
 
 
-def test_a_server_restarted_in_mid_study_loses_and_doubles_no_cell(bench, server):
+def test_a_server_restarted_in_mid_study_loses_and_doubles_no_cell(bench, postgres):
     plan = bench.plan(seeds=TINY_PLAN_SEEDS)
-    url = server.new_database()
+    url = postgres.new_database()
 
     def results():
         return len(list(bench.tree.rglob("result.json")))
@@ -59,9 +44,9 @@ def test_a_server_restarted_in_mid_study_loses_and_doubles_no_cell(bench, server
     def restart():
         for results_before, mode in ((3, "immediate"), (10, "fast")):
             wait_for(lambda results_before=results_before: results() >= results_before, seconds=60)
-            server.stop(mode)
+            postgres.stop(mode)
             time.sleep(1.5)
-            server.start()
+            postgres.start()
 
     with ThreadPoolExecutor(1) as helper:
         restarts = helper.submit(restart)
@@ -78,19 +63,19 @@ def test_a_server_restarted_in_mid_study_loses_and_doubles_no_cell(bench, server
     assert (again.done, again.reused) == (0, len(plan.cells))
 
 
-def test_a_server_closed_to_writes_is_waited_for(bench, server):
-    url, said = server.new_database(), []
+def test_a_server_closed_to_writes_is_waited_for(bench, postgres):
+    url, said = postgres.new_database(), []
     name = url.rpartition("/")[2]
     cells = [(cell, cell.key) for cell in bench.plan().cells]
     ledger = Ledger(bench.tree, "tiny-tiny", url, Patience(60.0, 0.1, 0.2, said.append))
-    server.execute(f"alter database {name} set default_transaction_read_only = on")
+    postgres.execute(f"alter database {name} set default_transaction_read_only = on")
     others = f"from pg_stat_activity where datname = '{name}' and pid <> pg_backend_pid()"
-    server.execute(f"select pg_terminate_backend(pid) {others}")
+    postgres.execute(f"select pg_terminate_backend(pid) {others}")
 
     def open_again():
         wait_for(lambda: said, seconds=60)
-        server.execute(f"alter database {name} set default_transaction_read_only = off")
-        server.execute(f"select pg_terminate_backend(pid) {others}")
+        postgres.execute(f"alter database {name} set default_transaction_read_only = off")
+        postgres.execute(f"select pg_terminate_backend(pid) {others}")
 
     helper = threading.Thread(target=open_again)
     helper.start()
@@ -101,18 +86,18 @@ def test_a_server_closed_to_writes_is_waited_for(bench, server):
     assert states(bench, url) == {key: ["WAITING"] for _, key in cells}
 
 
-def test_an_idle_connection_that_was_cut_is_not_noticed(bench, server):
-    url, said = server.new_database(), []
+def test_an_idle_connection_that_was_cut_is_not_noticed(bench, postgres):
+    url, said = postgres.new_database(), []
     ledger = Ledger(bench.tree, "tiny-tiny", url, Patience(say=said.append))
     ledger.enqueue((cell, cell.key) for cell in bench.plan().cells)
-    server.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
+    postgres.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
     assert ledger.take().number == 0
     assert said == []
     ledger.close()
 
 
-def test_new_tables_are_made_once_though_many_drivers_start_together(bench, server):
-    url = server.new_database()
+def test_new_tables_are_made_once_though_many_drivers_start_together(bench, postgres):
+    url = postgres.new_database()
     trees = [bench.folder / f"tree{number}" for number in range(6)]
     with ThreadPoolExecutor(len(trees)) as drivers:
         opened = list(drivers.map(lambda tree: Ledger(tree, "tiny", url), trees))
@@ -120,8 +105,8 @@ def test_new_tables_are_made_once_though_many_drivers_start_together(bench, serv
     for ledger in opened:
         ledger.close()
     name = url.rpartition("/")[2]
-    assert server.execute("select count(*) from studies", name) == (len(trees),)
-    assert server.execute("select count(*) from version_info", name) == (1,)
+    assert postgres.execute("select count(*) from studies", name) == (len(trees),)
+    assert postgres.execute("select count(*) from version_info", name) == (1,)
 
 
 DRIVER = """
@@ -138,9 +123,9 @@ except ValueError as error:
 """
 
 
-def test_of_two_drivers_of_one_tree_one_is_refused(bench, server):
+def test_of_two_drivers_of_one_tree_one_is_refused(bench, postgres):
     bench.behave({"ar": "wait", "dlm": "wait"})
-    url, here = server.new_database(), str(Path(__file__).parent)
+    url, here = postgres.new_database(), str(Path(__file__).parent)
     command = [sys.executable, "-c", DRIVER, here, str(bench.folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     drivers = [subprocess.Popen(command, **pipes) for _ in range(2)]
@@ -161,8 +146,8 @@ def test_of_two_drivers_of_one_tree_one_is_refused(bench, server):
 
 
 @pytest.mark.parametrize("wrong", ["password", "database"])
-def test_a_server_that_refuses_is_not_waited_for(bench, server, wrong):
-    url = server.url("none") if wrong == "database" else server.url("postgres", "poppy {wrong}")
+def test_a_server_that_refuses_is_not_waited_for(bench, postgres, wrong):
+    url = postgres.url("none") if wrong == "database" else postgres.url("postgres", "poppy {wrong}")
     with pytest.raises(
         ValueError, match=r"cannot open the storage postgresql://lab:\*\*\*@127\.0\.0\.1:"
     ) as caught:
@@ -170,5 +155,5 @@ def test_a_server_that_refuses_is_not_waited_for(bench, server, wrong):
     assert ('"none" does not exist' if wrong == "database" else "password authentication") in str(
         caught.value
     )
-    assert not any(secret in str(caught.value) for secret in (PASSWORD, "poppy"))
+    assert not any(secret in str(caught.value) for secret in ("sesame", "poppy"))
     assert caught.value.__context__ is None
