@@ -3,16 +3,20 @@
     make regularization                 on 2 cores in about 25 minutes
     make regularization PRESET=smoke    in about two minutes: does everything run?
 
-AR and the DLM on few unique tokens, at three weight decays, without and with dropout (attention and MLP alike),
-and each tuned at equal budget: learning rate, weight decay and both dropouts, chosen on validation by
-as many trials for AR as for the DLM, then judged on fresh seeds. Expected: the regularised and tuned AR gains
+AR and the DLM on few unique tokens, at three weight decays, without and with dropout (attention and MLP
+alike), and each tuned at equal budget: learning rate, weight decay and both dropouts, chosen on validation
+by as many trials for AR as for the DLM, then judged on fresh seeds. Expected: the regularised and tuned AR gains
 more than the DLM does (Gao et al.: AR with dropout is ahead), so that little of the crossover is left.
 """
 
 from lab.arms import ARMS
 from lab.scheduling.ablation import Ablation, Scale
 
-SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_000_000}, "evaluation": {"stops": 6}}
+SMALL = {
+    "data": {"unique_tokens": 10_000},
+    "training": {"total_tokens": 1_000_000},
+    "evaluation": {"stops": 6},
+}
 DECAYS = (0.1, 1.0, 3.2)
 DROPOUTS = (0.0, 0.2)
 SETTINGS = {

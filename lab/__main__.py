@@ -1,4 +1,4 @@
-"""The command line: `python -m lab run|ablate|report|data --help`.
+"""The command line: `python -m lab run|ablate|status|report|dashboard|data --help`.
 
 What is slow to import is imported inside the command that needs it.
 """
@@ -43,6 +43,15 @@ Data = Annotated[
 Overrides = Annotated[
     list[str], typer.Option("--set", help="A configuration value: model.width=256; repeat.")
 ]
+Storage = Annotated[
+    str,
+    typer.Option(
+        envvar="STORAGE",
+        show_envvar=True,
+        help="Optuna database URL; a journal file if not given. A password belongs into the variable: "
+        "options show in the list of processes.",
+    ),
+]
 
 
 @app.command()
@@ -86,12 +95,7 @@ def ablate(
         int | None,
         typer.Option(help="Tune every arm (those that the ablation tunes), with so many trials each.", min=1),
     ] = None,
-    storage: Annotated[
-        str,
-        typer.Option(
-            envvar="STORAGE", show_envvar=True, help="Optuna database URL; a journal file if not given."
-        ),
-    ] = "",
+    storage: Storage = "",
     overrides: Overrides = [],  # noqa: B006
     data: Data = [],  # noqa: B006
     results: Annotated[Path, typer.Option(help="Folder for result trees.")] = Path("results"),
@@ -130,6 +134,37 @@ def report(path: Annotated[Path, typer.Argument(help="A result tree, or a folder
             raise ValueError(f"`path` must hold a plan.json, in it or below it, but got {path}.")
         for tree in trees:
             _print_report(tree)
+
+
+@app.command()
+def status(
+    path: Annotated[Path, typer.Argument(help="A result tree, or a folder above some.")] = Path("results"),
+    once: Annotated[
+        bool, typer.Option("--once", help="Show it once; so it is where no terminal is.")
+    ] = False,
+) -> None:
+    """Show what is queued, running, done and failed, and the time left; Ctrl-C ends it."""
+    with _clear_errors():
+        from rich.console import Console
+
+        from lab.scheduling.status import show_status
+
+        show_status(path, Console(), once)
+
+
+@app.command()
+def dashboard(
+    tree: Annotated[Path, typer.Argument(help="A result tree, or a folder that holds one.")] = Path(
+        "results"
+    ),
+    port: Annotated[int, typer.Option(help="On 127.0.0.1, nowhere else.")] = 8080,
+    storage: Storage = "",
+) -> None:
+    """Serve optuna-dashboard over a ledger, read-only, on this machine."""
+    with _clear_errors():
+        from lab.scheduling.dashboard import serve_dashboard
+
+        serve_dashboard(tree, storage, port, typer.echo)
 
 
 @app.command()

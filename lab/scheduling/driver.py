@@ -10,7 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -105,11 +105,11 @@ def driving(
 ) -> Iterator["Driver"]:
     """Hold a result tree's lock and its ledger, for one stage of runs after the other; as `drive` else."""
     with sole_owner(plan.tree, "driver"):
-        ledger = Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))
-        try:
-            yield Driver(ledger, executor, cache_dir, progress, tries)
-        finally:
-            executor.close()
+        with closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger:
+            try:
+                yield Driver(ledger, executor, cache_dir, progress, tries)
+            finally:
+                executor.close()
 
 
 class Driver:

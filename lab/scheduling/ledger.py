@@ -18,13 +18,13 @@ import numpy as np
 import optuna
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from lab.scheduling.ablation import Cell
 from lab.scheduling.secrets import masked, redacted
-from lab.scheduling.storage import JOURNAL, Patience, is_away, open_storage, safe_name, trouble
+from lab.scheduling.storage import JOURNAL, Patience, close_storage, is_away, open_storage, safe_name, trouble
 from lab.tracking.records import write_atomic
 
 # Rises when what trials mean changes. A study of a newer lab is refused; one of an older is taken over:
@@ -66,10 +66,15 @@ class Ledger:
         self._place = masked(storage) if storage else str(tree / JOURNAL)
         self._failure = ""
         self._name = study_name(tree, name, storage)
-        self._storage = open_storage(tree, storage, self._check_schema)
+        self._opened = open_storage(tree, storage, self._check_schema)
+        self._storage = get_storage(self._opened)  # with Optuna's cache of what no longer changes
         self._study = self._persist(self._open_study)
         self._study_id = self._storage.get_study_id_from_name(self._name)
         self._known = {taken.number for taken in self.running()}
+
+    def close(self) -> None:
+        """Close the connections to a database."""
+        close_storage(self._opened)
 
     @property
     def storage(self) -> BaseStorage:
@@ -134,7 +139,7 @@ class Ledger:
             reason: kept as one line of at most `REASON_CHARACTERS`.
             log_tail: of which the last `TAIL_CHARACTERS` are kept.
         """
-        told = {"outcome": outcome, "reason": _text(" ".join(reason[: 4 * REASON_CHARACTERS].split()))}
+        told = {"outcome": str(outcome), "reason": _text(" ".join(reason[: 4 * REASON_CHARACTERS].split()))}
         told["reason"] = told["reason"][:REASON_CHARACTERS]
         if log_tail:
             told["log_tail"] = _text(log_tail[-TAIL_CHARACTERS:])

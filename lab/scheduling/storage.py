@@ -9,39 +9,43 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from sqlalchemy import create_engine, func, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
     DBAPIError,
-    IntegrityError,
     InterfaceError,
     InternalError,
     OperationalError,
-    ProgrammingError,
+    PendingRollbackError,
     SAWarning,
     SQLAlchemyError,
 )
+from sqlalchemy.pool import NullPool
 
 from lab.scheduling.secrets import masked, parse_url, redacted
 
 JOURNAL = "study.journal"
 ENTRY = b'{"op_code":'  # how every line of a journal begins
 POSTGRESQL = "postgresql+psycopg"
-# libpq notices by these that a host has gone without a word.
-POSTGRESQL_SECONDS = {
+# What the URL may set otherwise. Without the encoding, a database made under the C locale answers in bytes;
+# by the seconds libpq notices that a host has gone without a word.
+POSTGRESQL_OPTIONS = {
+    "client_encoding": "utf8",
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
 }
 NAME_CHARACTERS = 200
-FIRST_START_TRIES = 5
+TABLES_LOCK = 0x1AB  # an advisory lock: while a driver makes the tables of a new database
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,8 @@ def trouble(error: BaseException) -> str:
 def is_away(error: BaseException) -> bool:
     """Whether a database may come back: it restarts, dropped the connection, is read-only or locked."""
     cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    if isinstance(cause, PendingRollbackError):
+        return True  # Optuna asked a second time over the connection that had just dropped
     if not isinstance(cause, DBAPIError):
         return False
     if type(cause.orig).__module__.startswith("sqlite3"):
@@ -133,47 +139,59 @@ def is_away(error: BaseException) -> bool:
     )
 
 
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections that a storage keeps."""
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 def _open_database(url: str, create: bool = True) -> BaseStorage:
     parsed = parse_url(url)
     if parsed.drivername not in ("sqlite", "postgresql", POSTGRESQL):
         raise ValueError(f"`storage` must be a sqlite or postgresql URL, but got {masked(url)}.")
-    for _ in range(FIRST_START_TRIES):
-        try:
-            return get_storage(_rdb(parsed, create))
-        except (ProgrammingError, IntegrityError, AssertionError) as error:
-            # Another driver makes the tables of a new database at this moment.
-            told = trouble(error)
-            time.sleep(0.5 if create else 0)
-        except (
-            SQLAlchemyError,
-            SAWarning,
-            ImportError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-            optuna.exceptions.OptunaError,
-        ) as error:
-            told = trouble(error)
-            if isinstance(error, ImportError):
-                told = "psycopg is missing; `make setup EXTRAS=postgres` installs it"
-            break
+    try:
+        if parsed.drivername == "sqlite":
+            return _rdb(parsed, create, {})
+        parsed = parsed.set(drivername=POSTGRESQL)
+        options = {name: value for name, value in POSTGRESQL_OPTIONS.items() if name not in parsed.query}
+        with _tables_lock(parsed, options) if create else nullcontext():
+            return _rdb(parsed, create, options)
+    except ImportError:
+        told = "psycopg is missing; `make setup EXTRAS=postgres` installs it"
+    except (
+        SQLAlchemyError,
+        SAWarning,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        optuna.exceptions.OptunaError,
+    ) as error:
+        told = trouble(error)
     # Outside of the handlers, so that no context of the error holds the URL.
     raise ValueError(f"cannot open the storage {masked(url)}: {redacted(told, url)}")
 
 
-def _rdb(parsed: URL, create: bool) -> RDBStorage:
-    arguments: dict[str, Any] = {"pool_pre_ping": True}
-    if parsed.drivername != "sqlite":
-        parsed = parsed.set(drivername=POSTGRESQL)
-        given = {name: value for name, value in POSTGRESQL_SECONDS.items() if name not in parsed.query}
-        arguments["connect_args"] = given
+def _rdb(parsed: URL, create: bool, options: dict[str, Any]) -> RDBStorage:
     text = parsed.render_as_string(hide_password=False)
     text = text.replace("{", "{{").replace("}", "}}")  # Optuna fills in a template
     with warnings.catch_warnings():
         warnings.simplefilter("error", SAWarning)  # what is ignored in the URL is an error
         return RDBStorage(
-            text, arguments, skip_compatibility_check=not create, skip_table_creation=not create
+            text,
+            {"pool_pre_ping": True, "connect_args": options},
+            skip_compatibility_check=not create,
+            skip_table_creation=not create,
         )
+
+
+@contextmanager
+def _tables_lock(parsed: URL, options: dict[str, Any]) -> Iterator[None]:
+    """Let one driver at a time look whether a database has its tables."""
+    engine = create_engine(parsed, poolclass=NullPool, connect_args=options)
+    with engine.begin() as connection:
+        connection.execute(select(func.pg_advisory_xact_lock(TABLES_LOCK)))
+        yield
 
 
 def _sqlite_path(parsed: URL) -> str:
