@@ -104,12 +104,12 @@ def driving(
     tries: Mapping[Outcome, float] = TRIES,
 ) -> Iterator["Driver"]:
     """Hold a result tree's lock and its ledger, for one stage of runs after the other; as `drive` else."""
-    with sole_owner(plan.tree, "driver"):
-        with closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger:
-            try:
-                yield Driver(ledger, executor, cache_dir, progress, tries)
-            finally:
-                executor.close()
+    with (
+        closing(executor),
+        sole_owner(plan.tree, "driver"),
+        closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger,
+    ):
+        yield Driver(ledger, executor, cache_dir, progress, tries)
 
 
 class Driver:
