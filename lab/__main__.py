@@ -16,6 +16,7 @@ import typer
 if TYPE_CHECKING:
     from lab.config import RunConfig
     from lab.scheduling.driver import Summary
+    from lab.scheduling.executors import Executor
     from lab.scheduling.plan import Plan
 
 INTERRUPTED = 130
@@ -67,6 +68,25 @@ def run(
         _train(chosen, logdir, cache)
 
 
+@app.command(hidden=True)
+def standby(
+    cache: Cache = Path(".cache"),
+    rehearse: Annotated[
+        Path | None, typer.Option(help="A configuration whose kind of run is likely to follow.")
+    ] = None,
+) -> None:
+    """Import what a run needs, then wait for one on standard input. For the driver's use."""
+    from lab.scheduling import child
+    from lab.scheduling.standby import get_ready, wait_for_order
+    from lab.training.memory import keep_freed_memory
+
+    child.enter()
+    keep_freed_memory()
+    get_ready(rehearse, cache)
+    if (order := wait_for_order()) is not None:
+        run(config=order.config, logdir=order.logdir, cache=order.cache)
+
+
 @app.command()
 def ablate(
     name: Annotated[str, typer.Argument(help="A module of ablations/, such as crossover.")],
@@ -75,6 +95,10 @@ def ablate(
         int | None, typer.Option(help="Repeats of each arm; the ablation's own if not given.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Runs at once; 0: the ablation's own, or one per core.")] = 0,
+    per_device: Annotated[int, typer.Option(help="Runs that share one GPU.")] = 1,
+    stall_seconds: Annotated[
+        float, typer.Option(help="End a run that shows no progress for so long.")
+    ] = 1800.0,
     storage: Annotated[
         str,
         typer.Option(
@@ -96,7 +120,8 @@ def ablate(
         command = _command(ablation.name, preset, seeds, overrides, data, results)
         plan = Plan(_tree(results, ablation.name, preset), ablation, preset, planned, command)
         _prepare_data(planned, cache)
-        summary = _drive(plan, workers or ablation.scale(preset).workers, storage, cache)
+        executor = _executor(workers or ablation.scale(preset).workers, per_device, stall_seconds)
+        summary = _drive(plan, executor, storage, cache)
         if summary.interrupted:
             typer.echo("stopped; the same command goes on from here", err=True)
             raise typer.Exit(INTERRUPTED)
@@ -211,14 +236,22 @@ def _prepare_data(planned: list[Any], cache: Path) -> None:
         budget(prepare(config, cache).train, config.unique_tokens, config.length)
 
 
-def _drive(plan: "Plan", workers: int, storage: str, cache: Path) -> "Summary":
+def _executor(workers: int, per_device: int, stall_seconds: float) -> "Executor":
+    from lab.scheduling.local import COMMAND, STANDBY, LocalExecutor
+
+    return LocalExecutor(workers, COMMAND, STANDBY, per_device=per_device, stall_seconds=stall_seconds)
+
+
+def _drive(plan: "Plan", executor: "Executor", storage: str, cache: Path) -> "Summary":
     from rich.console import Console
 
     from lab.scheduling.driver import drive
-    from lab.scheduling.local import LocalExecutor
     from lab.scheduling.progress import RunsProgress
 
-    return drive(plan, LocalExecutor(workers), cache, RunsProgress(Console()), storage)
+    try:
+        return drive(plan, executor, cache, RunsProgress(Console()), storage)
+    finally:
+        executor.close()
 
 
 def _follow_up(plan: "Plan", cache: Path) -> None:

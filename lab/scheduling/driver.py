@@ -20,7 +20,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from lab.scheduling.ablation import Cell
-from lab.scheduling.executors import Attempt, Executor, Handle
+from lab.scheduling.executors import Attempt, Ended, Executor, Handle
 from lab.scheduling.ledger import Ledger
 from lab.scheduling.locks import sole_owner
 from lab.scheduling.plan import Plan
@@ -152,18 +152,18 @@ class _Driver:
         self._progress.started(cell, logdir)
 
     def _collect(self) -> None:
-        ended = [(run, code) for run in self._runs if (code := run.handle.poll()) is not None]
+        ended = [(run, end) for run in self._runs if (end := run.handle.poll()) is not None]
         self._runs = [run for run in self._runs if all(run is not other for other, _ in ended)]
-        for run, code in ended:
+        for run, end in ended:
             if self._close(run.number, run.cell):
                 self._summary.done += 1
                 self._progress.ended(run.cell)
-            elif code < 0 and self._tries[run.cell.key] < LOST_TRIES:
-                self._ledger.fail(run.number, _reason(code, ""))
+            elif end.code < 0 and self._tries[run.cell.key] < LOST_TRIES:
+                self._ledger.fail(run.number, _reason(end, ""))
                 self._ledger.enqueue([run.cell])
-                self._progress.ended(run.cell, f"{_reason(code, '')}; trying again", final=False)
+                self._progress.ended(run.cell, f"{_reason(end, '')}; trying again", final=False)
             else:
-                self._fail(run, code)
+                self._fail(run, end)
 
     def _close(self, number: int, cell: Cell) -> bool:
         """Record a cell's result if it has one that counts."""
@@ -177,10 +177,10 @@ class _Driver:
     def _result(self, cell: Cell) -> dict[str, Any] | None:
         return read_result(self._plan.logdir(cell), cell.key)
 
-    def _fail(self, run: _Run, code: int) -> None:
+    def _fail(self, run: _Run, end: Ended) -> None:
         logdir = self._plan.logdir(run.cell)
         tail = _tail(logdir / "log.txt", run.log_start)
-        reason = _reason(code, tail)
+        reason = _reason(end, tail)
         write_json(logdir / "failure.json", {"reason": reason, "log_tail": tail})
         self._ledger.fail(run.number, reason)
         self._summary.failed[run.cell.label] = reason
@@ -216,19 +216,22 @@ def best_validation_nll(result: dict[str, Any]) -> float:
     return float(best.get("annealed", best.get("along_run"))["validation"]["nll"])
 
 
-def _reason(code: int, tail: str) -> str:
-    if code < 0:
-        return f"lost: killed by {signal.Signals(-code).name}"
-    if code == 0:
+def _reason(end: Ended, tail: str) -> str:
+    if end.cause:
+        return f"lost: {end.cause}"
+    if end.code < 0:
+        return f"lost: killed by {signal.Signals(-end.code).name}"
+    if end.code == 0:
         return "ended without a result.json of its configuration"
     lines = tail.strip().splitlines()
-    return f"exit code {code}: {lines[-1].strip() if lines else 'no output'}"
+    return f"exit code {end.code}: {lines[-1].strip() if lines else 'no output'}"
 
 
 def _tail(log: Path, start: int) -> str:
     """The end of what an attempt wrote, at most `TAIL_BYTES`."""
     with log.open("rb") as file:
-        file.seek(max(start, log.stat().st_size - TAIL_BYTES))
+        size = log.stat().st_size
+        file.seek(max(start if start <= size else 0, size - TAIL_BYTES))  # it may have been cut meanwhile
         return file.read(TAIL_BYTES).decode("utf-8", errors="replace")
 
 
