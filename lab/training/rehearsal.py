@@ -13,8 +13,8 @@ from lab.training.build import build_learner
 def rehearse(config: RunConfig, cache_dir: Path) -> None:
     """Build a run's learner, make one step, and forget both.
 
-    What remains is what JAX keeps in a process: small programs compiled, tracing caches filled. No number of a
-    later run depends on it: all its draws come from its own seeds, and Keras' names start over.
+    What remains is what JAX keeps in a process: small programs compiled, tracing caches filled. No number of
+    a later run depends on it: all its draws come from its own seeds, and Keras' names start over.
     """
     dataset = prepare(config.data, cache_dir)
     tokens = budget(dataset.train, config.data.unique_tokens, config.data.length)
