@@ -25,7 +25,7 @@ def get_ready(config: Path | None, cache: Path) -> None:
     """
     import lab.training.run  # noqa: F401
     from lab.config import load_config
-    from lab.training.rehearsal import rehearse
+    from lab.scheduling.rehearsal import rehearse
 
     if config is not None:
         with suppress(Exception):  # what is wrong with a run, the run itself says in its own log

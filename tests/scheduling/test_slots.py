@@ -40,7 +40,8 @@ def gpus(monkeypatch, tmp_path):
 
     def advertise(said, code=0):
         (tmp_path / "said").write_text(said)
-        script = f'#!/bin/sh\n[ "$*" = -L ] || exit 9\nwhile read -r line; do echo "$line"; done <{tmp_path}/said\nexit {code}\n'
+        lines = f'while read -r line; do echo "$line"; done <{tmp_path}/said'
+        script = f'#!/bin/sh\n[ "$*" = -L ] || exit 9\n{lines}\nexit {code}\n'
         (tmp_path / "nvidia-smi").write_text(script)
         (tmp_path / "nvidia-smi").chmod(0o755)
 
