@@ -14,6 +14,9 @@ export STORAGE
 OPTIONS = --preset $(PRESET) \
   $(if $(SEEDS),--seeds $(SEEDS)) \
   $(if $(WORKERS),--workers $(WORKERS)) \
+  $(if $(ENGINE),--engine $(ENGINE)) \
+  $(if $(PER_DEVICE),--per-device $(PER_DEVICE)) \
+  $(if $(SHARED),--shared '$(SHARED)') \
   $(foreach path,$(DATA),--data '$(path)') \
   $(foreach override,$(SET),--set '$(override)')
 
@@ -21,7 +24,7 @@ OPTIONS = --preset $(PRESET) \
 .PHONY: help setup $(ABLATIONS) smoke report board format lint type test test-backends clean
 
 help: ## list the targets
-	@echo 'Ablations (PRESET= SEEDS= WORKERS= DATA= SET= STORAGE=):'
+	@echo 'Ablations (PRESET= SEEDS= WORKERS= ENGINE= PER_DEVICE= SHARED= DATA= SET= STORAGE=):'
 	@for name in $(ABLATIONS); do \
 	  printf '%-20s%s\n' $$name "$$(sed -n '1s/^"""//p' ablations/$$(echo $$name | tr - _).py)"; done
 	@echo 'Others:'

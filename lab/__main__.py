@@ -96,6 +96,13 @@ def ablate(
     ] = None,
     workers: Annotated[int, typer.Option(help="Runs at once; 0: the ablation's own, or one per core.")] = 0,
     per_device: Annotated[int, typer.Option(help="Runs that share one GPU.")] = 1,
+    engine: Annotated[
+        str,
+        typer.Option(help="Where runs go: local, or ray (the cluster of RAY_ADDRESS, else this machine)."),
+    ] = "local",
+    shared: Annotated[
+        str, typer.Option(help="With ray: fsspec URL of storage by which results travel between nodes.")
+    ] = "",
     stall_seconds: Annotated[
         float, typer.Option(help="End a run that shows no progress for so long.")
     ] = 1800.0,
@@ -120,7 +127,9 @@ def ablate(
         command = _command(ablation.name, preset, seeds, overrides, data, results)
         plan = Plan(_tree(results, ablation.name, preset), ablation, preset, planned, command)
         _prepare_data(planned, cache)
-        executor = _executor(workers or ablation.scale(preset).workers, per_device, stall_seconds)
+        executor = _executor(
+            engine, workers or ablation.scale(preset).workers, per_device, stall_seconds, shared, results
+        )
         summary = _drive(plan, executor, storage, cache)
         if summary.interrupted:
             typer.echo("stopped; the same command goes on from here", err=True)
@@ -236,9 +245,23 @@ def _prepare_data(planned: list[Any], cache: Path) -> None:
         budget(prepare(config, cache).train, config.unique_tokens, config.length)
 
 
-def _executor(workers: int, per_device: int, stall_seconds: float) -> "Executor":
+def _executor(
+    engine: str, workers: int, per_device: int, stall_seconds: float, shared: str, results: Path
+) -> "Executor":
     from lab.scheduling.local import COMMAND, STANDBY, LocalExecutor
 
+    if engine not in ("local", "ray"):
+        raise ValueError(f"`engine` must be one of ['local', 'ray'], but got engine={engine!r}.")
+    if engine == "ray":
+        try:
+            from lab.scheduling.ray_executor import RayExecutor
+        except ModuleNotFoundError as error:
+            raise ValueError(f"engine=ray needs {error.name}: make setup EXTRAS=ray") from None
+        return RayExecutor(
+            workers, per_device=per_device, stall_seconds=stall_seconds, shared=shared, root=results
+        )
+    if shared:
+        raise ValueError("`shared` needs engine=ray: local runs leave their results in place.")
     return LocalExecutor(workers, COMMAND, STANDBY, per_device=per_device, stall_seconds=stall_seconds)
 
 
