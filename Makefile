@@ -15,6 +15,9 @@ OPTIONS = --preset $(PRESET) \
   $(if $(SEEDS),--seeds $(SEEDS)) \
   $(if $(TUNE),--tune $(TUNE)) \
   $(if $(WORKERS),--workers $(WORKERS)) \
+  $(if $(ENGINE),--engine $(ENGINE)) \
+  $(if $(PER_DEVICE),--per-device $(PER_DEVICE)) \
+  $(if $(SHARED),--shared '$(SHARED)') \
   $(foreach path,$(DATA),--data '$(path)') \
   $(foreach override,$(SET),--set '$(override)')
 
@@ -22,7 +25,7 @@ OPTIONS = --preset $(PRESET) \
 .PHONY: help setup $(ABLATIONS) smoke status report board dashboard format lint type test test-backends clean
 
 help: ## list the targets
-	@echo 'Ablations (PRESET= SEEDS= TUNE= WORKERS= DATA= SET= STORAGE=):'
+	@echo 'Ablations (PRESET= SEEDS= TUNE= WORKERS= ENGINE= PER_DEVICE= SHARED= DATA= SET= STORAGE=):'
 	@for name in $(ABLATIONS); do \
 	  printf '%-20s%s\n' $$name "$$(sed -n '1s/^"""//p' ablations/$$(echo $$name | tr - _).py)"; done
 	@echo 'Others:'

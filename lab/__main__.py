@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lab.config import DataConfig, RunConfig
     from lab.scheduling.ablation import Ablation, Cell
     from lab.scheduling.driver import Summary
+    from lab.scheduling.executors import Executor
     from lab.scheduling.plan import Plan
     from lab.scheduling.tuning import Tuning
 
@@ -83,6 +84,25 @@ def run(
         _train(chosen, logdir, cache)
 
 
+@app.command(hidden=True)
+def standby(
+    cache: Cache = Path(".cache"),
+    rehearse: Annotated[
+        Path | None, typer.Option(help="A configuration whose kind of run is likely to follow.")
+    ] = None,
+) -> None:
+    """Import what a run needs, then wait for one on standard input. For the driver's use."""
+    from lab.scheduling import child
+    from lab.scheduling.standby import get_ready, wait_for_order
+    from lab.training.memory import keep_freed_memory
+
+    child.enter()
+    keep_freed_memory()
+    get_ready(rehearse, cache)
+    if (order := wait_for_order()) is not None:
+        run(config=order.config, logdir=order.logdir, cache=order.cache)
+
+
 @app.command()
 def ablate(
     name: Annotated[str, typer.Argument(help="A module of ablations/, such as crossover.")],
@@ -95,6 +115,17 @@ def ablate(
         int | None,
         typer.Option(help="Tune every arm (those that the ablation tunes), with so many trials each.", min=1),
     ] = None,
+    per_device: Annotated[int, typer.Option(help="Runs that share one GPU.")] = 1,
+    engine: Annotated[
+        str,
+        typer.Option(help="Where runs go: local, or ray (the cluster of RAY_ADDRESS, else this machine)."),
+    ] = "local",
+    shared: Annotated[
+        str, typer.Option(help="With ray: fsspec URL of storage by which results travel between nodes.")
+    ] = "",
+    stall_seconds: Annotated[
+        float, typer.Option(help="End a run that shows no progress for so long.")
+    ] = 1800.0,
     storage: Storage = "",
     overrides: Overrides = [],  # noqa: B006
     data: Data = [],  # noqa: B006
@@ -113,7 +144,10 @@ def ablate(
         tree = _tree(results, ablation.name, preset, tuned=bool(tuning and not ablation.tuned))
         hashes = _prepare_data(planned, cache)
         plan = Plan(tree, ablation, preset, planned, command, hashes, tuning=tuning)
-        summary = _drive(plan, workers or ablation.scale(preset).workers, storage, cache)
+        executor = _executor(
+            engine, workers or ablation.scale(preset).workers, per_device, stall_seconds, shared, results
+        )
+        summary = _drive(plan, executor, storage, cache)
         if summary.interrupted:
             typer.echo("stopped; the same command goes on from here", err=True)
             raise typer.Exit(INTERRUPTED if summary.interrupted == signal.SIGINT else REQUEUE)
@@ -292,16 +326,35 @@ def _prepare_data(planned: "list[Cell]", cache: Path) -> "dict[DataConfig, str]"
     return hashes
 
 
-def _drive(plan: "Plan", workers: int, storage: str, cache: Path) -> "Summary":
+def _executor(
+    engine: str, workers: int, per_device: int, stall_seconds: float, shared: str, results: Path
+) -> "Executor":
+    from lab.scheduling.local import COMMAND, STANDBY, LocalExecutor
+
+    if engine not in ("local", "ray"):
+        raise ValueError(f"`engine` must be one of ['local', 'ray'], but got engine={engine!r}.")
+    if engine == "ray":
+        try:
+            from lab.scheduling.ray_executor import RayExecutor
+        except ModuleNotFoundError as error:
+            raise ValueError(f"engine=ray needs {error.name}: make setup EXTRAS=ray") from None
+        return RayExecutor(
+            workers, per_device=per_device, stall_seconds=stall_seconds, shared=shared, root=results
+        )
+    if shared:
+        raise ValueError("`shared` needs engine=ray: local runs leave their results in place.")
+    return LocalExecutor(workers, COMMAND, STANDBY, per_device=per_device, stall_seconds=stall_seconds)
+
+
+def _drive(plan: "Plan", executor: "Executor", storage: str, cache: Path) -> "Summary":
     from rich.console import Console
 
     from lab.scheduling.driver import drive
-    from lab.scheduling.local import LocalExecutor
     from lab.scheduling.progress import RunsProgress
     from lab.scheduling.tuning_driver import drive_tuned
 
     how = drive_tuned if plan.tuning else drive
-    return how(plan, LocalExecutor(workers), cache, RunsProgress(Console()), storage)
+    return how(plan, executor, cache, RunsProgress(Console()), storage)
 
 
 def _follow_up(plan: "Plan", cache: Path) -> None:

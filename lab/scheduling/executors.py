@@ -12,7 +12,7 @@ class Ended:
     """How an attempt ended.
 
     Args:
-        code: its exit code; minus the signal's number if a signal ended it.
+        code: exit code; minus the signal's number if a signal ended it.
         cause: what the executor itself saw or did, which the code cannot tell.
     """
 
@@ -22,7 +22,14 @@ class Ended:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at one run: read `config`, leave everything in `logdir`."""
+    """One try at one run: read `config`, leave everything in `logdir`.
+
+    Args:
+        config: the resolved configuration.
+        logdir: the run's folder.
+        cache_dir: tokenized corpora and compiled programs.
+        ranks: processes of the attempt (a multi-process data- or model-parallel run).
+    """
 
     config: Path
     logdir: Path
@@ -34,20 +41,20 @@ class Handle(Protocol):
     """An attempt that was started."""
 
     def poll(self) -> Ended | None:
-        """None while it runs."""
+        """None while it runs, then how it ended."""
 
     def stop(self, hard: bool) -> None:
-        """Ask it to end, or (`hard`) end it now. Returns at once; does nothing if it has ended."""
+        """Ask all its processes to end, or (`hard`) end them now. Returns at once."""
 
 
 class Executor(Protocol):
-    """A number of slots, each of which runs one attempt at a time."""
+    """Places, each of which runs one attempt at a time."""
 
     def free(self) -> int:
         """How many attempts could start now."""
 
     def start(self, attempt: Attempt) -> Handle:
-        """Start an attempt in a free slot."""
+        """Start an attempt in a free place."""
 
     def close(self) -> None:
-        """End what the executor itself keeps; no attempt runs any more."""
+        """End what the executor itself keeps: processes that wait, a connection to a cluster."""
