@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,13 +56,16 @@ def run(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Train and evaluate one arm at one seed; the same command goes on after a stop."""
-    with _clear_errors():
-        from lab.scheduling import child
-        from lab.training.memory import keep_freed_memory
+    from lab.scheduling import child
+    from lab.training.memory import keep_freed_memory
 
-        child.enter()
-        keep_freed_memory()
+    child.enter()
+    keep_freed_memory()
+    from lab.training.distribution import ending_together, start_ranks
+
+    with ending_together(), _clear_errors():
         chosen = _run_config(config, preset, arm, seed, overrides, data)
+        start_ranks(chosen.training.parallel)
         logdir = logdir or Path("results", "runs", f"{chosen.arm}-{chosen.key()}")
         _train(chosen, logdir, cache)
 
@@ -173,10 +176,15 @@ def _user_layer(overrides: list[str], data: list[str]) -> dict[str, Any]:
 
 def _train(config: "RunConfig", logdir: Path, cache: Path) -> None:
     from lab.scheduling.locks import sole_owner
+    from lab.training.distribution import find_ranks
     from lab.training.run import train_run
 
-    with sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS):
+    ranks = find_ranks(config.training.parallel)
+    alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS) if ranks.first else nullcontext()
+    with alone:
         result = train_run(config, logdir, cache)
+    if not ranks.first:
+        return
     for reading, stop in result["best"].items():
         typer.echo(
             f"{config.arm} seed {config.seed}: best stop ({reading}) at epoch {stop['epoch']:.1f}, "
