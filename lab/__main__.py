@@ -61,9 +61,9 @@ def run(
 
     child.enter()
     keep_freed_memory()
-    from lab.training.distribution import ending_together, start_ranks
+    from lab.training.distribution import ending_together, naming_lost_ranks, start_ranks
 
-    with ending_together(), _clear_errors():
+    with ending_together(), _clear_errors(), naming_lost_ranks():
         chosen = _run_config(config, preset, arm, seed, overrides, data)
         start_ranks(chosen.training.parallel)
         logdir = logdir or Path("results", "runs", f"{chosen.arm}-{chosen.key()}")

@@ -6,12 +6,13 @@ and passes on what it read; the others leave no trace.
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,6 +25,9 @@ Arrays = dict[str, np.ndarray]
 START_SECONDS = 120  # for all ranks to find one another
 HEARTBEAT_SECONDS = 30  # of silence, after which a rank counts as dead and the others end
 SHUTDOWN_SECONDS = 60  # that a rank which is done waits for the others
+
+# What the errors of a broken connection hold: those of CPUs, of GPUs, and of JAX's coordinator.
+CONNECTION_WORDS = ("Gloo", "NCCL", "CoordinationService")
 
 BACKEND_FILE = "lab.training.distribution_jax"  # imported only by a run that is parallel
 
@@ -107,12 +111,32 @@ def _require_jax(parallel: str) -> None:
         )
 
 
+class LostRankError(RuntimeError):
+    """Another rank of the run has ended, so this one cannot go on."""
+
+
+@contextmanager
+def naming_lost_ranks() -> Iterator[None]:
+    """Tell the errors of a broken connection between ranks from others; JAX raises some as ValueErrors.
+
+    Raises:
+        LostRankError: in their place.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if any(word in str(error) for word in CONNECTION_WORDS):
+            raise LostRankError(f"another rank of the run has ended: {error}") from error
+        raise
+
+
 @contextmanager
 def ending_together() -> Iterator[None]:
     """End this process at once if the block fails and there are other ranks.
 
     Python's way out would wait for the others, and they wait for this one; once its connections are closed,
-    they fail too. The exit code is what it would have been.
+    they fail too. The exit code is what it would have been; SIGABRT if another rank was lost, which is also
+    how JAX ends a process whose group has fallen silent.
     """
     try:
         yield
@@ -122,13 +146,15 @@ def ending_together() -> Iterator[None]:
         raise
 
 
-def _leave(error: BaseException) -> NoReturn:
+def _leave(error: BaseException) -> None:
     code = getattr(error, "exit_code", getattr(error, "code", None))
     if not isinstance(code, int):
         traceback.print_exception(error)
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
+    if isinstance(error, LostRankError):
+        os.kill(os.getpid(), signal.SIGABRT)
     os._exit(code)
 
 

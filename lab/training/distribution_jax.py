@@ -1,5 +1,7 @@
 """Several processes under JAX: how they find one another, and how they pass values on."""
 
+import socket
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -19,9 +21,14 @@ def connect(
     """Join the group at `address`; without one, the group that JAX recognises by its launcher.
 
     A coordinator on loopback listens there alone; JAX would open its port, which asks for no password, to all
-    networks.
+    networks. If a rank does not come in `start_seconds`, JAX ends the process with SIGABRT.
+
+    Raises:
+        RuntimeError: if this is rank 0 and the port is taken, for which JAX ends with a segmentation fault.
     """
     local = address is not None and address.rpartition(":")[0] in ("127.0.0.1", "localhost")
+    if address is not None and process == 0:
+        _require_free(int(address.rpartition(":")[2]), "127.0.0.1" if local else "")
     # SIGTERM stays with the run, which saves a checkpoint.
     jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
     jax.distributed.initialize(
@@ -35,6 +42,14 @@ def connect(
         heartbeat_timeout_seconds=heartbeat_seconds,
         shutdown_timeout_seconds=shutdown_seconds,
     )
+
+
+def _require_free(port: int, host: str) -> None:
+    with socket.socket() as listener:
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise RuntimeError(f"rank 0 needs port {port} for the other ranks: {error}.") from error
 
 
 def connected() -> bool:
