@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,13 +73,16 @@ def run(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Train and evaluate one arm at one seed; the same command goes on after a stop."""
-    with _exit_code_of_run():
-        from lab.scheduling import child
-        from lab.training.memory import keep_freed_memory
+    from lab.scheduling import child
+    from lab.training.memory import keep_freed_memory
 
-        child.enter()
-        keep_freed_memory()
+    child.enter()
+    keep_freed_memory()
+    from lab.training.distribution import ending_together, naming_lost_ranks, start_ranks
+
+    with ending_together(), _exit_code_of_run(), naming_lost_ranks():
         chosen = _run_config(config, preset, arm, seed, overrides, data)
+        start_ranks(chosen.training.parallel)
         logdir = logdir or Path("results", "runs", f"{chosen.arm}-{chosen.key()}")
         _train(chosen, logdir, cache)
 
@@ -255,12 +258,16 @@ def _user_layer(overrides: list[str], data: list[str]) -> dict[str, Any]:
 
 def _train(config: "RunConfig", logdir: Path, cache: Path) -> None:
     from lab.scheduling.locks import sole_owner
+    from lab.training.distribution import find_ranks
     from lab.training.ending import Notice
     from lab.training.run import train_run
 
-    notice = Notice()
-    with notice.by_signals(*NOTICES), sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS):
+    notice, ranks = Notice(), find_ranks(config.training.parallel)
+    alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS) if ranks.first else nullcontext()
+    with notice.by_signals(*NOTICES), alone:
         result = train_run(config, logdir, cache, notice)
+    if not ranks.first:
+        return
     for reading, stop in result["best"].items():
         typer.echo(
             f"{config.arm} seed {config.seed}: best stop ({reading}) at epoch {stop['epoch']:.1f}, "
@@ -398,14 +405,17 @@ def _clear_errors() -> Iterator[None]:
 @contextmanager
 def _exit_code_of_run() -> Iterator[None]:
     """End with the exit code that tells the driver why; an error not of the user's leaves its traceback."""
+    from lab.training.distribution import LostRankError
+
     try:
         yield
-    except typer.Exit:
+    except (typer.Exit, LostRankError):
         raise
     except BaseException as error:
         from lab.scheduling.outcomes import EXIT_CODES, Outcome, exit_code_of
+        from lab.scheduling.slots import find_devices
 
-        code = exit_code_of(error, on_cpu=os.environ.get("JAX_PLATFORMS", "cpu") == "cpu")
+        code = exit_code_of(error, on_cpu=find_devices().kind == "cpu")
         if code == EXIT_CODES[Outcome.PREEMPTED]:
             typer.echo("asked to end; the same command goes on from here", err=True)
         elif isinstance(error, ValueError):

@@ -16,7 +16,18 @@ BOUND = {"nelbo", "nelbo_example_standard_error", "nelbo_mask_standard_error"}
 STOP = {"reading", "step", "tokens_seen", "epoch", "train_flops", "validation"}
 READINGS = {"annealed", "along_run"}
 RESULT = {
-    *("schema", "arm", "seed", "config", "config_key", "backend", "device", "code_hash", "versions"),
+    *(
+        "schema",
+        "arm",
+        "seed",
+        "config",
+        "config_key",
+        "backend",
+        "device",
+        "devices",
+        "code_hash",
+        "versions",
+    ),
     *("parameters", "data", "train_flops_per_token", "forward_flops_per_token", "train_flops"),
     *("evaluation_flops", "wall_seconds", "stops", "best", "end"),
 }
@@ -36,6 +47,7 @@ def test_the_result_says_what_was_run(run):
     assert (result["schema"], result["arm"], result["seed"]) == (1, run.config.arm, 0)
     assert result["config_key"] == run.config.key()
     assert (result["device"], result["code_hash"]) == ("cpu", code_hash())
+    assert result["devices"] == {"parallel": "none", "count": 1, "data": 1, "model": 1, "processes": 1}
     assert result["versions"].keys() >= {"python", "keras", "numpy"}
     # token and target embeddings; projections of one block
     assert result["parameters"] == (258 + 16) * 16 + 4 * 16 * 16 + 3 * 16 * 32
