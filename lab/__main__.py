@@ -78,10 +78,11 @@ def run(
 
     child.enter()
     keep_freed_memory()
+    with _exit_code_of_run():
+        chosen = _run_config(config, preset, arm, seed, overrides, data)
     from lab.training.distribution import ending_together, naming_lost_ranks, start_ranks
 
     with ending_together(), _exit_code_of_run(), naming_lost_ranks():
-        chosen = _run_config(config, preset, arm, seed, overrides, data)
         start_ranks(chosen.training.parallel)
         logdir = logdir or Path("results", "runs", f"{chosen.arm}-{chosen.key()}")
         _train(chosen, logdir, cache)
@@ -405,7 +406,7 @@ def _clear_errors() -> Iterator[None]:
 @contextmanager
 def _exit_code_of_run() -> Iterator[None]:
     """End with the exit code that tells the driver why; an error not of the user's leaves its traceback."""
-    from lab.training.distribution import LostRankError
+    from lab.training.ending import LostRankError
 
     try:
         yield

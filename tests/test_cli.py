@@ -1,7 +1,9 @@
 """The command line, with stand-ins for what trains, reports and reads data."""
 
+import builtins
 import json
 import os
+import signal
 import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
@@ -61,7 +63,8 @@ def trained(presets, monkeypatch):
     """The calls of `train_run`."""
     calls = []
 
-    def train_run(config, logdir, cache_dir):
+    def train_run(config, logdir, cache_dir, notice):
+        assert not notice.given
         calls.append((config, logdir, cache_dir))
         return {"best": {"annealed": {"epoch": 2.0, "test": {"nll": 1.23456}}}}
 
@@ -81,7 +84,7 @@ def ablated(presets, monkeypatch):
 
     def prepare(config, cache_dir):
         seen.prepared.append(config)
-        return SimpleNamespace(train=range(100_000))
+        return SimpleNamespace(train=range(100_000), hash="a corpus")
 
     def budget(train, unique_tokens, length):
         if unique_tokens and unique_tokens > len(train):
@@ -259,10 +262,11 @@ def test_ablate_names_failures_and_exits_1(ablated):
     assert "verdict" in said.stdout
 
 
-def test_ablate_interrupted_says_how_to_go_on(ablated):
-    ablated.summary = Summary(interrupted=True)
+@pytest.mark.parametrize(("notice", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
+def test_ablate_interrupted_says_how_to_go_on(ablated, notice, code):
+    ablated.summary = Summary(interrupted=signal.Signals[notice])
     said = invoke("ablate", "crossover", "--preset", "smoke")
-    assert said.exit_code == 130
+    assert said.exit_code == code
     assert said.stderr == "stopped; the same command goes on from here\n"
     assert not ablated.reports
 
@@ -289,7 +293,8 @@ def test_a_failing_storage_does_not_show_its_password(presets, tmp_path):
     ]
     code = (
         "import sys, types; stand_in = types.ModuleType('lab.data.dataset');"
-        "stand_in.prepare = lambda *_: types.SimpleNamespace(train=()); stand_in.budget = lambda *_: None;"
+        "stand_in.prepare = lambda *_: types.SimpleNamespace(train=(), hash='');"
+        "stand_in.budget = lambda *_: None;"
         "sys.modules['lab.data.dataset'] = stand_in;"
         f"sys.argv = {command[2:]!r}; import lab.__main__; lab.__main__.app()"
     )
@@ -338,16 +343,42 @@ def test_help_needs_nothing_heavy():
     assert not HEAVY & set(loaded.split())
 
 
-def test_a_run_imports_nothing_heavy_before_it_trains(tmp_path):
+def test_a_runs_configuration_is_checked_before_anything_heavy_is_imported(tmp_path):
     code = (
-        "import sys, types\nstand_in = types.ModuleType('lab.training.run')\n"
-        "def train_run(*_):\n    print('loaded:', ' '.join(sorted(sys.modules)))\n    return {'best': {}}\n"
-        "stand_in.train_run = train_run\nsys.modules['lab.training.run'] = stand_in\n"
+        "import sys, types\nfrom contextlib import nullcontext\n"
+        "def start_ranks(parallel):\n    print('loaded:', ' '.join(sorted(sys.modules)))\n    sys.exit(0)\n"
+        "stand_in = types.ModuleType('lab.training.distribution')\n"
+        "stand_in.start_ranks = start_ranks\n"
+        "stand_in.ending_together = stand_in.naming_lost_ranks = nullcontext\n"
+        "sys.modules['lab.training.distribution'] = stand_in\n"
         "from lab.__main__ import app\n"
         "app(['run', '--preset', 'smoke', '--logdir', sys.argv[1]], standalone_mode=False)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
     loaded = set(said.stdout.partition("loaded: ")[2].split())
     assert "lab.config" in loaded
     assert not (HEAVY - {"pydantic"}) & loaded
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        ("ValueError('`width` must be even')", 2, "error: `width` must be even"),
+        ("DivergedError('loss nan')", 3, "error: loss nan"),
+        ("PreemptedError('asked to end')", 75, "asked to end; the same command goes on from here"),
+        ("MemoryError()", 5, "MemoryError"),
+        ("RuntimeError('no luck')", 1, "RuntimeError: no luck"),
+        ("SystemExit(0)", 1, "SystemExit: 0"),
+    ],
+)
+def test_a_run_says_by_its_exit_code_why_it_ended(error, code, told, presets, monkeypatch, capsys):
+    from lab.training import ending
+
+    def train_run(*_):
+        raise eval(error, vars(ending) | vars(builtins))
+
+    stand_in(monkeypatch, "lab.training.run", train_run=train_run)
+    said = invoke("run")
+    assert (said.exit_code, "Traceback" in said.stderr) == (code, code in (1, 5))
+    assert told in said.stderr

@@ -19,6 +19,7 @@ import numpy as np
 
 from lab.config import TrainingConfig
 from lab.models.layout import DATA_AXIS, MODEL_AXIS, WEIGHT_AXES
+from lab.training.ending import LostRankError
 
 Arrays = dict[str, np.ndarray]
 
@@ -109,10 +110,6 @@ def _require_jax(parallel: str) -> None:
         raise ValueError(
             f"training.parallel={parallel} needs KERAS_BACKEND=jax, but got {keras.backend.backend()}."
         )
-
-
-class LostRankError(RuntimeError):
-    """Another rank of the run has ended, so this one cannot go on."""
 
 
 @contextmanager

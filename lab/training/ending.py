@@ -14,6 +14,10 @@ class PreemptedError(Exception):
     """The run was asked to end, and the same command goes on from its checkpoint."""
 
 
+class LostRankError(RuntimeError):
+    """Another rank of the run has ended, so this one cannot go on."""
+
+
 class Notice:
     """A request to end soon, kept until the run can obey: between two updates, or at once while it measures.
 
