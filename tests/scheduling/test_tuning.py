@@ -1,0 +1,293 @@
+import json
+import math
+
+import pytest
+from optuna.trial import TrialState
+from scheduling_bench import trials
+from tuning_bench import LONG, TuningBench, true_loss
+
+import lab.config
+from lab.arms import arm_values
+from lab.config import load_config, make_config
+from lab.scheduling import driver
+from lab.scheduling.ablation import Scale
+from lab.scheduling.plan import Plan
+from lab.scheduling.tuning import SPACE, Range, Tuning, own_values, with_values
+from lab.scheduling.tuning_driver import drive_tuned
+from lab.scheduling.tuning_study import stop_losses
+from lab.tracking.records import read_json
+
+
+@pytest.fixture
+def make_bench(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab.config, "PRESETS_DIR", lab.config.PRESETS_DIR)  # put back afterwards
+    monkeypatch.setattr(driver, "POLL_SECONDS", driver.POLL_SECONDS)
+
+    def make(name="one"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        return TuningBench(tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def bench(make_bench):
+    return make_bench()
+
+
+def states(study):
+    return [trial["state"] for trial in study["trials"]]
+
+
+def ended_once(bench):
+    """Whether every cell of the ledger ended once, done or stopped early."""
+    ended: dict[str, int] = {}
+    for trial in trials(bench.tree):
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            ended[trial.user_attrs["key"]] = ended.get(trial.user_attrs["key"], 0) + 1
+        assert trial.state not in (TrialState.RUNNING, TrialState.WAITING)
+    return set(ended.values()) == {1}
+
+
+def test_each_arm_gets_the_same_trials_and_runs_at_its_own_best(bench):
+    summary = bench.tune(10)
+    assert (summary.done, summary.failed) == (4, {})
+    studies = bench.studies()
+    assert list(studies) == ["ar", "dlm"]
+    assert {len(study["trials"]) for study in studies.values()} == {10}
+    assert [trial["values"] for trial in studies["ar"]["trials"][:4]] == [
+        trial["values"] for trial in studies["dlm"]["trials"][:4]
+    ]  # the same seeds: before anything is known, the same suggestions
+    for arm, study in studies.items():
+        done = [trial for trial in study["trials"] if trial["state"] == "done"]
+        best = min(done, key=lambda trial: trial["validation_nll"])
+        assert study["best"] == best["values"] != study["trials"][0]["values"]
+        for seed in (0, 1):
+            config = load_config(bench.tree / "runs" / arm / f"seed={seed}" / "config.yaml")
+            assert own_values(config, list(SPACE)) == study["best"]
+            assert config.seed == seed
+        assert best["validation_nll"] == pytest.approx(true_loss(with_values(config, 1000, best["values"])))
+    assert ended_once(bench)
+
+
+def test_the_first_trial_is_the_arm_as_it_stands(bench):
+    plan = bench.plan(4)
+    bench.tune(4, plan=plan)
+    first = bench.studies()["dlm"]["trials"][0]["values"]
+    assert first == own_values(plan.cells[0].config, list(SPACE))
+
+
+def test_tuning_runs_are_no_cells_of_the_plan(bench):
+    bench.tune(4)
+    planned = {cell["logdir"] for cell in read_json(bench.tree / "plan.json")["cells"]}
+    assert planned == {f"runs/{arm}/seed={seed}" for arm in ("ar", "dlm") for seed in (0, 1)}
+    tuned = [name for name in bench.started() if name.startswith("tuning/")]
+    assert sorted(tuned) == [f"tuning/{arm}/trial={n:03}" for arm in ("ar", "dlm") for n in range(4)]
+    seeds = {load_config(bench.tree / name / "config.yaml").seed for name in tuned}
+    assert seeds == {1000}
+
+
+@pytest.mark.parametrize(("workers", "pace"), [(1, 1), (4, 1), (3, 100)])
+def test_the_outcome_does_not_depend_on_workers_or_speed(make_bench, workers, pace):
+    one, other = make_bench("one"), make_bench("other")
+    one.tune(10, workers=2)
+    other.tune(10, workers=workers, pace=pace)  # at pace 100 a run has ended before anybody looks at it
+    assert other.outcome() == one.outcome()
+    assert ended_once(other)
+
+
+def test_a_driver_killed_in_mid_round_is_taken_over_from(make_bench):
+    undisturbed, bench = make_bench("undisturbed"), make_bench("killed")
+    undisturbed.tune(10)
+    for die_at in (30, 61, 97):
+        assert bench.die(10, die_at) == 9
+    bench.tune(10, workers=3)
+    assert bench.outcome() == undisturbed.outcome()
+    assert ended_once(bench)
+
+
+def test_ctrl_c_tells_nothing_and_the_same_command_goes_on(make_bench):
+    undisturbed, bench = make_bench("undisturbed"), make_bench("stopped")
+    undisturbed.tune(6)
+    assert bench.tune(6, interrupt_at=60).interrupted
+    assert not (bench.tree / "runs").exists()
+    bench.tune(6)
+    assert bench.outcome() == undisturbed.outcome()
+
+
+def test_a_second_invocation_does_nothing(bench):
+    bench.tune(6)
+    before = bench.outcome(), len(trials(bench.tree))
+    summary = bench.tune(6)
+    assert (summary.done, summary.reused, bench.started()) == (0, 4, [])
+    assert (bench.outcome(), len(trials(bench.tree))) == before
+
+
+def test_more_trials_add_only_new_ones_and_set_the_old_best_aside(make_bench):
+    at_once, bench = make_bench("at-once"), make_bench("grown")
+    at_once.tune(10)
+    bench.tune(2)
+    few = bench.outcome()
+    bench.tune(10)
+    assert bench.outcome() == at_once.outcome()
+    assert sorted(name for name in bench.started() if name.startswith("tuning/ar/")) == [
+        f"tuning/ar/trial={number:03}" for number in range(2, 10)
+    ]
+    assert len([path for path in (bench.tree / "runs" / "ar").iterdir() if "seed=0." in path.name]) == 1
+    assert "another configuration: the old run is kept" in bench.said.getvalue()
+    bench.tune(2)
+    assert bench.outcome() == few
+
+
+def test_a_trial_behind_the_median_is_stopped_and_censored(bench):
+    bench.tune(12)
+    study = bench.studies()["ar"]
+    censored = [trial for trial in study["trials"] if trial["state"] == "censored"]
+    assert censored
+    earlier = {
+        number: [t for t in study["trials"][: number // 4 * 4] if t["state"] == "done"]
+        for number in range(12)
+    }
+    stored = {trial.number: trial for trial in bench.stored(study["study"]).get_trials()}
+    for trial in censored:
+        assert trial["validation_nll"] is None
+        assert 4 <= trial["stops"] < 6  # never before the fourth, never at the last
+        assert trial["trial"] >= 4
+        assert len(earlier[trial["trial"]]) >= 4
+        place = trial["stops"] - 1
+        rivals = sorted(
+            stored[other["trial"]].intermediate_values[place] for other in earlier[trial["trial"]]
+        )
+        middle = (rivals[(len(rivals) - 1) // 2] + rivals[len(rivals) // 2]) / 2
+        assert trial["validation_nll_when_stopped"] > middle
+        assert f"stopped at stop {trial['stops']} of 6" in trial["reason"]
+        logdir = bench.tree / "tuning" / "ar" / f"trial={trial['trial']:03}"
+        assert read_json(logdir / "pruned.json")["reason"] == trial["reason"]
+        assert not (logdir / "result.json").exists()
+        assert stored[trial["trial"]].state == TrialState.PRUNED
+    assert bench.tune(12).pruned == 0
+
+
+def test_failed_trials_count_and_a_hopeless_arm_stops_nobody(bench):
+    summary = bench.tune(5, failing=("dlm",))
+    assert summary.done == 2
+    failures = {f"dlm seed={seed}" for seed in (0, 1)}
+    assert set(summary.failed) == failures
+    study = bench.studies()["dlm"]
+    assert (states(study), study["best"]) == (["failed"] * 5, None)
+    reason = read_json(bench.tree / "runs" / "dlm" / "seed=1" / "failure.json")["reason"]
+    assert reason == "none of 5 tuning trials finished: exit code 1: no output"
+    assert set(summary.failed.values()) == {reason}
+    assert set(states(bench.studies()["ar"])) <= {"done", "censored"}
+
+    # The cause is mended: the same command starts that arm anew, and only that one.
+    summary = bench.tune(5)
+    assert (summary.done, summary.reused, summary.failed) == (2, 2, {})
+    assert not any(name.startswith("tuning/ar") for name in bench.started())
+    assert "failed" not in states(bench.studies()["dlm"])
+
+
+def test_the_specification_is_stored_and_another_one_is_another_study(bench):
+    bench.tune(4)
+    study = bench.studies()["ar"]
+    stored = bench.stored(study["study"]).user_attrs["specification"]
+    spec = json.loads(json.dumps(Tuning(4).spec()))
+    assert stored.items() >= {name: value for name, value in spec.items() if name != "trials"}.items()
+    assert read_json(bench.tree / "tuning.json")["specification"] == spec
+    assert read_json(bench.tree / "plan.json")["tuning"] == spec
+    bench.tune(4, plan=bench.plan(4, sampler_seed=1))
+    assert bench.studies()["ar"]["study"] != study["study"]
+    assert len(bench.stored(study["study"]).get_trials()) == 4
+    assert bench.studies()["ar"]["trials"][1]["values"] != study["trials"][1]["values"]
+
+
+def test_what_an_arm_or_its_level_sets_is_not_tuned(bench):
+    arms = {
+        "ar": arm_values("ar"),
+        "ar_dropout": {"factors": arm_values("ar")["factors"], "model": {"mlp_dropout": 0.25}},
+        "dlm": arm_values("dlm"),
+    }
+    scale = Scale({"training.weight_decay": (0.1, 0.5)}, seeds=1, budget="no time")
+    plan = bench.plan(2, tuned=("ar_dropout",), arms=arms, scale=scale)
+    bench.tune(2, plan=plan)
+    found = read_json(bench.tree / "tuning.json")["studies"]
+    assert [(study["arm"], study["level"]) for study in found] == [
+        ("ar_dropout", {"training.weight_decay": decay}) for decay in (0.1, 0.5)
+    ]
+    for study, decay in zip(found, (0.1, 0.5), strict=True):
+        assert study["fixed"] == {"training.weight_decay": decay, "model.mlp_dropout": 0.25}
+        assert set(study["best"]) == {"training.learning_rate", "model.attention_dropout"}
+    name = "runs/ar_dropout/weight_decay=0.5/seed=1"
+    config = load_config(bench.tree / name / "config.yaml")
+    assert own_values(config, list(SPACE)) == found[1]["fixed"] | found[1]["best"]
+    untuned = load_config(bench.tree / "runs/ar/weight_decay=0.5/seed=1/config.yaml")
+    assert untuned.model.mlp_dropout == 0
+
+
+def test_an_arm_that_sets_every_key_has_no_trials_and_runs_as_it_is(bench):
+    plan = bench.plan(4, space={})
+    assert bench.tune(4, plan=plan).done == 4
+    assert all(study["trials"] == [] and study["best"] == {} for study in bench.studies().values())
+    assert [cell["key"] for cell in read_json(bench.tree / "plan.json")["cells"]] == [
+        cell.key for cell in plan.cells
+    ]
+
+
+def test_a_start_outside_the_space_is_drawn_instead(bench):
+    space = {"training.learning_rate": SPACE["training.learning_rate"], "model.mlp_dropout": Range(0.1, 0.5)}
+    bench.tune(2, plan=bench.plan(2, space=space))
+    first = bench.studies()["ar"]["trials"][0]["values"]
+    assert first["training.learning_rate"] == 1e-3
+    assert 0.1 <= first["model.mlp_dropout"] <= 0.5
+
+
+def test_a_database_works_in_place_of_the_journal(make_bench):
+    one, other = make_bench("journal"), make_bench("database")
+    one.tune(6)
+    other.tune(6, storage=f"sqlite:///{other.folder}/study.db")
+    for made, expected in zip(other.studies().values(), one.studies().values(), strict=True):
+        assert made["trials"] == expected["trials"]
+
+
+def test_stops_are_read_in_the_headline_reading_while_the_run_writes(tmp_path):
+    preset = {**LONG, "data": {"length": 16}}
+    preset["evaluation"] |= {"choice_context_tokens": 8, "choice_option_tokens": 8}
+    config = make_config(preset)
+    assert stop_losses(config, tmp_path).losses == ()
+    rows = [
+        {
+            "kind": "stop",
+            "reading": reading,
+            "step": step,
+            "epoch": step / 2,
+            "tokens_seen": step * 512,
+            "validation": {"nll": 3.0 - step + (reading == "annealed") / 2},
+        }
+        for step in (2, 1)
+        for reading in ("along_run", "annealed")
+    ]
+    lines = [json.dumps(row) for row in [{"kind": "sample", "text": '"stop"'}, *rows]]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"kind": "stop", "rea')
+    found = stop_losses(config, tmp_path)
+    assert (found.losses, found.tokens_seen, found.last) == ((2.5, 1.5), (512, 1024), 5)
+    cosine = make_config(preset, {"training": {"schedule": "cosine"}})
+    assert stop_losses(cosine, tmp_path).losses == (2.0, 1.0)
+    assert (tmp_path / "metrics.jsonl").read_text().endswith('"rea')
+
+
+def test_the_specification_is_checked():
+    with pytest.raises(ValueError, match=r"`trials` and `round_size` must be >= 1, but got trials=0 and r"):
+        Tuning(0)
+    with pytest.raises(ValueError, match=r"`sampler` must be 'tpe' .*, but got sampler='grid' and pruner='m"):
+        Tuning(4, sampler="grid")
+    with pytest.raises(ValueError, match=r"the tuning runs, 1000, must not be a decisive one, .* 0..1000"):
+        Tuning(4).check_seeds(range(1001))
+    assert [Tuning(n).rounds for n in (1, 4, 5)] == [1, 1, 2]
+    assert math.prod(bounds.low <= bounds.high for bounds in SPACE.values())
+
+
+def test_a_plan_without_tuning_is_refused(bench):
+    plan = bench.plan(4)
+    plan = Plan(plan.tree, plan.ablation, plan.preset, plan.cells, plan.command)
+    with pytest.raises(ValueError, match=r"`plan` must say how its arms are tuned, but .* has tuning=None"):
+        drive_tuned(plan, None, bench.folder, None)
