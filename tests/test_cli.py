@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -161,6 +162,10 @@ def test_run_takes_a_config_alone(trained, extra):
         (["ablate", "cross"], "`ablation` must be one of ["),
         (["ablate", "crossover", "--seeds", "0"], "`seeds` must be >= 1, but got seeds=0."),
         (["ablate", "crossover", "--workers", "-1"], "`workers` must be >= 0"),
+        (["ablate", "crossover", "--per-device", "0"], "`per_device` must be >= 1"),
+        (["ablate", "crossover", "--stall-seconds", "0"], "`stall_seconds` must be > 0"),
+        (["ablate", "crossover", "--engine", "slurm"], "`engine` must be one of ['local', 'ray'], but got"),
+        (["ablate", "crossover", "--shared", "s3://x"], "`shared` needs engine=ray: local runs leave"),
         (["ablate", "crossover", "--set", "arm=x"], "an override must not set what crossover varies"),
         (["report", "nowhere"], "`path` must hold a plan.json, in it or below it, but got nowhere."),
         (["data", "--preset", "huge"], "`preset` must be one of"),
@@ -252,6 +257,49 @@ def test_inference_is_measured_between_the_runs_and_the_report(ablated, monkeypa
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "the user's"
     assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
     assert len(calls) == 1
+
+
+def test_ray_says_what_to_install(ablated, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "lab.scheduling.ray_executor", raising=False)
+    said = invoke("ablate", "crossover", "--preset", "smoke", "--engine", "ray")
+    assert said.exit_code == 2
+    assert said.stderr == "error: engine=ray needs ray: make setup EXTRAS=ray\n"
+
+
+def test_ray_gets_the_options_of_the_engine(ablated, monkeypatch):
+    made = []
+
+    class RayExecutor:
+        def __init__(self, workers, **options):
+            made.append((workers, options))
+
+        def close(self):
+            made.append("closed")
+
+    stand_in(monkeypatch, "lab.scheduling.ray_executor", RayExecutor=RayExecutor)
+    options = ("--engine", "ray", "--workers", "3", "--per-device", "2", "--shared", "s3://x")
+    said = invoke("ablate", "crossover", "--preset", "smoke", *options, "--stall-seconds", "60")
+    assert said.exit_code == 0, said.output
+    expected = {"per_device": 2, "stall_seconds": 60.0, "shared": "s3://x", "root": Path("results")}
+    assert made == [(3, expected), "closed"]
+    assert isinstance(ablated.drives[0][1], RayExecutor)
+
+
+def test_standby_runs_what_it_is_told(trained, monkeypatch, tmp_path):
+    config = make_config(TINY, arm_values("dlm"), {"seed": 5})
+    (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    calls = []
+    get_ready = lambda rehearse, cache: calls.append((rehearse, cache))  # noqa: E731
+    order = SimpleNamespace(config=tmp_path / "config.yaml", logdir=tmp_path / "run", cache=tmp_path / "c")
+    stand_in(monkeypatch, "lab.scheduling.standby", get_ready=get_ready, wait_for_order=lambda: order)
+    stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
+    assert invoke("standby", "--cache", "c", "--rehearse", "other.yaml").exit_code == 0
+    assert calls == [(Path("other.yaml"), Path("c"))]
+    assert trained == [(config, tmp_path / "run", tmp_path / "c")]
+    stand_in(monkeypatch, "lab.scheduling.standby", get_ready=get_ready, wait_for_order=lambda: None)
+    assert invoke("standby").exit_code == 0  # the driver has gone
+    assert len(trained) == 1
 
 
 def test_ablate_names_failures_and_exits_1(ablated):

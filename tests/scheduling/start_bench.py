@@ -54,7 +54,8 @@ def seconds(executor, folder, runs):
         if ended is not None:
             found.append(time.monotonic() - ended)
         work_until = time.monotonic() + SPARE_AFTER + READY_SECONDS
-        while time.monotonic() < work_until and executor.free() == 0:
+        while time.monotonic() < work_until and handle.poll() is None:
+            executor.free()  # as the driver asks; it starts the next process
             time.sleep(POLL_SECONDS)
         handle.stop(hard=False)  # a run that was long enough for the next process to get ready
         while handle.poll() is None:

@@ -1,11 +1,14 @@
 """The example files parse, and name only options and targets that exist."""
 
+import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from scheduling_bench import wait_for
 from typer.main import get_command
 
 import lab.__main__
@@ -57,9 +60,41 @@ def test_the_check_can_fail(text, wrong):
 
 def test_the_batch_script_is_a_script():
     subprocess.run(["bash", "-n", EXAMPLES / "slurm.sbatch"], check=True)
-    text = (EXAMPLES / "slurm.sbatch").read_text(encoding="utf-8")
-    assert "--signal=B:USR1@60" in text
-    assert '"$CODE" -eq 75' in text
+    assert "--signal=B:USR1@60" in (EXAMPLES / "slurm.sbatch").read_text(encoding="utf-8")
+
+
+DRIVER = """#!/bin/bash
+echo "$@" >said
+trap 'sleep 0.5; exit 75' USR1
+touch up
+[ "$BEHAVE" = finish ] && exit 3
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize(("behave", "code", "requeued"), [("finish", 3, False), ("wait", 75, True)])
+def test_the_batch_script_hands_the_notice_on_and_requeues(tmp_path, behave, code, requeued):
+    for name, text in (
+        (".venv/bin/python", DRIVER),
+        ("bin/scontrol", '#!/bin/bash\necho "$@" >requeued\n'),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_JOB_ID": "7",
+        "BEHAVE": behave,
+    }
+    command = ["bash", EXAMPLES / "slurm.sbatch", "attribution"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as batch:
+        wait_for((tmp_path / "up").exists)
+        if behave == "wait":
+            batch.send_signal(signal.SIGUSR1)
+        assert batch.wait(timeout=60) == code
+    assert (tmp_path / "said").read_text() == "-m lab ablate attribution --preset gpu --engine local\n"
+    assert (tmp_path / "requeued").exists() == requeued
 
 
 def test_the_manifest_is_a_ray_job_whose_workers_have_a_chip():

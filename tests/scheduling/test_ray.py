@@ -222,13 +222,16 @@ def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
     plan = bench.plan(seeds=SEEDS)
     pool = executor(0, (str(bench.folder / "fake_run.py"),))
     assert pool.free() == 6
-    bench.behave({"dlm/2000/0": "wait"})  # one cell is at work on each node when a node is killed
+    bench.behave({"dlm": "wait"})
+
+    def at_work():
+        return [cell for cell in plan.cells if cell.config.arm == "dlm" and bench.tries(cell)]
 
     def kill():
-        wait_for(
-            lambda: sum(bool(bench.tries(cell)) for cell in plan.cells) >= len(plan.cells) // 3, seconds=120
-        )
+        wait_for(lambda: len(at_work()) == 6, seconds=120)  # two on each node
+        pids = [pid for cell in at_work() for pid in bench.tries(cell)]
         cluster.remove_node(cluster.three[0], allow_graceful=False)
+        wait_for(lambda: sum(alive(pid) for pid in pids) == 4, seconds=60)
         (bench.folder / "go").touch()
 
     killer = threading.Thread(target=kill)
@@ -247,5 +250,6 @@ def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
         t.user_attrs["key"]: t.value for each in told.values() for t in each if t.state.name == "COMPLETE"
     }
     assert values == {cell.key: bench.value(cell) for cell in plan.cells}
-    assert "node_lost" in said.getvalue()
+    lost = [line for line in said.getvalue().splitlines() if "trying again" in line]
+    assert len(lost) == sum("node_lost" in line for line in lost) == 2, lost
     assert pool.free() == 4
