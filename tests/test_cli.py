@@ -282,7 +282,7 @@ def test_ray_gets_the_options_of_the_engine(ablated, monkeypatch):
     said = invoke("ablate", "crossover", "--preset", "smoke", *options, "--stall-seconds", "60")
     assert said.exit_code == 0, said.output
     expected = {"per_device": 2, "stall_seconds": 60.0, "shared": "s3://x", "root": Path("results")}
-    assert made == [(3, expected), "closed"]
+    assert made == [(3, expected)]  # closed by the driver, for which there is a stand-in here
     assert isinstance(ablated.drives[0][1], RayExecutor)
 
 
