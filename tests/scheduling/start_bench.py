@@ -7,6 +7,7 @@ counts as ended when its process has, and as stepping when its first row of metr
 """
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -75,7 +76,8 @@ def main():
                 found = seconds(executor, folder, range(first, first + runs))
             finally:
                 executor.close()
-            row = {"start": label, "median_seconds": round(statistics.median(found), 2)}
+            load = round(os.getloadavg()[0], 1)
+            row = {"start": label, "median_seconds": round(statistics.median(found), 2), "load": load}
             print(json.dumps({**row, "all": [round(value, 2) for value in found]}), flush=True)
 
 

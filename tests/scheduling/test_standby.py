@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from scheduling_bench import wait_for
@@ -47,3 +49,13 @@ def test_a_run_in_a_process_that_waited_ends_with_the_same_bits(tmp_path, monkey
     finally:
         executor.close()
     assert numbers(runs[0]) == numbers(runs[1])
+
+
+@pytest.mark.skipif(os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="asks JAX")
+def test_a_process_that_waits_without_a_rehearsal_leaves_the_device_alone():
+    code = (
+        "from pathlib import Path; from lab.scheduling.standby import get_ready; get_ready(None, Path('x'));"
+        "from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "False\n"
