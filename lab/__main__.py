@@ -120,6 +120,9 @@ def ablate(
         typer.Option(help="Tune every arm (those that the ablation tunes), with so many trials each.", min=1),
     ] = None,
     per_device: Annotated[int, typer.Option(help="Runs that share one GPU.")] = 1,
+    ranks: Annotated[
+        int, typer.Option(help="Processes that train one run together; needs training.parallel.")
+    ] = 1,
     engine: Annotated[
         str,
         typer.Option(help="Where runs go: local, or ray (the cluster of RAY_ADDRESS, else this machine)."),
@@ -146,10 +149,17 @@ def ablate(
         command = _command(ablation.name, preset, seeds, tune, overrides, data, results)
         tuning = _tuning(ablation, preset, tune, overrides)
         tree = _tree(results, ablation.name, preset, tuned=bool(tuning and not ablation.tuned))
+        _check_ranks(planned, ranks)
         hashes = _prepare_data(planned, cache)
         plan = Plan(tree, ablation, preset, planned, command, hashes, tuning=tuning)
         executor = _executor(
-            engine, workers or ablation.scale(preset).workers, per_device, stall_seconds, shared, results
+            engine,
+            shared,
+            results,
+            workers=workers or ablation.scale(preset).workers,
+            per_device=per_device,
+            ranks=ranks,
+            stall_seconds=stall_seconds,
         )
         summary = _drive(plan, executor, storage, cache)
         if summary.interrupted:
@@ -334,9 +344,17 @@ def _prepare_data(planned: "list[Cell]", cache: Path) -> "dict[DataConfig, str]"
     return hashes
 
 
-def _executor(
-    engine: str, workers: int, per_device: int, stall_seconds: float, shared: str, results: Path
-) -> "Executor":
+def _check_ranks(planned: "list[Cell]", ranks: int) -> None:
+    """Say before any run that one which is not parallel can't be trained by several processes."""
+    alone = [cell.label for cell in planned if cell.config.training.parallel == "none"]
+    if ranks > 1 and alone:
+        raise ValueError(
+            f"`ranks` must be 1 unless training.parallel is data or model, but got ranks={ranks} and "
+            f"parallel=none in {len(alone)} runs."
+        )
+
+
+def _executor(engine: str, shared: str, results: Path, **options: Any) -> "Executor":
     from lab.scheduling.local import COMMAND, STANDBY, LocalExecutor
 
     if engine not in ("local", "ray"):
@@ -346,12 +364,10 @@ def _executor(
             from lab.scheduling.ray_executor import RayExecutor
         except ModuleNotFoundError as error:
             raise ValueError(f"engine=ray needs {error.name}: make setup EXTRAS=ray") from None
-        return RayExecutor(
-            workers, per_device=per_device, stall_seconds=stall_seconds, shared=shared, root=results
-        )
+        return RayExecutor(shared=shared, root=results, **options)
     if shared:
         raise ValueError("`shared` needs engine=ray: local runs leave their results in place.")
-    return LocalExecutor(workers, COMMAND, STANDBY, per_device=per_device, stall_seconds=stall_seconds)
+    return LocalExecutor(options.pop("workers"), COMMAND, STANDBY, **options)
 
 
 def _drive(plan: "Plan", executor: "Executor", storage: str, cache: Path) -> "Summary":

@@ -271,19 +271,25 @@ def test_ray_gets_the_options_of_the_engine(ablated, monkeypatch):
     made = []
 
     class RayExecutor:
-        def __init__(self, workers, **options):
-            made.append((workers, options))
-
-        def close(self):
-            made.append("closed")
+        def __init__(self, **options):
+            made.append(options)
 
     stand_in(monkeypatch, "lab.scheduling.ray_executor", RayExecutor=RayExecutor)
     options = ("--engine", "ray", "--workers", "3", "--per-device", "2", "--shared", "s3://x")
     said = invoke("ablate", "crossover", "--preset", "smoke", *options, "--stall-seconds", "60")
     assert said.exit_code == 0, said.output
-    expected = {"per_device": 2, "stall_seconds": 60.0, "shared": "s3://x", "root": Path("results")}
-    assert made == [(3, expected)]  # closed by the driver, for which there is a stand-in here
+    expected = {"workers": 3, "per_device": 2, "ranks": 1, "stall_seconds": 60.0}
+    assert made == [{**expected, "shared": "s3://x", "root": Path("results")}]
     assert isinstance(ablated.drives[0][1], RayExecutor)
+
+
+def test_several_ranks_need_runs_that_are_parallel(ablated):
+    said = invoke("ablate", "crossover", "--preset", "smoke", "--ranks", "2")
+    assert (said.exit_code, ablated.drives) == (2, [])
+    assert "`ranks` must be 1 unless training.parallel is data or model, but got ranks=2" in said.stderr
+    options = ("--ranks", "2", "--set", "training.parallel=data")
+    assert invoke("ablate", "crossover", "--preset", "smoke", *options).exit_code == 0
+    assert ablated.drives[0][1].ranks == 2
 
 
 def test_standby_runs_what_it_is_told(trained, monkeypatch, tmp_path):

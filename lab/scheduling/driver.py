@@ -161,7 +161,7 @@ class Driver:
         self._plan, self._watch = plan, watch
         self._cells = {cell.key: cell for cell in plan.cells}
         self._versions = {cell.key: plan.version(cell).digest() for cell in plan.cells}
-        self._summary = Summary()
+        self._summary, self._left = Summary(), 0
         with _first_notice() as notice:
             self._reconcile()
             ended = self._summary.reused + self._summary.pruned
@@ -191,6 +191,7 @@ class Driver:
         return self._versions.get(key) == version
 
     def _enqueue(self, *cells: Cell) -> None:
+        self._left += len(cells)
         self.ledger.enqueue((cell, self._versions[cell.key]) for cell in cells)
 
     def _work(self, notice: Callable[[], signal.Signals | None]) -> None:
@@ -205,11 +206,14 @@ class Driver:
 
     def _fill(self) -> None:
         """Start waiting cells while there is room. A cell whose result is there already is only recorded."""
-        while self._executor.free() and (taken := self.ledger.take()):
+        # Asked for room while nothing waits, an executor would prepare for a run that never comes.
+        while (self._left or not self._runs) and self._executor.free() and (taken := self.ledger.take()):
             number, key, version = taken
             if not self._planned(key, version):
                 self.ledger.fail(number, Outcome.SUPERSEDED, "no longer in the plan")
-            elif self._close(number, self._cells[key]):
+                continue
+            self._left -= 1
+            if self._close(number, self._cells[key]):
                 self._summary.reused += not self._verdict(self._cells[key])
                 self._progress.ended(self._cells[key], reused=True)
             else:
@@ -222,7 +226,9 @@ class Driver:
         (logdir / "failure.json").unlink(missing_ok=True)
         log = logdir / "log.txt"
         log_start = log.stat().st_size if log.exists() else 0
-        handle = self._executor.start(Attempt(logdir / "config.yaml", logdir, self._cache_dir))
+        handle = self._executor.start(
+            Attempt(logdir / "config.yaml", logdir, self._cache_dir, self._executor.ranks)
+        )
         self._runs.append(_Run(cell, number, handle, log_start))
         self._progress.started(cell, logdir)
 

@@ -48,7 +48,13 @@ class Handle(Protocol):
 
 
 class Executor(Protocol):
-    """Places, each of which runs one attempt at a time."""
+    """Places, each of which runs one attempt at a time.
+
+    Attributes:
+        ranks: processes of each attempt that it is meant for.
+    """
+
+    ranks: int
 
     def free(self) -> int:
         """How many attempts could start now."""

@@ -68,7 +68,7 @@ class Ledger:
         self._name = study_name(tree, name, storage)
         self._opened = open_storage(tree, storage, self._check_schema)
         self._storage = get_storage(self._opened)  # with Optuna's cache of what no longer changes
-        self._study = self._persist(self._open_study)
+        self._study = self.persist(self._open_study)
         self._study_id = self._storage.get_study_id_from_name(self._name)
         self._known = {taken.number for taken in self.running()}
 
@@ -83,7 +83,7 @@ class Ledger:
 
     def beside(self, part: str, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
         """Another study in the same storage: this one's name, then `part`."""
-        return self._persist(
+        return self.persist(
             lambda: optuna.create_study(
                 study_name=f"{self._name}-{part}",
                 storage=self._storage,
@@ -110,12 +110,12 @@ class Ledger:
         """Add a waiting trial for each (cell, version) that has none; returns how many."""
         wanted = {(cell.key, version): cell for cell, version in cells}
         before = self._waiting()
-        self._persist(lambda: self._add_missing(wanted))
+        self.persist(lambda: self._add_missing(wanted))
         return len(wanted.keys() - before)
 
     def take(self) -> Taken | None:
         """Mark the trial that has waited longest as running, or None if none waits."""
-        taken = self._persist(self._take)
+        taken = self.persist(self._take)
         if taken:
             self._known.add(taken.number)
         return taken
@@ -128,7 +128,7 @@ class Ledger:
         """
         if not math.isfinite(value):
             raise ValueError(f"`value` must be a finite number, but got value={value}.")
-        self._persist(lambda: self._finish(number, TrialState.COMPLETE, float(value), {}))
+        self.persist(lambda: self._finish(number, TrialState.COMPLETE, float(value), {}))
 
     def fail(self, number: int, outcome: str, reason: str, log_tail: str = "") -> None:
         """Close a running trial as failed. What is said of it goes in first: a finished trial takes no more.
@@ -143,12 +143,12 @@ class Ledger:
         told["reason"] = told["reason"][:REASON_CHARACTERS]
         if log_tail:
             told["log_tail"] = _text(log_tail[-TAIL_CHARACTERS:])
-        self._persist(lambda: self._finish(number, TrialState.FAIL, None, told))
+        self.persist(lambda: self._finish(number, TrialState.FAIL, None, told))
 
     def prune(self, number: int, outcome: str, reason: str) -> None:
         """Close a running trial as stopped early, which is neither done nor failed."""
         told = {"outcome": outcome, "reason": _text(reason)}
-        self._persist(lambda: self._finish(number, TrialState.PRUNED, None, told))
+        self.persist(lambda: self._finish(number, TrialState.PRUNED, None, told))
 
     def _check_schema(self, storage: BaseStorage) -> None:
         """Refuse a study that a newer lab made, before anything is written."""
@@ -177,7 +177,7 @@ class Ledger:
         return study
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self._persist(lambda: self._study.get_trials(deepcopy=False, states=states))
+        return self.persist(lambda: self._study.get_trials(deepcopy=False, states=states))
 
     def _waiting(self) -> set[tuple[str, str]]:
         return {_cell(trial) for trial in self._trials(TrialState.WAITING)}
@@ -228,8 +228,8 @@ class Ledger:
             self._storage.set_trial_user_attr(trial_id, name, text)
         self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
 
-    def _persist(self, operation: Callable[[], T]) -> T:
-        """Carry out an operation, again and again while the database is away.
+    def persist(self, operation: Callable[[], T]) -> T:
+        """Carry out an operation that may be repeated, again and again while the database is away.
 
         Raises:
             ValueError: if it stays away, or the storage cannot be written to.

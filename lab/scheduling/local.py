@@ -56,6 +56,7 @@ class LocalExecutor:
         if stall_seconds <= 0:
             raise ValueError(f"`stall_seconds` must be > 0, but got stall_seconds={stall_seconds}.")
         self._places = make_places(workers, ranks, per_device)
+        self.ranks = ranks
         self._command = command
         self._standby = standby if ranks == 1 else ()
         self._stall_seconds = stall_seconds

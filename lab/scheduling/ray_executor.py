@@ -103,7 +103,7 @@ class RayExecutor:
         for name, value in given.items():
             if value < least[name]:
                 raise ValueError(f"`{name}` must be >= {least[name]}, but got {name}={value}.")
-        self._workers, self._ranks, self._per_device, self._cores = workers, ranks, per_device, cores
+        self._workers, self.ranks, self._per_device, self._cores = workers, ranks, per_device, cores
         self._command = tuple(command)
         self._stall_seconds = stall_seconds
         self._shared, self._root = shared, root.absolute()
@@ -130,9 +130,9 @@ class RayExecutor:
         Raises:
             ValueError: if it has more processes than were announced.
         """
-        if attempt.ranks > self._ranks:
+        if attempt.ranks > self.ranks:
             raise ValueError(
-                f"`ranks` must be at most {self._ranks} in this executor, but got ranks={attempt.ranks}."
+                f"`ranks` must be at most {self.ranks} in this executor, but got ranks={attempt.ranks}."
             )
         if self._mirror is not None:
             self._mirror.begin(attempt.logdir)
@@ -164,11 +164,11 @@ class RayExecutor:
 
     def _needs(self) -> dict[str, float]:
         """The resources of one attempt, by Ray's names."""
-        needs: dict[str, float] = {"CPU": self._cores * self._ranks}
+        needs: dict[str, float] = {"CPU": self._cores * self.ranks}
         if self._kind == "cuda":
-            needs["GPU"] = self._ranks if self._per_device == 1 else 1 / self._per_device
+            needs["GPU"] = self.ranks if self._per_device == 1 else 1 / self._per_device
         if self._kind == "tpu":
-            needs["TPU"] = self._ranks
+            needs["TPU"] = self.ranks
         return needs
 
     def _find_room(self) -> int:

@@ -10,8 +10,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
@@ -53,6 +54,15 @@ class StopLosses:
     last: int = 0
 
 
+class _End(NamedTuple):
+    """How a trial ended: its state and value, the loss at each stop, why it has no value."""
+
+    state: TrialState
+    value: float | None
+    losses: Sequence[float]
+    reason: str
+
+
 def stop_losses(config: RunConfig, logdir: Path) -> StopLosses:
     """Read a run's stops while it may be writing: half a line at the end is left alone."""
     path = logdir / "metrics.jsonl"
@@ -87,6 +97,7 @@ class ArmStudy:
         self, tree: Path, ledger: Ledger, tuning: Tuning, cell: Cell, own_keys: frozenset[str]
     ) -> None:
         self._tree, self._tuning, self._cell = tree, tuning, cell
+        self._persist = ledger.persist
         self.arm, self.level = cell.arm, cell.level
         own = own_values(cell.config, list(tuning.space))
         self.fixed = {key: value for key, value in own.items() if key in own_keys}
@@ -149,16 +160,17 @@ class ArmStudy:
         stored = self._study.get_trials(deepcopy=False)
         earlier = self._in_memory(stored[:first], round_number)
         if len(stored) < last:
-            suggested = self._suggest(earlier, first)
-            for number in range(len(stored), last):
-                self._study.add_trial(
-                    create_trial(
-                        state=TrialState.RUNNING,
-                        params=suggested[number - first],
-                        distributions=self._distributions,
-                        user_attrs={"round": round_number, "arm": self.arm, "level": dict(self.level)},
-                    )
+            attributes = {"round": round_number, "arm": self.arm, "level": dict(self.level)}
+            new = [
+                create_trial(
+                    state=TrialState.RUNNING,
+                    params=params,
+                    distributions=self._distributions,
+                    user_attrs=attributes,
                 )
+                for params in self._suggest(earlier, first)[: last - first]
+            ]
+            self._persist(lambda: self._store(new, first))
         self._earlier = self._in_memory(stored[:first], round_number)
         self._judged.clear()
         open_trials = [
@@ -168,6 +180,11 @@ class ArmStudy:
         ]
         self._asked = {cell.key: (number, cell) for number, cell in open_trials}
         return [cell for _, cell in self._asked.values()]
+
+    def _store(self, trials: Sequence[FrozenTrial], first: int) -> None:
+        """Add those of a round's trials that the study lacks."""
+        for trial in trials[len(self._study.get_trials(deepcopy=False)) - first :]:
+            self._study.add_trial(trial)
 
     def _in_memory(self, trials: Sequence[FrozenTrial], round_number: int) -> optuna.Study:
         study = optuna.create_study(
@@ -227,21 +244,23 @@ class ArmStudy:
             place = self._pruned_at(stops)
             result = read_result(logdir, cell.key)
             if place is not None:
-                self._report(number, stops.losses[: place + 1], self.verdict(cell))
-                self._study.tell(number, state=TrialState.PRUNED)
+                end = _End(TrialState.PRUNED, None, stops.losses[: place + 1], self.verdict(cell))
             elif result is not None:
-                self._report(number, stops.losses)
-                self._study.tell(number, best_validation_nll(result))
+                end = _End(TrialState.COMPLETE, best_validation_nll(result), stops.losses, "")
             else:
-                self._report(number, (), _failure(logdir))
-                self._study.tell(number, state=TrialState.FAIL)
+                end = _End(TrialState.FAIL, None, (), _failure(logdir))
+            self._persist(partial(self._close, number, end))
         self._asked = {}
 
-    def _report(self, number: int, losses: Sequence[float], reason: str = "") -> None:
+    def _close(self, number: int, end: _End) -> None:
+        """Record a trial's end, unless it was recorded before and the answer was lost."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        for place, loss in enumerate(losses):
+        if self._storage.get_trial(trial_id).state.is_finished():
+            return
+        for place, loss in enumerate(end.losses):
             self._storage.set_trial_intermediate_value(trial_id, place, loss)
-        self._storage.set_trial_user_attr(trial_id, "reason", reason)
+        self._storage.set_trial_user_attr(trial_id, "reason", end.reason)
+        self._study.tell(number, end.value, state=end.state)
 
     # What came out.
 

@@ -21,6 +21,8 @@ from lab.scheduling.progress import RunsProgress
 class Instant:
     """An executor whose attempts have ended, with a result, as soon as they are started."""
 
+    ranks = 1
+
     def free(self):
         return 8
 

@@ -91,6 +91,8 @@ class FakeHandle:
 class FakeExecutor:
     """Slots for fake runs. Polls are counted, and at one of them the process may die or be interrupted."""
 
+    ranks = 1
+
     def __init__(self, workers=2, pace=1, failing=(), die_at=0, interrupt_at=0):
         self.workers, self.pace, self.failing = workers, pace, failing
         self._die_at, self._interrupt_at = die_at, interrupt_at
