@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lab.scheduling.ablation import Ablation, Cell
     from lab.scheduling.driver import Summary
     from lab.scheduling.executors import Executor
+    from lab.scheduling.outcomes import Outcome
     from lab.scheduling.plan import Plan
     from lab.scheduling.tuning import Tuning
 
@@ -133,6 +134,9 @@ def ablate(
     stall_seconds: Annotated[
         float, typer.Option(help="End a run that shows no progress for so long.")
     ] = 1800.0,
+    tries: Annotated[
+        list[str], typer.Option(help="Tries of a run that ends in one way: lost=5; repeat.")
+    ] = [],  # noqa: B006
     storage: Storage = "",
     overrides: Overrides = [],  # noqa: B006
     data: Data = [],  # noqa: B006
@@ -142,8 +146,10 @@ def ablate(
     """Run what is missing of an ablation, then write its page and print its verdict."""
     with _clear_errors():
         from lab.scheduling.ablation import cells, load_ablation
+        from lab.scheduling.outcomes import parse_tries
         from lab.scheduling.plan import Plan
 
+        allowed = parse_tries(tries)
         ablation = load_ablation(name)
         planned = cells(ablation, preset, seeds, _user_layer(overrides, data))
         command = _command(ablation.name, preset, seeds, tune, overrides, data, results)
@@ -161,7 +167,7 @@ def ablate(
             ranks=ranks,
             stall_seconds=stall_seconds,
         )
-        summary = _drive(plan, executor, storage, cache)
+        summary = _drive(plan, executor, storage, cache, allowed)
         if summary.interrupted:
             typer.echo("stopped; the same command goes on from here", err=True)
             raise typer.Exit(INTERRUPTED if summary.interrupted == signal.SIGINT else REQUEUE)
@@ -370,7 +376,9 @@ def _executor(engine: str, shared: str, results: Path, **options: Any) -> "Execu
     return LocalExecutor(options.pop("workers"), COMMAND, STANDBY, **options)
 
 
-def _drive(plan: "Plan", executor: "Executor", storage: str, cache: Path) -> "Summary":
+def _drive(
+    plan: "Plan", executor: "Executor", storage: str, cache: Path, tries: "Mapping[Outcome, float]"
+) -> "Summary":
     from rich.console import Console
 
     from lab.scheduling.driver import drive
@@ -378,7 +386,7 @@ def _drive(plan: "Plan", executor: "Executor", storage: str, cache: Path) -> "Su
     from lab.scheduling.tuning_driver import drive_tuned
 
     how = drive_tuned if plan.tuning else drive
-    return how(plan, executor, cache, RunsProgress(Console()), storage)
+    return how(plan, executor, cache, RunsProgress(Console()), storage, tries)
 
 
 def _follow_up(plan: "Plan", cache: Path) -> None:

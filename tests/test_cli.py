@@ -78,8 +78,9 @@ def ablated(presets, monkeypatch):
     """The calls of `drive` and `write_report`; `summary` is what the driver will say."""
     seen = SimpleNamespace(drives=[], reports=[], prepared=[], summary=Summary(done=4))
 
-    def drive(plan, executor, cache_dir, progress, storage):
+    def drive(plan, executor, cache_dir, progress, storage, tries):
         seen.drives.append((plan, executor, cache_dir, storage))
+        seen.tries = tries
         plan.write()
         return seen.summary
 
@@ -281,6 +282,12 @@ def test_ray_gets_the_options_of_the_engine(ablated, monkeypatch):
     expected = {"workers": 3, "per_device": 2, "ranks": 1, "stall_seconds": 60.0}
     assert made == [{**expected, "shared": "s3://x", "root": Path("results")}]
     assert isinstance(ablated.drives[0][1], RayExecutor)
+
+
+def test_the_number_of_tries_can_be_chosen(ablated):
+    said = invoke("ablate", "crossover", "--preset", "smoke", "--tries", "lost=5", "--tries", "error=1")
+    assert said.exit_code == 0, said.output
+    assert (ablated.tries["lost"], ablated.tries["error"], ablated.tries["stalled"]) == (5, 1, 2)
 
 
 def test_several_ranks_need_runs_that_are_parallel(ablated):

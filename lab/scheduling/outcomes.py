@@ -4,7 +4,7 @@ A run's process tells its driver by its exit code; what it cannot tell (a signal
 executor saw.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from signal import Signals
 
@@ -92,6 +92,27 @@ def reason_of(ended: Ended, log_tail: str) -> str:
             return f"exit code {ended.code}: {last}"
         case _:
             return f"{outcome}: {last.removeprefix('error: ')}"
+
+
+def parse_tries(assignments: Iterable[str]) -> dict[Outcome, float]:
+    """The numbers of tries, some of them in place of the usual ones.
+
+    Args:
+        assignments: such as `lost=5` or `out-of-host-memory=1`.
+
+    Raises:
+        ValueError: if one is no failure's name with a whole number from 1 on.
+    """
+    names = {outcome.replace(" ", "-"): outcome for outcome in TRIES}
+    chosen = dict(TRIES)
+    for assignment in assignments:
+        name, _, number = assignment.partition("=")
+        if name not in names or not number.isdecimal() or int(number) < 1:
+            raise ValueError(
+                f"`tries` must be one of {sorted(names)}, = and a whole number >= 1, but got {assignment!r}."
+            )
+        chosen[names[name]] = int(number)
+    return chosen
 
 
 def exit_code_of(error: BaseException, on_cpu: bool) -> int:

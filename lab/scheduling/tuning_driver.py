@@ -1,5 +1,6 @@
 """Tune arms, then run the decisive seeds at each arm's own best."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
@@ -8,7 +9,7 @@ from lab.scheduling.ablation import Cell, dotted_keys, level_text
 from lab.scheduling.driver import Driver, Summary, driving
 from lab.scheduling.executors import Executor
 from lab.scheduling.ledger import Ledger
-from lab.scheduling.outcomes import Outcome
+from lab.scheduling.outcomes import TRIES, Outcome
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
 from lab.scheduling.tuning import with_values
@@ -22,7 +23,12 @@ Place = tuple[str, str]  # arm, level in words
 
 
 def drive_tuned(
-    plan: Plan, executor: Executor, cache_dir: Path, progress: RunsProgress, storage: str = ""
+    plan: Plan,
+    executor: Executor,
+    cache_dir: Path,
+    progress: RunsProgress,
+    storage: str = "",
+    tries: Mapping[Outcome, float] = TRIES,
 ) -> Summary:
     """Bring a result tree to its plan, whose tuned arms run at the best values found for each of them.
 
@@ -35,6 +41,7 @@ def drive_tuned(
         cache_dir: handed on to the runs.
         progress: told of what happens.
         storage: an Optuna database URL; empty for a journal file in the tree.
+        tries: how often a run may end in each way before it counts as failed.
 
     Raises:
         ValueError: if the plan tunes nothing or a decisive run has the tuning runs' seed, another driver
@@ -43,7 +50,7 @@ def drive_tuned(
     if plan.tuning is None:
         raise ValueError(f"`plan` must say how its arms are tuned, but {plan.tree} has tuning=None.")
     plan.tuning.check_seeds([cell.seed for cell in plan.cells])
-    with driving(plan, executor, cache_dir, progress, storage) as driver:
+    with driving(plan, executor, cache_dir, progress, storage, tries) as driver:
         plan.write()
         studies = open_studies(plan, driver.ledger)
         for number in range(plan.tuning.rounds):

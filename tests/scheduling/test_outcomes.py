@@ -1,7 +1,15 @@
 import pytest
 
 from lab.scheduling.executors import Ended
-from lab.scheduling.outcomes import EXIT_CODES, TRIES, Outcome, exit_code_of, outcome_of, reason_of
+from lab.scheduling.outcomes import (
+    EXIT_CODES,
+    TRIES,
+    Outcome,
+    exit_code_of,
+    outcome_of,
+    parse_tries,
+    reason_of,
+)
 from lab.training.ending import DivergedError, PreemptedError
 
 
@@ -67,3 +75,18 @@ def test_an_error_that_hides_the_first_one_is_seen_through():
     hidden = RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
     masked = raised(TypeError("'NoneType' object is not callable"), hidden)
     assert exit_code_of(masked, on_cpu=False) == EXIT_CODES[Outcome.DEVICE_MEMORY]
+
+
+def test_tries_are_the_usual_ones_but_for_those_chosen():
+    assert parse_tries([]) == TRIES
+    assert parse_tries(["lost=5", "out-of-host-memory=1"]) == {
+        **TRIES,
+        Outcome.LOST: 5,
+        Outcome.HOST_MEMORY: 1,
+    }
+
+
+@pytest.mark.parametrize("text", ["lost", "lost=0", "lost=-1", "lost=x", "done=2", "bad luck=2"])
+def test_what_is_no_number_of_tries_is_refused(text):
+    with pytest.raises(ValueError, match=f"but got '{text}'"):
+        parse_tries([text])

@@ -1,10 +1,14 @@
 """A run that is asked to end does so at once or after its update, and goes on to the same numbers."""
 
+import json
 import os
 import shutil
 import signal
+import time
 
 import pytest
+from test_kill import start
+from training_bench import rows_of
 
 from lab.training.ending import Notice, PreemptedError
 
@@ -78,6 +82,23 @@ def test_a_run_asked_to_end_at_any_moment_goes_on_to_the_same_result(undisturbed
     result = train_run(run.config, logdir, run.cache, Notice())
     assert {**result, "wall_seconds": 0} == {**run.result, "wall_seconds": 0}
     assert not list((logdir / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.slow
+def test_a_process_that_gets_a_notice_leaves_a_checkpoint_and_says_so(undisturbed, tmp_path):
+    run = undisturbed("ar")
+    logdir = tmp_path / "run"
+    for number, rows in ((signal.SIGTERM, 3), (signal.SIGUSR1, 12)):
+        process = start(run, logdir)
+        while process.poll() is None and len(rows_of(logdir)) < rows:
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(timeout=120) == 75, (tmp_path / "run.log").read_text()
+        assert not (logdir / "result.json").exists()
+        assert list((logdir / "checkpoints").glob("step-*"))
+    assert start(run, logdir).wait(timeout=300) == 0
+    result = json.loads((logdir / "result.json").read_text())
+    assert {**result, "wall_seconds": 0} == {**run.result, "wall_seconds": 0}
 
 
 def test_data_that_changed_since_a_run_began_are_refused(undisturbed, corpus, tmp_path):

@@ -298,6 +298,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp
     assert all(np.isfinite(row["train_loss"]) for row in rows_of(tmp_path) if row["kind"] == "train")
 
 
+def test_a_measurement_that_is_not_finite_ends_the_run(
+    corpus, cache, tmp_path, monkeypatch, quick_compilation
+):
+    from lab.evaluation.yardstick import Yardstick
+    from lab.training.ending import DivergedError
+    from lab.training.run import train_run
+
+    monkeypatch.setattr(Yardstick, "measure", lambda *_: {"nll": float("nan"), "option_gap": 0.5})
+    with pytest.raises(
+        DivergedError, match=r"on the validation split must be finite, but got \{'nll': nan\}"
+    ):
+        train_run(tiny_config("ar", {"training": {"total_steps": 4}}, corpus=corpus), tmp_path, cache)
+    assert not (tmp_path / "result.json").exists()
+    assert not [row for row in rows_of(tmp_path) if row["kind"] == "stop"]
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
