@@ -11,10 +11,11 @@ from lab.arms import arm_values
 from lab.config import load_config, make_config
 from lab.scheduling import driver
 from lab.scheduling.ablation import Scale
+from lab.scheduling.ledger import Ledger
 from lab.scheduling.plan import Plan
 from lab.scheduling.tuning import SPACE, Range, Tuning, own_values, with_values
 from lab.scheduling.tuning_driver import drive_tuned
-from lab.scheduling.tuning_study import stop_losses
+from lab.scheduling.tuning_study import ArmStudy, stop_losses
 from lab.tracking.records import read_json
 
 
@@ -126,16 +127,16 @@ def test_a_second_invocation_does_nothing(bench):
 def test_more_trials_add_only_new_ones_and_set_the_old_best_aside(make_bench):
     at_once, bench = make_bench("at-once"), make_bench("grown")
     at_once.tune(10)
-    bench.tune(2)
+    bench.tune(6)  # a round and a half: the other half is judged by what was known before that round
     few = bench.outcome()
     bench.tune(10)
     assert bench.outcome() == at_once.outcome()
     assert sorted(name for name in bench.started() if name.startswith("tuning/ar/")) == [
-        f"tuning/ar/trial={number:03}" for number in range(2, 10)
+        f"tuning/ar/trial={number:03}" for number in range(6, 10)
     ]
     assert len([path for path in (bench.tree / "runs" / "ar").iterdir() if "seed=0." in path.name]) == 1
     assert "another configuration: the old run is kept" in bench.said.getvalue()
-    bench.tune(2)
+    bench.tune(6)
     assert bench.outcome() == few
 
 
@@ -291,3 +292,82 @@ def test_a_plan_without_tuning_is_refused(bench):
     plan = Plan(plan.tree, plan.ablation, plan.preset, plan.cells, plan.command)
     with pytest.raises(ValueError, match=r"`plan` must say how its arms are tuned, but .* has tuning=None"):
         drive_tuned(plan, None, bench.folder, None)
+
+
+class Round:
+    """One arm's study, whose runs end as the test says."""
+
+    def __init__(self, bench, trials):
+        plan = bench.plan(trials)
+        self.tree = plan.tree
+        self.study = ArmStudy(plan.tree, Ledger(plan.tree, "tiny"), plan.tuning, plan.cells[0], frozenset())
+
+    def run(self, cell, losses):
+        """Leave the stops of a run, and its result if it has come to its end."""
+        logdir = self.tree / cell.logdir
+        logdir.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {
+                "kind": "stop",
+                "reading": "annealed",
+                "step": step,
+                "epoch": step / 2,
+                "tokens_seen": step * 512,
+                "validation": {"nll": loss},
+            }
+            for step, loss in zip((1, 2, 4, 8, 16, 32), losses, strict=False)
+        ]
+        (logdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if len(losses) == 6:
+            result = {"config_key": cell.key, "best": {"annealed": {"validation": {"nll": min(losses)}}}}
+            (logdir / "result.json").write_text(json.dumps(result))
+
+    def told(self, number, *runs):
+        for cell, losses in zip(self.study.ask(number), runs, strict=True):
+            self.run(cell, losses)
+        self.study.tell()
+
+
+RIVALS = [[9.0, 8.0, 7.0, 6.0, 5.0, level] for level in (4.0, 4.1, 4.2, 4.3)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "stop"),
+    [
+        ([9.9, 9.9, 9.9, 5.9], None),  # late, but in time
+        ([9.9, 9.9, 9.9, 6.1], 4),
+        ([5.5, 9.9, 9.9, 9.9], None),  # its best stop is what it is judged by
+        ([5.5, 9.9, 9.9, 9.9, 9.9, 9.9], 5),
+        ([9.9, 9.9, 9.9, 9.9, 1.0, 1.0], 4),  # it recovered before anybody looked
+        ([9.0, 8.0, 7.0, 6.0, 5.0, 4.9], None),  # behind at the last stop, where nothing is left to be saved
+    ],
+)
+def test_a_run_is_stopped_where_its_best_is_behind_the_median(bench, losses, stop):
+    made = Round(bench, 8)
+    made.told(0, *RIVALS)
+    cell, *_ = made.study.ask(1)
+    assert made.study.verdict(cell) == ""
+    made.run(cell, losses)
+    said = made.study.verdict(cell)
+    assert said.startswith(f"stopped at stop {stop} of 6 (") if stop else said == ""
+    made.study.tell()
+    told = made.study.rows()["trials"][4]
+    if stop:
+        assert (told["state"], told["stops"]) == ("censored", stop)
+    else:
+        assert told["state"] == ("done" if len(losses) == 6 else "failed")
+
+
+def test_a_round_is_judged_by_the_rounds_before_it_alone(bench):
+    made = Round(bench, 6)
+    made.told(0, *RIVALS)
+    low = [[1.0] * 6] * 2
+    made.told(1, *low)
+    grown = Round(bench, 8)
+    *_, cell = grown.study.ask(1)
+    grown.run(cell, [9.0, 8.0, 7.0, 5.9])
+    assert grown.study.verdict(cell) == ""
+    later = Round(bench, 12)
+    later.told(1, *low)
+    later.told(2, *[[9.0, 8.0, 7.0, 5.9]] * 4)
+    assert states(later.study.rows())[8:] == ["censored"] * 4

@@ -8,6 +8,7 @@ from lab.reporting.sweep.findings import Contrast, LevelFinding, Sweep, level_te
 from lab.reporting.words import join, signed
 
 STOP_WORDS = {"best": "at the best stop", "end": "at the end of training"}
+PAIRS_TOLD = 4
 _SIDES = {1: "better", -1: "worse"}
 
 
@@ -18,12 +19,20 @@ def verdict_words(verdict: Verdict) -> str:
 
 
 def headline(sweep: Sweep) -> str:
-    """Each group of contrasts, counted, with its clearest arm: one sentence."""
-    clauses = [
-        _counted(level, reference, contrasts)
-        for level in sweep.levels
-        for reference, contrasts in level.groups.items()
-    ]
+    """Each group of contrasts, counted, with its clearest arm: one sentence.
+
+    Where a level has many pairs, all but its first are counted together.
+    """
+    clauses = []
+    for level in sweep.levels:
+        pairs = [reference for reference, contrasts in level.groups.items() if len(contrasts) == 1]
+        further = pairs[1:] if len(pairs) > PAIRS_TOLD else []
+        clauses += [
+            _counted(level, reference, contrasts)
+            for reference, contrasts in level.groups.items()
+            if reference not in further
+        ]
+        clauses += [_further(level, [level.groups[reference][0] for reference in further])] if further else []
     if not clauses:
         return _lowest(sweep)
     return f"By test NLL at the best stop (nats/token, [95 % interval]): {'; '.join(clauses)}."
@@ -33,6 +42,17 @@ def _counted(level: LevelFinding, reference: str, contrasts: Sequence[Contrast])
     where = level_text(level.level)
     if len(contrasts) == 1:
         return f"{_alone(contrasts[0])}{where}"
+    return f"against {reference}{where}, {_verdicts(contrasts, f'of {len(contrasts)} arms')}"
+
+
+def _further(level: LevelFinding, contrasts: Sequence[Contrast]) -> str:
+    """The pairs of a level that are not told one by one."""
+    whole = f"of {len(contrasts)} other arms, each against its own,"
+    return f"{_verdicts(contrasts, whole)}{level_text(level.level)}"
+
+
+def _verdicts(contrasts: Sequence[Contrast], whole: str) -> str:
+    """How many arms have which verdict, and the clearest of each: `2 of 4 arms do better (a, by 0.2)`."""
     parts = []
     for winner, side in _SIDES.items():
         chosen = [contrast for contrast in contrasts if contrast.at["best"].verdict.winner == winner]
@@ -44,9 +64,9 @@ def _counted(level: LevelFinding, reference: str, contrasts: Sequence[Contrast])
         if count:
             parts.append((count, "is" if count == 1 else "are", text))
     (first, verb, text), *others = parts
-    clauses = [f"{first} of {len(contrasts)} arms {verb} {text}"]
+    clauses = [f"{first} {whole} {verb} {text}"]
     clauses += [f"{count} {verb} {text}" for count, verb, text in others]
-    return f"against {reference}{where}, {join(clauses)}"
+    return join(clauses)
 
 
 def _clearest(chosen: Sequence[Contrast]) -> str:
