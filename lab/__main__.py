@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from lab.scheduling.tuning import Tuning
 
 INTERRUPTED = 130
-REQUEUE = 75  # EX_TEMPFAIL: a launcher that took the machine away may start the same command again
-# What launchers send some seconds before they end a process, and Ctrl-C.
-NOTICES = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 ORPHAN_SECONDS = 10.0  # a killed driver's run needs a moment to end
 
 app = typer.Typer(
@@ -98,14 +95,19 @@ def standby(
 ) -> None:
     """Import what a run needs, then wait for one on standard input. For the driver's use."""
     from lab.scheduling import child
-    from lab.scheduling.standby import get_ready, wait_for_order
+    from lab.scheduling.standby import get_ready, start_afresh, wait_for_order
+    from lab.tracking.records import code_hash
     from lab.training.memory import keep_freed_memory
 
     child.enter()
     keep_freed_memory()
+    code = code_hash()  # before anything of it is imported, which may be long before the order
     get_ready(rehearse, cache)
-    if (order := wait_for_order()) is not None:
-        run(config=order.config, logdir=order.logdir, cache=order.cache)
+    if (order := wait_for_order()) is None:
+        return
+    if code_hash() != code:
+        start_afresh(order)
+    run(config=order.config, logdir=order.logdir, cache=order.cache)
 
 
 @app.command()
@@ -144,9 +146,9 @@ def ablate(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Run what is missing of an ablation, then write its page and print its verdict."""
-    with _clear_errors():
+    with _clear_errors(), _requeue_on_notice():
         from lab.scheduling.ablation import cells, load_ablation
-        from lab.scheduling.outcomes import parse_tries
+        from lab.scheduling.outcomes import PREEMPTED, parse_tries
         from lab.scheduling.plan import Plan
 
         allowed = parse_tries(tries)
@@ -170,10 +172,10 @@ def ablate(
         summary = _drive(plan, executor, storage, cache, allowed)
         if summary.interrupted:
             typer.echo("stopped; the same command goes on from here", err=True)
-            raise typer.Exit(INTERRUPTED if summary.interrupted == signal.SIGINT else REQUEUE)
+            raise typer.Exit(INTERRUPTED if summary.interrupted == signal.SIGINT else PREEMPTED)
         for label, reason in summary.failed.items():
             typer.echo(f"failed: {label}: {reason}", err=True)
-        _follow_up(plan, cache)
+        _follow_up(summary.plan or plan, cache)
         _print_report(plan.tree)
         if summary.failed:
             raise typer.Exit(1)
@@ -183,10 +185,9 @@ def ablate(
 def report(path: Annotated[Path, typer.Argument(help="A result tree, or a folder above some.")]) -> None:
     """Write the pages again from the results that exist."""
     with _clear_errors():
-        trees = sorted(plan.parent for plan in path.rglob("plan.json"))
-        if not trees:
-            raise ValueError(f"`path` must hold a plan.json, in it or below it, but got {path}.")
-        for tree in trees:
+        from lab.scheduling.status import find_trees
+
+        for tree in find_trees(path):
             _print_report(tree)
 
 
@@ -281,7 +282,7 @@ def _train(config: "RunConfig", logdir: Path, cache: Path) -> None:
 
     notice, ranks = Notice(), find_ranks(config.training.parallel)
     alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS) if ranks.first else nullcontext()
-    with notice.by_signals(*NOTICES), alone:
+    with notice.by_signals(), alone:
         result = train_run(config, logdir, cache, notice)
     if not ranks.first:
         return
@@ -427,6 +428,27 @@ def _clear_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+class _NoticeError(KeyboardInterrupt):
+    """A launcher's notice came where no run is at work; nothing needs to be saved."""
+
+
+@contextmanager
+def _requeue_on_notice() -> Iterator[None]:
+    """End a driver with the exit code on which a launcher may start it again, wherever a notice finds it."""
+    from lab.scheduling.outcomes import PREEMPTED
+    from lab.training.ending import on_notice
+
+    def end(number: signal.Signals) -> None:
+        raise _NoticeError
+
+    try:
+        with on_notice(end, signal.SIGTERM, signal.SIGUSR1):
+            yield
+    except _NoticeError:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(PREEMPTED) from None
+
+
 @contextmanager
 def _exit_code_of_run() -> Iterator[None]:
     """End with the exit code that tells the driver why; an error not of the user's leaves its traceback."""
@@ -437,11 +459,11 @@ def _exit_code_of_run() -> Iterator[None]:
     except (typer.Exit, LostRankError):
         raise
     except BaseException as error:
-        from lab.scheduling.outcomes import EXIT_CODES, Outcome, exit_code_of
+        from lab.scheduling.outcomes import PREEMPTED, exit_code_of
         from lab.scheduling.slots import find_devices
 
         code = exit_code_of(error, on_cpu=find_devices().kind == "cpu")
-        if code == EXIT_CODES[Outcome.PREEMPTED]:
+        if code == PREEMPTED:
             typer.echo("asked to end; the same command goes on from here", err=True)
         elif isinstance(error, ValueError):
             typer.echo(f"error: {error}", err=True)

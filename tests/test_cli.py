@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import lab.__main__
 import lab.config
 import lab.scheduling.driver
+import lab.tracking.records
 from lab.arms import arm_values
 from lab.config import load_config, make_config
 from lab.scheduling.ablation import load_ablation
@@ -305,14 +306,20 @@ def test_standby_runs_what_it_is_told(trained, monkeypatch, tmp_path):
     calls = []
     get_ready = lambda rehearse, cache: calls.append((rehearse, cache))  # noqa: E731
     order = SimpleNamespace(config=tmp_path / "config.yaml", logdir=tmp_path / "run", cache=tmp_path / "c")
-    stand_in(monkeypatch, "lab.scheduling.standby", get_ready=get_ready, wait_for_order=lambda: order)
+    side = {"get_ready": get_ready, "start_afresh": lambda order: calls.append(order)}
+    stand_in(monkeypatch, "lab.scheduling.standby", wait_for_order=lambda: order, **side)
     stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
     assert invoke("standby", "--cache", "c", "--rehearse", "other.yaml").exit_code == 0
     assert calls == [(Path("other.yaml"), Path("c"))]
     assert trained == [(config, tmp_path / "run", tmp_path / "c")]
-    stand_in(monkeypatch, "lab.scheduling.standby", get_ready=get_ready, wait_for_order=lambda: None)
+    codes = iter(["as it was", "as it is"])
+    monkeypatch.setattr(lab.tracking.records, "code_hash", lambda: next(codes))
+    assert invoke("standby", "--cache", "c").exit_code == 0
+    assert calls[2:] == [order]  # a process that has imported other code is of no use
+    stand_in(monkeypatch, "lab.scheduling.standby", wait_for_order=lambda: None, **side)
+    monkeypatch.setattr(lab.tracking.records, "code_hash", lambda: "")
     assert invoke("standby").exit_code == 0  # the driver has gone
-    assert len(trained) == 1
+    assert len(trained) == 2
 
 
 def test_ablate_names_failures_and_exits_1(ablated):
@@ -321,6 +328,17 @@ def test_ablate_names_failures_and_exits_1(ablated):
     assert said.exit_code == 1
     assert "failed: dlm seed=0: exit code 1: no luck" in said.stderr
     assert "verdict" in said.stdout
+
+
+def test_a_notice_before_the_first_run_is_for_the_launcher_too(ablated, monkeypatch):
+    def prepare(config, cache_dir):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(sys.modules["lab.data.dataset"], "prepare", prepare)
+    said = invoke("ablate", "crossover", "--preset", "smoke")
+    assert (said.exit_code, ablated.drives) == (75, [])
+    assert said.stderr == "stopped; the same command goes on from here\n"
 
 
 @pytest.mark.parametrize(("notice", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])

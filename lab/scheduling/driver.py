@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from lab.scheduling.ablation import Cell
@@ -26,13 +25,11 @@ from lab.scheduling.progress import RunsProgress
 from lab.scheduling.storage import Patience
 from lab.tracking.records import write_atomic, write_json
 from lab.tracking.version import claim_version
+from lab.training.ending import NOTICES, on_notice
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 20.0  # of the 30 that a machine about to be taken away commonly gives
 TAIL_BYTES = 4000
-
-# A launcher's notice of preemption, and Ctrl-C.
-NOTICES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass
@@ -45,6 +42,7 @@ class Summary:
         pruned: cells stopped early, now or before.
         failed: cell -> reason.
         interrupted: the signal that ended it early, or None.
+        plan: what was driven at last; after tuning it holds each arm at its best.
     """
 
     reused: int = 0
@@ -52,6 +50,7 @@ class Summary:
     pruned: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     interrupted: signal.Signals | None = None
+    plan: Plan | None = None
 
 
 # Why a run is to be stopped early, from what its logdir holds by now; empty if it is to go on. What it says
@@ -159,6 +158,7 @@ class Driver:
             stage: what the runs are called.
         """
         self._plan, self._watch = plan, watch
+        self._verdicts: dict[str, str] = {}
         self._cells = {cell.key: cell for cell in plan.cells}
         self._versions = {cell.key: plan.version(cell).digest() for cell in plan.cells}
         self._summary, self._left = Summary(), 0
@@ -263,7 +263,10 @@ class Driver:
                 run.handle.stop(hard=True)  # nothing of it is needed any more
 
     def _verdict(self, cell: Cell) -> str:
-        return self._watch(cell, self._plan.logdir(cell))
+        """Once given it stands, even if the end of the run's log is lost with the run."""
+        if not self._verdicts.get(cell.key):
+            self._verdicts[cell.key] = self._watch(cell, self._plan.logdir(cell))
+        return self._verdicts[cell.key]
 
     def _result(self, cell: Cell) -> dict[str, Any] | None:
         return read_result(self._plan.logdir(cell), cell.key)
@@ -338,17 +341,5 @@ def read_tail(log: Path, start: int = 0) -> str:
 def _first_notice() -> Iterator[Callable[[], signal.Signals | None]]:
     """Turn the first notice into a flag, so that no write to the ledger is cut; a second acts as usual."""
     seen: list[signal.Signals] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        seen.append(signal.Signals(number))
-        restore()
-
-    def restore() -> None:
-        for notice, handler in previous.items():
-            signal.signal(notice, handler)
-
-    previous = {notice: signal.signal(notice, remember) for notice in NOTICES}
-    try:
+    with on_notice(seen.append, *NOTICES):
         yield lambda: seen[0] if seen else None
-    finally:
-        restore()

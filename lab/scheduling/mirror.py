@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import fsspec
 
 RESULT = "result.json"
+OFFERED = ("version.json", "config.yaml")  # what a run is of
 
 
 class Mirror:
@@ -54,12 +55,23 @@ class Mirror:
             part.replace(path)
 
     def begin(self, logdir: Path) -> None:
-        """Offer a configuration for an attempt; what another configuration left in its place is dropped."""
-        place, config = self._place(logdir), logdir / "config.yaml"
-        remote = f"{place}/{config.name}"
-        if self._files.exists(remote) and self._files.cat_file(remote) != config.read_bytes():
-            self._files.rm(place, recursive=True)
-        self._put(config, remote)
+        """Offer a configuration and its version for an attempt.
+
+        What another version left in its place is moved aside, to `<place>.<number>`.
+        """
+        place = self._place(logdir)
+        offered = [logdir / name for name in OFFERED if (logdir / name).is_file()]
+        copies = {path: f"{place}/{path.name}" for path in offered}
+        self._files.invalidate_cache()
+        if self._files.exists(place) and any(
+            not self._files.exists(copy) or self._files.cat_file(copy) != path.read_bytes()
+            for path, copy in copies.items()
+        ):
+            aside = (f"{place}.{number}" for number in range(1, 1000))
+            self._files.mv(place, next(to for to in aside if not self._files.exists(to)), recursive=True)
+            self._pushed = {path: state for path, state in self._pushed.items() if logdir not in path.parents}
+        for path, copy in copies.items():
+            self._put(path, copy)
 
     def _place(self, logdir: Path) -> str:
         return f"{self._base.rstrip('/')}/{logdir.absolute().relative_to(self._root).as_posix()}"

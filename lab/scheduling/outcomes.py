@@ -29,12 +29,14 @@ class Outcome(StrEnum):
     PRUNED = "pruned"
 
 
+PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: a launcher may start the same command again
+
 EXIT_CODES = {
     Outcome.USER_ERROR: 2,
     Outcome.DIVERGED: 3,
     Outcome.DEVICE_MEMORY: 4,
     Outcome.HOST_MEMORY: 5,
-    Outcome.PREEMPTED: 75,  # EX_TEMPFAIL of sysexits.h: try again later
+    Outcome.PREEMPTED: PREEMPTED,
     Outcome.ERROR: 1,
 }
 
@@ -122,9 +124,9 @@ def exit_code_of(error: BaseException, on_cpu: bool) -> int:
         error: what ended it; the errors that it came from count too, since Keras can hide the first.
         on_cpu: whether the run computes in the host's memory.
     """
+    if isinstance(error, PreemptedError):  # itself: an error on the way to its checkpoint left none
+        return PREEMPTED
     chain = list(_chain(error))
-    if any(isinstance(one, PreemptedError) for one in chain):
-        return EXIT_CODES[Outcome.PREEMPTED]
     if any(isinstance(one, MemoryError) for one in chain):
         return EXIT_CODES[Outcome.HOST_MEMORY]
     if any(text in f"{type(one).__name__}: {one}" for one in chain for text in _DEVICE_MEMORY):

@@ -108,7 +108,14 @@ class Plan:
                 continue
             old = read_version(logdir)
             key = old.config_key if old else _key_of(logdir / "config.yaml")
-            changed = old.differs(self.version(cell)) if old else ["configuration"] * (key != cell.key)
+            if old:
+                changed = old.differs(self.version(cell))
+            elif key != cell.key:
+                changed = ["configuration"]
+            else:  # begun by a lab that did not say by which code and on which data
+                changed = ["version"] * any(
+                    (logdir / name).exists() for name in ("metrics.jsonl", "checkpoints")
+                )
             if changed:
                 found.append((logdir, key, changed))
         return found

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.scheduling.executors import Attempt, Cause, Ended
+from lab.scheduling.outcomes import PREEMPTED
 
 STALL_SECONDS = 1800.0
 ABORT_SECONDS = 5.0  # between the request for stacks and the end
-PREEMPTED = 75
 PROGRESS = ("progress.json", "log.txt", "metrics.jsonl")
 LOG_BYTES = 64 * 2**20
 KEPT_BYTES = 2**20

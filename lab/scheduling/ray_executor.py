@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ _resources: Any = ray.cluster_resources  # of the nodes that live, by name
 LAB_ROOT = Path(__file__).parents[2]
 POLL_SECONDS = 0.1
 PUSH_SECONDS = 30.0
+PUSH_TRIES, PUSH_PAUSE_SECONDS = 4, 5.0  # of the last copy
 ROOM_SECONDS = 1.0
 STORE_BYTES = 100 * 2**20  # of a local Ray: only exit codes travel through it
 # What decides a run's numbers and speed goes with it; nothing else of the driver's environment does.
@@ -103,6 +105,11 @@ class RayExecutor:
         for name, value in given.items():
             if value < least[name]:
                 raise ValueError(f"`{name}` must be >= {least[name]}, but got {name}={value}.")
+        if per_device > 1 and ranks > 1:
+            raise ValueError(
+                "`per_device` must be 1 for runs of several processes, "
+                f"but got per_device={per_device} and ranks={ranks}."
+            )
         self._workers, self.ranks, self._per_device, self._cores = workers, ranks, per_device, cores
         self._command = tuple(command)
         self._stall_seconds = stall_seconds
@@ -190,10 +197,9 @@ class RayAttempt:
     def poll(self) -> Ended | None:
         """None while it runs or waits for a node, then how it ended."""
         if self._ended is None and ray.wait([self._reference], timeout=0)[0]:
-            ended = self._outcome()
             if self._mirror is not None:
                 self._mirror.pull(self._logdir)
-            self._ended = ended
+            self._ended = self._outcome()
         return self._ended
 
     def stop(self, hard: bool) -> None:
@@ -237,9 +243,23 @@ def supervise(task: Task) -> tuple[int, str]:
             ended = _watch(group, mirror, logdir)
         finally:
             group.stop(hard=True)  # if we are told to end in the midst of starting
-    if mirror is not None:
-        mirror.push(logdir)
+    if mirror is not None and not _push(mirror, logdir, PUSH_TRIES):
+        return 1, ""
     return ended.code, ended.cause
+
+
+def _push(mirror: Mirror, logdir: Path, tries: int) -> bool:
+    """Copy to shared storage, whose own errors of a moment must not end a run; whether it was done."""
+    for left in reversed(range(tries)):
+        try:
+            mirror.push(logdir)
+        except Exception:  # whatever the storage's driver raises
+            with (logdir / "log.txt").open("a", encoding="utf-8") as log:
+                log.write(traceback.format_exc())
+            time.sleep(PUSH_PAUSE_SECONDS if left else 0)
+        else:
+            return True
+    return False
 
 
 def _watch(group: ProcessGroup, mirror: Mirror | None, logdir: Path) -> Ended:
@@ -249,7 +269,7 @@ def _watch(group: ProcessGroup, mirror: Mirror | None, logdir: Path) -> Ended:
         try:
             while (ended := group.poll()) is None:
                 if mirror is not None and time.monotonic() - pushed >= PUSH_SECONDS:
-                    mirror.push(logdir)
+                    _push(mirror, logdir, tries=1)  # the next one will do
                     pushed = time.monotonic()
                 time.sleep(POLL_SECONDS)
             return ended

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from lab.scheduling import child
+
 
 class Order(NamedTuple):
     """What the driver asks for: the arguments of `python -m lab run`."""
@@ -14,6 +16,14 @@ class Order(NamedTuple):
     config: Path
     logdir: Path
     cache: Path
+
+
+def start_afresh(order: Order) -> None:
+    """Become a new process of the same number, which imports the code as it is now."""
+    paths = {"--config": order.config, "--logdir": order.logdir, "--cache": order.cache}
+    arguments = [text for option, path in paths.items() for text in (option, str(path))]
+    os.environ[child.PARENT] = str(os.getppid())  # its cores it keeps
+    os.execv(sys.executable, [sys.executable, "-m", "lab", "run", *arguments])
 
 
 def get_ready(config: Path | None, cache: Path) -> None:

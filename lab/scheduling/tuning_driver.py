@@ -66,7 +66,7 @@ def open_studies(plan: Plan, ledger: Ledger) -> dict[Place, ArmStudy]:
     for cell in plan.cells:
         if plan.tuning and cell.arm in arms and _place(cell) not in studies:
             own = frozenset({*dotted_keys(plan.ablation.arms[cell.arm]), *cell.level})
-            studies[_place(cell)] = ArmStudy(plan.tree, ledger, plan.tuning, cell, own)
+            studies[_place(cell)] = ArmStudy(plan, ledger, plan.tuning, cell, own)
     return studies
 
 
@@ -113,6 +113,7 @@ def _run_decisive(plan: Plan, studies: dict[Place, ArmStudy], driver: Driver) ->
                 {"outcome": Outcome.USER_ERROR, "reason": reason, "log_tail": ""},
             )
             summary.failed[cell.label] = reason
+    summary.plan = tuned
     return summary
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +25,9 @@ from lab.config import RunConfig
 from lab.scheduling.ablation import Cell, level_text
 from lab.scheduling.driver import best_validation_nll, read_result
 from lab.scheduling.ledger import Ledger
+from lab.scheduling.plan import Plan
 from lab.scheduling.tuning import Tuning, own_values, with_values
-from lab.tracking.records import code_hash, read_json
+from lab.tracking.records import read_json
 from lab.training.timeline import make_timeline
 
 Row = dict[str, Any]
@@ -86,7 +87,7 @@ class ArmStudy:
     """An arm's trials at one level.
 
     Args:
-        tree: the result tree.
+        plan: of the result tree.
         ledger: of the tree; its storage holds the study.
         tuning: the specification.
         cell: one of the arm's decisive cells at the level, as it is before tuning.
@@ -94,10 +95,11 @@ class ArmStudy:
     """
 
     def __init__(
-        self, tree: Path, ledger: Ledger, tuning: Tuning, cell: Cell, own_keys: frozenset[str]
+        self, plan: Plan, ledger: Ledger, tuning: Tuning, cell: Cell, own_keys: frozenset[str]
     ) -> None:
-        self._tree, self._tuning, self._cell = tree, tuning, cell
+        self._tree, self._tuning, self._cell = plan.tree, tuning, cell
         self._persist = ledger.persist
+        self._version = replace(plan.version(cell), config_key=self._configuration().key())
         self.arm, self.level = cell.arm, cell.level
         own = own_values(cell.config, list(tuning.space))
         self.fixed = {key: value for key, value in own.items() if key in own_keys}
@@ -116,17 +118,16 @@ class ArmStudy:
         """The stored study. Where all trials of the last one failed, a new one: the cause may be mended."""
         for attempt in range(1, 1000):
             spec = {name: value for name, value in self._tuning.spec().items() if name != "trials"}
-            spec |= {"fixed": self.fixed, "configuration": self._configuration().key(), "code": code_hash()}
+            spec |= {"fixed": self.fixed, **asdict(self._version)}
             identity = hashlib.sha256(json.dumps([spec, attempt], sort_keys=True).encode()).hexdigest()[:8]
             name = re.sub("[^A-Za-z0-9-]", "-", f"{self._folder}-{identity}")
             study = ledger.beside(name, self._sampler(0), self._pruner())
             trials = self._trials_of(study)
             if len(trials) < self._tuning.trials or any(trial.state != TrialState.FAIL for trial in trials):
                 break
-        if study.user_attrs.get("specification") != spec:
-            study.set_user_attr("specification", spec)
+        self._persist(lambda: study.set_user_attr("specification", spec))
         storage = ledger.storage
-        return study, storage, storage.get_study_id_from_name(study.study_name)
+        return study, storage, self._persist(lambda: storage.get_study_id_from_name(study.study_name))
 
     def _configuration(self) -> RunConfig:
         return with_values(self._cell.config, self._tuning.seed, {})
@@ -139,7 +140,10 @@ class ArmStudy:
         return MedianPruner(**self._tuning.pruner_arguments)
 
     def _trials_of(self, study: optuna.Study) -> list[FrozenTrial]:
-        return study.get_trials(deepcopy=False)[: self._tuning.trials if self._distributions else 0]
+        return self._stored(study)[: self._tuning.trials if self._distributions else 0]
+
+    def _stored(self, study: optuna.Study) -> list[FrozenTrial]:
+        return self._persist(lambda: study.get_trials(deepcopy=False))
 
     def _trials(self) -> list[FrozenTrial]:
         """The stored trials that count: a study that was once larger has more."""
@@ -157,7 +161,7 @@ class ArmStudy:
             return []
         first = round_number * self._tuning.round_size
         last = min(first + self._tuning.round_size, self._tuning.trials)
-        stored = self._study.get_trials(deepcopy=False)
+        stored = self._stored(self._study)
         earlier = self._in_memory(stored[:first], round_number)
         if len(stored) < last:
             attributes = {"round": round_number, "arm": self.arm, "level": dict(self.level)}
@@ -175,7 +179,7 @@ class ArmStudy:
         self._judged.clear()
         open_trials = [
             (trial.number, self._trial_cell(trial))
-            for trial in self._study.get_trials(deepcopy=False)[first:last]
+            for trial in self._stored(self._study)[first:last]
             if trial.state == TrialState.RUNNING
         ]
         self._asked = {cell.key: (number, cell) for number, cell in open_trials}

@@ -35,18 +35,26 @@ class Version:
 
 
 def read_version(logdir: Path) -> Version | None:
-    """The version that a run's folder holds, or None if it does not say.
+    """The version that a run's folder holds, by its `version.json`, else by its result; None if neither says.
 
     Raises:
         ValueError: if its `version.json` is not what the lab writes.
     """
     path = logdir / FILE
     if not path.is_file():
-        return None
+        return _of_result(logdir / "result.json")
     try:
         return Version(**read_json(path))
     except TypeError as error:
         raise ValueError(f"{path}: not a version of a run ({error}).") from None
+
+
+def _of_result(path: Path) -> Version | None:
+    try:
+        result = read_json(path)
+        return Version(result["config_key"], result["code_hash"], result["data"]["hash"])
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def claim_version(logdir: Path, version: Version) -> None:
@@ -56,10 +64,10 @@ def claim_version(logdir: Path, version: Version) -> None:
         ValueError: if the folder holds another one; numbers of two versions never mix.
     """
     found = read_version(logdir)
-    if found is None:
-        write_json(logdir / FILE, asdict(version))
-    elif found != version:
+    if found is not None and found != version:
         changed = " and ".join(found.differs(version))
         raise ValueError(
             f"{logdir} must be gone on with as it began, but other {changed} came: {found} became {version}."
         )
+    if not (logdir / FILE).is_file():
+        write_json(logdir / FILE, asdict(version))

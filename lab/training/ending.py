@@ -1,9 +1,45 @@
 """Why a run ends before its result: asked to, or its loss is no number any more."""
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+# A launcher's notice that the machine is about to be taken away, and Ctrl-C.
+NOTICES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+REPEAT_SECONDS = 3.0
+
+
+@contextmanager
+def on_notice(act: Callable[[signal.Signals], None], *signals: signal.Signals) -> Iterator[None]:
+    """Act on the first of these signals; a second one acts as it would have without this.
+
+    A launcher that tells every process of a job, and a driver that hands its notice on, may reach one process
+    twice within a moment: so another SIGTERM or SIGUSR1 right after the first is no second one.
+    """
+    first: list[float] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if first and number != signal.SIGINT and now - first[0] < REPEAT_SECONDS:
+            return
+        if first:
+            restore()
+            signal.raise_signal(number)
+            return
+        first.append(now)
+        act(signal.Signals(number))
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    previous = {number: signal.signal(number, handle) for number in signals}
+    try:
+        yield
+    finally:
+        restore()
 
 
 class DivergedError(ValueError):
@@ -61,16 +97,7 @@ class Notice:
             self._at_once = False
 
     @contextmanager
-    def by_signals(self, *signals: signal.Signals) -> Iterator[None]:
-        """Take these signals as notice; a second one acts as it would have without this."""
-
-        def remember(number: int, frame: FrameType | None) -> None:
-            signal.signal(number, previous[signal.Signals(number)])
-            self.give()
-
-        previous = {number: signal.signal(number, remember) for number in signals}
-        try:
+    def by_signals(self) -> Iterator[None]:
+        """Take signals as notice."""
+        with on_notice(lambda _: self.give(), *NOTICES):
             yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)

@@ -60,7 +60,7 @@ def train_run(config: RunConfig, logdir: Path, cache_dir: Path, notice: Notice |
         notice: how to ask it to end before it is finished.
 
     Returns:
-        What `result.json` holds; at once if it is already there.
+        What `result.json` holds; untrained if it is already there.
 
     Raises:
         ValueError: if the folder belongs to another configuration, code or data, or the data do not suffice.
@@ -72,14 +72,14 @@ def train_run(config: RunConfig, logdir: Path, cache_dir: Path, notice: Notice |
     ranks.require_equal("configuration", config.key())
     if ranks.first:
         _claim(logdir, config)
-    path = logdir / "result.json"
-    found: Row | None = ranks.share(lambda: read_json(path) if path.is_file() else None)
-    if found is not None:
-        return found
     dataset = prepare(config.data, cache_dir)
     ranks.require_equal("data", dataset.hash)
     if ranks.first:
         claim_version(logdir, Version(config.key(), code_hash(), dataset.hash))
+    path = logdir / "result.json"
+    found: Row | None = ranks.share(lambda: read_json(path) if path.is_file() else None)
+    if found is not None:
+        return found
     return Run(config, logdir, dataset, notice or Notice()).finish()
 
 

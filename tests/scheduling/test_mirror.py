@@ -85,18 +85,22 @@ def test_the_result_is_copied_last_and_what_did_not_change_not_again(node, monke
     assert [path.rpartition("/")[2] for path in opened] == ["zz.txt"]
 
 
-def test_another_configuration_drops_what_the_old_one_left(node):
+@pytest.mark.parametrize("changed", ["config_yaml", "version_json"])
+def test_what_another_version_left_is_moved_aside(node, url, changed):
     (first, mirror), (second, other) = node("a"), node("b")
-    write(first, config_yaml="old", result_json="{}")
+    write(first, config_yaml="old", version_json="old", result_json="{}")
     mirror.begin(first)
     mirror.push(first)
-    mirror.begin(first)  # the same again: nothing is lost
+    mirror.begin(first)  # the same again: nothing is moved
     other.pull(second)
-    assert files(second) == {"config.yaml": "old", "result.json": "{}"}
-    write(first, config_yaml="new one")
+    assert files(second) == {"config.yaml": "old", "version.json": "old", "result.json": "{}"}
+    (first / "result.json").unlink()
+    write(first, **{changed: "new one"})
     mirror.begin(first)
     other.pull(second)
-    assert files(second) == {"config.yaml": "new one"}
+    assert files(second) == {"config.yaml": "old", "version.json": "old"} | files(first)
+    stored, base = fsspec.core.url_to_fs(url)
+    assert stored.cat_file(f"{base}/crossover/runs/ar.1/result.json") == b"{}"
 
 
 def test_a_password_in_the_url_is_refused_and_not_repeated(tmp_path):

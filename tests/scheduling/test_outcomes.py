@@ -77,6 +77,11 @@ def test_an_error_that_hides_the_first_one_is_seen_through():
     assert exit_code_of(masked, on_cpu=False) == EXIT_CODES[Outcome.DEVICE_MEMORY]
 
 
+def test_an_error_on_the_way_to_the_checkpoint_is_no_preemption():
+    failed = raised(OSError("No space left on device"), PreemptedError("asked to end"))
+    assert exit_code_of(failed, on_cpu=True) == EXIT_CODES[Outcome.ERROR]
+
+
 def test_tries_are_the_usual_ones_but_for_those_chosen():
     assert parse_tries([]) == TRIES
     assert parse_tries(["lost=5", "out-of-host-memory=1"]) == {

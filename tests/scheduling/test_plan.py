@@ -3,7 +3,7 @@ import json
 from scheduling_bench import tiny_ablation
 
 from lab.scheduling.ablation import Scale
-from lab.tracking.records import write_atomic
+from lab.tracking.records import write_atomic, write_json
 from lab.tracking.version import Version, claim_version
 
 
@@ -84,3 +84,17 @@ def test_what_changed_since_a_run_is_said(bench):
     claim_version(plan.logdir(cell), Version(cell.key, "old code", "old data"))
     (old,) = plan.set_aside()
     assert old.changed == "code and data"
+
+
+def test_what_does_not_say_its_version_is_not_taken_for_todays(bench):
+    plan = bench.plan()
+    for cell, left in zip(
+        plan.cells, ("metrics.jsonl", "checkpoints/x", "log.txt", "result.json"), strict=True
+    ):
+        write_atomic(plan.logdir(cell) / "config.yaml", cell.config.to_yaml().encode())
+        write_atomic(plan.logdir(cell) / left, b"")
+    write_json(
+        plan.logdir(plan.cells[3]) / "result.json",
+        {"config_key": plan.cells[3].key, "code_hash": "old", "data": {"hash": ""}},
+    )
+    assert [old.changed for old in plan.set_aside()] == ["version", "version", "code"]

@@ -208,6 +208,7 @@ def test_an_error_of_the_supervisor_is_told(executor, tmp_path):
     [
         ({"workers": -1}, "`workers` must be >= 0, but got workers=-1"),
         ({"ranks": 0}, "`ranks` must be >= 1, but got ranks=0"),
+        ({"per_device": 2, "ranks": 2}, "`per_device` must be 1 for runs of several processes"),
         ({"shared": "ftp://me:sesame@host/x"}, "`shared` must not hold a password"),
         ({"cores": 64}, r"the Ray cluster must have \{'CPU': 64\} for a run, but it has less"),
     ],

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from lab.tracking.version import FILE, Version, claim_version, read_version
@@ -34,3 +36,16 @@ def test_a_file_that_is_no_version_is_refused(tmp_path):
     (tmp_path / FILE).write_text('{"key": 1}')
     with pytest.raises(ValueError, match="not a version of a run"):
         read_version(tmp_path)
+
+
+def test_a_result_without_a_version_file_speaks_for_itself(tmp_path):
+    result = {"config_key": "key", "code_hash": "code", "data": {"hash": "data"}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    assert read_version(tmp_path) == VERSION
+    claim_version(tmp_path, VERSION)
+    assert (tmp_path / FILE).is_file()
+    (tmp_path / FILE).unlink()
+    with pytest.raises(ValueError, match="but other code came"):
+        claim_version(tmp_path, Version("key", "other", "data"))
+    (tmp_path / "result.json").write_text('{"config_key": "key"}')
+    assert read_version(tmp_path) is None

@@ -5,12 +5,14 @@ import os
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 from test_kill import start
 from training_bench import rows_of
 
-from lab.training.ending import Notice, PreemptedError
+from lab.training import ending
+from lab.training.ending import REPEAT_SECONDS, Notice, PreemptedError
 
 
 def test_notice_is_kept_until_it_can_be_obeyed():
@@ -30,19 +32,30 @@ def test_a_stretch_that_changes_nothing_is_left_at_once():
         notice.give()
 
 
-def test_a_signal_is_notice_and_the_second_acts_as_usual():
+def test_a_signal_is_notice_and_a_later_one_acts_as_usual(monkeypatch):
     notice, seen = Notice(), []
+    clock = iter([100.0, 100.1, 100.0 + REPEAT_SECONDS + 0.1])
+    monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     before = signal.signal(signal.SIGUSR1, lambda *_: seen.append("usual"))
     try:
-        with notice.by_signals(signal.SIGUSR1):
+        with notice.by_signals():
             os.kill(os.getpid(), signal.SIGUSR1)
             assert (notice.given, seen) == (True, [])
+            os.kill(os.getpid(), signal.SIGUSR1)  # the same notice by another way
+            assert seen == []
             os.kill(os.getpid(), signal.SIGUSR1)
             assert seen == ["usual"]
         os.kill(os.getpid(), signal.SIGUSR1)
         assert seen == ["usual"] * 2
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_ctrl_c_twice_is_never_taken_for_one():
+    with Notice().by_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.backend
