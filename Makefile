@@ -15,14 +15,18 @@ OPTIONS = --preset $(PRESET) \
   $(if $(SEEDS),--seeds $(SEEDS)) \
   $(if $(TUNE),--tune $(TUNE)) \
   $(if $(WORKERS),--workers $(WORKERS)) \
+  $(if $(ENGINE),--engine $(ENGINE)) \
+  $(if $(PER_DEVICE),--per-device $(PER_DEVICE)) \
+  $(if $(RANKS),--ranks $(RANKS)) \
+  $(if $(SHARED),--shared '$(SHARED)') \
   $(foreach path,$(DATA),--data '$(path)') \
   $(foreach override,$(SET),--set '$(override)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(ABLATIONS) smoke report board format lint type test test-backends clean
+.PHONY: help setup $(ABLATIONS) smoke status report board dashboard format lint type test test-backends clean
 
 help: ## list the targets
-	@echo 'Ablations (PRESET= SEEDS= TUNE= WORKERS= DATA= SET= STORAGE=):'
+	@echo 'Ablations (PRESET= SEEDS= TUNE= WORKERS= ENGINE= PER_DEVICE= RANKS= SHARED= DATA= SET= STORAGE=):'
 	@for name in $(ABLATIONS); do \
 	  printf '%-20s%s\n' $$name "$$(sed -n '1s/^"""//p' ablations/$$(echo $$name | tr - _).py)"; done
 	@echo 'Others:'
@@ -42,11 +46,19 @@ $(ABLATIONS): setup
 smoke: setup ## the crossover ablation in seconds: does everything run?
 	$(BIN)/python -m lab ablate crossover --preset smoke
 
+status: setup ## what is queued, running, done and failed, and the time left
+	$(BIN)/python -m lab status
+
 report: setup ## write the report pages again from the results that exist
 	$(BIN)/python -m lab report results
 
 board: setup ## TensorBoard over every run, on loopback
 	$(BIN)/tensorboard --logdir results --host 127.0.0.1
+
+# STORAGE= looks into a database; TREE= is needed where there are several trees.
+dashboard: ## optuna-dashboard over a ledger, read-only, on loopback (TREE= PORT= STORAGE=)
+	$(MAKE) setup EXTRAS=$(if $(EXTRAS),$(EXTRAS)$(comma))dashboard
+	$(BIN)/python -m lab dashboard $(TREE) $(if $(PORT),--port $(PORT))
 
 format: setup ## format and fix the code
 	$(BIN)/ruff format .

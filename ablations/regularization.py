@@ -3,18 +3,20 @@
     make regularization                 on 2 cores in about 25 minutes
     make regularization PRESET=smoke    in about two minutes: does everything run?
 
-AR and the DLM on few unique tokens, at three weight decays times three rates of dropout (attention and MLP
-alike), and each tuned at equal budget: learning rate, weight decay and both dropouts, chosen on validation by
-as many trials for AR as for the DLM, then judged on fresh seeds. Expected: the regularised and tuned AR gains
-more than the DLM does (Gao et al.: AR with dropout is ahead), so that little of the crossover is left.
+AR and the DLM on few unique tokens, at three weight decays, without and with dropout (attention and MLP
+alike), and each tuned at equal budget: learning rate, weight decay and both dropouts, chosen on validation
+by as many trials for AR as for the DLM, then judged on fresh seeds. Expected: the regularised and tuned AR
+gains more than the DLM does (Gao et al.: AR with dropout is ahead), so that little of the crossover is left.
 """
 
 from lab.arms import ARMS
 from lab.scheduling.ablation import Ablation, Scale
 
-SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 500_000}, "evaluation": {"stops": 6}}
+STOPS = {"evaluation": {"stops": 6}}
+SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_000_000}, **STOPS}
+LARGE = {"data": {"unique_tokens": 300_000}}
 DECAYS = (0.1, 1.0, 3.2)
-DROPOUTS = (0.0, 0.1, 0.3)
+DROPOUTS = (0.0, 0.2)
 SETTINGS = {
     f"wd{decay:g}_drop{round(100 * dropout)}": {
         "training": {"weight_decay": decay},
@@ -41,14 +43,7 @@ ABLATION = Ablation(
     scales={
         "smoke": Scale({}, seeds=1, budget="about two minutes on 2 cores", tune=3),
         "laptop": Scale({}, seeds=3, budget="about 25 minutes on 2 cores", values=SMALL, tune=12),
-        "gpu": Scale(
-            {},
-            seeds=3,
-            budget="not measured",
-            values={"data": {"unique_tokens": 300_000}},
-            workers=1,
-            tune=24,
-        ),
+        "gpu": Scale({}, seeds=3, budget="not measured", values=LARGE, workers=1, tune=24),
     },
     metric="nll",
     unit="nats/token",

@@ -1,22 +1,26 @@
-"""The command line: `python -m lab run|ablate|report|data --help`.
+"""The command line: `python -m lab run|ablate|status|report|dashboard|data --help`.
 
 What is slow to import is imported inside the command that needs it.
 """
 
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from lab.config import RunConfig
-    from lab.scheduling.ablation import Ablation
+    from lab.config import DataConfig, RunConfig
+    from lab.scheduling.ablation import Ablation, Cell
     from lab.scheduling.driver import Summary
+    from lab.scheduling.executors import Executor
+    from lab.scheduling.outcomes import Outcome
     from lab.scheduling.plan import Plan
     from lab.scheduling.tuning import Tuning
 
@@ -38,6 +42,15 @@ Data = Annotated[
 Overrides = Annotated[
     list[str], typer.Option("--set", help="A configuration value: model.width=256; repeat.")
 ]
+Storage = Annotated[
+    str,
+    typer.Option(
+        envvar="STORAGE",
+        show_envvar=True,
+        help="Optuna database URL; a journal file if not given. A password belongs into the variable: "
+        "options show in the list of processes.",
+    ),
+]
 
 
 @app.command()
@@ -58,15 +71,43 @@ def run(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Train and evaluate one arm at one seed; the same command goes on after a stop."""
-    with _clear_errors():
-        from lab.scheduling import child
-        from lab.training.memory import keep_freed_memory
+    from lab.scheduling import child
+    from lab.training.memory import keep_freed_memory
 
-        child.enter()
-        keep_freed_memory()
+    child.enter()
+    keep_freed_memory()
+    with _exit_code_of_run():
         chosen = _run_config(config, preset, arm, seed, overrides, data)
+    from lab.training.distribution import ending_together, naming_lost_ranks, start_ranks
+
+    with ending_together(), _exit_code_of_run(), naming_lost_ranks():
+        start_ranks(chosen.training.parallel)
         logdir = logdir or Path("results", "runs", f"{chosen.arm}-{chosen.key()}")
         _train(chosen, logdir, cache)
+
+
+@app.command(hidden=True)
+def standby(
+    cache: Cache = Path(".cache"),
+    rehearse: Annotated[
+        Path | None, typer.Option(help="A configuration whose kind of run is likely to follow.")
+    ] = None,
+) -> None:
+    """Import what a run needs, then wait for one on standard input. For the driver's use."""
+    from lab.scheduling import child
+    from lab.scheduling.standby import get_ready, start_afresh, wait_for_order
+    from lab.tracking.records import code_hash
+    from lab.training.memory import keep_freed_memory
+
+    child.enter()
+    keep_freed_memory()
+    code = code_hash()  # before anything of it is imported, which may be long before the order
+    get_ready(rehearse, cache)
+    if (order := wait_for_order()) is None:
+        return
+    if code_hash() != code:
+        start_afresh(order)
+    run(config=order.config, logdir=order.logdir, cache=order.cache)
 
 
 @app.command()
@@ -81,36 +122,60 @@ def ablate(
         int | None,
         typer.Option(help="Tune every arm (those that the ablation tunes), with so many trials each.", min=1),
     ] = None,
-    storage: Annotated[
+    per_device: Annotated[int, typer.Option(help="Runs that share one GPU.")] = 1,
+    ranks: Annotated[
+        int, typer.Option(help="Processes that train one run together; needs training.parallel.")
+    ] = 1,
+    engine: Annotated[
         str,
-        typer.Option(
-            envvar="STORAGE", show_envvar=True, help="Optuna database URL; a journal file if not given."
-        ),
+        typer.Option(help="Where runs go: local, or ray (the cluster of RAY_ADDRESS, else this machine)."),
+    ] = "local",
+    shared: Annotated[
+        str, typer.Option(help="With ray: fsspec URL of storage by which results travel between nodes.")
     ] = "",
+    stall_seconds: Annotated[
+        float, typer.Option(help="End a run that shows no progress for so long.")
+    ] = 1800.0,
+    tries: Annotated[
+        list[str], typer.Option(help="Tries of a run that ends in one way: lost=5; repeat.")
+    ] = [],  # noqa: B006
+    storage: Storage = "",
     overrides: Overrides = [],  # noqa: B006
     data: Data = [],  # noqa: B006
     results: Annotated[Path, typer.Option(help="Folder for result trees.")] = Path("results"),
     cache: Cache = Path(".cache"),
 ) -> None:
     """Run what is missing of an ablation, then write its page and print its verdict."""
-    with _clear_errors():
+    with _clear_errors(), _requeue_on_notice():
         from lab.scheduling.ablation import cells, load_ablation
+        from lab.scheduling.outcomes import PREEMPTED, parse_tries
         from lab.scheduling.plan import Plan
 
+        allowed = parse_tries(tries)
         ablation = load_ablation(name)
         planned = cells(ablation, preset, seeds, _user_layer(overrides, data))
         command = _command(ablation.name, preset, seeds, tune, overrides, data, results)
         tuning = _tuning(ablation, preset, tune, overrides)
         tree = _tree(results, ablation.name, preset, tuned=bool(tuning and not ablation.tuned))
-        plan = Plan(tree, ablation, preset, planned, command, tuning)
-        _prepare_data(planned, cache)
-        summary = _drive(plan, workers or ablation.scale(preset).workers, storage, cache)
+        _check_ranks(planned, ranks)
+        hashes = _prepare_data(planned, cache)
+        plan = Plan(tree, ablation, preset, planned, command, hashes, tuning=tuning)
+        executor = _executor(
+            engine,
+            shared,
+            results,
+            workers=workers or ablation.scale(preset).workers,
+            per_device=per_device,
+            ranks=ranks,
+            stall_seconds=stall_seconds,
+        )
+        summary = _drive(plan, executor, storage, cache, allowed)
         if summary.interrupted:
             typer.echo("stopped; the same command goes on from here", err=True)
-            raise typer.Exit(INTERRUPTED)
+            raise typer.Exit(INTERRUPTED if summary.interrupted == signal.SIGINT else PREEMPTED)
         for label, reason in summary.failed.items():
             typer.echo(f"failed: {label}: {reason}", err=True)
-        _follow_up(plan, cache)
+        _follow_up(summary.plan or plan, cache)
         _print_report(plan.tree)
         if summary.failed:
             raise typer.Exit(1)
@@ -120,11 +185,41 @@ def ablate(
 def report(path: Annotated[Path, typer.Argument(help="A result tree, or a folder above some.")]) -> None:
     """Write the pages again from the results that exist."""
     with _clear_errors():
-        trees = sorted(plan.parent for plan in path.rglob("plan.json"))
-        if not trees:
-            raise ValueError(f"`path` must hold a plan.json, in it or below it, but got {path}.")
-        for tree in trees:
+        from lab.scheduling.status import find_trees
+
+        for tree in find_trees(path):
             _print_report(tree)
+
+
+@app.command()
+def status(
+    path: Annotated[Path, typer.Argument(help="A result tree, or a folder above some.")] = Path("results"),
+    once: Annotated[
+        bool, typer.Option("--once", help="Show it once; so it is where no terminal is.")
+    ] = False,
+) -> None:
+    """Show what is queued, running, done and failed, and the time left; Ctrl-C ends it."""
+    with _clear_errors():
+        from rich.console import Console
+
+        from lab.scheduling.status import show_status
+
+        show_status(path, Console(), once)
+
+
+@app.command()
+def dashboard(
+    tree: Annotated[Path, typer.Argument(help="A result tree, or a folder that holds one.")] = Path(
+        "results"
+    ),
+    port: Annotated[int, typer.Option(help="On 127.0.0.1, nowhere else.")] = 8080,
+    storage: Storage = "",
+) -> None:
+    """Serve optuna-dashboard over a ledger, read-only, on this machine."""
+    with _clear_errors():
+        from lab.scheduling.dashboard import serve_dashboard
+
+        serve_dashboard(tree, storage, port, typer.echo)
 
 
 @app.command()
@@ -181,10 +276,16 @@ def _user_layer(overrides: list[str], data: list[str]) -> dict[str, Any]:
 
 def _train(config: "RunConfig", logdir: Path, cache: Path) -> None:
     from lab.scheduling.locks import sole_owner
+    from lab.training.distribution import find_ranks
+    from lab.training.ending import Notice
     from lab.training.run import train_run
 
-    with sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS):
-        result = train_run(config, logdir, cache)
+    notice, ranks = Notice(), find_ranks(config.training.parallel)
+    alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS) if ranks.first else nullcontext()
+    with notice.by_signals(), alone:
+        result = train_run(config, logdir, cache, notice)
+    if not ranks.first:
+        return
     for reading, stop in result["best"].items():
         typer.echo(
             f"{config.arm} seed {config.seed}: best stop ({reading}) at epoch {stop['epoch']:.1f}, "
@@ -234,24 +335,59 @@ def _tuning(ablation: "Ablation", preset: str, tune: int | None, overrides: list
     return Tuning(trials, space) if trials else None
 
 
-def _prepare_data(planned: list[Any], cache: Path) -> None:
-    """Tokenize once, before the runs: what is wrong with the data is said once, and at once."""
+def _prepare_data(planned: "list[Cell]", cache: Path) -> "dict[DataConfig, str]":
+    """Tokenize once, before the runs: what is wrong with the data is said once, and at once.
+
+    Returns:
+        The hash of each corpus.
+    """
     from lab.data.dataset import budget, prepare
 
+    hashes = {}
     for config in {cell.config.data: None for cell in planned}:
-        budget(prepare(config, cache).train, config.unique_tokens, config.length)
+        dataset = prepare(config, cache)
+        budget(dataset.train, config.unique_tokens, config.length)
+        hashes[config] = dataset.hash
+    return hashes
 
 
-def _drive(plan: "Plan", workers: int, storage: str, cache: Path) -> "Summary":
+def _check_ranks(planned: "list[Cell]", ranks: int) -> None:
+    """Say before any run that one which is not parallel can't be trained by several processes."""
+    alone = [cell.label for cell in planned if cell.config.training.parallel == "none"]
+    if ranks > 1 and alone:
+        raise ValueError(
+            f"`ranks` must be 1 unless training.parallel is data or model, but got ranks={ranks} and "
+            f"parallel=none in {len(alone)} runs."
+        )
+
+
+def _executor(engine: str, shared: str, results: Path, **options: Any) -> "Executor":
+    from lab.scheduling.local import COMMAND, STANDBY, LocalExecutor
+
+    if engine not in ("local", "ray"):
+        raise ValueError(f"`engine` must be one of ['local', 'ray'], but got engine={engine!r}.")
+    if engine == "ray":
+        try:
+            from lab.scheduling.ray_executor import RayExecutor
+        except ModuleNotFoundError as error:
+            raise ValueError(f"engine=ray needs {error.name}: make setup EXTRAS=ray") from None
+        return RayExecutor(shared=shared, root=results, **options)
+    if shared:
+        raise ValueError("`shared` needs engine=ray: local runs leave their results in place.")
+    return LocalExecutor(options.pop("workers"), COMMAND, STANDBY, **options)
+
+
+def _drive(
+    plan: "Plan", executor: "Executor", storage: str, cache: Path, tries: "Mapping[Outcome, float]"
+) -> "Summary":
     from rich.console import Console
 
     from lab.scheduling.driver import drive
-    from lab.scheduling.local import LocalExecutor
     from lab.scheduling.progress import RunsProgress
     from lab.scheduling.tuning_driver import drive_tuned
 
     how = drive_tuned if plan.tuning else drive
-    return how(plan, LocalExecutor(workers), cache, RunsProgress(Console()), storage)
+    return how(plan, executor, cache, RunsProgress(Console()), storage, tries)
 
 
 def _follow_up(plan: "Plan", cache: Path) -> None:
@@ -290,6 +426,50 @@ def _clear_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+
+
+class _NoticeError(KeyboardInterrupt):
+    """A launcher's notice came where no run is at work; nothing needs to be saved."""
+
+
+@contextmanager
+def _requeue_on_notice() -> Iterator[None]:
+    """End a driver with the exit code on which a launcher may start it again, wherever a notice finds it."""
+    from lab.scheduling.outcomes import PREEMPTED
+    from lab.training.ending import on_notice
+
+    def end(number: signal.Signals) -> None:
+        raise _NoticeError
+
+    try:
+        with on_notice(end, signal.SIGTERM, signal.SIGUSR1):
+            yield
+    except _NoticeError:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(PREEMPTED) from None
+
+
+@contextmanager
+def _exit_code_of_run() -> Iterator[None]:
+    """End with the exit code that tells the driver why; an error not of the user's leaves its traceback."""
+    from lab.training.ending import LostRankError
+
+    try:
+        yield
+    except (typer.Exit, LostRankError):
+        raise
+    except BaseException as error:
+        from lab.scheduling.outcomes import PREEMPTED, exit_code_of
+        from lab.scheduling.slots import find_devices
+
+        code = exit_code_of(error, on_cpu=find_devices().kind == "cpu")
+        if code == PREEMPTED:
+            typer.echo("asked to end; the same command goes on from here", err=True)
+        elif isinstance(error, ValueError):
+            typer.echo(f"error: {error}", err=True)
+        else:
+            traceback.print_exception(error)
+        raise typer.Exit(code) from None
 
 
 if __name__ == "__main__":

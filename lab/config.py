@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lab.models.sizes import SIZES
 
+LAYOUT_KEYS = {"parallel", "model_parallel"}  # of `training`: where a run is computed, not what
+
 PRESETS_DIR = Path(__file__).parent.parent / "configs"
 
 Values = Mapping[str, Any]
@@ -207,6 +209,11 @@ class TrainingConfig(_Section):
     A step is one update of the weights on `batch_size` sequences, computed in `accumulation` equal parts.
     Under `schedule: wsd` the main run stays at the peak learning rate and each stop is reached by a branch
     that decays over the last `decay_share` of the steps before it; under `cosine` the horizon is the total.
+
+    `parallel` says where a run is computed (docs/distribution.md): on one device, `none`; on all devices of
+    all its processes, each with all weights and a part of every micro-batch, `data`; or with the weights in
+    `model_parallel` parts and the micro-batch in as many as there are devices for, `model`. It changes the
+    order of sums alone, so it is no part of the run's key.
     """
 
     batch_size: int = Field(default=32, gt=0)
@@ -226,6 +233,17 @@ class TrainingConfig(_Section):
     clip_norm: float = Field(default=1.0, gt=0)
     log_steps: int = Field(default=20, gt=0)
     checkpoint_steps: int = Field(default=200, gt=0)
+    parallel: Literal["none", "data", "model"] = "none"
+    model_parallel: int = Field(default=1, gt=0)
+
+    @model_validator(mode="after")
+    def _parts_of_a_model(self) -> "TrainingConfig":
+        if self.model_parallel > 1 and self.parallel != "model":
+            raise ValueError(
+                "`model_parallel` must be 1 unless parallel=model, "
+                f"but got model_parallel={self.model_parallel}, parallel={self.parallel}."
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_duration(self) -> "TrainingConfig":
@@ -299,13 +317,24 @@ class RunConfig(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _parts_are_even(self) -> "RunConfig":
+        for name in ("heads", "width", "ffn_width"):
+            if getattr(self.model, name) % self.training.model_parallel:
+                raise ValueError(
+                    f"`model_parallel` must divide heads, width and ffn_width, but got "
+                    f"model_parallel={self.training.model_parallel}, {name}={getattr(self.model, name)}."
+                )
+        return self
+
     def to_yaml(self) -> str:
         """The whole configuration as YAML that `load_config` reads back to an equal object."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
 
     def key(self) -> str:
-        """16 hex digits that name the configuration: equal exactly if every value is."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """16 hex digits that name the configuration: equal exactly if every value is, but for the layout."""
+        values = self.model_dump(mode="json", exclude={"training": LAYOUT_KEYS})
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

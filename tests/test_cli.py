@@ -1,9 +1,12 @@
 """The command line, with stand-ins for what trains, reports and reads data."""
 
+import builtins
 import json
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -13,10 +16,13 @@ from typer.testing import CliRunner
 import lab.__main__
 import lab.config
 import lab.scheduling.driver
+import lab.scheduling.tuning_driver
+import lab.tracking.records
 from lab.arms import arm_values
 from lab.config import load_config, make_config
 from lab.scheduling.ablation import load_ablation
 from lab.scheduling.driver import Summary
+from lab.scheduling.tuning import SPACE
 
 TINY = {
     "data": {"length": 16},
@@ -61,7 +67,8 @@ def trained(presets, monkeypatch):
     """The calls of `train_run`."""
     calls = []
 
-    def train_run(config, logdir, cache_dir):
+    def train_run(config, logdir, cache_dir, notice):
+        assert not notice.given
         calls.append((config, logdir, cache_dir))
         return {"best": {"annealed": {"epoch": 2.0, "test": {"nll": 1.23456}}}}
 
@@ -74,20 +81,22 @@ def ablated(presets, monkeypatch):
     """The calls of `drive` and `write_report`; `summary` is what the driver will say."""
     seen = SimpleNamespace(drives=[], reports=[], prepared=[], summary=Summary(done=4))
 
-    def drive(plan, executor, cache_dir, progress, storage):
+    def drive(plan, executor, cache_dir, progress, storage, tries):
         seen.drives.append((plan, executor, cache_dir, storage))
+        seen.tries = tries
         plan.write()
         return seen.summary
 
     def prepare(config, cache_dir):
         seen.prepared.append(config)
-        return SimpleNamespace(train=range(100_000))
+        return SimpleNamespace(train=range(100_000), hash="a corpus")
 
     def budget(train, unique_tokens, length):
         if unique_tokens and unique_tokens > len(train):
             raise ValueError(f"`unique_tokens` must be in 1..{len(train)}, but got {unique_tokens}.")
 
     monkeypatch.setattr(lab.scheduling.driver, "drive", drive)
+    monkeypatch.setattr(lab.scheduling.tuning_driver, "drive_tuned", drive)
     stand_in(monkeypatch, "lab.data.dataset", prepare=prepare, budget=budget)
     stand_in(monkeypatch, "lab.data.summary", describe=lambda dataset: [("documents", "7")])
     stand_in(
@@ -158,6 +167,10 @@ def test_run_takes_a_config_alone(trained, extra):
         (["ablate", "cross"], "`ablation` must be one of ["),
         (["ablate", "crossover", "--seeds", "0"], "`seeds` must be >= 1, but got seeds=0."),
         (["ablate", "crossover", "--workers", "-1"], "`workers` must be >= 0"),
+        (["ablate", "crossover", "--per-device", "0"], "`per_device` must be >= 1"),
+        (["ablate", "crossover", "--stall-seconds", "0"], "`stall_seconds` must be > 0"),
+        (["ablate", "crossover", "--engine", "slurm"], "`engine` must be one of ['local', 'ray'], but got"),
+        (["ablate", "crossover", "--shared", "s3://x"], "`shared` needs engine=ray: local runs leave"),
         (["ablate", "crossover", "--set", "arm=x"], "an override must not set what crossover varies"),
         (["report", "nowhere"], "`path` must hold a plan.json, in it or below it, but got nowhere."),
         (["data", "--preset", "huge"], "`preset` must be one of"),
@@ -217,6 +230,30 @@ def test_each_backend_has_its_own_result_tree(backend, folder, ablated, monkeypa
     assert ablated.drives[0][0].tree.as_posix() == f"results/crossover/{folder}"
 
 
+def test_tune_gives_every_arm_trials_in_a_tree_of_its_own_but_for_what_the_user_sets(ablated):
+    said = invoke(
+        *("ablate", "crossover", "--preset", "smoke", "--tune", "5"),
+        *("--set", "training.weight_decay=0.5"),
+    )
+    assert said.exit_code == 0, said.output
+    plan = ablated.drives[0][0]
+    assert plan.tree.as_posix() == "results/crossover/smoke-tuned"
+    assert (plan.tuning.trials, set(plan.tuning.space)) == (5, set(SPACE) - {"training.weight_decay"})
+    assert plan.command == (
+        "python -m lab ablate crossover --preset smoke --tune 5 --set training.weight_decay=0.5"
+    )
+    assert json.loads((plan.tree / "plan.json").read_text())["tuning"]["trials"] == 5
+    assert invoke("ablate", "crossover", "--preset", "smoke", "--tune", "0").exit_code == 2
+
+
+@pytest.mark.parametrize(("arguments", "trials"), [((), 3), (("--tune", "7"), 7)])
+def test_an_ablation_that_tunes_does_so_unasked_in_its_usual_tree(arguments, trials, ablated):
+    assert invoke("ablate", "regularization", "--preset", "smoke", *arguments).exit_code == 0
+    plan = ablated.drives[0][0]
+    assert plan.tree.as_posix() == "results/regularization/smoke"
+    assert (plan.tuning.trials, plan.tuning.space) == (trials, SPACE)
+
+
 def test_ablate_looks_at_each_corpus_before_any_run(ablated):
     assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
     assert [config.unique_tokens for config in ablated.prepared] == [2000, 4000]
@@ -251,6 +288,67 @@ def test_inference_is_measured_between_the_runs_and_the_report(ablated, monkeypa
     assert len(calls) == 1
 
 
+def test_ray_says_what_to_install(ablated, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "lab.scheduling.ray_executor", raising=False)
+    said = invoke("ablate", "crossover", "--preset", "smoke", "--engine", "ray")
+    assert said.exit_code == 2
+    assert said.stderr == "error: engine=ray needs ray: make setup EXTRAS=ray\n"
+
+
+def test_ray_gets_the_options_of_the_engine(ablated, monkeypatch):
+    made = []
+
+    class RayExecutor:
+        def __init__(self, **options):
+            made.append(options)
+
+    stand_in(monkeypatch, "lab.scheduling.ray_executor", RayExecutor=RayExecutor)
+    options = ("--engine", "ray", "--workers", "3", "--per-device", "2", "--shared", "s3://x")
+    said = invoke("ablate", "crossover", "--preset", "smoke", *options, "--stall-seconds", "60")
+    assert said.exit_code == 0, said.output
+    expected = {"workers": 3, "per_device": 2, "ranks": 1, "stall_seconds": 60.0}
+    assert made == [{**expected, "shared": "s3://x", "root": Path("results")}]
+    assert isinstance(ablated.drives[0][1], RayExecutor)
+
+
+def test_the_number_of_tries_can_be_chosen(ablated):
+    said = invoke("ablate", "crossover", "--preset", "smoke", "--tries", "lost=5", "--tries", "error=1")
+    assert said.exit_code == 0, said.output
+    assert (ablated.tries["lost"], ablated.tries["error"], ablated.tries["stalled"]) == (5, 1, 2)
+
+
+def test_several_ranks_need_runs_that_are_parallel(ablated):
+    said = invoke("ablate", "crossover", "--preset", "smoke", "--ranks", "2")
+    assert (said.exit_code, ablated.drives) == (2, [])
+    assert "`ranks` must be 1 unless training.parallel is data or model, but got ranks=2" in said.stderr
+    options = ("--ranks", "2", "--set", "training.parallel=data")
+    assert invoke("ablate", "crossover", "--preset", "smoke", *options).exit_code == 0
+    assert ablated.drives[0][1].ranks == 2
+
+
+def test_standby_runs_what_it_is_told(trained, monkeypatch, tmp_path):
+    config = make_config(TINY, arm_values("dlm"), {"seed": 5})
+    (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    calls = []
+    get_ready = lambda rehearse, cache: calls.append((rehearse, cache))  # noqa: E731
+    order = SimpleNamespace(config=tmp_path / "config.yaml", logdir=tmp_path / "run", cache=tmp_path / "c")
+    side = {"get_ready": get_ready, "start_afresh": lambda order: calls.append(order)}
+    stand_in(monkeypatch, "lab.scheduling.standby", wait_for_order=lambda: order, **side)
+    stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
+    assert invoke("standby", "--cache", "c", "--rehearse", "other.yaml").exit_code == 0
+    assert calls == [(Path("other.yaml"), Path("c"))]
+    assert trained == [(config, tmp_path / "run", tmp_path / "c")]
+    codes = iter(["as it was", "as it is"])
+    monkeypatch.setattr(lab.tracking.records, "code_hash", lambda: next(codes))
+    assert invoke("standby", "--cache", "c").exit_code == 0
+    assert calls[2:] == [order]  # a process that has imported other code is of no use
+    stand_in(monkeypatch, "lab.scheduling.standby", wait_for_order=lambda: None, **side)
+    monkeypatch.setattr(lab.tracking.records, "code_hash", lambda: "")
+    assert invoke("standby").exit_code == 0  # the driver has gone
+    assert len(trained) == 2
+
+
 def test_ablate_names_failures_and_exits_1(ablated):
     ablated.summary = Summary(done=3, failed={"dlm seed=0": "exit code 1: no luck"})
     said = invoke("ablate", "crossover", "--preset", "smoke")
@@ -259,10 +357,22 @@ def test_ablate_names_failures_and_exits_1(ablated):
     assert "verdict" in said.stdout
 
 
-def test_ablate_interrupted_says_how_to_go_on(ablated):
-    ablated.summary = Summary(interrupted=True)
+def test_a_notice_before_the_first_run_is_for_the_launcher_too(ablated, monkeypatch):
+    def prepare(config, cache_dir):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(sys.modules["lab.data.dataset"], "prepare", prepare)
     said = invoke("ablate", "crossover", "--preset", "smoke")
-    assert said.exit_code == 130
+    assert (said.exit_code, ablated.drives) == (75, [])
+    assert said.stderr == "stopped; the same command goes on from here\n"
+
+
+@pytest.mark.parametrize(("notice", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
+def test_ablate_interrupted_says_how_to_go_on(ablated, notice, code):
+    ablated.summary = Summary(interrupted=signal.Signals[notice])
+    said = invoke("ablate", "crossover", "--preset", "smoke")
+    assert said.exit_code == code
     assert said.stderr == "stopped; the same command goes on from here\n"
     assert not ablated.reports
 
@@ -289,7 +399,8 @@ def test_a_failing_storage_does_not_show_its_password(presets, tmp_path):
     ]
     code = (
         "import sys, types; stand_in = types.ModuleType('lab.data.dataset');"
-        "stand_in.prepare = lambda *_: types.SimpleNamespace(train=()); stand_in.budget = lambda *_: None;"
+        "stand_in.prepare = lambda *_: types.SimpleNamespace(train=(), hash='');"
+        "stand_in.budget = lambda *_: None;"
         "sys.modules['lab.data.dataset'] = stand_in;"
         f"sys.argv = {command[2:]!r}; import lab.__main__; lab.__main__.app()"
     )
@@ -338,16 +449,42 @@ def test_help_needs_nothing_heavy():
     assert not HEAVY & set(loaded.split())
 
 
-def test_a_run_imports_nothing_heavy_before_it_trains(tmp_path):
+def test_a_runs_configuration_is_checked_before_anything_heavy_is_imported(tmp_path):
     code = (
-        "import sys, types\nstand_in = types.ModuleType('lab.training.run')\n"
-        "def train_run(*_):\n    print('loaded:', ' '.join(sorted(sys.modules)))\n    return {'best': {}}\n"
-        "stand_in.train_run = train_run\nsys.modules['lab.training.run'] = stand_in\n"
+        "import sys, types\nfrom contextlib import nullcontext\n"
+        "def start_ranks(parallel):\n    print('loaded:', ' '.join(sorted(sys.modules)))\n    sys.exit(0)\n"
+        "stand_in = types.ModuleType('lab.training.distribution')\n"
+        "stand_in.start_ranks = start_ranks\n"
+        "stand_in.ending_together = stand_in.naming_lost_ranks = nullcontext\n"
+        "sys.modules['lab.training.distribution'] = stand_in\n"
         "from lab.__main__ import app\n"
         "app(['run', '--preset', 'smoke', '--logdir', sys.argv[1]], standalone_mode=False)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
     loaded = set(said.stdout.partition("loaded: ")[2].split())
     assert "lab.config" in loaded
     assert not (HEAVY - {"pydantic"}) & loaded
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        ("ValueError('`width` must be even')", 2, "error: `width` must be even"),
+        ("DivergedError('loss nan')", 3, "error: loss nan"),
+        ("PreemptedError('asked to end')", 75, "asked to end; the same command goes on from here"),
+        ("MemoryError()", 5, "MemoryError"),
+        ("RuntimeError('no luck')", 1, "RuntimeError: no luck"),
+        ("SystemExit(0)", 1, "SystemExit: 0"),
+    ],
+)
+def test_a_run_says_by_its_exit_code_why_it_ended(error, code, told, presets, monkeypatch, capsys):
+    from lab.training import ending
+
+    def train_run(*_):
+        raise eval(error, vars(ending) | vars(builtins))
+
+    stand_in(monkeypatch, "lab.training.run", train_run=train_run)
+    said = invoke("run")
+    assert (said.exit_code, "Traceback" in said.stderr) == (code, code in (1, 5))
+    assert told in said.stderr

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from lab import threefry
+from lab.models.layout import split_rows, whole
 from lab.models.transformer import Transformer
 from lab.objectives.corruption import causal_example
 from lab.threefry import Stream
@@ -28,11 +29,12 @@ class SlotLogits(keras.Model):
 
     def call(self, inputs: dict[str, object]) -> object:
         """(rows, m, vocab) float32 logits of the slots `scored`, (rows, m) int32."""
+        inputs = {name: split_rows(values) for name, values in inputs.items()}
         features = self.transformer.features(
             inputs["tokens"], inputs["positions"], inputs["target_positions"], causal=self.causal
         )
         chosen = ops.take_along_axis(features, ops.expand_dims(inputs["scored"], -1), axis=1)
-        return self.transformer.logits(chosen)
+        return whole(self.transformer.logits(chosen))
 
 
 def sample_left_to_right(

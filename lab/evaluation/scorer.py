@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from lab.models.layout import split_rows, whole
 from lab.models.transformer import Transformer
 from lab.objectives.corruption import Example
 from lab.objectives.losses import token_nll
@@ -42,12 +43,13 @@ class Scorer(keras.Model):
         Returns:
             (rows, m) float32, nats.
         """
+        inputs = {name: split_rows(values) for name, values in inputs.items()}
         features = self.transformer.features(
             inputs["tokens"], inputs["positions"], inputs["target_positions"], causal=self.causal
         )
         # Only the scored slots pay for the output projection.
         chosen = ops.take_along_axis(features, ops.expand_dims(inputs["scored"], -1), axis=1)
-        return token_nll(self.transformer.logits(chosen), inputs["targets"])
+        return whole(token_nll(self.transformer.logits(chosen), inputs["targets"]))
 
     def score(self, rows: Rows) -> np.ndarray:
         """NLL of all rows, batch by batch: (rows, m) float64, nats."""

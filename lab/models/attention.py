@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from lab.models.layout import split_axis
 from lab.models.projection import Projection
 from lab.models.rotary import rotate
 from lab.models.seeds import derive_seed
@@ -84,6 +85,7 @@ class SelfAttention(keras.layers.Layer):
         projected = ops.reshape(
             self.query_key_value(inputs), (-1, length, 3, self.heads, width // self.heads)
         )
+        projected = split_axis(projected, 3)
         query = rotate(ops.rms_normalization(projected[:, :, 0]), cosine, sine)
         key = rotate(ops.rms_normalization(projected[:, :, 1]), cosine, sine)
         value = projected[:, :, 2]

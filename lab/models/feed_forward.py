@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from lab.models.layout import split_axis
 from lab.models.projection import Projection
 from lab.models.seeds import derive_seed
 
@@ -59,7 +60,7 @@ class FeedForward(keras.layers.Layer):
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Map (..., width) to (..., width)."""
-        gate, up = ops.split(self.gate_and_up(inputs), 2, axis=-1)
+        gate, up = (split_axis(part, -1) for part in ops.split(self.gate_and_up(inputs), 2, axis=-1))
         return self.output_projection(self.gated_dropout(ops.silu(gate) * up, training=training))
 
     def get_config(self) -> dict[str, Any]:

@@ -121,8 +121,9 @@ def read_tree(path: Path) -> ResultTree:
 def _read_cell(path: Path, planned: dict[str, Any]) -> Cell:
     logdir = path / planned["logdir"]
     place = (planned["key"], planned["arm"], planned["level"], planned["seed"], logdir)
-    if (logdir / "result.json").is_file():
-        return Cell(*place, status="done", result=read_json(logdir / "result.json"))
+    result = read_json(logdir / "result.json") if (logdir / "result.json").is_file() else None
+    if result is not None and result.get("config_key", planned["key"]) == planned["key"]:
+        return Cell(*place, status="done", result=result)
     if (logdir / "failure.json").is_file():
         failure = read_json(logdir / "failure.json")
         return Cell(*place, status="failed", reason=failure["reason"], log_tail=failure["log_tail"])

@@ -77,8 +77,9 @@ def sentences(spec: Mapping[str, Any]) -> list[str]:
         f"Each tuned arm had {spec['trials']} trials of one run each, with seed {spec['seed']}, which no "
         "decisive run has. The values with the lowest validation NLL at the run's best stop were taken, and "
         "the decisive seeds run with them; the numbers above are theirs, on the test split.",
-        f"Tried: {join(ranges)}. The first trial is the arm as it stands. What an arm itself sets keeps its "
-        "value. Trials, sampler, pruner and seeds are the same for every arm.",
+        f"Tried: {join(ranges) or 'nothing, since the user set every value'}. The first trial is the arm as "
+        "it stands. What an arm or its level sets keeps its value. Trials, sampler, pruner and seeds are the "
+        "same for every arm.",
         f"Sampler: {spec['sampler']} ({_arguments(spec['sampler_arguments'])}; seed {spec['sampler_seed']}), "
         f"in rounds of {spec['round_size']}, whose outcomes are told together. "
         f"Pruner: {spec['pruner']} of the trials finished in earlier rounds "
@@ -126,8 +127,8 @@ def at_edge(value: float, bounds: Mapping[str, Any]) -> bool:
     """
     scale = math.log if bounds["log"] else float
     low, high, place = (scale(number) for number in (bounds["low"], bounds["high"], value))
-    share = (place - low) / (high - low)
-    return share > 1 - EDGE or (share < EDGE and bounds["low"] > 0)
+    margin = EDGE * (high - low)
+    return place > high - margin or (place < low + margin and bounds["low"] > 0)
 
 
 def _trial_rows(study: Row, space: Mapping[str, Any]) -> list[Row]:
@@ -181,12 +182,12 @@ def _panel(ax: Axes, study: Row) -> None:
         if trial["state"] == "failed":
             ax.plot(trial["trial"], 0.97, "x", color=drawing.GREY, transform=ax.get_xaxis_transform())
     ax.set_xlim(-0.5, max(1, len(trials)) - 0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set_xlabel("Trial")
 
 
 def best_in_words(value: Row) -> str:
-    """A best value for the table: the arm's own, or one at the end of its range, says so."""
+    """A best value for the table: the arm's own, or one at the end of its range, says so; a dash for none."""
     if value["value"] is None:
-        return ""
+        return "–"
     return plain(value["value"]) + (" (own)" if value["own"] else " (edge)" if value["edge"] else "")

@@ -3,6 +3,7 @@
 The driver says both through the environment, because both must hold before JAX is imported.
 """
 
+import faulthandler
 import os
 import signal
 import threading
@@ -18,6 +19,7 @@ def enter() -> None:
     if cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     if parent:
+        faulthandler.enable()  # a driver that sees no progress asks for the stacks by SIGABRT
         threading.Thread(target=_end_with, args=(int(parent),), name="end-with-driver", daemon=True).start()
 
 

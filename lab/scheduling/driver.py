@@ -7,29 +7,28 @@ ledger is brought in line with that at each start, so a driver killed at any mom
 import json
 import math
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from optuna.trial import TrialState
-
 from lab.scheduling.ablation import Cell
-from lab.scheduling.executors import Attempt, Executor, Handle
+from lab.scheduling.executors import Attempt, Ended, Executor, Handle
 from lab.scheduling.ledger import Ledger
 from lab.scheduling.locks import sole_owner
+from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
+from lab.scheduling.storage import Patience
 from lab.tracking.records import write_atomic, write_json
+from lab.tracking.version import claim_version
+from lab.training.ending import NOTICES, on_notice
 
 POLL_SECONDS = 0.05
-GRACE_SECONDS = 15.0
-LOST_TRIES = 2
+GRACE_SECONDS = 20.0  # of the 30 that a machine about to be taken away commonly gives
 TAIL_BYTES = 4000
 
 
@@ -42,14 +41,16 @@ class Summary:
         done: cells finished now.
         pruned: cells stopped early, now or before.
         failed: cell -> reason.
-        interrupted: whether Ctrl-C ended it.
+        interrupted: the signal that ended it early, or None.
+        plan: what was driven at last; after tuning it holds each arm at its best.
     """
 
     reused: int = 0
     done: int = 0
     pruned: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    interrupted: bool = False
+    interrupted: signal.Signals | None = None
+    plan: Plan | None = None
 
 
 # Why a run is to be stopped early, from what its logdir holds by now; empty if it is to go on. What it says
@@ -68,99 +69,133 @@ class _Run:
 
 
 def drive(
-    plan: Plan, executor: Executor, cache_dir: Path, progress: RunsProgress, storage: str = ""
+    plan: Plan,
+    executor: Executor,
+    cache_dir: Path,
+    progress: RunsProgress,
+    storage: str = "",
+    tries: Mapping[Outcome, float] = TRIES,
 ) -> Summary:
     """Bring a result tree to its plan: run every cell that has no result yet.
 
     Args:
         plan: the tree and its cells.
-        executor: where attempts run.
+        executor: where attempts run; closed at the end.
         cache_dir: handed on to the runs.
         progress: told of what happens.
         storage: an Optuna database URL; empty for a journal file in the tree.
+        tries: how often a cell may end in each way before it counts as failed.
 
     Raises:
         ValueError: if another driver works on the tree, or the storage cannot be opened.
     """
-    with driving(plan, executor, cache_dir, progress, storage) as driver:
+    with driving(plan, executor, cache_dir, progress, storage, tries) as driver:
         return driver.bring(plan)
 
 
 @contextmanager
 def driving(
-    plan: Plan, executor: Executor, cache_dir: Path, progress: RunsProgress, storage: str = ""
+    plan: Plan,
+    executor: Executor,
+    cache_dir: Path,
+    progress: RunsProgress,
+    storage: str = "",
+    tries: Mapping[Outcome, float] = TRIES,
 ) -> Iterator["Driver"]:
     """Hold a result tree's lock and its ledger, for one stage of runs after the other; as `drive` else."""
-    with sole_owner(plan.tree, "driver"):
-        yield Driver(plan.tree, Ledger(plan.tree, plan.name, storage), executor, cache_dir, progress)
+    with (
+        closing(executor),
+        sole_owner(plan.tree, "driver"),
+        closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger,
+    ):
+        yield Driver(ledger, executor, cache_dir, progress, tries)
 
 
 class Driver:
     """One invocation. Its state is what runs now; everything else is read from the logdirs and the ledger.
 
     Args:
-        tree: the result tree, whose lock is held.
-        ledger: of that tree.
+        ledger: of the result tree, whose lock is held.
         executor: where attempts run.
         cache_dir: handed on to the runs.
         progress: told of what happens.
+        tries: how often a cell may end in each way before it counts as failed.
     """
 
     def __init__(
-        self, tree: Path, ledger: Ledger, executor: Executor, cache_dir: Path, progress: RunsProgress
+        self,
+        ledger: Ledger,
+        executor: Executor,
+        cache_dir: Path,
+        progress: RunsProgress,
+        tries: Mapping[Outcome, float] = TRIES,
     ) -> None:
-        self.tree, self.ledger = tree, ledger
+        self.ledger = ledger
         self._executor = executor
         self._cache_dir = cache_dir
         self._progress = progress
+        self._allowed = tries
         self._runs: list[_Run] = []
-        self._tries: Counter[str] = Counter()
+        self._tries: Counter[tuple[str, Outcome]] = Counter()
 
     def set_aside(self, plan: Plan) -> None:
-        """Move away the logdirs that hold runs of other configurations, and say so."""
-        for place in plan.set_aside():
-            self._progress.say(f"another configuration: the old run is kept in {place}")
+        """Move away the logdirs that hold other versions of a plan's runs, and say so."""
+        for old in plan.set_aside():
+            self._progress.say(f"another {old.changed}: the old run is kept in {old.place}")
 
     def bring(self, plan: Plan) -> Summary:
         """Bring the tree to its plan."""
         self.set_aside(plan)
         plan.write()
-        return self.run(plan.cells)
+        return self.run(plan)
 
-    def run(self, cells: Iterable[Cell], watch: Watch = lambda *_: "", stage: str = "runs") -> Summary:
-        """Run the cells of a stage that have not ended yet.
+    def run(self, plan: Plan, watch: Watch = lambda *_: "", stage: str = "runs") -> Summary:
+        """Run the cells of a plan, or of a stage of it, that have not ended yet.
 
         Args:
-            cells: whose logdirs hold no run of another configuration.
+            plan: whose logdirs hold no other versions of its runs.
             watch: asked again and again while a cell runs, and when it has ended.
             stage: what the runs are called.
         """
-        self._cells = {cell.key: cell for cell in cells}
-        self._watch = watch
-        self._summary = Summary()
-        self._reconcile()
-        ended = self._summary.reused + self._summary.pruned
-        with self._progress.shown(len(self._cells), ended, stage), _first_interrupt() as interrupted:
-            try:
-                self._work(interrupted)
-            finally:
-                self._stop()
-        self._summary.interrupted = interrupted()
+        self._plan, self._watch = plan, watch
+        self._verdicts: dict[str, str] = {}
+        self._cells = {cell.key: cell for cell in plan.cells}
+        self._versions = {cell.key: plan.version(cell).digest() for cell in plan.cells}
+        self._summary, self._left = Summary(), 0
+        with _first_notice() as notice:
+            self._reconcile()
+            ended = self._summary.reused + self._summary.pruned
+            with self._progress.shown(len(self._cells), ended, stage):
+                try:
+                    self._work(notice)
+                finally:
+                    self._stop()
+            self._summary.interrupted = notice()
         return self._summary
 
     def _reconcile(self) -> None:
         """Close the trials of a driver that died, then queue each cell that is not done."""
-        for number, key in self.ledger.running().items():
-            if key not in self._cells or not self._close(number, self._cells[key]):
-                self.ledger.fail(number, "lost: the driver ended before the run did")
-        complete, pruned = (self.ledger.keys(state) for state in (TrialState.COMPLETE, TrialState.PRUNED))
-        stopped = {key for key, cell in self._cells.items() if key in pruned and self._verdict(cell)}
-        finished = {key for key, cell in self._cells.items() if key in complete and self._result(cell)}
+        for number, key, version in self.ledger.running():
+            if not self._planned(key, version) or not self._close(number, self._cells[key]):
+                self.ledger.fail(number, Outcome.LOST, "lost: the driver ended before the run did")
+        done, pruned = self.ledger.done(), self.ledger.pruned()
+        identity = {key: (key, self._versions[key]) for key in self._cells}
+        stopped = {
+            key for key, cell in self._cells.items() if identity[key] in pruned and self._verdict(cell)
+        }
+        finished = {key for key, cell in self._cells.items() if identity[key] in done and self._result(cell)}
         self._summary.reused, self._summary.pruned = len(finished - stopped), len(stopped)
-        self.ledger.enqueue(cell for key, cell in self._cells.items() if key not in finished | stopped)
+        self._enqueue(*(cell for key, cell in self._cells.items() if key not in finished | stopped))
 
-    def _work(self, interrupted: Callable[[], bool]) -> None:
-        while not interrupted():
+    def _planned(self, key: str, version: str) -> bool:
+        return self._versions.get(key) == version
+
+    def _enqueue(self, *cells: Cell) -> None:
+        self._left += len(cells)
+        self.ledger.enqueue((cell, self._versions[cell.key]) for cell in cells)
+
+    def _work(self, notice: Callable[[], signal.Signals | None]) -> None:
+        while not notice():
             self._collect()
             self._prune()
             self._fill()
@@ -171,53 +206,54 @@ class Driver:
 
     def _fill(self) -> None:
         """Start waiting cells while there is room. A cell whose result is there already is only recorded."""
-        while self._executor.free() and (taken := self.ledger.take()):
-            number, key = taken
-            if key not in self._cells:
-                self.ledger.fail(number, "no longer in the plan")
-            elif self._close(number, self._cells[key]):
+        # Asked for room while nothing waits, an executor would prepare for a run that never comes.
+        while (self._left or not self._runs) and self._executor.free() and (taken := self.ledger.take()):
+            number, key, version = taken
+            if not self._planned(key, version):
+                self.ledger.fail(number, Outcome.SUPERSEDED, "no longer in the plan")
+                continue
+            self._left -= 1
+            if self._close(number, self._cells[key]):
                 self._summary.reused += not self._verdict(self._cells[key])
                 self._progress.ended(self._cells[key], reused=True)
             else:
                 self._start(number, self._cells[key])
 
     def _start(self, number: int, cell: Cell) -> None:
-        logdir = self.tree / cell.logdir
+        logdir = self._plan.logdir(cell)
         write_atomic(logdir / "config.yaml", cell.config.to_yaml().encode())
+        claim_version(logdir, self._plan.version(cell))
         (logdir / "failure.json").unlink(missing_ok=True)
         log = logdir / "log.txt"
         log_start = log.stat().st_size if log.exists() else 0
-        handle = self._executor.start(Attempt(logdir / "config.yaml", logdir, self._cache_dir))
-        self._tries[cell.key] += 1
+        handle = self._executor.start(
+            Attempt(logdir / "config.yaml", logdir, self._cache_dir, self._executor.ranks)
+        )
         self._runs.append(_Run(cell, number, handle, log_start))
         self._progress.started(cell, logdir)
 
     def _collect(self) -> None:
-        ended = [(run, code) for run in self._runs if (code := run.handle.poll()) is not None]
-        self._runs = [run for run in self._runs if all(run is not other for other, _ in ended)]
-        for run, code in ended:
+        ended = [(run, how) for run in self._runs if (how := run.handle.poll()) is not None]
+        for run, how in ended:
+            self._runs = [other for other in self._runs if other is not run]
             if self._close(run.number, run.cell):
                 self._summary.done += not self._verdict(run.cell)
                 self._progress.ended(run.cell, self._verdict(run.cell))
-            elif code < 0 and self._tries[run.cell.key] < LOST_TRIES:
-                self.ledger.fail(run.number, _reason(code, ""))
-                self.ledger.enqueue([run.cell])
-                self._progress.ended(run.cell, f"{_reason(code, '')}; trying again", final=False)
             else:
-                self._fail(run, code)
+                self._fail(run, how)
 
     def _close(self, number: int, cell: Cell) -> bool:
         """Record how a cell ended, if it did: stopped early, or with a result that counts."""
         if verdict := self._verdict(cell):
-            write_json(self.tree / cell.logdir / "pruned.json", {"reason": verdict})
-            self.ledger.prune(number, verdict)
+            write_json(self._plan.logdir(cell) / "pruned.json", {"reason": verdict})
+            self.ledger.prune(number, Outcome.PRUNED, verdict)
             self._summary.pruned += 1
             return True
         result = self._result(cell)
         if result is None:
             return False
         self.ledger.complete(number, best_validation_nll(result))
-        (self.tree / cell.logdir / "failure.json").unlink(missing_ok=True)
+        (self._plan.logdir(cell) / "failure.json").unlink(missing_ok=True)
         return True
 
     def _prune(self) -> None:
@@ -227,17 +263,27 @@ class Driver:
                 run.handle.stop(hard=True)  # nothing of it is needed any more
 
     def _verdict(self, cell: Cell) -> str:
-        return self._watch(cell, self.tree / cell.logdir)
+        """Once given it stands, even if the end of the run's log is lost with the run."""
+        if not self._verdicts.get(cell.key):
+            self._verdicts[cell.key] = self._watch(cell, self._plan.logdir(cell))
+        return self._verdicts[cell.key]
 
     def _result(self, cell: Cell) -> dict[str, Any] | None:
-        return read_result(self.tree / cell.logdir, cell.key)
+        return read_result(self._plan.logdir(cell), cell.key)
 
-    def _fail(self, run: _Run, code: int) -> None:
-        logdir = self.tree / run.cell.logdir
-        tail = _tail(logdir / "log.txt", run.log_start)
-        reason = _reason(code, tail)
-        write_json(logdir / "failure.json", {"reason": reason, "log_tail": tail})
-        self.ledger.fail(run.number, reason)
+    def _fail(self, run: _Run, ended: Ended) -> None:
+        """Record an attempt without a result; queue its cell again if such an end may be mended by that."""
+        outcome = outcome_of(ended)
+        tail = read_tail(self._plan.logdir(run.cell) / "log.txt", run.log_start)
+        reason = reason_of(ended, tail)
+        self.ledger.fail(run.number, outcome, reason, tail)
+        self._tries[run.cell.key, outcome] += 1
+        if self._tries[run.cell.key, outcome] < self._allowed.get(outcome, 1):
+            self._enqueue(run.cell)
+            self._progress.ended(run.cell, f"{reason}; trying again", final=False)
+            return
+        failure = {"outcome": outcome, "reason": reason, "log_tail": tail}
+        write_json(self._plan.logdir(run.cell) / "failure.json", failure)
         self._summary.failed[run.cell.label] = reason
         self._progress.ended(run.cell, reason)
 
@@ -251,7 +297,7 @@ class Driver:
                 time.sleep(POLL_SECONDS)
         for run in self._runs:
             if not self._close(run.number, run.cell):
-                self.ledger.fail(run.number, "stopped with its driver")
+                self.ledger.fail(run.number, Outcome.PREEMPTED, "stopped with its driver")
         self._runs = []
 
 
@@ -271,33 +317,29 @@ def best_validation_nll(result: dict[str, Any]) -> float:
     return float(best.get("annealed", best.get("along_run"))["validation"]["nll"])
 
 
-def _reason(code: int, tail: str) -> str:
-    if code < 0:
-        return f"lost: killed by {signal.Signals(-code).name}"
-    if code == 0:
-        return "ended without a result.json of its configuration"
-    lines = tail.strip().splitlines()
-    return f"exit code {code}: {lines[-1].strip() if lines else 'no output'}"
+def read_tail(log: Path, start: int = 0) -> str:
+    """The end of what an attempt wrote, at most `TAIL_BYTES`; what is no text is replaced.
 
-
-def _tail(log: Path, start: int) -> str:
-    """The end of what an attempt wrote, at most `TAIL_BYTES`."""
-    with log.open("rb") as file:
-        file.seek(max(start, log.stat().st_size - TAIL_BYTES))
-        return file.read(TAIL_BYTES).decode("utf-8", errors="replace")
+    Args:
+        log: its log; empty text if there is none.
+        start: where the attempt's part begins, unless the log was cut since.
+    """
+    try:
+        with log.open("rb") as file:
+            size = log.stat().st_size
+            file.seek(max(start if start <= size else 0, size - TAIL_BYTES))
+            return (
+                file.read(TAIL_BYTES)
+                .decode("utf-8", errors="replace")
+                .replace("\0", "\N{REPLACEMENT CHARACTER}")
+            )
+    except FileNotFoundError:
+        return ""
 
 
 @contextmanager
-def _first_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that no write to the ledger is cut; the second acts as usual."""
-    seen = threading.Event()
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        seen.set()
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, remember)
-    try:
-        yield seen.is_set
-    finally:
-        signal.signal(signal.SIGINT, previous)
+def _first_notice() -> Iterator[Callable[[], signal.Signals | None]]:
+    """Turn the first notice into a flag, so that no write to the ledger is cut; a second acts as usual."""
+    seen: list[signal.Signals] = []
+    with on_notice(seen.append, *NOTICES):
+        yield lambda: seen[0] if seen else None

@@ -2,33 +2,65 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
+
+Cause = Literal["", "stalled", "host_oom", "node_lost"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt ended.
+
+    Args:
+        code: exit code; minus the signal's number if a signal ended it.
+        cause: what the executor itself saw or did, which the code cannot tell.
+    """
+
+    code: int
+    cause: Cause = ""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at one run: read `config`, leave everything in `logdir`."""
+    """One try at one run: read `config`, leave everything in `logdir`.
+
+    Args:
+        config: the resolved configuration.
+        logdir: the run's folder.
+        cache_dir: tokenized corpora and compiled programs.
+        ranks: processes of the attempt (a multi-process data- or model-parallel run).
+    """
 
     config: Path
     logdir: Path
     cache_dir: Path
+    ranks: int = 1
 
 
 class Handle(Protocol):
     """An attempt that was started."""
 
-    def poll(self) -> int | None:
-        """None while it runs, then its exit code; minus the signal's number if a signal ended it."""
+    def poll(self) -> Ended | None:
+        """None while it runs, then how it ended."""
 
     def stop(self, hard: bool) -> None:
-        """Ask it to end, or (`hard`) end it now. Returns at once; does nothing if it has ended."""
+        """Ask all its processes to end, or (`hard`) end them now. Returns at once."""
 
 
 class Executor(Protocol):
-    """A number of slots, each of which runs one attempt at a time."""
+    """Places, each of which runs one attempt at a time.
+
+    Attributes:
+        ranks: processes of each attempt that it is meant for.
+    """
+
+    ranks: int
 
     def free(self) -> int:
         """How many attempts could start now."""
 
     def start(self, attempt: Attempt) -> Handle:
-        """Start an attempt in a free slot."""
+        """Start an attempt in a free place."""
+
+    def close(self) -> None:
+        """End what the executor itself keeps: processes that wait, a connection to a cluster."""

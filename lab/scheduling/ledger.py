@@ -1,53 +1,80 @@
 """The ledger of one result tree: an Optuna study in which each cell is one trial, waiting, running or done.
 
 Only the driver that holds the tree's lock opens it. A new attempt is a new trial, so what a trial says is
-never rewritten.
+never rewritten. Every operation may be repeated: when a database drops the connection, nobody knows whether
+it took the last one, so each looks first at what is there.
 """
 
 import hashlib
-from collections.abc import Iterable
+import math
+import unicodedata
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from time import sleep
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import optuna
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState, create_trial
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from optuna.storages import BaseStorage, get_storage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from lab.scheduling.ablation import Cell
+from lab.scheduling.secrets import masked, redacted
+from lab.scheduling.storage import JOURNAL, Patience, close_storage, is_away, open_storage, safe_name, trouble
+from lab.tracking.records import write_atomic
 
-JOURNAL = "study.journal"
+# Rises when what trials mean changes. A study of a newer lab is refused; one of an older is taken over:
+# its trials have no version, so its cells are recorded again from their results.
+SCHEMA = 1
+SCHEMA_ATTRIBUTE = "lab_schema"
+REASON_CHARACTERS = 500
+TAIL_CHARACTERS = 4000
+
+T = TypeVar("T")
+
+
+class Taken(NamedTuple):
+    """A trial under way: its number, its cell's key, and the version of the cell that it runs."""
+
+    number: int
+    key: str
+    version: str
 
 
 class Ledger:
-    """What was planned, started and finished, by cell key.
+    """What was planned, started and finished, by cell key and version.
 
     Args:
         tree: the result tree.
-        name: the study's name, letters, digits and dashes.
+        name: the study's name; characters that are not safe in a path become dashes.
         storage: an Optuna database URL (sqlite or postgresql); empty for a journal file in the tree.
+        patience: how long an operation waits for a database that went away.
 
     Raises:
-        ValueError: if the storage cannot be opened. The message never holds the URL's password.
+        ValueError: if the storage cannot be opened, or a newer lab made the study. The message never holds
+            the URL's secrets. Every operation raises it too, once the storage has failed for good: then
+            nothing more is written, and the next driver finds what is missing from the results.
     """
 
-    def __init__(self, tree: Path, name: str, storage: str = "") -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._storage = _open_database(storage) if storage else _open_journal(tree / JOURNAL)
-        if storage:  # one database may serve many trees
-            name += "-" + hashlib.sha256(str(tree.resolve()).encode()).hexdigest()[:8]
-        self._study = optuna.create_study(
-            study_name=name,
-            storage=self._storage,
-            sampler=RandomSampler(seed=0),
-            pruner=NopPruner(),
-            direction="minimize",
-            load_if_exists=True,
-        )
-        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+    def __init__(self, tree: Path, name: str, storage: str = "", patience: Patience | None = None) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._url, self._patience = storage, patience or Patience()
+        self._place = masked(storage) if storage else str(tree / JOURNAL)
+        self._failure = ""
+        self._name = study_name(tree, name, storage)
+        self._opened = open_storage(tree, storage, self._check_schema)
+        self._storage = get_storage(self._opened)  # with Optuna's cache of what no longer changes
+        self._study = self.persist(self._open_study)
+        self._study_id = self._storage.get_study_id_from_name(self._name)
+        self._known = {taken.number for taken in self.running()}
+
+    def close(self) -> None:
+        """Close the connections to a database."""
+        close_storage(self._opened)
 
     @property
     def storage(self) -> BaseStorage:
@@ -56,108 +83,232 @@ class Ledger:
 
     def beside(self, part: str, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
         """Another study in the same storage: this one's name, then `part`."""
-        return optuna.create_study(
-            study_name=f"{self._study.study_name}-{part}",
-            storage=self._storage,
-            sampler=sampler,
-            pruner=pruner,
-            direction="minimize",
-            load_if_exists=True,
+        return self.persist(
+            lambda: optuna.create_study(
+                study_name=f"{self._name}-{part}",
+                storage=self._storage,
+                sampler=sampler,
+                pruner=pruner,
+                direction="minimize",
+                load_if_exists=True,
+            )
         )
 
-    def keys(self, state: TrialState) -> set[str]:
-        """The cells that have a trial in this state."""
-        return {trial.user_attrs["key"] for trial in self._study.get_trials(deepcopy=False, states=(state,))}
+    def done(self) -> set[tuple[str, str]]:
+        """(key, version) of the cells that have a complete trial."""
+        return {_cell(trial) for trial in self._trials(TrialState.COMPLETE)}
 
-    def running(self) -> dict[int, str]:
-        """Trial number -> cell key of the trials that are marked as running."""
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return {trial.number: trial.user_attrs["key"] for trial in trials}
+    def pruned(self) -> set[tuple[str, str]]:
+        """(key, version) of the cells that have a trial that was stopped early."""
+        return {_cell(trial) for trial in self._trials(TrialState.PRUNED)}
 
-    def enqueue(self, cells: Iterable[Cell]) -> int:
-        """Add a waiting trial for each cell that has none; returns how many."""
-        waiting = self.keys(TrialState.WAITING)
-        new = [cell for cell in cells if cell.key not in waiting]
-        for cell in new:
-            attributes = {"key": cell.key, "arm": cell.arm, "level": dict(cell.level), "seed": cell.seed}
-            self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=attributes))
-        return len(new)
+    def running(self) -> list[Taken]:
+        """The trials that are marked as running, oldest first."""
+        return [_taken(trial) for trial in self._trials(TrialState.RUNNING)]
 
-    def take(self) -> tuple[int, str] | None:
-        """Mark the trial that has waited longest as running; its number and cell key, or None."""
-        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            return None  # asking now would invent a trial
-        trial = self._study.ask()
-        return trial.number, trial.user_attrs["key"]
+    def enqueue(self, cells: Iterable[tuple[Cell, str]]) -> int:
+        """Add a waiting trial for each (cell, version) that has none; returns how many."""
+        wanted = {(cell.key, version): cell for cell, version in cells}
+        before = self._waiting()
+        self.persist(lambda: self._add_missing(wanted))
+        return len(wanted.keys() - before)
+
+    def take(self) -> Taken | None:
+        """Mark the trial that has waited longest as running, or None if none waits."""
+        taken = self.persist(self._take)
+        if taken:
+            self._known.add(taken.number)
+        return taken
 
     def complete(self, number: int, value: float) -> None:
-        """Close a running trial with the cell's best validation NLL, nats/token."""
-        self._study.tell(number, value)
+        """Close a running trial with the cell's best validation NLL, nats/token.
 
-    def prune(self, number: int, reason: str) -> None:
+        Raises:
+            ValueError: if the value is not finite.
+        """
+        if not math.isfinite(value):
+            raise ValueError(f"`value` must be a finite number, but got value={value}.")
+        self.persist(lambda: self._finish(number, TrialState.COMPLETE, float(value), {}))
+
+    def fail(self, number: int, outcome: str, reason: str, log_tail: str = "") -> None:
+        """Close a running trial as failed. What is said of it goes in first: a finished trial takes no more.
+
+        Args:
+            number: of the trial.
+            outcome: the class of the failure, one word.
+            reason: kept as one line of at most `REASON_CHARACTERS`.
+            log_tail: of which the last `TAIL_CHARACTERS` are kept.
+        """
+        told = {"outcome": str(outcome), "reason": _text(" ".join(reason[: 4 * REASON_CHARACTERS].split()))}
+        told["reason"] = told["reason"][:REASON_CHARACTERS]
+        if log_tail:
+            told["log_tail"] = _text(log_tail[-TAIL_CHARACTERS:])
+        self.persist(lambda: self._finish(number, TrialState.FAIL, None, told))
+
+    def prune(self, number: int, outcome: str, reason: str) -> None:
         """Close a running trial as stopped early, which is neither done nor failed."""
-        self._close(number, TrialState.PRUNED, reason)
+        told = {"outcome": outcome, "reason": _text(reason)}
+        self.persist(lambda: self._finish(number, TrialState.PRUNED, None, told))
 
-    def fail(self, number: int, reason: str) -> None:
-        """Close a running trial as failed."""
-        self._close(number, TrialState.FAIL, reason)
+    def _check_schema(self, storage: BaseStorage) -> None:
+        """Refuse a study that a newer lab made, before anything is written."""
+        for study in storage.get_all_studies():
+            schema = study.user_attrs.get(SCHEMA_ATTRIBUTE, 0)
+            if study.study_name == self._name and schema > SCHEMA:
+                raise ValueError(
+                    f"{self._place}: the study {self._name} has schema {schema}, but this lab knows "
+                    f"{SCHEMA} and older; a newer version of the lab made it. Nothing was changed."
+                )
 
-    def _close(self, number: int, state: TrialState, reason: str) -> None:
-        """The reason goes in first: a finished trial takes no more."""
+    def _open_study(self) -> optuna.Study:
+        names = {study.study_name for study in self._storage.get_all_studies()}
+        settings: dict[str, Any] = {
+            "study_name": self._name,
+            "storage": self._storage,
+            "sampler": RandomSampler(seed=0),
+            "pruner": NopPruner(),
+        }
+        if self._name in names:
+            study = optuna.load_study(**settings)
+        else:
+            study = optuna.create_study(**settings, direction="minimize", load_if_exists=True)
+        if study.user_attrs.get(SCHEMA_ATTRIBUTE) != SCHEMA:
+            study.set_user_attr(SCHEMA_ATTRIBUTE, SCHEMA)
+        return study
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.persist(lambda: self._study.get_trials(deepcopy=False, states=states))
+
+    def _waiting(self) -> set[tuple[str, str]]:
+        return {_cell(trial) for trial in self._trials(TrialState.WAITING)}
+
+    def _add_missing(self, wanted: Mapping[tuple[str, str], Cell]) -> None:
+        """Make each wanted cell wait exactly once, whatever of it was there before."""
+        missing = dict(wanted)
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            missing.pop(_cell(trial), None)
+        for (_, version), cell in missing.items():
+            self._study.add_trial(
+                create_trial(state=TrialState.WAITING, user_attrs=_attributes(cell, version))
+            )
+        self._drop_twins()
+
+    def _drop_twins(self) -> None:
+        """Close all but the first of the trials that wait for one cell.
+
+        Optuna itself repeats an insertion whose answer was lost.
+        """
+        seen: set[tuple[str, str]] = set()
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if _cell(trial) in seen:
+                told = {"outcome": "twin", "reason": "the cell waits already"}
+                self._finish(trial.number, TrialState.FAIL, None, told)
+            seen.add(_cell(trial))
+
+    def _take(self) -> Taken | None:
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
+        for trial in trials:
+            # The answer to an earlier question, which was lost on its way.
+            if trial.state == TrialState.RUNNING and trial.number not in self._known:
+                return _taken(trial)
+        if all(trial.state == TrialState.RUNNING for trial in trials):
+            return None  # asking now would invent a trial
+        asked = self._study.ask()
+        return Taken(asked.number, asked.user_attrs["key"], asked.user_attrs.get("version", ""))
+
+    def _finish(self, number: int, state: TrialState, value: float | None, told: Mapping[str, str]) -> None:
+        """Close a trial, unless it was closed so before and the answer was lost."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        self._storage.set_trial_user_attr(trial_id, "reason", reason)
-        self._study.tell(number, state=state)
+        found = self._storage.get_trial(trial_id).state
+        if found == state:
+            return
+        if found.is_finished():
+            raise ValueError(f"trial {number} must be open to become {state.name}, but it is {found.name}.")
+        for name, text in told.items():
+            self._storage.set_trial_user_attr(trial_id, name, text)
+        self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
+
+    def persist(self, operation: Callable[[], T]) -> T:
+        """Carry out an operation that may be repeated, again and again while the database is away.
+
+        Raises:
+            ValueError: if it stays away, or the storage cannot be written to.
+        """
+        if self._failure:
+            raise ValueError(self._failure)
+        told, pauses = "", self._patience.pauses()
+        while True:
+            try:
+                result = operation()
+            except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+                away, reason = is_away(error), redacted(trouble(error), self._url)
+            else:
+                if told:
+                    self._patience.say(f"the database {self._place} is back")
+                return result
+            pause = next(pauses, None) if away else None
+            if pause is None:
+                break
+            if not told:
+                told = f"the database {self._place} is away ({reason})"
+                self._patience.say(f"{told}: waiting up to {self._patience.seconds:.0f} s")
+            sleep(pause)
+        self._failure = (
+            f"cannot write the ledger {self._place}: {reason.rstrip('.')}. "
+            "Results that are there are kept; the same command goes on from here."
+        )
+        raise ValueError(self._failure)
 
 
-def masked(url: str) -> str:
-    """A database URL without its password and its query, fit to be shown.
+def study_name(tree: Path, name: str, storage: str = "") -> str:
+    """The name of a tree's study.
 
-    Raises:
-        ValueError: if it is not a URL; the message does not repeat it.
+    One database may serve many trees, of several machines. So a study there carries a digest of the tree's
+    path and of a number drawn once for the tree, kept in `study.id`.
     """
-    return _parse(url).set(query={}).render_as_string(hide_password=True)
+    name = safe_name(name)
+    if not storage:
+        return name
+    path = tree / "study.id"
+    if not path.exists():
+        write_atomic(path, f"{uuid.uuid4().hex}\n".encode())
+    digest = hashlib.sha256(f"{path.read_text(encoding='ascii')}{tree.resolve()}".encode()).hexdigest()
+    return f"{name}-{digest[:8]}"
 
 
-def _parse(url: str) -> URL:
-    try:
-        return make_url(url)
-    except (ArgumentError, ValueError):
-        raise ValueError(
-            "`storage` must be a database URL such as sqlite:///study.db or postgresql://user@host/name, "
-            "but got a text that is none."
-        ) from None
+def _attributes(cell: Cell, version: str) -> dict[str, Any]:
+    level = {name: _plain(value) for name, value in cell.level.items()}
+    return {"key": cell.key, "version": version, "arm": cell.arm, "level": level, "seed": cell.seed}
 
 
-def _open_database(url: str) -> BaseStorage:
-    parsed = _parse(url)
-    kind = parsed.get_backend_name()
-    if kind not in ("sqlite", "postgresql"):
-        raise ValueError(f"`storage` must be a sqlite or postgresql URL, but got {masked(url)}.")
-    try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    except (SQLAlchemyError, ImportError, optuna.exceptions.OptunaError) as error:
-        told = str(error).partition("\n")[0].replace(url, masked(url))
-        for secret in (parsed.password, *parsed.query.values()):
-            told = told.replace(str(secret), "***") if secret else told
-        raise ValueError(f"cannot open the storage {masked(url)}: {told}") from None
+def _cell(trial: FrozenTrial) -> tuple[str, str]:
+    """(key, version) of a trial; empty texts where it has none."""
+    return trial.user_attrs.get("key", ""), trial.user_attrs.get("version", "")
 
 
-def _open_journal(path: Path) -> BaseStorage:
-    """Open the journal after undoing what a killed driver may have left: its lock and half a line.
-
-    The caller holds the tree's lock, so no living process owns either.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_name(path.name + ".lock").unlink(missing_ok=True)
-    _drop_torn_line(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+def _taken(trial: FrozenTrial) -> Taken:
+    return Taken(trial.number, *_cell(trial))
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut the journal after its last whole line; Optuna would glue the next entry onto the half one."""
-    content = path.read_bytes() if path.exists() else b""
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        path.with_name(path.name + ".torn").write_bytes(content)
-        with path.open("r+b") as file:
-            file.truncate(whole)
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return _text(value.decode("utf-8", errors="replace"))
+    if isinstance(value, str):
+        return _text(value)
+    return value if value is None or isinstance(value, bool | int | float) else _text(str(value))
+
+
+def _text(text: str) -> str:
+    """A text that any storage, terminal and page takes: control characters and lone surrogates replaced."""
+    kept = {"\n", "\t"}
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") and c not in kept else c
+        for c in text
+    )

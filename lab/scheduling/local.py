@@ -1,104 +1,140 @@
-"""Attempts as child processes of the driver, each on its own cores of this machine."""
+"""Attempts as child processes of the driver, on the cores and devices of this machine."""
 
-import os
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from lab.scheduling import child
 from lab.scheduling.executors import Attempt
+from lab.scheduling.process import STALL_SECONDS, ProcessGroup, arguments, rank_log, spawn
+from lab.scheduling.ranks import free_address, rank_environment
+from lab.scheduling.slots import environment, make_places
+from lab.scheduling.spare import Spare
 
 COMMAND = (sys.executable, "-m", "lab", "run")
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+STANDBY = (sys.executable, "-m", "lab", "standby")
+SPARE_AFTER = 5.0  # seconds into an attempt, which gets to its first step undisturbed
 
 
-def available_cpus() -> list[int]:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+@dataclass(frozen=True)
+class _Running:
+    """An attempt under way: the number of its place, its start (monotonic clock, seconds)."""
 
-
-class LocalProcess:
-    """An attempt in a child process with a session of its own; output goes to `<logdir>/log.txt`."""
-
-    def __init__(self, command: Sequence[str], attempt: Attempt, cpus: Sequence[int]) -> None:
-        paths = {"--config": attempt.config, "--logdir": attempt.logdir, "--cache": attempt.cache_dir}
-        arguments = [text for option, path in paths.items() for text in (option, str(path))]
-        self.cpus = cpus
-        with (attempt.logdir / "log.txt").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, *arguments],
-                env=_environment(attempt, cpus),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def poll(self) -> int | None:
-        """None while it runs, then its exit code."""
-        return self._process.poll()
-
-    def stop(self, hard: bool) -> None:
-        """SIGTERM, or SIGKILL if `hard`, to the process and its children."""
-        if self.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL if hard else signal.SIGTERM)
+    place: int
+    attempt: Attempt
+    group: ProcessGroup
+    started: float
 
 
 class LocalExecutor:
-    """Slots on this machine's cores, which are dealt out evenly.
+    """Places on this machine, dealt out evenly.
 
     Args:
-        workers: number of slots; 0 means one per core.
+        workers: number of places; 0 means as many as there are devices, or cores, for.
         command: what starts a run; `--config`, `--logdir` and `--cache` are added.
+        standby: what starts a process that waits for a run with everything imported; empty to keep none.
+        ranks: most processes of one attempt.
+        per_device: runs that share one GPU.
+        stall_seconds: a run without progress for so long is killed.
 
     Raises:
-        ValueError: if `workers` is negative.
+        ValueError: if a number is out of range or the machine has too few devices.
     """
 
-    def __init__(self, workers: int = 0, command: Sequence[str] = COMMAND) -> None:
-        if workers < 0:
-            raise ValueError(f"`workers` must be >= 0 (0: one per core), but got workers={workers}.")
-        cpus = available_cpus()
+    def __init__(
+        self,
+        workers: int = 0,
+        command: Sequence[str] = COMMAND,
+        standby: Sequence[str] = (),
+        *,
+        ranks: int = 1,
+        per_device: int = 1,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        if stall_seconds <= 0:
+            raise ValueError(f"`stall_seconds` must be > 0, but got stall_seconds={stall_seconds}.")
+        self._places = make_places(workers, ranks, per_device)
+        self.ranks = ranks
         self._command = command
-        self._slots = [
-            cpus[i :: workers or len(cpus)] or [cpus[i % len(cpus)]] for i in range(workers or len(cpus))
-        ]
-        self._started: list[LocalProcess] = []
+        self._standby = standby if ranks == 1 else ()
+        self._stall_seconds = stall_seconds
+        self._running: list[_Running] = []
+        self._spares: dict[int, Spare] = {}  # by the number of their place
 
     def free(self) -> int:
         """How many attempts could start now."""
-        return len(self._free_slots())
+        self._keep_spares()
+        return len(self._free_places())
 
-    def start(self, attempt: Attempt) -> LocalProcess:
-        """Start an attempt in a free slot."""
-        process = LocalProcess(self._command, attempt, self._free_slots()[0])
-        self._started.append(process)
-        return process
+    def start(self, attempt: Attempt) -> ProcessGroup:
+        """Start an attempt in a free place.
 
-    def _free_slots(self) -> list[list[int]]:
-        self._started = [process for process in self._started if process.poll() is None]
-        taken = [process.cpus for process in self._started]
-        return [slot for slot in self._slots if not any(slot is cpus for cpus in taken)]
+        Raises:
+            ValueError: if it has more processes than a place has slots.
+        """
+        slots = len(self._places[0])
+        if attempt.ranks > slots:
+            raise ValueError(
+                f"`ranks` must be at most {slots} in this executor, but got ranks={attempt.ranks}."
+            )
+        place = self._free_places()[0]
+        group = ProcessGroup(self._processes(place, attempt), attempt.logdir, self._stall_seconds)
+        self._running.append(_Running(place, attempt, group, time.monotonic()))
+        return group
 
+    def close(self) -> None:
+        """End the processes that wait; the attempts are the driver's to end."""
+        for spare in self._spares.values():
+            spare.end()
+        self._spares = {}
 
-def _environment(attempt: Attempt, cpus: Sequence[int]) -> dict[str, str]:
-    """The child's environment: its cores, its parent, a shared compilation cache. What the user set stays."""
-    ours = {name: str(len(cpus)) for name in THREADS}
-    ours |= compilation_cache(attempt.cache_dir)
-    pins = {child.CPUS: ",".join(map(str, cpus)), child.PARENT: str(os.getpid())}
-    inherited = {
-        name: value for name, value in os.environ.items() if name != "STORAGE"
-    }  # may hold a password
-    return {**ours, **inherited, **pins}
+    def _free_places(self) -> list[int]:
+        self._running = [run for run in self._running if run.group.poll() is None]
+        taken = {run.place for run in self._running}
+        return [place for place in range(len(self._places)) if place not in taken]
+
+    def _processes(self, place: int, attempt: Attempt) -> "list[subprocess.Popen[bytes]]":
+        """Start an attempt's processes, or hand it to the one that waits in its place."""
+        cache = compilation_cache(attempt.cache_dir)
+        if spare := self._spares.pop(place, None):
+            process = spare.take(attempt, environment(self._places[place][0], cache))
+            if process is not None:
+                return [process]
+        command = [*self._command, *arguments(attempt)]
+        if attempt.ranks == 1:
+            return [spawn(command, environment(self._places[place][0], cache), rank_log(attempt.logdir, 0))]
+        address = free_address()
+        return [
+            spawn(
+                command,
+                {**environment(slot, cache), **rank_environment(rank, attempt.ranks, address)},
+                rank_log(attempt.logdir, rank),
+            )
+            for rank, slot in enumerate(self._places[place][: attempt.ranks])
+        ]
+
+    def _keep_spares(self) -> None:
+        """Start a waiting process beside each attempt that has got going."""
+        for run in self._running if self._standby else ():
+            if run.place not in self._spares and time.monotonic() - run.started >= SPARE_AFTER:
+                (slot,) = self._places[run.place]
+                # A GPU or TPU belongs to the run that is at work; a CPU also allows a rehearsal of its kind.
+                rehearse = ("--rehearse", str(run.attempt.config.absolute())) if slot.kind == "cpu" else ()
+                cache = ("--cache", str(run.attempt.cache_dir.absolute()))
+                self._spares[run.place] = Spare(
+                    [*self._standby, *cache, *rehearse],
+                    environment(slot, compilation_cache(run.attempt.cache_dir)),
+                )
 
 
 def compilation_cache(cache_dir: Path) -> dict[str, str]:
-    """The variables that make processes share what JAX has compiled."""
+    """The variables that make processes share what JAX has compiled.
+
+    Small programs too: the dozens that make the initial weights take longer than the train step to trace.
+    """
     return {
         "JAX_COMPILATION_CACHE_DIR": str((cache_dir / "jax").resolve()),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

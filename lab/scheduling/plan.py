@@ -1,16 +1,25 @@
 """The plan of one result tree: which cells it is to hold, kept as `plan.json`."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from lab.config import load_config
+from lab.config import DataConfig, load_config
 from lab.scheduling.ablation import Ablation, Cell
 from lab.scheduling.tuning import Tuning
-from lab.tracking.records import write_json
+from lab.tracking.records import code_hash, write_json
+from lab.tracking.version import Version, read_version
 
 SCHEMA = 2
+
+
+class SetAside(NamedTuple):
+    """An old run's new place, and what it differs in from the plan, in words."""
+
+    place: Path
+    changed: str
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,8 @@ class Plan:
         preset: the preset's name.
         cells: every run, in starting order.
         command: what the user can type to get the same plan; holds no storage URL.
+        data_hashes: of the corpora that the cells train on.
+        code: hash of the code that decides numbers.
         tuning: how its arms are tuned; None if they are not.
     """
 
@@ -31,12 +42,18 @@ class Plan:
     preset: str
     cells: Sequence[Cell]
     command: str
+    data_hashes: Mapping[DataConfig, str] = field(default_factory=dict)
+    code: str = field(default_factory=code_hash)
     tuning: Tuning | None = None
 
     @property
     def name(self) -> str:
         """The name of the plan's study: letters, digits and dashes."""
         return f"{self.ablation.name}-{self.preset}"
+
+    def version(self, cell: Cell) -> Version:
+        """What a cell's numbers follow from, today."""
+        return Version(cell.key, self.code, self.data_hashes.get(cell.config.data, ""))
 
     def logdir(self, cell: Cell) -> Path:
         """Where a cell's run keeps its files."""
@@ -62,6 +79,7 @@ class Plan:
             "cells": [
                 {
                     "key": cell.key,
+                    "version": self.version(cell).digest(),
                     "arm": cell.arm,
                     "level": dict(cell.level),
                     "seed": cell.seed,
@@ -72,20 +90,34 @@ class Plan:
         }
         write_json(self.tree / "plan.json", content)
 
-    def set_aside(self) -> list[Path]:
-        """Move away each logdir that holds a run of another configuration; nothing is deleted.
+    def set_aside(self) -> list[SetAside]:
+        """Move away each logdir that holds another version of its cell's run; nothing is deleted.
 
-        Returns:
-            The new places, `<logdir>.<key of the old configuration>`.
+        The new place is `<logdir>.<key of the old configuration>`.
         """
-        return [_move_aside(logdir, key) for logdir, key in self._superseded()]
+        return [
+            SetAside(_move_aside(logdir, key), " and ".join(changed))
+            for logdir, key, changed in self._superseded()
+        ]
 
-    def _superseded(self) -> list[tuple[Path, str]]:
+    def _superseded(self) -> list[tuple[Path, str, list[str]]]:
         found = []
         for cell in self.cells:
-            config = self.logdir(cell) / "config.yaml"
-            if config.is_file() and (key := _key_of(config)) != cell.key:
-                found.append((self.logdir(cell), key))
+            logdir = self.logdir(cell)
+            if not (logdir / "config.yaml").is_file():
+                continue
+            old = read_version(logdir)
+            key = old.config_key if old else _key_of(logdir / "config.yaml")
+            if old:
+                changed = old.differs(self.version(cell))
+            elif key != cell.key:
+                changed = ["configuration"]
+            else:  # begun by a lab that did not say by which code and on which data
+                changed = ["version"] * any(
+                    (logdir / name).exists() for name in ("metrics.jsonl", "checkpoints")
+                )
+            if changed:
+                found.append((logdir, key, changed))
         return found
 
 

@@ -1,12 +1,15 @@
 """Tune arms, then run the decisive seeds at each arm's own best."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from signal import Signals
 
 from lab.scheduling.ablation import Cell, dotted_keys, level_text
 from lab.scheduling.driver import Driver, Summary, driving
 from lab.scheduling.executors import Executor
 from lab.scheduling.ledger import Ledger
+from lab.scheduling.outcomes import TRIES, Outcome
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
 from lab.scheduling.tuning import with_values
@@ -20,7 +23,12 @@ Place = tuple[str, str]  # arm, level in words
 
 
 def drive_tuned(
-    plan: Plan, executor: Executor, cache_dir: Path, progress: RunsProgress, storage: str = ""
+    plan: Plan,
+    executor: Executor,
+    cache_dir: Path,
+    progress: RunsProgress,
+    storage: str = "",
+    tries: Mapping[Outcome, float] = TRIES,
 ) -> Summary:
     """Bring a result tree to its plan, whose tuned arms run at the best values found for each of them.
 
@@ -33,6 +41,7 @@ def drive_tuned(
         cache_dir: handed on to the runs.
         progress: told of what happens.
         storage: an Optuna database URL; empty for a journal file in the tree.
+        tries: how often a run may end in each way before it counts as failed.
 
     Raises:
         ValueError: if the plan tunes nothing or a decisive run has the tuning runs' seed, another driver
@@ -41,12 +50,12 @@ def drive_tuned(
     if plan.tuning is None:
         raise ValueError(f"`plan` must say how its arms are tuned, but {plan.tree} has tuning=None.")
     plan.tuning.check_seeds([cell.seed for cell in plan.cells])
-    with driving(plan, executor, cache_dir, progress, storage) as driver:
+    with driving(plan, executor, cache_dir, progress, storage, tries) as driver:
         plan.write()
         studies = open_studies(plan, driver.ledger)
         for number in range(plan.tuning.rounds):
-            if not _run_round(plan, number, list(studies.values()), driver):
-                return Summary(interrupted=True)
+            if notice := _run_round(plan, number, list(studies.values()), driver):
+                return Summary(interrupted=notice)
         return _run_decisive(plan, studies, driver)
 
 
@@ -57,7 +66,7 @@ def open_studies(plan: Plan, ledger: Ledger) -> dict[Place, ArmStudy]:
     for cell in plan.cells:
         if plan.tuning and cell.arm in arms and _place(cell) not in studies:
             own = frozenset({*dotted_keys(plan.ablation.arms[cell.arm]), *cell.level})
-            studies[_place(cell)] = ArmStudy(plan.tree, ledger, plan.tuning, cell, own)
+            studies[_place(cell)] = ArmStudy(plan, ledger, plan.tuning, cell, own)
     return studies
 
 
@@ -65,24 +74,24 @@ def _place(cell: Cell) -> Place:
     return cell.arm, level_text(cell.level)
 
 
-def _run_round(plan: Plan, number: int, studies: list[ArmStudy], driver: Driver) -> bool:
-    """Run and tell what is left of a round, of all arms together; False if it was interrupted."""
+def _run_round(plan: Plan, number: int, studies: list[ArmStudy], driver: Driver) -> Signals | None:
+    """Run and tell what is left of a round, of all arms together; the signal that ended it early, or None."""
     cells = [cell for study in studies for cell in study.ask(number)]
 
     def watch(cell: Cell, _: Path) -> str:
         return next(filter(None, (study.verdict(cell) for study in studies)), "")
 
     if cells:
-        driver.set_aside(replace(plan, cells=cells))
-        stage = f"tuning runs of round {number + 1}"
-        if driver.run(cells, watch, stage).interrupted:
-            return False
+        stage = replace(plan, cells=cells)
+        driver.set_aside(stage)
+        if notice := driver.run(stage, watch, f"tuning runs of round {number + 1}").interrupted:
+            return notice
     for study in studies:
         study.tell()
     spec = plan.tuning.spec() if plan.tuning else None
     rows = [study.rows() for study in studies]
     write_json(plan.tree / FILE, {"schema": SCHEMA, "specification": spec, "studies": rows})
-    return True
+    return None
 
 
 def _run_decisive(plan: Plan, studies: dict[Place, ArmStudy], driver: Driver) -> Summary:
@@ -96,11 +105,15 @@ def _run_decisive(plan: Plan, studies: dict[Place, ArmStudy], driver: Driver) ->
     tuned = replace(plan, cells=cells)
     driver.set_aside(tuned)
     tuned.write()
-    summary = driver.run([cell for cell in cells if cell.key not in hopeless])
+    summary = driver.run(replace(tuned, cells=[cell for cell in cells if cell.key not in hopeless]))
     for cell in cells:
         if reason := hopeless.get(cell.key):
-            write_json(tuned.logdir(cell) / "failure.json", {"reason": reason, "log_tail": ""})
+            write_json(
+                tuned.logdir(cell) / "failure.json",
+                {"outcome": Outcome.USER_ERROR, "reason": reason, "log_tail": ""},
+            )
             summary.failed[cell.label] = reason
+    summary.plan = tuned
     return summary
 
 

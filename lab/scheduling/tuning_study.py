@@ -9,9 +9,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
@@ -24,8 +25,9 @@ from lab.config import RunConfig
 from lab.scheduling.ablation import Cell, level_text
 from lab.scheduling.driver import best_validation_nll, read_result
 from lab.scheduling.ledger import Ledger
+from lab.scheduling.plan import Plan
 from lab.scheduling.tuning import Tuning, own_values, with_values
-from lab.tracking.records import code_hash, read_json
+from lab.tracking.records import read_json
 from lab.training.timeline import make_timeline
 
 Row = dict[str, Any]
@@ -53,6 +55,15 @@ class StopLosses:
     last: int = 0
 
 
+class _End(NamedTuple):
+    """How a trial ended: its state and value, the loss at each stop, why it has no value."""
+
+    state: TrialState
+    value: float | None
+    losses: Sequence[float]
+    reason: str
+
+
 def stop_losses(config: RunConfig, logdir: Path) -> StopLosses:
     """Read a run's stops while it may be writing: half a line at the end is left alone."""
     path = logdir / "metrics.jsonl"
@@ -76,7 +87,7 @@ class ArmStudy:
     """An arm's trials at one level.
 
     Args:
-        tree: the result tree.
+        plan: of the result tree.
         ledger: of the tree; its storage holds the study.
         tuning: the specification.
         cell: one of the arm's decisive cells at the level, as it is before tuning.
@@ -84,9 +95,11 @@ class ArmStudy:
     """
 
     def __init__(
-        self, tree: Path, ledger: Ledger, tuning: Tuning, cell: Cell, own_keys: frozenset[str]
+        self, plan: Plan, ledger: Ledger, tuning: Tuning, cell: Cell, own_keys: frozenset[str]
     ) -> None:
-        self._tree, self._tuning, self._cell = tree, tuning, cell
+        self._tree, self._tuning, self._cell = plan.tree, tuning, cell
+        self._persist = ledger.persist
+        self._version = replace(plan.version(cell), config_key=self._configuration().key())
         self.arm, self.level = cell.arm, cell.level
         own = own_values(cell.config, list(tuning.space))
         self.fixed = {key: value for key, value in own.items() if key in own_keys}
@@ -105,17 +118,16 @@ class ArmStudy:
         """The stored study. Where all trials of the last one failed, a new one: the cause may be mended."""
         for attempt in range(1, 1000):
             spec = {name: value for name, value in self._tuning.spec().items() if name != "trials"}
-            spec |= {"fixed": self.fixed, "configuration": self._configuration().key(), "code": code_hash()}
+            spec |= {"fixed": self.fixed, **asdict(self._version)}
             identity = hashlib.sha256(json.dumps([spec, attempt], sort_keys=True).encode()).hexdigest()[:8]
             name = re.sub("[^A-Za-z0-9-]", "-", f"{self._folder}-{identity}")
             study = ledger.beside(name, self._sampler(0), self._pruner())
             trials = self._trials_of(study)
             if len(trials) < self._tuning.trials or any(trial.state != TrialState.FAIL for trial in trials):
                 break
-        if study.user_attrs.get("specification") != spec:
-            study.set_user_attr("specification", spec)
+        self._persist(lambda: study.set_user_attr("specification", spec))
         storage = ledger.storage
-        return study, storage, storage.get_study_id_from_name(study.study_name)
+        return study, storage, self._persist(lambda: storage.get_study_id_from_name(study.study_name))
 
     def _configuration(self) -> RunConfig:
         return with_values(self._cell.config, self._tuning.seed, {})
@@ -128,7 +140,10 @@ class ArmStudy:
         return MedianPruner(**self._tuning.pruner_arguments)
 
     def _trials_of(self, study: optuna.Study) -> list[FrozenTrial]:
-        return study.get_trials(deepcopy=False)[: self._tuning.trials if self._distributions else 0]
+        return self._stored(study)[: self._tuning.trials if self._distributions else 0]
+
+    def _stored(self, study: optuna.Study) -> list[FrozenTrial]:
+        return self._persist(lambda: study.get_trials(deepcopy=False))
 
     def _trials(self) -> list[FrozenTrial]:
         """The stored trials that count: a study that was once larger has more."""
@@ -146,28 +161,34 @@ class ArmStudy:
             return []
         first = round_number * self._tuning.round_size
         last = min(first + self._tuning.round_size, self._tuning.trials)
-        stored = self._study.get_trials(deepcopy=False)
+        stored = self._stored(self._study)
         earlier = self._in_memory(stored[:first], round_number)
         if len(stored) < last:
-            suggested = self._suggest(earlier, first)
-            for number in range(len(stored), last):
-                self._study.add_trial(
-                    create_trial(
-                        state=TrialState.RUNNING,
-                        params=suggested[number - first],
-                        distributions=self._distributions,
-                        user_attrs={"round": round_number, "arm": self.arm, "level": dict(self.level)},
-                    )
+            attributes = {"round": round_number, "arm": self.arm, "level": dict(self.level)}
+            new = [
+                create_trial(
+                    state=TrialState.RUNNING,
+                    params=params,
+                    distributions=self._distributions,
+                    user_attrs=attributes,
                 )
+                for params in self._suggest(earlier, first)[: last - first]
+            ]
+            self._persist(lambda: self._store(new, first))
         self._earlier = self._in_memory(stored[:first], round_number)
         self._judged.clear()
         open_trials = [
             (trial.number, self._trial_cell(trial))
-            for trial in self._study.get_trials(deepcopy=False)[first:last]
+            for trial in self._stored(self._study)[first:last]
             if trial.state == TrialState.RUNNING
         ]
         self._asked = {cell.key: (number, cell) for number, cell in open_trials}
         return [cell for _, cell in self._asked.values()]
+
+    def _store(self, trials: Sequence[FrozenTrial], first: int) -> None:
+        """Add those of a round's trials that the study lacks."""
+        for trial in trials[len(self._study.get_trials(deepcopy=False)) - first :]:
+            self._study.add_trial(trial)
 
     def _in_memory(self, trials: Sequence[FrozenTrial], round_number: int) -> optuna.Study:
         study = optuna.create_study(
@@ -227,21 +248,23 @@ class ArmStudy:
             place = self._pruned_at(stops)
             result = read_result(logdir, cell.key)
             if place is not None:
-                self._report(number, stops.losses[: place + 1], self.verdict(cell))
-                self._study.tell(number, state=TrialState.PRUNED)
+                end = _End(TrialState.PRUNED, None, stops.losses[: place + 1], self.verdict(cell))
             elif result is not None:
-                self._report(number, stops.losses)
-                self._study.tell(number, best_validation_nll(result))
+                end = _End(TrialState.COMPLETE, best_validation_nll(result), stops.losses, "")
             else:
-                self._report(number, (), _failure(logdir))
-                self._study.tell(number, state=TrialState.FAIL)
+                end = _End(TrialState.FAIL, None, (), _failure(logdir))
+            self._persist(partial(self._close, number, end))
         self._asked = {}
 
-    def _report(self, number: int, losses: Sequence[float], reason: str = "") -> None:
+    def _close(self, number: int, end: _End) -> None:
+        """Record a trial's end, unless it was recorded before and the answer was lost."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        for place, loss in enumerate(losses):
+        if self._storage.get_trial(trial_id).state.is_finished():
+            return
+        for place, loss in enumerate(end.losses):
             self._storage.set_trial_intermediate_value(trial_id, place, loss)
-        self._storage.set_trial_user_attr(trial_id, "reason", reason)
+        self._storage.set_trial_user_attr(trial_id, "reason", end.reason)
+        self._study.tell(number, end.value, state=end.state)
 
     # What came out.
 

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,30 @@ class MetricsLog:
         if not isinstance(row, dict):
             raise ValueError(f"{self.path}, line {number}: expected a JSON object, but got {line.decode()}.")
         return row
+
+
+class MemoryLog:
+    """The rows of a `MetricsLog` where nothing is written: on the ranks of a run other than the first.
+
+    Args:
+        rows: those so far, oldest first.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = list(rows)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every row, oldest first."""
+        return list(self._rows)
+
+    def append(self, row: Row) -> None:
+        """Add one row."""
+        self._rows.append(row)
+
+    def keep(self, predicate: Callable[[Row], bool]) -> None:
+        """Drop the rows for which `predicate` is false."""
+        self._rows = [row for row in self._rows if predicate(row)]
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from lab.models.layout import whole
+
 SCHEMA = 1
 KEPT = 2  # checkpoints: the newest, and one to fall back to
 
@@ -29,7 +31,7 @@ def _path(variable: keras.Variable) -> str:
 
 
 def read_variables(variables: Iterable[keras.Variable]) -> Arrays:
-    """Copies of the variables' values by path.
+    """Copies of the variables' whole values by path, however they lie on the devices; all ranks must ask.
 
     Raises:
         ValueError: if two variables have one path.
@@ -39,7 +41,7 @@ def read_variables(variables: Iterable[keras.Variable]) -> Arrays:
         path = _path(variable)
         if path in arrays:
             raise ValueError(f"variable paths must be unique, but {path!r} is there twice.")
-        arrays[path] = np.array(keras.ops.convert_to_numpy(variable.value))
+        arrays[path] = np.array(keras.ops.convert_to_numpy(whole(variable.value)))
     return arrays
 
 

@@ -47,6 +47,10 @@ class StepLog(keras.callbacks.Callback):
         tokens_per_step: tokens an update sees.
         record: called with step, train_loss (nats/token), gradient_norm and tokens_per_second.
         tick: called with the step after each update.
+        asked_to_end: whether to stop after this update.
+
+    Attributes:
+        step: updates made so far.
     """
 
     def __init__(
@@ -57,14 +61,16 @@ class StepLog(keras.callbacks.Callback):
         tokens_per_step: int,
         record: Callable[[int, float, float, float], None],
         tick: Callable[[int], None],
+        asked_to_end: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
-        self._step = first_step
+        self.step = first_step
         self._accumulation = accumulation
         self._log_steps = log_steps
         self._tokens_per_step = tokens_per_step
         self._record = record
         self._tick = tick
+        self._asked_to_end = asked_to_end
         self._losses: list[Any] = []
         self._gradient_norm: Any = None
         self._since = time.perf_counter()
@@ -76,16 +82,18 @@ class StepLog(keras.callbacks.Callback):
         self._gradient_norm = logs["gradient_norm"]
         if (batch + 1) % self._accumulation:
             return
-        self._step += 1
-        self._tick(self._step)
-        if self._step % self._log_steps:
+        self.step += 1
+        self._tick(self.step)
+        if self._asked_to_end():
+            self.model.stop_training = True
+        if self.step % self._log_steps:
             return
         mean, norm = self._read_back()
         if self.failure:
             return
         steps = len(self._losses) / self._accumulation
         now = time.perf_counter()
-        self._record(self._step, mean, norm, steps * self._tokens_per_step / (now - self._since))
+        self._record(self.step, mean, norm, steps * self._tokens_per_step / (now - self._since))
         self._losses, self._since = [], now
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -98,6 +106,6 @@ class StepLog(keras.callbacks.Callback):
         mean = sum(float(loss) for loss in self._losses) / len(self._losses)
         norm = float(self._gradient_norm)
         if not (math.isfinite(mean) and math.isfinite(norm)):
-            self.failure = f"loss {mean}, gradient norm {norm} at step {self._step}"
+            self.failure = f"loss {mean}, gradient norm {norm} at step {self.step}"
             self.model.stop_training = True
         return mean, norm

@@ -105,7 +105,7 @@ class FakeTree:
                 "training": {"learning_rate": 0.001, "weight_decay": 0.1, "schedule": "wsd"},
                 "evaluation": {"choice_options": 4, "validation_windows": 32, "test_windows": 64},
             },
-            "config_key": "0123456789abcdef",
+            "config_key": f"{arm}-{budget}-{seed}",
             "backend": "jax",
             "device": "cpu",
             "code_hash": "feedfacecafebeef",

@@ -5,12 +5,13 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """Collects the cells of every table, the text, and all addresses the page points to."""
+    """Collects the cells of every table, the text, the names of places, and all addresses pointed to."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tables: list[list[list[str]]] = []
         self.links: list[str] = []
+        self.places: set[str] = set()
         self.tags: set[str] = set()
         self.text = ""
         self._cell = False
@@ -19,6 +20,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.links += [value for name, value in attrs if name in ("href", "src")]
+        self.places |= {value for name, value in attrs if name == "id"}
         if tag == "table":
             self.tables.append([])
         elif tag == "tr":
@@ -48,5 +50,8 @@ def assert_needs_no_network_and_no_script(report) -> None:
     page = Page(html)
     assert not {"script", "link", "iframe", "object"} & page.tags
     for link in page.links:
-        assert link.startswith("data:image/svg+xml;base64,") or (report.page.parent / link).is_file()
+        if link.startswith("#"):
+            assert link[1:] in page.places
+        else:
+            assert link.startswith("data:image/svg+xml;base64,") or (report.page.parent / link).is_file()
     assert not re.search(r"url\(|@import|https?://", html)

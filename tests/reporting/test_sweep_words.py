@@ -15,6 +15,31 @@ def test_the_headline_counts_each_group_and_names_its_clearest_arms(fake_sweep):
     )
 
 
+def test_many_pairs_of_a_level_are_told_together_after_the_first(fake_sweep):
+    def told(gains, **values):
+        arms = tuple(f"{arm}_{n}" for n in range(len(gains)) for arm in ("ar", "dlm"))
+        contrasts = {f"dlm_{n}": f"ar_{n}" for n in range(len(gains))}
+        named = {f"dlm_{n}": gain for n, gain in enumerate(gains)}
+        tree = fake_sweep(arms=arms, contrasts=contrasts, gains=named, **values)
+        return words.headline(analysed(tree)).removeprefix(
+            "By test NLL at the best stop (nats/token, [95 % interval]): "
+        )
+
+    many = (0.1, 0.2, -0.3, 0.0, 0.15)
+    assert told(many) == (
+        "dlm_0 is better than ar_0 by 0.100 [0.075 to 0.125]; 2 of 4 other arms, each against its own, do "
+        "better (dlm_1 most, by 0.200 [0.175 to 0.225]), 1 does worse (dlm_2, by 0.300 [0.275 to 0.325]) and "
+        "1 is undecided."
+    )
+    few = told(many[:4])
+    assert few.count(";") == 3
+    assert few.endswith("dlm_3 against ar_3 is undecided at +0.000 [−0.025 to +0.025].")
+    first, together, *rest = told(many, budgets=(20_000, 80_000)).split("; ")
+    assert (first.endswith(" at unique_tokens=20000"), len(rest)) == (True, 2)
+    assert together.endswith("and 1 is undecided at unique_tokens=20000")
+    assert rest[1].endswith("and 1 is undecided at unique_tokens=80000.")
+
+
 def test_the_headline_tells_what_is_provisional_and_what_is_not_compared(fake_sweep):
     tree = fake_sweep(seeds=(0, 1))
     assert "2 of 4 arms do better (provisionally; ar_mask30 most" in words.headline(analysed(tree))

@@ -25,3 +25,20 @@ def ablation_folder(tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if name.startswith("ablations."):
             del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server of the tests' own; skips where there is none and none can be installed."""
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    from postgres_server import PostgresServer, find_binaries
+
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed, and cannot be without root and apt")
+    server = PostgresServer(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

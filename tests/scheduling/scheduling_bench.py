@@ -17,6 +17,7 @@ from lab.scheduling.ablation import Ablation, Scale, cells
 from lab.scheduling.driver import drive
 from lab.scheduling.ledger import JOURNAL
 from lab.scheduling.local import LocalExecutor
+from lab.scheduling.outcomes import TRIES
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
 
@@ -52,7 +53,13 @@ if do == "raise":
     print("x" * 10_000)
     raise RuntimeError("no such luck")
 if do == "user error":
-    sys.exit("error: `width` must be even")
+    print("error: `width` must be even")
+    sys.exit(2)
+if do.startswith("exit"):
+    print("error: so it went")
+    sys.exit(int(do.split()[1]))
+if do == "preempted twice" and tries < 3:
+    sys.exit(75)
 if do == "vanish":
     os._exit(0)
 if do == "killed always" or (do == "killed once" and tries == 1):
@@ -80,7 +87,7 @@ from scheduling_bench import Bench
 bench = Bench(pathlib.Path({folder!r}))
 print("ready", flush=True)
 summary = bench.drive(workers=2)
-print("interrupted" if summary.interrupted else "finished", summary.done, flush=True)
+print(summary.interrupted.name if summary.interrupted else "finished", summary.done, flush=True)
 """
 
 
@@ -114,6 +121,11 @@ class Bench:
         self.tree = self.folder / "results" / "tiny" / "tiny"
         self.said = io.StringIO()
 
+    @staticmethod
+    def quiet():
+        """A console that shows nothing."""
+        return Console(file=io.StringIO())
+
     def behave(self, behaviour):
         (self.folder / "behaviour.json").write_text(json.dumps(behaviour), encoding="utf-8")
 
@@ -122,10 +134,10 @@ class Bench:
         planned = cells(ablation, "tiny", seeds, overrides)
         return Plan(self.tree, ablation, "tiny", planned, "python -m lab ablate tiny")
 
-    def drive(self, plan=None, workers=2, storage=""):
+    def drive(self, plan=None, workers=2, storage="", tries=TRIES):
         executor = LocalExecutor(workers, (sys.executable, str(self.folder / "fake_run.py")))
         progress = RunsProgress(Console(file=self.said, width=200))
-        return drive(plan or self.plan(), executor, self.folder / "cache", progress, storage)
+        return drive(plan or self.plan(), executor, self.folder / "cache", progress, storage, tries)
 
     def driver(self):
         """The same in a process of its own."""

@@ -154,6 +154,11 @@ def test_contrasts_are_between_two_arms(contrasts):
         tiny_ablation(contrasts=contrasts)
 
 
+def test_what_is_tuned_is_one_of_the_arms():
+    with pytest.raises(ValueError, match=r"`tuned` must be among the arms \['ar', 'dlm'\], but got \['x'\]"):
+        tiny_ablation(tuned=("ar", "x"))
+
+
 def test_a_new_ablation_is_one_short_file(bench, ablation_folder):
     (ablation_folder / "model_width.py").write_text(NEW_ABLATION, encoding="utf-8")
     assert len(NEW_ABLATION.splitlines()) < 60

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import signal
@@ -8,8 +9,9 @@ from optuna.trial import TrialState
 from scheduling_bench import alive, trials, wait_for
 
 from lab.scheduling import driver
-from lab.scheduling.driver import GRACE_SECONDS, TAIL_BYTES, best_validation_nll, read_result
+from lab.scheduling.driver import GRACE_SECONDS, TAIL_BYTES, best_validation_nll, read_result, read_tail
 from lab.scheduling.ledger import Ledger
+from lab.scheduling.outcomes import Outcome
 from lab.scheduling.progress import RunsProgress
 
 
@@ -28,7 +30,7 @@ def failure(bench, cell):
 def test_every_cell_runs_once_and_its_loss_is_told(bench):
     plan = bench.plan(seeds=2)
     summary = bench.drive(plan)
-    assert (summary.done, summary.reused, summary.failed, summary.interrupted) == (8, 0, {}, False)
+    assert (summary.done, summary.reused, summary.failed, summary.interrupted) == (8, 0, {}, None)
     told = {trial.user_attrs["key"]: trial.value for trial in trials(bench.tree)}
     assert told == {cell.key: bench.value(cell) for cell in plan.cells}
     assert all(len(bench.tries(cell)) == 1 for cell in plan.cells)
@@ -80,28 +82,70 @@ def test_a_changed_configuration_runs_again_beside_the_old_result(bench):
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "reason", "tries"),
+    ("behaviour", "outcome", "reason", "tries"),
     [
-        ("raise", "exit code 1: RuntimeError: no such luck", 1),
-        ("user error", "exit code 1: error: `width` must be even", 1),
-        ("vanish", "ended without a result.json of its configuration", 1),
-        ("other key", "ended without a result.json of its configuration", 1),
-        ("not finite", "ended without a result.json of its configuration", 1),
-        ("killed always", "lost: killed by SIGKILL", 2),
+        ("raise", "error", "exit code 1: RuntimeError: no such luck", 2),
+        ("exit 9", "error", "exit code 9: error: so it went", 2),
+        ("user error", "user error", "user error: `width` must be even", 1),
+        ("exit 3", "diverged", "diverged: so it went", 1),
+        ("exit 4", "out of device memory", "out of device memory: so it went", 2),
+        ("exit 5", "out of host memory", "out of host memory: so it went", 2),
+        ("vanish", "no result", "no result: ended without a result.json of its configuration", 2),
+        ("other key", "no result", "no result: ended without a result.json of its configuration", 2),
+        ("not finite", "no result", "no result: ended without a result.json of its configuration", 2),
+        ("killed always", "lost", "lost: killed by SIGKILL", 3),
     ],
 )
-def test_a_failure_is_recorded_and_the_others_go_on(bench, behaviour, reason, tries):
+def test_a_failure_is_recorded_and_the_others_go_on(bench, behaviour, outcome, reason, tries):
     bench.behave({"dlm/1000/0": behaviour})
     plan = bench.plan()
     summary = bench.drive(plan)
     cell = plan.cells[1]
     assert summary.done == 3
     assert summary.failed == {cell.label: reason}
-    assert failure(bench, cell)["reason"] == reason
+    assert {name: failure(bench, cell)[name] for name in ("outcome", "reason")} == {
+        "outcome": outcome,
+        "reason": reason,
+    }
     assert len(bench.tries(cell)) == tries
     assert outcomes(bench)[cell.key] == ["FAIL"] * tries
-    told = [trial.user_attrs["reason"] for trial in trials(bench.tree) if trial.state == TrialState.FAIL]
-    assert told == [reason] * tries
+    failed = [trial.user_attrs for trial in trials(bench.tree) if trial.state == TrialState.FAIL]
+    assert [(told["outcome"], told["reason"]) for told in failed] == [(outcome, reason)] * tries
+    assert failed[-1].get("log_tail", "") == failure(bench, cell)["log_tail"]
+
+
+def test_how_often_a_cell_is_tried_can_be_chosen(bench):
+    bench.behave({"dlm/1000/0": "killed always"})
+    plan = bench.plan()
+    bench.drive(plan, tries={Outcome.LOST: 5})
+    assert len(bench.tries(plan.cells[1])) == 5
+
+
+def test_a_preempted_run_is_no_failure_and_goes_on(bench):
+    bench.behave({"dlm/1000/0": "preempted twice"})
+    plan = bench.plan()
+    summary = bench.drive(plan, tries={})
+    assert (summary.done, summary.failed) == (3, {plan.cells[1].label: "preempted: no output"})
+    summary = bench.drive(plan)
+    assert (summary.done, summary.failed) == (1, {})
+    assert len(bench.tries(plan.cells[1])) == 3
+
+
+def test_changed_code_or_data_runs_again_beside_the_old_result(bench):
+    bench.drive()
+    plan = dataclasses.replace(bench.plan(), code="0" * 16)
+    summary = bench.drive(plan)
+    assert (summary.done, summary.reused) == (4, 0)
+    assert bench.said.getvalue().count("another code: the old run is kept in") == 4
+    cell = plan.cells[0]
+    plan = dataclasses.replace(plan, data_hashes={cell.config.data: "1" * 16})
+    summary = bench.drive(plan)
+    assert (summary.done, summary.reused) == (2, 2)
+    assert bench.said.getvalue().count("another data: the old run is kept in") == 2
+    assert all((bench.tree / f"{cell.logdir}.{cell.key}{end}").exists() for end in ("", ".2"))
+    assert bench.drive(plan).reused == 4
+    assert outcomes(bench)[cell.key] == ["COMPLETE"] * 3
+    assert len({trial.user_attrs["version"] for trial in trials(bench.tree)}) == 10
 
 
 def test_the_tail_of_the_log_is_bounded_and_of_the_last_try(bench):
@@ -116,6 +160,23 @@ def test_the_tail_of_the_log_is_bounded_and_of_the_last_try(bench):
     assert failure(bench, plan.cells[1])["log_tail"] == "error: `width` must be even\n"
 
 
+@pytest.mark.parametrize(
+    ("content", "start", "expected"),
+    [
+        (b"one\ntwo\n", 4, "two\n"),
+        (b"cut since\n", 5000, "cut since\n"),
+        (b"\xff\x00end", 0, "\N{REPLACEMENT CHARACTER}" * 2 + "end"),
+        (b"x" * 10**6, 0, "x" * TAIL_BYTES),
+        (None, 0, ""),
+    ],
+    ids=["own part", "cut", "binary", "long", "none"],
+)
+def test_a_tail_is_short_text_whatever_the_log_holds(tmp_path, content, start, expected):
+    if content is not None:
+        (tmp_path / "log.txt").write_bytes(content)
+    assert read_tail(tmp_path / "log.txt", start) == expected
+
+
 def test_a_failed_cell_is_tried_again_by_the_next_invocation(bench):
     bench.behave({"dlm": "raise"})
     plan = bench.plan()
@@ -123,7 +184,7 @@ def test_a_failed_cell_is_tried_again_by_the_next_invocation(bench):
     bench.behave({})
     summary = bench.drive(plan)
     assert (summary.done, summary.reused, summary.failed) == (2, 2, {})
-    assert outcomes(bench)[plan.cells[1].key] == ["FAIL", "COMPLETE"]
+    assert outcomes(bench)[plan.cells[1].key] == ["FAIL", "FAIL", "COMPLETE"]
     assert not (plan.logdir(plan.cells[1]) / "failure.json").exists()
 
 
@@ -145,7 +206,7 @@ def test_a_result_counts_even_if_the_process_crashed_after_writing_it(bench):
 def test_a_cell_that_left_the_plan_is_not_run(bench):
     plan = bench.plan(seeds=2)
     ledger = Ledger(bench.tree, "tiny-tiny")
-    ledger.enqueue(plan.cells)
+    ledger.enqueue((cell, plan.version(cell).digest()) for cell in plan.cells)
     smaller = bench.plan(seeds=1)
     assert bench.drive(smaller).done == 4
     gone = [cell for cell in plan.cells if cell.seed == 1]
@@ -184,14 +245,15 @@ def test_killed_driver_is_taken_over_from(bench):
     assert trials(bench.tree)[0].value == 0.5
 
 
-def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(bench):
+@pytest.mark.parametrize("notice", driver.NOTICES, ids=lambda notice: notice.name)
+def test_a_notice_stops_the_runs_and_the_same_command_goes_on(bench, notice):
     bench.behave({"ar": "wait", "dlm": "wait"})
     plan = bench.plan()
     process = bench.driver()
     wait_for(lambda: bench.tries(plan.cells[0]) and bench.tries(plan.cells[1]))
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=20)
-    assert said.splitlines()[-1] == "interrupted 0"
+    process.send_signal(notice)
+    said, _ = process.communicate(timeout=60)
+    assert said.splitlines()[-1] == f"{notice.name} 0"
     assert not any(alive(pid) for cell in plan.cells for pid in bench.tries(cell))
     stopped = [trial for trial in trials(bench.tree) if trial.state == TrialState.FAIL]
     assert [trial.user_attrs["reason"] for trial in stopped] == ["stopped with its driver"] * 2

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -202,6 +203,17 @@ def test_the_specification_is_stored_and_another_one_is_another_study(bench):
     assert bench.studies()["ar"]["trials"][1]["values"] != study["trials"][1]["values"]
 
 
+def test_values_found_by_other_code_or_on_other_data_are_not_taken_over(bench):
+    bench.tune(4)
+    study = bench.studies()["ar"]["study"]
+    plan = bench.plan(4)
+    for changed in ({"code": "0" * 16}, {"data_hashes": {plan.cells[0].config.data: "1" * 16}}):
+        bench.tune(4, plan=dataclasses.replace(plan, **changed))
+        assert bench.studies()["ar"]["study"] != study
+        assert len([name for name in bench.started() if name.startswith("tuning/ar/")]) == 4
+        study = bench.studies()["ar"]["study"]
+
+
 def test_what_an_arm_or_its_level_sets_is_not_tuned(bench):
     arms = {
         "ar": arm_values("ar"),
@@ -300,7 +312,7 @@ class Round:
     def __init__(self, bench, trials):
         plan = bench.plan(trials)
         self.tree = plan.tree
-        self.study = ArmStudy(plan.tree, Ledger(plan.tree, "tiny"), plan.tuning, plan.cells[0], frozenset())
+        self.study = ArmStudy(plan, Ledger(plan.tree, "tiny"), plan.tuning, plan.cells[0], frozenset())
 
     def run(self, cell, losses):
         """Leave the stops of a run, and its result if it has come to its end."""

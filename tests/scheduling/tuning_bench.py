@@ -1,5 +1,6 @@
 """Tuning without training: runs in this process whose loss is a known function of their hyper-parameters."""
 
+import dataclasses
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from lab.config import load_config
 from lab.scheduling import driver
 from lab.scheduling.ablation import Scale
+from lab.scheduling.executors import Ended
 from lab.scheduling.ledger import JOURNAL
 from lab.scheduling.tuning import Tuning
 from lab.scheduling.tuning_driver import drive_tuned
@@ -60,7 +62,7 @@ class FakeHandle:
         for _ in range(self._executor.pace):
             if self._code is None:
                 self._advance()
-        return self._code
+        return None if self._code is None else Ended(self._code)
 
     def stop(self, hard):
         self._code = -9 if self._code is None else self._code
@@ -91,6 +93,8 @@ class FakeHandle:
 class FakeExecutor:
     """Slots for fake runs. Polls are counted, and at one of them the process may die or be interrupted."""
 
+    ranks = 1
+
     def __init__(self, workers=2, pace=1, failing=(), die_at=0, interrupt_at=0):
         self.workers, self.pace, self.failing = workers, pace, failing
         self._die_at, self._interrupt_at = die_at, interrupt_at
@@ -106,6 +110,9 @@ class FakeExecutor:
     def free(self):
         return self.workers - sum(handle._code is None for handle in self._handles)
 
+    def close(self):
+        pass
+
     def start(self, attempt):
         self._handles.append(FakeHandle(self, attempt))
         return self._handles[-1]
@@ -118,7 +125,7 @@ class TuningBench(scheduling_bench.Bench):
         changes = {"tuned": tuned, "scales": {"tiny": scale or Scale({}, seeds=1, budget="no time")}}
         changes |= {"arms": arms} if arms else {}
         plan = super().plan(seeds, LONG, scheduling_bench.tiny_ablation(**changes))
-        return driver.Plan(plan.tree, plan.ablation, "tiny", plan.cells, plan.command, Tuning(trials, **spec))
+        return dataclasses.replace(plan, tuning=Tuning(trials, **spec))
 
     def tune(self, trials, workers=2, plan=None, storage="", **behaviour):
         self.executor = FakeExecutor(workers, **behaviour)

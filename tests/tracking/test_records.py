@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from lab.tracking import records
-from lab.tracking.records import MetricsLog, code_hash, read_json, versions, write_atomic, write_json
+from lab.tracking.records import (
+    MemoryLog,
+    MetricsLog,
+    code_hash,
+    read_json,
+    versions,
+    write_atomic,
+    write_json,
+)
 
 
 def test_json_round_trip_makes_its_folder_and_leaves_no_temporary(tmp_path):
@@ -126,3 +134,14 @@ def test_code_hash_follows_names_and_contents_and_nothing_else(tmp_path, monkeyp
     assert first == hash_of({"config.py": b"x = 1\r\n", "data/b.py": b"y = 2\r\n"}, tmp_path / "crlf")
     assert first != hash_of({"config.py": b"x = 2\n", "data/b.py": b"y = 2\n"}, tmp_path / "content")
     assert first != hash_of({"threefry.py": b"x = 1\n", "data/b.py": b"y = 2\n"}, tmp_path / "name")
+
+
+def test_a_log_in_memory_has_the_rows_of_one_on_disk(tmp_path):
+    """As `MetricsLog`, without a file: the ranks of a run other than the first keep one."""
+    rows = [{"kind": "train", "step": step} for step in range(4)]
+    logs = [MetricsLog(tmp_path / "metrics.jsonl"), MemoryLog([])]
+    for log in logs:
+        for row in rows:
+            log.append(row)
+        log.keep(lambda row: row["step"] < 3)
+    assert logs[0].rows == logs[1].rows == MemoryLog(rows[:3]).rows == rows[:3]

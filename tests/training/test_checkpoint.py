@@ -2,6 +2,10 @@ import json
 import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +177,65 @@ def test_a_save_cut_off_at_any_write_leaves_the_previous_one(checkpoints, monkey
     checkpoints.save(30, arrays(30))
     assert checkpoints.load()[0] == 30
     assert len(list(checkpoints.folder.iterdir())) == 2
+
+
+SAVER = """
+import pathlib, resource, sys
+import numpy as np
+from lab.training.checkpoint import Checkpoints
+folder, key, most = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+if most:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+checkpoints = Checkpoints(folder, key)
+for step in range(30, 10_000_000, 10):
+    checkpoints.save(step, {"w": np.full(5000, step, np.int64)})
+    print(step, flush=True)
+"""
+
+
+def saver(checkpoints, most=0):
+    """A process that saves one checkpoint after the other; its files may have `most` bytes."""
+    command = [sys.executable, "-c", SAVER, str(checkpoints.folder), KEY, str(most)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_among_saves_never_leave_less_than_the_last_one_told(checkpoints):
+    moments = random.Random(0)
+    for _ in range(4):
+        process = saver(checkpoints)
+        told = int(process.stdout.readline())
+        for _ in range(24):
+            # A stopped process is where a killed one would be: its folder must hold a sound checkpoint.
+            time.sleep(moments.uniform(0, 0.01))
+            process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)
+            copy = Checkpoints(checkpoints.folder.with_name("copy"), KEY)
+            shutil.copytree(checkpoints.folder, copy.folder)
+            step, found = copy.load()
+            assert step >= told
+            assert (found["w"] == step).all()
+            shutil.rmtree(copy.folder)
+            process.send_signal(signal.SIGCONT)
+        process.kill()
+        rest, _ = process.communicate()
+        told = int(([told, *rest.split()])[-1])
+        step, found = checkpoints.load()
+        assert step >= told
+        assert (found["w"] == step).all()
+        shutil.rmtree(checkpoints.folder)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(checkpoints):
+    process = saver(checkpoints, most=20_000)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "OSError: [Errno 27] File too large" in said
+    step, found = checkpoints.load()
+    assert step == 20
+    same(found, arrays(20))
+    checkpoints.save(30, arrays(30))
+    assert checkpoints.load()[0] == 30
 
 
 def test_the_state_says_what_it_is_of(checkpoints):

@@ -16,7 +16,18 @@ BOUND = {"nelbo", "nelbo_example_standard_error", "nelbo_mask_standard_error"}
 STOP = {"reading", "step", "tokens_seen", "epoch", "train_flops", "validation"}
 READINGS = {"annealed", "along_run"}
 RESULT = {
-    *("schema", "arm", "seed", "config", "config_key", "backend", "device", "code_hash", "versions"),
+    *(
+        "schema",
+        "arm",
+        "seed",
+        "config",
+        "config_key",
+        "backend",
+        "device",
+        "devices",
+        "code_hash",
+        "versions",
+    ),
     *("parameters", "data", "train_flops_per_token", "forward_flops_per_token", "train_flops"),
     *("evaluation_flops", "wall_seconds", "stops", "best", "end"),
 }
@@ -36,6 +47,7 @@ def test_the_result_says_what_was_run(run):
     assert (result["schema"], result["arm"], result["seed"]) == (1, run.config.arm, 0)
     assert result["config_key"] == run.config.key()
     assert (result["device"], result["code_hash"]) == ("cpu", code_hash())
+    assert result["devices"] == {"parallel": "none", "count": 1, "data": 1, "model": 1, "processes": 1}
     assert result["versions"].keys() >= {"python", "keras", "numpy"}
     # token and target embeddings; projections of one block
     assert result["parameters"] == (258 + 16) * 16 + 4 * 16 * 16 + 3 * 16 * 32
@@ -284,6 +296,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp
     assert not (tmp_path / "result.json").exists()
     assert Checkpoints(tmp_path / "checkpoints", config.key()).load() is None
     assert all(np.isfinite(row["train_loss"]) for row in rows_of(tmp_path) if row["kind"] == "train")
+
+
+def test_a_measurement_that_is_not_finite_ends_the_run(
+    corpus, cache, tmp_path, monkeypatch, quick_compilation
+):
+    from lab.evaluation.yardstick import Yardstick
+    from lab.training.ending import DivergedError
+    from lab.training.run import train_run
+
+    monkeypatch.setattr(Yardstick, "measure", lambda *_: {"nll": float("nan"), "option_gap": 0.5})
+    with pytest.raises(
+        DivergedError, match=r"on the validation split must be finite, but got \{'nll': nan\}"
+    ):
+        train_run(tiny_config("ar", {"training": {"total_steps": 4}}, corpus=corpus), tmp_path, cache)
+    assert not (tmp_path / "result.json").exists()
+    assert not [row for row in rows_of(tmp_path) if row["kind"] == "stop"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""optuna-dashboard over a ledger: on loopback, to look and not to touch.
+
+It has no login and can delete studies, so it is shown the storage read-only, and only this machine can ask.
+The storage is handed over in this process: a URL among its arguments would show in the list of processes.
+"""
+
+import getpass
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from lab.scheduling.status import find_trees
+from lab.scheduling.storage import JOURNAL, close_storage, view_storage
+
+HOST = "127.0.0.1"
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def serve_dashboard(path: Path, storage: str, port: int, say: Callable[[str], None]) -> None:
+    """Serve the dashboard until the process is ended.
+
+    Args:
+        path: a result tree, or a folder that holds one; not used with a database.
+        storage: an Optuna database URL; empty for the journal of the tree.
+        port: to listen on; 0 for any that is free.
+        say: told the address, and how to reach it from another machine.
+
+    Raises:
+        ValueError: if there is no tree, or several, the storage cannot be read, the port is taken, or
+            optuna-dashboard is not installed.
+    """
+    try:
+        from optuna_dashboard import wsgi
+    except ImportError:
+        raise ValueError("optuna-dashboard is missing; `make setup EXTRAS=dashboard` installs it.") from None
+    view = view_storage(path if storage else only_tree(path), storage)
+    try:
+        server = make_server(HOST, port, read_only(wsgi(view)), _Server, _Handler)
+    except OSError as error:
+        close_storage(view)
+        raise ValueError(f"cannot listen on {HOST}:{port}: {error.strerror}.") from None
+    with server:
+        port = server.server_port
+        say(f"dashboard: http://{HOST}:{port}/ (Ctrl-C ends it)")
+        here = f"{getpass.getuser()}@{socket.gethostname()}"
+        say(f"from another machine: ssh -N -L {port}:{HOST}:{port} {here}")
+        server.serve_forever()
+
+
+def only_tree(path: Path) -> Path:
+    """The one tree with a journal in a folder or below it.
+
+    Raises:
+        ValueError: naming them, if there are several; if there is none.
+    """
+    trees = [tree for tree in find_trees(path) if (tree / JOURNAL).is_file()]
+    if len(trees) == 1:
+        return trees[0]
+    if not trees:
+        raise ValueError(f"`tree` must hold a {JOURNAL}, but got {path}; STORAGE= names a database.")
+    raise ValueError(f"`tree` must be one of {', '.join(map(str, trees))}, but got {path}.")
+
+
+def read_only(app: Wsgi) -> Wsgi:
+    """The same application, refusing every request that could change something."""
+
+    def refusing(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain")])
+        return [b"this dashboard is read-only\n"]
+
+    return refusing
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing of each request."""

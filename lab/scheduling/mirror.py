@@ -1,0 +1,108 @@
+"""A logdir's copy in storage that all machines of a cluster reach: a mounted folder or an object store."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fsspec
+
+RESULT = "result.json"
+OFFERED = ("version.json", "config.yaml")  # what a run is of
+
+
+class Mirror:
+    """A folder of shared storage that holds copies of logdirs, under the same names.
+
+    Args:
+        url: an fsspec URL, such as `s3://bucket/folder`; credentials come from each machine's environment.
+        root: the folder that the logdirs' names are relative to.
+
+    Raises:
+        ValueError: if the URL holds a password.
+    """
+
+    def __init__(self, url: str, root: Path) -> None:
+        if urlsplit(url).password is not None:
+            raise ValueError("`shared` must not hold a password: give credentials by the environment.")
+        self._files, self._base = fsspec.core.url_to_fs(url)
+        self._root = root.absolute()
+        self._pushed: dict[Path, tuple[int, int]] = {}  # size and time of change (ns) of what was copied last
+
+    def push(self, logdir: Path) -> None:
+        """Copy what has changed, each file whole and the result last; drop what is no longer there."""
+        place = self._place(logdir)
+        files = sorted(_files(logdir), key=lambda path: (path.name == RESULT, path))
+        for path in files:
+            self._put(path, f"{place}/{path.relative_to(logdir).as_posix()}")
+        here = {path.relative_to(logdir).as_posix() for path in files}
+        for name in self._names(place):
+            if name not in here:
+                self._files.rm_file(f"{place}/{name}")
+
+    def pull(self, logdir: Path) -> None:
+        """Make the logdir what its copy is. Without a copy it stays as it is."""
+        place = self._place(logdir)
+        names = self._names(place)
+        if not names:
+            return
+        for path in _files(logdir):
+            if path.relative_to(logdir).as_posix() not in names:
+                path.unlink()
+        for name in sorted(names, key=lambda name: (name == RESULT, name)):
+            path = logdir / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.part")
+            self._files.get_file(f"{place}/{name}", str(part))
+            part.replace(path)
+
+    def begin(self, logdir: Path) -> None:
+        """Offer a configuration and its version for an attempt.
+
+        What another version left in its place is moved aside, to `<place>.<number>`.
+        """
+        place = self._place(logdir)
+        offered = [logdir / name for name in OFFERED if (logdir / name).is_file()]
+        copies = {path: f"{place}/{path.name}" for path in offered}
+        self._files.invalidate_cache()
+        if self._files.exists(place) and any(
+            not self._files.exists(copy) or self._files.cat_file(copy) != path.read_bytes()
+            for path, copy in copies.items()
+        ):
+            aside = (f"{place}.{number}" for number in range(1, 1000))
+            self._files.mv(place, next(to for to in aside if not self._files.exists(to)), recursive=True)
+            self._pushed = {path: state for path, state in self._pushed.items() if logdir not in path.parents}
+        for path, copy in copies.items():
+            self._put(path, copy)
+
+    def _place(self, logdir: Path) -> str:
+        return f"{self._base.rstrip('/')}/{logdir.absolute().relative_to(self._root).as_posix()}"
+
+    def _names(self, place: str) -> list[str]:
+        """The files of a copy, relative to it."""
+        self._files.invalidate_cache()
+        stripped = self._files._strip_protocol(place).rstrip("/") + "/"
+        return [path[len(stripped) :] for path in self._files.find(place)]
+
+    def _put(self, path: Path, remote: str) -> None:
+        try:
+            found = path.stat()
+            state = found.st_size, found.st_mtime_ns
+            if self._pushed.get(path) == state:
+                return
+            self._files.makedirs(remote.rpartition("/")[0], exist_ok=True)
+            with (
+                self._files.transaction,
+                self._files.open(remote, "wb") as copy,
+            ):  # appears whole or not at all
+                copy.write(path.read_bytes())
+        except FileNotFoundError:
+            return  # removed meanwhile: an old checkpoint
+        self._pushed[path] = state
+
+
+def _files(logdir: Path) -> list[Path]:
+    """All files but locks and what is being written."""
+    return [
+        path
+        for path in logdir.rglob("*")
+        if path.is_file() and not path.name.startswith((".", "tmp-")) and path.suffix not in (".lock", ".tmp")
+    ]

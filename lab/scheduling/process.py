@@ -1,0 +1,214 @@
+"""One attempt as a group of child processes that live and die together."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from lab.scheduling.executors import Attempt, Cause, Ended
+from lab.scheduling.outcomes import PREEMPTED
+
+STALL_SECONDS = 1800.0
+ABORT_SECONDS = 5.0  # between the request for stacks and the end
+PROGRESS = ("progress.json", "log.txt", "metrics.jsonl")
+LOG_BYTES = 64 * 2**20
+KEPT_BYTES = 2**20
+TAIL_BYTES = 4000
+LOOK_SECONDS = 1.0
+LONGEST_GAP = 10.0  # a watcher that slept itself does not hold its sleep against the run
+
+
+def arguments(attempt: Attempt) -> list[str]:
+    """The options of `python -m lab run` for an attempt."""
+    paths = {"--config": attempt.config, "--logdir": attempt.logdir, "--cache": attempt.cache_dir}
+    return [text for option, path in paths.items() for text in (option, str(path))]
+
+
+def spawn(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, cwd: Path | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start a process in a session of its own, whose output is appended to a log."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def rank_log(logdir: Path, rank: int) -> Path:
+    """Where the output of one process of an attempt goes."""
+    return logdir / ("log.txt" if rank == 0 else f"log-{rank}.txt")
+
+
+class ProcessGroup:
+    """An attempt that runs as child processes of this one, one a rank.
+
+    The first process that ends badly ends all, and its code is the attempt's. A run whose files do not change
+    for `stall_seconds` has hung: it is told to dump its stacks into the log and killed.
+
+    Args:
+        processes: the attempt's processes by rank, each the leader of its session.
+        logdir: the attempt's folder.
+        stall_seconds: longest time without progress.
+    """
+
+    def __init__(
+        self,
+        processes: "Sequence[subprocess.Popen[bytes]]",
+        logdir: Path,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._processes = processes
+        self._logdir = logdir
+        self._stall_seconds = stall_seconds
+        self._oom_kills = oom_kills()
+        self._killed = False
+        self._bad: tuple[int, int] | None = None  # rank and code of the first process that ended badly
+        self._ended: Ended | None = None
+        self._signature: tuple[tuple[int, int], ...] = ()
+        self._looked = time.monotonic()
+        self._still = 0.0
+        self._aborted: float | None = None
+
+    def poll(self) -> Ended | None:
+        """None while any of its processes runs, then how it ended."""
+        if self._ended is None and not self._all_ended():
+            self._watch()
+        return self._ended
+
+    def stop(self, hard: bool) -> None:
+        """SIGTERM, or SIGKILL if `hard`, to all its processes and their children."""
+        if self.poll() is None:
+            self._killed |= hard
+            self._signal(signal.SIGKILL if hard else signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._processes:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+
+    def _all_ended(self) -> bool:
+        codes = [_reap(process) for process in self._processes]
+        for rank, code in enumerate(codes):
+            if self._bad is None and code not in (None, 0, PREEMPTED):
+                self._end_with(rank, code)
+        if any(process.returncode is None for process in self._processes):
+            return False
+        preempted = PREEMPTED if PREEMPTED in codes else 0
+        self._ended = Ended(self._bad[1] if self._bad else preempted, self._cause())
+        return True
+
+    def _end_with(self, rank: int, code: int) -> None:
+        """One rank ended badly: the others would wait for it, so they end too."""
+        self._bad = rank, code
+        if rank:
+            _append(self._logdir / "log.txt", _tail(rank_log(self._logdir, rank)), f"rank {rank} ended:")
+        self._signal(signal.SIGKILL)
+        for process in self._processes:
+            if process.returncode is None:
+                process.wait()
+
+    def _cause(self) -> Cause:
+        if self._aborted is not None:
+            return "stalled"
+        killed = self._bad is not None and self._bad[1] == -signal.SIGKILL and not self._killed
+        return "host_oom" if killed and oom_kills() > self._oom_kills else ""
+
+    def _watch(self) -> None:
+        now = time.monotonic()
+        if self._aborted is not None:
+            if now - self._aborted >= ABORT_SECONDS:
+                self._signal(signal.SIGKILL)
+            return
+        gap = now - self._looked
+        if gap < min(LOOK_SECONDS, self._stall_seconds / 4):
+            return
+        self._looked = now
+        for rank in range(len(self._processes)):
+            bound_log(rank_log(self._logdir, rank))
+        signature = tuple(_state(self._logdir / name) for name in PROGRESS)
+        self._still = self._still + min(gap, LONGEST_GAP) if signature == self._signature else 0.0
+        self._signature = signature
+        if self._still >= self._stall_seconds:
+            self._aborted = now
+            said = f"no progress for {self._stall_seconds:g} s; the stacks of all threads:"
+            _append(self._logdir / "log.txt", b"", said)
+            self._signal(signal.SIGABRT)
+
+
+def _reap(process: "subprocess.Popen[bytes]") -> int | None:
+    """Its exit code once it has ended; what it left behind is killed while its id is still its own."""
+    if process.returncode is None and hasattr(os, "waitid"):
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.poll()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of change; a file that is not there has neither."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
+
+
+def bound_log(log: Path, most: int = LOG_BYTES, keep: int = KEPT_BYTES) -> bool:
+    """Cut a log that has grown above `most` bytes to its last `keep`, in place: its writer appends to it.
+
+    Returns:
+        Whether it was cut.
+    """
+    size, _ = _state(log)
+    if size <= most:
+        return False
+    tail = _tail(log, keep)
+    os.truncate(log, 0)
+    _append(log, tail, f"the first {size - len(tail)} bytes of this log were dropped")
+    return True
+
+
+def _tail(path: Path, most: int = TAIL_BYTES) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+            return file.read(most)
+    except FileNotFoundError:
+        return b""
+
+
+def _append(log: Path, text: bytes, note: str) -> None:
+    """Add a note of the watcher's own, then the text."""
+    with log.open("ab") as file:
+        file.write(f"\n[{note}]\n".encode() + text)
+
+
+def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """How often the kernel has killed for want of memory: in our control group, else on the machine."""
+    try:
+        for line in (proc / "self" / "cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                events = (cgroups / line[3:].strip("/") / "memory.events").read_text()
+                return _counter(events)
+    except OSError:
+        pass
+    try:
+        return _counter((proc / "vmstat").read_text())
+    except OSError:
+        return 0
+
+
+def _counter(text: str) -> int:
+    fields = (line.split() for line in text.splitlines())
+    return next((int(value) for name, value in fields if name == "oom_kill"), 0)

@@ -1,0 +1,222 @@
+"""What an attempt's processes are pinned to: cores, and one GPU or TPU chip each.
+
+Devices are found without importing a backend, and pins are environment variables: they must hold before one
+is imported.
+"""
+
+import importlib.util
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from lab.scheduling import child
+from lab.scheduling.secrets import without_secrets
+
+Kind = Literal["cpu", "cuda", "tpu"]
+
+SLOT = "LAB_SLOT"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+DEV = Path("/dev")
+KINDS: Mapping[str, Kind] = {"cpu": "cpu", "cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}
+PACKED_SHARE = 0.9  # of a GPU's memory, for all that share it; the rest is what each CUDA context takes
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Room for one process.
+
+    Args:
+        kind: what it computes on.
+        cpus: its cores, by number.
+        device: the GPU's UUID or the TPU chip's number; empty on a CPU.
+        variables: environment variables that hide everything else from it. They overrule the user's.
+        defaults: environment variables that the user's overrule.
+    """
+
+    kind: Kind
+    cpus: tuple[int, ...]
+    device: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Words for the log."""
+        cores = f"cores {','.join(map(str, self.cpus))}"
+        return f"{self.kind} {self.device}, {cores}" if self.device else cores
+
+
+class Devices(NamedTuple):
+    """The devices that runs compute on: their kind and their names, none for a CPU."""
+
+    kind: Kind
+    names: tuple[str, ...] = ()
+
+
+def available_cpus() -> list[int]:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def make_places(workers: int = 0, ranks: int = 1, per_device: int = 1) -> list[tuple[Slot, ...]]:
+    """Deal out this machine: a list of places, each with the slots of one attempt's processes.
+
+    Args:
+        workers: number of places; 0 means as many as there are devices, or cores, for.
+        ranks: processes of one attempt.
+        per_device: runs that share one GPU, each with an equal part of its memory.
+
+    Raises:
+        ValueError: if a number is out of range or the machine has too few devices.
+    """
+    for name, value, least in (("workers", workers, 0), ("ranks", ranks, 1), ("per_device", per_device, 1)):
+        if value < least:
+            also = " (0: one per core)" if name == "workers" else ""
+            raise ValueError(f"`{name}` must be >= {least}{also}, but got {name}={value}.")
+    devices = find_devices()
+    if per_device > 1 and (devices.kind != "cuda" or ranks > 1):
+        where = f"on {devices.kind}" if ranks == 1 else "for runs of several processes"
+        raise ValueError(f"`per_device` must be 1 {where}, but got per_device={per_device}.")
+    if devices.kind == "cpu":
+        count = workers or max(1, len(available_cpus()) // ranks)
+        cores = _deal(available_cpus(), count * ranks)
+        slots = [Slot("cpu", tuple(own), variables=_hidden()) for own in cores]
+    else:
+        names = [name for name in devices.names for _ in range(per_device)]
+        count = min(workers or len(names), len(names) // ranks)
+        if not count:
+            found = f"{len(names)} {devices.kind} devices"
+            raise ValueError(
+                f"`ranks` must be at most the number of devices, but got ranks={ranks} on {found}."
+            )
+        if devices.kind == "tpu" and ranks > 1:
+            raise ValueError(f"`ranks` must be 1 with one process a TPU chip, but got ranks={ranks}.")
+        cores = _deal(available_cpus(), count * ranks)
+        slots = [
+            device_slot(devices.kind, name, tuple(own), per_device)
+            for name, own in zip(names, cores, strict=False)
+        ]
+    return [tuple(slots[i * ranks : (i + 1) * ranks]) for i in range(count)]
+
+
+def find_devices() -> Devices:
+    """What runs compute on, from `JAX_PLATFORMS` if it is set, else from what this machine has.
+
+    Raises:
+        ValueError: if `JAX_PLATFORMS` asks for what the machine has not.
+    """
+    asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip().lower()
+    if asked:
+        kind = KINDS.get(asked, "cpu")
+        names = _names(kind)
+        if kind != "cpu" and not names:
+            raise ValueError(
+                f"JAX_PLATFORMS={asked} must name what this machine has, but no {kind} device is here."
+            )
+        return Devices(kind, names)
+    for kind in ("cuda", "tpu"):
+        if _usable(kind) and (names := _names(kind)):
+            return Devices(kind, names)
+    return Devices("cpu")
+
+
+def device_slot(kind: Kind, device: str, cpus: tuple[int, ...], per_device: int = 1) -> Slot:
+    """A slot that sees one device only."""
+    if kind == "tpu":
+        # One process a chip: https://docs.jax.dev, and the launcher of JAX's own multi-process tests.
+        bounds = {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}
+        return Slot(kind, cpus, device, {"TPU_VISIBLE_CHIPS": device, **bounds})
+    shared = memory_share(per_device) if per_device > 1 else {}
+    return Slot(kind, cpus, device, {"CUDA_VISIBLE_DEVICES": device}, shared)
+
+
+def memory_share(per_device: int) -> dict[str, str]:
+    """The variables that let processes share one GPU.
+
+    JAX takes a fixed part, so that none can starve another. TensorFlow knows no such variable and is told to
+    take what it needs, as PyTorch always does.
+    """
+    shares = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:  # the old name; JAX refuses both at once
+        shares["XLA_CLIENT_MEM_FRACTION"] = f"{PACKED_SHARE / per_device:.3f}"
+    return shares
+
+
+def environment(slot: Slot, more: Mapping[str, str]) -> dict[str, str]:
+    """A process's environment: the user's without secrets, and over it the slot's pins.
+
+    Args:
+        slot: what the process is pinned to.
+        more: defaults that the user's environment overrules.
+    """
+    threads = dict.fromkeys(THREADS, str(len(slot.cpus)))
+    users = without_secrets(os.environ)
+    pins = {child.CPUS: ",".join(map(str, slot.cpus)), child.PARENT: str(os.getpid()), SLOT: slot.name}
+    return {**threads, **slot.defaults, **more, **users, **slot.variables, **pins}
+
+
+def _deal(cpus: Sequence[int], hands: int) -> list[list[int]]:
+    return [list(cpus[i::hands]) or [cpus[i % len(cpus)]] for i in range(hands)]
+
+
+def _hidden() -> dict[str, str]:
+    """A run that is asked to compute on the CPU sees no GPU, under any backend."""
+    asked = os.environ.get("JAX_PLATFORMS", "").strip().lower() == "cpu"
+    return {"CUDA_VISIBLE_DEVICES": ""} if asked else {}
+
+
+def _usable(kind: Kind) -> bool:
+    """Whether the installed backend could use such devices; TensorFlow and PyTorch are believed to."""
+    if os.environ.get("KERAS_BACKEND", "jax") != "jax":
+        return kind == "cuda"
+    if kind == "tpu":
+        return importlib.util.find_spec("libtpu") is not None
+    plugins = importlib.util.find_spec("jax_plugins")
+    return plugins is not None and any(
+        path.name.startswith("xla_cuda")
+        for folder in plugins.submodule_search_locations or ()
+        for path in Path(folder).iterdir()
+    )
+
+
+def _names(kind: Kind) -> tuple[str, ...]:
+    """The devices of a kind that this process may use, of which the user may have named some."""
+    variable = {"cuda": "CUDA_VISIBLE_DEVICES", "tpu": "TPU_VISIBLE_CHIPS"}.get(kind)
+    if variable is None:
+        return ()
+    if (users := os.environ.get(variable)) is not None:
+        return tuple(name for name in re.split(r"[,\s]+", users) if name and name != "-1")
+    return tuple(_gpus() if kind == "cuda" else _chips())
+
+
+def _gpus() -> list[str]:
+    """UUIDs as `nvidia-smi -L` lists them (an index can mean another card), else indices."""
+    try:
+        said = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return [str(i) for i in range(len(list(DEV.glob("nvidia[0-9]*"))))]
+    found: list[str] = []
+    for line in said.splitlines():
+        uuid = re.search(r"UUID: ([\w/-]+)", line)
+        if line.startswith("GPU "):
+            found.append(uuid[1] if uuid else str(len(found)))
+        elif uuid and uuid[1].startswith("MIG-"):
+            if found and not found[-1].startswith("MIG-"):
+                found.pop()  # a card in parts: its parts are the devices
+            found.append(uuid[1])
+    return found
+
+
+def _chips() -> list[str]:
+    for folder, pattern in ((DEV, "accel[0-9]*"), (DEV / "vfio", "[0-9]*")):
+        if count := len(list(folder.glob(pattern))):
+            return [str(i) for i in range(count)]
+    return []

@@ -1,0 +1,55 @@
+"""A process that was started before its attempt, and waits with everything imported: its own side."""
+
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from lab.scheduling import child
+
+
+class Order(NamedTuple):
+    """What the driver asks for: the arguments of `python -m lab run`."""
+
+    config: Path
+    logdir: Path
+    cache: Path
+
+
+def start_afresh(order: Order) -> None:
+    """Become a new process of the same number, which imports the code as it is now."""
+    paths = {"--config": order.config, "--logdir": order.logdir, "--cache": order.cache}
+    arguments = [text for option, path in paths.items() for text in (option, str(path))]
+    os.environ[child.PARENT] = str(os.getppid())  # its cores it keeps
+    os.execv(sys.executable, [sys.executable, "-m", "lab", "run", *arguments])
+
+
+def get_ready(config: Path | None, cache: Path) -> None:
+    """Import what a run needs, and rehearse one if that may be.
+
+    Args:
+        config: the configuration to rehearse; None where the device belongs to another process.
+        cache: where tokenized corpora are kept.
+    """
+    import lab.training.run  # noqa: F401
+    from lab.config import load_config
+    from lab.scheduling.rehearsal import rehearse
+
+    if config is not None:
+        with suppress(Exception):  # what is wrong with a run, the run itself says in its own log
+            rehearse(load_config(config), cache)
+
+
+def wait_for_order() -> Order | None:
+    """The one line on standard input, its log taken as our output; None if the driver has gone."""
+    line = sys.stdin.readline()
+    if not line:
+        return None
+    order = json.loads(line)
+    log = os.open(order.pop("log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    return Order(**{name: Path(path) for name, path in order.items()})

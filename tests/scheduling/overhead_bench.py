@@ -1,0 +1,74 @@
+"""What the scheduler costs: seconds to plan 1,000 cells, and the driver's own time for each of 200.
+
+.venv/bin/python tests/scheduling/overhead_bench.py
+"""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from scheduling_bench import Bench, tiny_ablation
+
+from lab.config import load_config
+from lab.scheduling.ablation import Scale
+from lab.scheduling.driver import POLL_SECONDS, drive
+from lab.scheduling.executors import Ended
+from lab.scheduling.ledger import Ledger
+from lab.scheduling.progress import RunsProgress
+
+
+class Instant:
+    """An executor whose attempts have ended, with a result, as soon as they are started."""
+
+    ranks = 1
+
+    def free(self):
+        return 8
+
+    def start(self, attempt):
+        key = load_config(attempt.config).key()
+        result = {"config_key": key, "best": {"along_run": {"validation": {"nll": 1.0}}}}
+        (attempt.logdir / "result.json").write_text(json.dumps(result))
+        return self
+
+    def poll(self):
+        return Ended(0)
+
+    def stop(self, hard):
+        raise AssertionError("nothing to stop")
+
+    def close(self):
+        pass
+
+
+def plan_of(bench, cells):
+    levels = {"data.unique_tokens": tuple(range(1000, 11_000, 1000))}
+    scale = Scale(levels, seeds=cells // 20, budget="no time")
+    return bench.plan(ablation=tiny_ablation(scales={"tiny": scale}))
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(folder)
+        begun = time.perf_counter()
+        plan = plan_of(bench, 1000)
+        ledger = Ledger(bench.tree, "tiny-tiny")
+        plan.set_aside()
+        plan.write()
+        ledger.enqueue((cell, plan.version(cell).digest()) for cell in plan.cells)
+        print(f"planned {len(plan.cells)} cells in {time.perf_counter() - begun:.2f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(folder)
+        plan = plan_of(bench, 200)
+        begun, busy = time.perf_counter(), time.process_time()
+        summary = drive(plan, Instant(), Path(folder), RunsProgress(bench.quiet()))
+        wall, busy = time.perf_counter() - begun, time.process_time() - busy
+        print(
+            f"drove {summary.done} cells in {wall:.2f} s, {1000 * busy / 200:.1f} ms of processor time and "
+            f"{1000 * wall / 200:.1f} ms in all a cell (polls of {1000 * POLL_SECONDS:.0f} ms among it)"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Drivers and runs killed at random moments: every cell is done exactly once and no number changes."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from scheduling_bench import Bench, tiny_ablation, trials, wait_for
+
+from lab.scheduling.ablation import Scale
+from lab.scheduling.driver import drive
+from lab.scheduling.local import LocalExecutor
+from lab.scheduling.progress import RunsProgress
+
+pytestmark = pytest.mark.slow
+
+CELLS, WORKERS, KILLS = 200, 8, 30
+
+# Counts to ten, with a checkpoint after each; what it sums up depends on every number counted.
+COUNTING_RUN = """
+import json, pathlib, sys, time
+from lab.scheduling import child
+child.enter()
+logdir = pathlib.Path(sys.argv[sys.argv.index("--logdir") + 1])
+key = json.loads((logdir / "version.json").read_text())["config_key"]
+state = logdir / "state.json"
+step, total = json.loads(state.read_text()) if state.exists() else (0, int(key, 16) % 1000)
+while step < 10:
+    step += 1
+    total = (total * 31 + step) % 1000
+    (logdir / ".state").write_text(json.dumps((step, total)))
+    (logdir / ".state").replace(state)
+    time.sleep(0.03)
+(logdir / ".result").write_text(
+    json.dumps({"config_key": key, "best": {"along_run": {"validation": {"nll": total / 1000}}}})
+)
+(logdir / ".result").replace(logdir / "result.json")
+"""
+
+DRIVER = """
+import pathlib, sys
+sys.path.insert(0, {tests!r})
+import test_chaos
+test_chaos.finish(pathlib.Path({folder!r}))
+"""
+
+
+def counting_plan(bench):
+    levels = {"data.unique_tokens": tuple(range(1000, 11_000, 1000))}
+    scale = Scale(levels, seeds=CELLS // 20, budget="no time")
+    return bench.plan(ablation=tiny_ablation(scales={"tiny": scale}))
+
+
+def finish(folder):
+    """Drive the plan in `folder` to its end, or until somebody kills this process."""
+    bench = Bench(folder)
+    (folder / "counting_run.py").write_text(COUNTING_RUN, encoding="utf-8")
+    executor = LocalExecutor(WORKERS, (sys.executable, str(folder / "counting_run.py")))
+    return drive(counting_plan(bench), executor, folder / "cache", RunsProgress(Bench.quiet()))
+
+
+def driver(folder):
+    code = DRIVER.format(tests=str(Path(__file__).parent), folder=str(folder))
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+
+
+def wait_for_runs(process):
+    """The runs under way, once there are some."""
+    parent = psutil.Process(process.pid)
+    wait_for(lambda: process.poll() is not None or parent.children(), seconds=60)
+    assert process.poll() is None, "every cell was done before the last kill"
+    return parent.children()
+
+
+def kill_one(process, moments, runs):
+    """Kill a run that is still there."""
+    while True:
+        try:
+            moments.choice(runs).kill()
+            return
+        except psutil.NoSuchProcess:
+            runs = wait_for_runs(process)
+
+
+def expected(key):
+    total = int(key, 16) % 1000
+    for step in range(1, 11):
+        total = (total * 31 + step) % 1000
+    return total / 1000
+
+
+def test_200_cells_8_workers_30_kills(bench):
+    moments = random.Random(0)
+    plan = counting_plan(bench)
+    assert len(plan.cells) == CELLS
+    targets = ["driver", "run"] * (KILLS // 2)
+    moments.shuffle(targets)
+    process = driver(bench.folder)
+    for target in targets:
+        runs = wait_for_runs(process)
+        time.sleep(moments.uniform(0, 0.3))
+        if target == "driver":
+            process.kill()
+            process.wait()
+            process = driver(bench.folder)
+        else:
+            kill_one(process, moments, runs)
+    assert process.wait(timeout=300) == 0
+    states = {}
+    for trial in trials(bench.tree):
+        states.setdefault(trial.user_attrs["key"], Counter())[trial.state.name] += 1
+    assert states.keys() == {cell.key for cell in plan.cells}
+    assert all(found["COMPLETE"] == 1 for found in states.values())
+    assert all(set(found) <= {"COMPLETE", "FAIL"} for found in states.values())
+    values = {
+        trial.user_attrs["key"]: trial.value for trial in trials(bench.tree) if trial.state.name == "COMPLETE"
+    }
+    assert values == {cell.key: expected(cell.key) for cell in plan.cells}
+    for cell in plan.cells:
+        result = json.loads((plan.logdir(cell) / "result.json").read_text())
+        assert result["best"]["along_run"]["validation"]["nll"] == expected(cell.key)
+    summary = finish(bench.folder)
+    assert (summary.reused, summary.done, summary.failed) == (CELLS, 0, {})

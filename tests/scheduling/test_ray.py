@@ -1,0 +1,256 @@
+"""Ray on this machine: a head and three nodes that are processes here, on loopback."""
+
+import io
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+ray = pytest.importorskip("ray", reason="the ray extra is not installed")
+
+import psutil  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
+from rich.console import Console  # noqa: E402
+from scheduling_bench import alive, trials, wait_for  # noqa: E402
+
+from lab.scheduling import ray_executor  # noqa: E402
+from lab.scheduling.driver import drive  # noqa: E402
+from lab.scheduling.executors import Attempt, Ended  # noqa: E402
+from lab.scheduling.progress import RunsProgress  # noqa: E402
+from lab.scheduling.ray_executor import RayAttempt, RayExecutor  # noqa: E402
+
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves its nodes' logs open
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+SEEDS = 8  # 32 cells: each costs a start of Python and pydantic, about a second on a busy machine
+SLEEP = ("-c", "import os, time; print(os.getpid(), flush=True); time.sleep(120)")
+STORE = {"object_store_memory": 80 * 2**20}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head without room for runs, and three nodes of two cores, two of which pretend to have devices."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    changed = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "PYTHONPATH": str(ray_executor.LAB_ROOT),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in changed.items():
+            patch.setenv(name, value)
+        head = {"num_cpus": 0, "include_dashboard": False, **STORE}
+        cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+        devices = ({}, {"num_gpus": 2}, {"resources": {"TPU": 1}})
+        cluster.three = [cluster.add_node(num_cpus=2, wait=False, **more, **STORE) for more in devices]
+        cluster.wait_for_nodes()
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    _, left = psutil.wait_procs(left, timeout=20)
+    for process in left:
+        process.kill()
+    assert not left
+
+
+@pytest.fixture
+def executor(cluster, monkeypatch):
+    """Makes executors on the cluster, for runs on the CPU unless told otherwise."""
+    made = []
+
+    def make(*arguments, platforms="cpu", **options):
+        monkeypatch.setenv("JAX_PLATFORMS", platforms)
+        made.append(RayExecutor(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def attempt(tmp_path):
+    def make(name="run"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("c")
+        return Attempt(tmp_path / name / "config.yaml", tmp_path / name, tmp_path / "cache")
+
+    return make
+
+
+def finish(handle):
+    wait_for(lambda: handle.poll() is not None, seconds=90)
+    return handle.poll()
+
+
+def log(attempt):
+    path = attempt.logdir / "log.txt"
+    return path.read_text() if path.exists() else ""
+
+
+def environment(executor, attempts):
+    """What each of several attempts at once sees."""
+    handles = [executor.start(attempt) for attempt in attempts]
+    assert [finish(handle) for handle in handles] == [Ended(0)] * len(handles)
+    return [json.loads(log(attempt).splitlines()[-1]) for attempt in attempts]
+
+
+SHOW = ("-c", "import json, os, time; print(json.dumps(dict(os.environ))); time.sleep(2)")
+
+
+def test_secrets_do_not_travel_and_a_run_on_the_cpu_sees_no_device(executor, attempt, monkeypatch):
+    monkeypatch.setenv("STORAGE", "postgresql://me:sesame@host/name")
+    monkeypatch.setenv("PGPASSWORD", "sesame")
+    monkeypatch.setenv("XLA_FLAGS", "--mine")
+    (seen,) = environment(executor(1, SHOW), [attempt()])
+    assert "sesame" not in json.dumps(seen)
+    assert os.environ["PGPASSWORD"] == "sesame"
+    assert (seen["CUDA_VISIBLE_DEVICES"], seen["JAX_PLATFORMS"]) == ("", "cpu")
+    assert (seen["XLA_FLAGS"], seen["OMP_NUM_THREADS"]) == ("--mine", "1")
+    assert len(seen["LAB_CPUS"].split(",")) == 1
+
+
+def test_two_runs_have_a_gpu_each_or_share_one(executor, attempt):
+    one_each = executor(0, SHOW, platforms="cuda")
+    assert one_each.free() == 2
+    seen = environment(one_each, [attempt("a"), attempt("b")])
+    assert {pins["CUDA_VISIBLE_DEVICES"] for pins in seen} == {"0", "1"}
+    assert "XLA_CLIENT_MEM_FRACTION" not in seen[0]
+    one_each.close()
+    (shared,) = environment(executor(0, SHOW, platforms="cuda", per_device=2), [attempt("c")])
+    assert shared["XLA_CLIENT_MEM_FRACTION"] == "0.450"
+
+
+def test_a_chip_is_pinned(executor, attempt):
+    chips = executor(0, SHOW, platforms="tpu")
+    assert chips.free() == 1
+    (seen,) = environment(chips, [attempt()])
+    assert (seen["TPU_VISIBLE_CHIPS"], seen["TPU_PROCESS_BOUNDS"]) == ("0", "1,1,1")
+
+
+def test_a_soft_stop_waits_for_the_checkpoint(executor, attempt):
+    code = (
+        "import signal, sys, time\n"
+        "def save(*_):\n    time.sleep(1); print('saved', flush=True); sys.exit(75)\n"
+        "signal.signal(signal.SIGTERM, save); print('up', flush=True); time.sleep(120)"
+    )
+    run = attempt()
+    handle = executor(1, ("-c", code)).start(run)
+    wait_for(lambda: "up" in log(run), seconds=60)
+    handle.stop(hard=False)
+    assert finish(handle) == Ended(75)
+    assert "saved" in log(run)
+    handle.stop(hard=True)  # ended: nothing to do
+
+
+def test_a_hard_stop_leaves_no_process(executor, attempt):
+    run = attempt()
+    handle = executor(1, SLEEP).start(run)
+    wait_for(lambda: log(run).endswith("\n"), seconds=60)
+    handle.stop(hard=True)
+    assert finish(handle) == Ended(-signal.SIGKILL)
+    wait_for(lambda: not alive(int(log(run))))
+
+
+def test_a_run_that_waits_for_a_node_can_be_stopped(executor, attempt):
+    chips = executor(0, SLEEP, platforms="tpu")
+    runs = [attempt(name) for name in "ab"]
+    first, second = (chips.start(run) for run in runs)
+    assert chips.free() == 0
+    wait_for(lambda: log(runs[0]).endswith("\n") or log(runs[1]).endswith("\n"), seconds=60)
+    second.stop(hard=False)
+    assert finish(second) == Ended(-signal.SIGTERM)
+    first.stop(hard=True)
+    finish(first)
+
+
+def test_ranks_of_an_attempt_run_together(executor, attempt):
+    code = "import os; print([v for n, v in sorted(os.environ.items()) if n.endswith('_NUM_PROCESSES')])"
+    from dataclasses import replace
+
+    run = replace(attempt(), ranks=2)
+    two = executor(0, ("-c", code), ranks=2)
+    assert finish(two.start(run)) == Ended(0)
+    assert (log(run), (run.logdir / "log-1.txt").read_text()) == ("['2']\n", "['2']\n")
+    with pytest.raises(ValueError, match="`ranks` must be at most 2 in this executor, but got ranks=3"):
+        two.start(replace(run, ranks=3))
+
+
+def test_results_travel_through_shared_storage(executor, attempt, tmp_path):
+    run = attempt()
+    code = "import pathlib, sys; pathlib.Path(sys.argv[4], 'result.json').write_text('{}')"
+    url = f"file://{tmp_path}/shared"
+    assert finish(executor(1, ("-c", code), shared=url, root=tmp_path).start(run)) == Ended(0)
+    copied = {path.name: path.read_text() for path in (tmp_path / "shared" / "run").iterdir()}
+    assert copied == {"config.yaml": "c", "log.txt": "", "result.json": "{}"}
+
+
+def test_an_error_of_the_supervisor_is_told(executor, tmp_path):
+    def fail():
+        raise OSError("disk full")
+
+    executor(1)
+    handle = RayAttempt(ray.remote(max_retries=0)(fail).remote(), tmp_path, None)
+    assert finish(handle) == Ended(1)
+    assert "OSError: disk full" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"workers": -1}, "`workers` must be >= 0, but got workers=-1"),
+        ({"ranks": 0}, "`ranks` must be >= 1, but got ranks=0"),
+        ({"per_device": 2, "ranks": 2}, "`per_device` must be 1 for runs of several processes"),
+        ({"shared": "ftp://me:sesame@host/x"}, "`shared` must not hold a password"),
+        ({"cores": 64}, r"the Ray cluster must have \{'CPU': 64\} for a run, but it has less"),
+    ],
+)
+def test_what_cannot_run_is_refused(executor, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        executor(**arguments)
+    assert not ray.is_initialized()
+
+
+def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
+    plan = bench.plan(seeds=SEEDS)
+    pool = executor(0, (str(bench.folder / "fake_run.py"),))
+    assert pool.free() == 6
+    bench.behave({"dlm": "wait"})
+
+    def at_work():
+        return [cell for cell in plan.cells if cell.config.arm == "dlm" and bench.tries(cell)]
+
+    def kill():
+        wait_for(lambda: len(at_work()) == 6, seconds=120)  # two on each node
+        pids = [pid for cell in at_work() for pid in bench.tries(cell)]
+        cluster.remove_node(cluster.three[0], allow_graceful=False)
+        wait_for(lambda: sum(alive(pid) for pid in pids) == 4, seconds=60)
+        (bench.folder / "go").touch()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    said = io.StringIO()
+    summary = drive(plan, pool, bench.folder / "cache", RunsProgress(Console(file=said, width=200)))
+    killer.join()
+    assert (summary.done, summary.failed) == (len(plan.cells), {}), said.getvalue()
+    told = {}
+    for trial in trials(bench.tree):
+        told.setdefault(trial.user_attrs["key"], []).append(trial)
+    assert {key: [t.state.name for t in each].count("COMPLETE") for key, each in told.items()} == {
+        cell.key: 1 for cell in plan.cells
+    }
+    values = {
+        t.user_attrs["key"]: t.value for each in told.values() for t in each if t.state.name == "COMPLETE"
+    }
+    assert values == {cell.key: bench.value(cell) for cell in plan.cells}
+    lost = [line for line in said.getvalue().splitlines() if "trying again" in line]
+    assert len(lost) == sum("node_lost" in line for line in lost) == 2, lost
+    wait_for(lambda: pool.free() == 4, seconds=60)

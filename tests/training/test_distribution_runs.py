@@ -1,0 +1,187 @@
+"""A run on several devices and in several processes has the numbers of one device, and ends as a whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distribution_runs import LAYOUTS, STEPS, config_of
+from training_bench import rows_of
+
+from lab.scheduling.ranks import free_address, rank_environment
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="keras.distribution is complete under JAX alone"
+)
+
+TOLERANCE = 1e-5
+QUICK = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+FOUR_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+GROUP_SECONDS = 60  # in which a group must end once a rank is lost; 120 would be enough
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, corpus, cache):
+    """The logdirs of the run under each layout of four devices, and of one that changed its layout."""
+    folder = tmp_path_factory.mktemp("layouts")
+    script = Path(__file__).with_name("distribution_runs.py")
+    command = [sys.executable, str(script), *map(str, (folder, corpus, cache))]
+    # A script's own folder comes first on its path, not the one that holds this checkout's `lab`.
+    environment = os.environ | QUICK | FOUR_DEVICES | {"PYTHONPATH": str(Path.cwd())}
+    subprocess.run(command, env=environment, check=True, timeout=600)
+    return folder
+
+
+class Group:
+    """The ranks of one run on loopback; each has a logdir of its own, so that it shows who writes."""
+
+    def __init__(self, folder, config, cache):
+        self.logdirs = [folder / f"rank_{rank}" for rank in range(2)]
+        path = folder / "config.yaml"
+        path.write_text(config.to_yaml(), encoding="utf-8")
+        command = [sys.executable, "-m", "lab", "run", "--config", str(path), "--cache", str(cache)]
+        address = free_address()
+        programs = {  # half the time of the attempts after the first
+            "JAX_COMPILATION_CACHE_DIR": str(cache / "programs"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        self.outputs = [folder / f"rank_{rank}.txt" for rank in range(2)]
+        self.processes = []
+        for rank, (logdir, output) in enumerate(zip(self.logdirs, self.outputs, strict=True)):
+            with output.open("wb") as file:
+                self.processes.append(
+                    subprocess.Popen(
+                        [*command, "--logdir", str(logdir)],
+                        env=os.environ | QUICK | programs | rank_environment(rank, 2, address),
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                    )
+                )
+
+    def wait(self, seconds=600):
+        """The exit codes."""
+        return [process.wait(timeout=seconds) for process in self.processes]
+
+    def said(self):
+        return [output.read_text() for output in self.outputs]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+def measured(logdir):
+    """Every number of a run that training and measuring made, by name."""
+    numbers = {}
+    for row in rows_of(logdir):
+        if row["kind"] == "train":
+            for name in ("train_loss", "gradient_norm"):
+                numbers[f"{name} {row['step']}"] = row[name]
+    result = json.loads((logdir / "result.json").read_text())
+    for stop in result["stops"]:
+        for name, value in stop["validation"].items():
+            numbers[f"{name} {stop['reading']} {stop['step']}"] = value
+    for name in ("best", "end"):
+        for reading, stop in result[name].items():
+            numbers |= {f"{name} {reading} test {key}": value for key, value in stop["test"].items()}
+    return numbers
+
+
+def assert_equal_runs(found, expected):
+    found, expected = measured(found), measured(expected)
+    assert len(expected) > 60
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=TOLERANCE), name
+
+
+@pytest.mark.parametrize(("layout", "data", "model"), [("data", 4, 1), ("model_2", 2, 2), ("model_4", 1, 4)])
+def test_four_devices_give_the_numbers_of_one(layout, data, model, runs):
+    """With dropout, too: JAX draws its masks for the whole batch, wherever the rows lie."""
+    assert_equal_runs(runs / layout, runs / "one")
+    devices = json.loads((runs / layout / "result.json").read_text())["devices"]
+    assert devices == {
+        "parallel": LAYOUTS[layout]["parallel"],
+        "count": 4,
+        "data": data,
+        "model": model,
+        "processes": 1,
+    }
+
+
+def test_one_device_says_so(runs):
+    devices = json.loads((runs / "one" / "result.json").read_text())["devices"]
+    assert devices == {"parallel": "none", "count": 1, "data": 1, "model": 1, "processes": 1}
+
+
+def test_a_run_goes_on_under_another_layout(runs):
+    """Stopped with the weights in four parts, finished with the batch in four parts."""
+    assert_equal_runs(runs / "moved", runs / "one")
+    assert json.loads((runs / "moved" / "result.json").read_text())["devices"]["parallel"] == "data"
+
+
+def test_the_weights_are_kept_whole(runs):
+    from lab.training.checkpoint import load_arrays
+
+    (name,) = {path.name for path in (runs / "one").rglob("annealed*16.npz")}
+    expected = load_arrays(runs / "one" / "checkpoints" / "stops" / name)
+    for layout in ("data", "model_2", "model_4"):
+        found = load_arrays(runs / layout / "checkpoints" / "stops" / name)
+        assert {key: array.shape for key, array in found.items()} == {
+            key: array.shape for key, array in expected.items()
+        }
+        for key, array in expected.items():
+            np.testing.assert_allclose(found[key], array, atol=1e-3, err_msg=key)
+
+
+def test_a_lost_rank_ends_the_group_and_the_next_attempt_finishes(runs, tmp_path, corpus, cache):
+    """Two processes, each with half of every batch; rank 1 is killed after the first checkpoint."""
+    config = config_of("data", corpus)
+    with Group(tmp_path, config, cache) as group:
+        first, second = group.processes
+        checkpoint = group.logdirs[0] / "checkpoints" / "step-000000000004"
+        while first.poll() is None and second.poll() is None and not checkpoint.exists():
+            time.sleep(0.01)
+        assert (first.poll(), second.poll()) == (None, None), group.said()
+        second.send_signal(signal.SIGKILL)
+        assert first.wait(timeout=GROUP_SECONDS) == -signal.SIGABRT, group.said()[0]
+        assert "LostRankError: another rank of the run has ended" in group.said()[0]
+    assert not (group.logdirs[0] / "result.json").exists()
+    with Group(tmp_path, config, cache) as group:
+        assert group.wait() == [0, 0], group.said()
+    assert_equal_runs(group.logdirs[0], runs / "one")
+    assert [row["step"] for row in rows_of(group.logdirs[0]) if row["kind"] == "train"] == list(
+        range(2, STEPS + 1, 2)
+    )
+    devices = json.loads((group.logdirs[0] / "result.json").read_text())["devices"]
+    assert (devices["processes"], devices["data"]) == (2, 2)
+    assert not group.logdirs[1].exists(), "rank 1 must leave the files to rank 0"
+
+
+def test_weights_in_parts_on_two_processes_give_the_numbers_of_one(runs, tmp_path, corpus, cache):
+    with Group(tmp_path, config_of("model_2", corpus), cache) as group:
+        assert group.wait() == [0, 0], group.said()
+    assert_equal_runs(group.logdirs[0], runs / "one")
+
+
+def test_what_rank_0_refuses_ends_the_group(tmp_path, corpus, cache):
+    config = config_of("data", corpus)
+    logdir = tmp_path / "rank_0"
+    logdir.mkdir()
+    (logdir / "config.yaml").write_text(config.model_copy(update={"seed": 1}).to_yaml(), encoding="utf-8")
+    with Group(tmp_path, config, cache) as group:
+        codes = group.wait(GROUP_SECONDS)
+    assert codes == [2, -signal.SIGABRT]
+    said = group.said()
+    assert f"must hold the run {config.key()}" in said[0]
+    assert "another rank of the run has ended" in said[1]

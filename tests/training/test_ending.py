@@ -1,0 +1,132 @@
+"""A run that is asked to end does so at once or after its update, and goes on to the same numbers."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+from test_kill import start
+from training_bench import rows_of
+
+from lab.training import ending
+from lab.training.ending import REPEAT_SECONDS, Notice, PreemptedError
+
+
+def test_notice_is_kept_until_it_can_be_obeyed():
+    notice = Notice()
+    notice.obey()
+    notice.give()
+    assert notice.given
+    with pytest.raises(PreemptedError, match="asked to end"):
+        notice.obey()
+    with pytest.raises(PreemptedError, match="asked to end"), notice.at_once():
+        raise AssertionError("entered")
+
+
+def test_a_stretch_that_changes_nothing_is_left_at_once():
+    notice = Notice()
+    with notice.at_once(), pytest.raises(PreemptedError, match="asked to end"):
+        notice.give()
+
+
+def test_a_signal_is_notice_and_a_later_one_acts_as_usual(monkeypatch):
+    notice, seen = Notice(), []
+    clock = iter([100.0, 100.1, 100.0 + REPEAT_SECONDS + 0.1])
+    monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    before = signal.signal(signal.SIGUSR1, lambda *_: seen.append("usual"))
+    try:
+        with notice.by_signals():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert (notice.given, seen) == (True, [])
+            os.kill(os.getpid(), signal.SIGUSR1)  # the same notice by another way
+            assert seen == []
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert seen == ["usual"]
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert seen == ["usual"] * 2
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_ctrl_c_twice_is_never_taken_for_one():
+    with Notice().by_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.backend
+def test_a_run_asked_to_end_at_any_moment_goes_on_to_the_same_result(undisturbed, tmp_path, monkeypatch):
+    """Notice comes in the main run, in a branch, and while a stop is measured."""
+    from lab.training.checkpoint import Checkpoints
+    from lab.training.run import Run, train_run
+
+    run = undisturbed("dlm")
+    logdir = tmp_path / "run"
+    moments = {"step": [3, 45], "measure": [15]}  # steps made; rows in the log
+    tick, measured = Run._progress, Run._measured
+
+    def progress(self, phase, step):
+        tick(self, phase, step)
+        if phase == "train" and moments["step"] and step >= moments["step"][0] and not self.notice.given:
+            moments["step"].pop(0)
+            self.notice.give()
+
+    def measure(self, split):
+        done = len(self.log.rows)
+        if moments["measure"] and done >= moments["measure"][0] and not self.notice.given:
+            moments["measure"].pop(0)
+            self.notice.give()
+        return measured(self, split)
+
+    monkeypatch.setattr(Run, "_progress", progress)
+    monkeypatch.setattr(Run, "_measured", measure)
+    steps = []
+    while moments["step"] or moments["measure"]:
+        with pytest.raises(PreemptedError):
+            train_run(run.config, logdir, run.cache, Notice())
+        steps.append(Checkpoints(logdir / "checkpoints", run.config.key()).load()[0])
+        assert not (logdir / "result.json").exists()
+    assert steps[:2] == [3, 40]  # the branch towards stop 50 begins at 40
+    assert steps[2] > 40
+    result = train_run(run.config, logdir, run.cache, Notice())
+    assert {**result, "wall_seconds": 0} == {**run.result, "wall_seconds": 0}
+    assert not list((logdir / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.slow
+def test_a_process_that_gets_a_notice_leaves_a_checkpoint_and_says_so(undisturbed, tmp_path):
+    run = undisturbed("ar")
+    logdir = tmp_path / "run"
+    for number, rows in ((signal.SIGTERM, 3), (signal.SIGUSR1, 12)):
+        process = start(run, logdir)
+        while process.poll() is None and len(rows_of(logdir)) < rows:
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(timeout=120) == 75, (tmp_path / "run.log").read_text()
+        assert not (logdir / "result.json").exists()
+        assert list((logdir / "checkpoints").glob("step-*"))
+    assert start(run, logdir).wait(timeout=300) == 0
+    result = json.loads((logdir / "result.json").read_text())
+    assert {**result, "wall_seconds": 0} == {**run.result, "wall_seconds": 0}
+
+
+def test_data_that_changed_since_a_run_began_are_refused(undisturbed, corpus, tmp_path):
+    from lab.training.run import train_run
+
+    run = undisturbed("ar")
+    logdir, cache = tmp_path / "run", tmp_path / "cache"
+    shutil.copytree(run.logdir, logdir)
+    (logdir / "result.json").unlink()
+    file = sorted(path for path in corpus.rglob("*") if path.is_file())[0]
+    content = file.read_bytes()
+    try:
+        file.write_bytes(content + b"and one line more\n")
+        with pytest.raises(ValueError, match="but other data came"):
+            train_run(run.config, logdir, cache)
+    finally:
+        file.write_bytes(content)
+    assert not (logdir / "result.json").exists()
