@@ -90,7 +90,12 @@ class FakeInference(FakeTree):
 
     def measure(self, arm: str, seed: int, **changes: Any) -> None:
         content = {
-            **{"schema": 1, "config_key": "0123456789abcdef", "judges": ["j"], "code_hash": self.code},
+            **{
+                "schema": 1,
+                "config_key": f"{arm}-{self.budgets[0]}-{seed}",
+                "judges": ["j"],
+                "code_hash": self.code,
+            },
             **{"prompt_tokens": 16, "generated_tokens": 48, "ngram": 4, "complete": self.complete},
             "rows": self.rows(arm, seed),
         }

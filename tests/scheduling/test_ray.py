@@ -252,5 +252,5 @@ def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
     }
     assert values == {cell.key: bench.value(cell) for cell in plan.cells}
     lost = [line for line in said.getvalue().splitlines() if "trying again" in line]
-    assert len(lost) == sum("node_lost" in line for line in lost) == 2, lost
+    assert len(lost) == sum("its machine is gone" in line for line in lost) == 2, lost
     wait_for(lambda: pool.free() == 4, seconds=60)
