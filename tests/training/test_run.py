@@ -168,9 +168,18 @@ def test_a_finished_run_is_not_made_again(run, monkeypatch):
 
     before = (run.logdir / "result.json").stat().st_mtime_ns
     monkeypatch.setattr(module, "Run", refuse)
-    monkeypatch.setattr(module, "prepare", refuse)
     assert module.train_run(run.config, run.logdir, run.cache) == run.result
     assert (run.logdir / "result.json").stat().st_mtime_ns == before
+
+
+def test_a_finished_run_of_another_version_is_no_answer(run, tmp_path, monkeypatch):
+    from lab.training import run as module
+
+    logdir = tmp_path / "run"
+    shutil.copytree(run.logdir, logdir)
+    monkeypatch.setattr(module, "code_hash", lambda: "other")
+    with pytest.raises(ValueError, match="but other code came"):
+        module.train_run(run.config, logdir, run.cache)
 
 
 def test_the_folder_of_another_configuration_is_refused(run):
