@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-SEEDS = 8  # 32 cells: each costs a start of Python and pydantic, about a second on a busy machine
+SEEDS = 50  # 200 cells
 SLEEP = ("-c", "import os, time; print(os.getpid(), flush=True); time.sleep(120)")
 STORE = {"object_store_memory": 80 * 2**20}
 
