@@ -19,6 +19,7 @@ from lab.scheduling.ablation import Cell
 from lab.scheduling.executors import Attempt, Ended, Executor, Handle
 from lab.scheduling.ledger import Ledger
 from lab.scheduling.locks import sole_owner
+from lab.scheduling.logs import read_tail
 from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
@@ -29,7 +30,6 @@ from lab.training.ending import NOTICES, on_notice
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 20.0  # of the 30 that a machine about to be taken away commonly gives
-TAIL_BYTES = 4000
 
 
 @dataclass
@@ -315,26 +315,6 @@ def best_validation_nll(result: dict[str, Any]) -> float:
     """Validation NLL of the best stop, nats/token: annealed, or along the run where that was not measured."""
     best = result["best"]
     return float(best.get("annealed", best.get("along_run"))["validation"]["nll"])
-
-
-def read_tail(log: Path, start: int = 0) -> str:
-    """The end of what an attempt wrote, at most `TAIL_BYTES`; what is no text is replaced.
-
-    Args:
-        log: its log; empty text if there is none.
-        start: where the attempt's part begins, unless the log was cut since.
-    """
-    try:
-        with log.open("rb") as file:
-            size = log.stat().st_size
-            file.seek(max(start if start <= size else 0, size - TAIL_BYTES))
-            return (
-                file.read(TAIL_BYTES)
-                .decode("utf-8", errors="replace")
-                .replace("\0", "\N{REPLACEMENT CHARACTER}")
-            )
-    except FileNotFoundError:
-        return ""
 
 
 @contextmanager

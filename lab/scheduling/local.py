@@ -3,14 +3,14 @@
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.scheduling.executors import Attempt
 from lab.scheduling.process import STALL_SECONDS, ProcessGroup, arguments, rank_log, spawn
 from lab.scheduling.ranks import free_address, rank_environment
-from lab.scheduling.slots import environment, make_places
+from lab.scheduling.slots import Slot, environment, make_places
 from lab.scheduling.spare import Spare
 
 COMMAND = (sys.executable, "-m", "lab", "run")
@@ -102,18 +102,7 @@ class LocalExecutor:
             process = spare.take(attempt, environment(self._places[place][0], cache))
             if process is not None:
                 return [process]
-        command = [*self._command, *arguments(attempt)]
-        if attempt.ranks == 1:
-            return [spawn(command, environment(self._places[place][0], cache), rank_log(attempt.logdir, 0))]
-        address = free_address()
-        return [
-            spawn(
-                command,
-                {**environment(slot, cache), **rank_environment(rank, attempt.ranks, address)},
-                rank_log(attempt.logdir, rank),
-            )
-            for rank, slot in enumerate(self._places[place][: attempt.ranks])
-        ]
+        return list(spawn_ranks(self._command, attempt, self._places[place]))
 
     def _keep_spares(self) -> None:
         """Start a waiting process beside each attempt that has got going."""
@@ -127,6 +116,25 @@ class LocalExecutor:
                     [*self._standby, *cache, *rehearse],
                     environment(slot, compilation_cache(run.attempt.cache_dir)),
                 )
+
+
+def spawn_ranks(
+    command: Sequence[str], attempt: Attempt, slots: Sequence[Slot], cwd: Path | None = None
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start an attempt's processes on this machine, one after the other.
+
+    Args:
+        command: what starts a run; the attempt's options are added.
+        attempt: of `attempt.ranks` processes.
+        slots: one for each of them, or more.
+        cwd: their working folder, if not this process's.
+    """
+    cache = compilation_cache(attempt.cache_dir)
+    address = free_address() if attempt.ranks > 1 else ""
+    for rank, slot in enumerate(slots[: attempt.ranks]):
+        meeting = rank_environment(rank, attempt.ranks, address) if address else {}
+        pins = {**environment(slot, cache), **meeting}
+        yield spawn([*command, *arguments(attempt)], pins, rank_log(attempt.logdir, rank), cwd)
 
 
 def compilation_cache(cache_dir: Path) -> dict[str, str]:

@@ -13,9 +13,8 @@ from lab.training.ending import DivergedError, PreemptedError
 
 
 class Outcome(StrEnum):
-    """What became of an attempt. A finished result counts as `DONE` however its process ended."""
+    """What became of an attempt without a result. One that left its result is done, however it ended."""
 
-    DONE = "done"
     USER_ERROR = "user error"
     DIVERGED = "diverged"
     DEVICE_MEMORY = "out of device memory"

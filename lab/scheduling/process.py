@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.scheduling.executors import Attempt, Cause, Ended
+from lab.scheduling.logs import tail_bytes
 from lab.scheduling.outcomes import PREEMPTED
 
 STALL_SECONDS = 1800.0
@@ -16,7 +17,6 @@ ABORT_SECONDS = 5.0  # between the request for stacks and the end
 PROGRESS = ("progress.json", "log.txt", "metrics.jsonl")
 LOG_BYTES = 64 * 2**20
 KEPT_BYTES = 2**20
-TAIL_BYTES = 4000
 LOOK_SECONDS = 1.0
 LONGEST_GAP = 10.0  # a watcher that slept itself does not hold its sleep against the run
 
@@ -111,7 +111,7 @@ class ProcessGroup:
         """One rank ended badly: the others would wait for it, so they end too."""
         self._bad = rank, code
         if rank:
-            _append(self._logdir / "log.txt", _tail(rank_log(self._logdir, rank)), f"rank {rank} ended:")
+            _append(self._logdir / "log.txt", tail_bytes(rank_log(self._logdir, rank)), f"rank {rank} ended:")
         self._signal(signal.SIGKILL)
         for process in self._processes:
             if process.returncode is None:
@@ -173,19 +173,10 @@ def bound_log(log: Path, most: int = LOG_BYTES, keep: int = KEPT_BYTES) -> bool:
     size, _ = _state(log)
     if size <= most:
         return False
-    tail = _tail(log, keep)
+    tail = tail_bytes(log, keep)
     os.truncate(log, 0)
     _append(log, tail, f"the first {size - len(tail)} bytes of this log were dropped")
     return True
-
-
-def _tail(path: Path, most: int = TAIL_BYTES) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
-            return file.read(most)
-    except FileNotFoundError:
-        return b""
 
 
 def _append(log: Path, text: bytes, note: str) -> None:

@@ -113,7 +113,7 @@ class RunsProgress:
         left = self._total - self._ended - sum(run.share for run in self._runs.values())
         if gained <= 0.02 or left <= 0:
             return ""
-        return f"about {_duration(left * (time.monotonic() - self._begun) / gained)} left"
+        return f"about {duration_words(left * (time.monotonic() - self._begun) / gained)} left"
 
 
 def _read(run: _Shown) -> None:
@@ -140,5 +140,6 @@ def _detail(state: dict[str, Any]) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _duration(seconds: float) -> str:
+def duration_words(seconds: float) -> str:
+    """A time as people say it: seconds up to a minute and a half, then minutes."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

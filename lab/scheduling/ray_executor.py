@@ -21,12 +21,11 @@ import ray
 from filelock import FileLock, Timeout
 
 from lab.scheduling.executors import Attempt, Ended
-from lab.scheduling.local import COMMAND, compilation_cache
+from lab.scheduling.local import COMMAND, spawn_ranks
 from lab.scheduling.mirror import Mirror
-from lab.scheduling.process import STALL_SECONDS, ProcessGroup, arguments, rank_log, spawn
-from lab.scheduling.ranks import free_address, rank_environment
+from lab.scheduling.process import STALL_SECONDS, ProcessGroup
 from lab.scheduling.secrets import VARIABLES
-from lab.scheduling.slots import KINDS, Kind, Slot, available_cpus, device_slot, environment
+from lab.scheduling.slots import Kind, Slot, asked_kind, available_cpus, device_slot
 
 _remote: Any = ray.remote
 _resources: Any = ray.cluster_resources  # of the nodes that live, by name
@@ -233,13 +232,10 @@ def supervise(task: Task) -> tuple[int, str]:
     with _claimed_cores(task.cores * attempt.ranks) as cpus:
         group = ProcessGroup(processes, logdir, task.stall_seconds)
         try:
-            address = free_address() if attempt.ranks > 1 else ""
-            for rank, slot in enumerate(_slots(task, cpus)):
-                where = rank_environment(rank, attempt.ranks, address) if attempt.ranks > 1 else {}
-                pins = {**environment(slot, compilation_cache(attempt.cache_dir)), **where}
-                command = [sys.executable, *task.command, *arguments(attempt)]
-                cwd = task.cwd if task.cwd.is_dir() else None
-                processes.append(spawn(command, pins, rank_log(logdir, rank), cwd))
+            command = [sys.executable, *task.command]
+            cwd = task.cwd if task.cwd.is_dir() else None
+            for process in spawn_ranks(command, attempt, _slots(task, cpus), cwd):
+                processes.append(process)  # one by one: the group must know them if we are interrupted
             ended = _watch(group, mirror, logdir)
         finally:
             group.stop(hard=True)  # if we are told to end in the midst of starting
@@ -317,10 +313,7 @@ def _claimed_cores(count: int) -> Iterator[tuple[int, ...]]:
 
 def _kind(has: Mapping[str, float]) -> Kind:
     """What runs compute on: what `JAX_PLATFORMS` says, else what the cluster has."""
-    asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip().lower()
-    if asked:
-        return KINDS.get(asked, "cpu")
-    return "cuda" if has.get("GPU") else "tpu" if has.get("TPU") else "cpu"
+    return asked_kind() or ("cuda" if has.get("GPU") else "tpu" if has.get("TPU") else "cpu")
 
 
 def _carried(variables: Mapping[str, str]) -> dict[str, str]:

@@ -105,21 +105,29 @@ def make_places(workers: int = 0, ranks: int = 1, per_device: int = 1) -> list[t
     return [tuple(slots[i * ranks : (i + 1) * ranks]) for i in range(count)]
 
 
+def asked_kind() -> Kind | None:
+    """What `JAX_PLATFORMS` names first; None if it is not set."""
+    return KINDS.get(_asked(), "cpu") if _asked() else None
+
+
+def _asked() -> str:
+    return os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip().lower()
+
+
 def find_devices() -> Devices:
     """What runs compute on, from `JAX_PLATFORMS` if it is set, else from what this machine has.
 
     Raises:
         ValueError: if `JAX_PLATFORMS` asks for what the machine has not.
     """
-    asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip().lower()
-    if asked:
-        kind = KINDS.get(asked, "cpu")
-        names = _names(kind)
-        if kind != "cpu" and not names:
+    asked = asked_kind()
+    if asked is not None:
+        names = _names(asked)
+        if asked != "cpu" and not names:
             raise ValueError(
-                f"JAX_PLATFORMS={asked} must name what this machine has, but no {kind} device is here."
+                f"JAX_PLATFORMS={_asked()} must name what this machine has, but no {asked} device is here."
             )
-        return Devices(kind, names)
+        return Devices(asked, names)
     for kind in ("cuda", "tpu"):
         if _usable(kind) and (names := _names(kind)):
             return Devices(kind, names)

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.scheduling import child
+from lab.scheduling.executors import Attempt
+from lab.scheduling.local import COMMAND
+from lab.scheduling.process import arguments
 
 
 class Order(NamedTuple):
@@ -20,10 +23,8 @@ class Order(NamedTuple):
 
 def start_afresh(order: Order) -> None:
     """Become a new process of the same number, which imports the code as it is now."""
-    paths = {"--config": order.config, "--logdir": order.logdir, "--cache": order.cache}
-    arguments = [text for option, path in paths.items() for text in (option, str(path))]
     os.environ[child.PARENT] = str(os.getppid())  # its cores it keeps
-    os.execv(sys.executable, [sys.executable, "-m", "lab", "run", *arguments])
+    os.execv(sys.executable, [*COMMAND, *arguments(Attempt(*order))])
 
 
 def get_ready(config: Path | None, cache: Path) -> None:

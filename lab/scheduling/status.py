@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lab.scheduling.progress import duration_words
 from lab.tracking.records import read_json
 
 State = Literal["queued", "running", "done", "failed"]
@@ -182,9 +183,7 @@ def _failures(cells: Iterable[CellStatus]) -> list[Text]:
 
 def _left(cells: Sequence[CellStatus]) -> str:
     seconds = seconds_left(cells)
-    if seconds is None:
-        return ""
-    return f", about {seconds:.0f} s left" if seconds < 90 else f", about {seconds / 60:.0f} min left"
+    return "" if seconds is None else f", about {duration_words(seconds)} left"
 
 
 def _read_cell(logdir: Path, planned: Mapping[str, Any]) -> CellStatus:

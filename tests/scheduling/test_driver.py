@@ -9,8 +9,9 @@ from optuna.trial import TrialState
 from scheduling_bench import alive, trials, wait_for
 
 from lab.scheduling import driver
-from lab.scheduling.driver import GRACE_SECONDS, TAIL_BYTES, best_validation_nll, read_result, read_tail
+from lab.scheduling.driver import GRACE_SECONDS, best_validation_nll, read_result
 from lab.scheduling.ledger import Ledger
+from lab.scheduling.logs import TAIL_BYTES, read_tail
 from lab.scheduling.outcomes import Outcome
 from lab.scheduling.progress import RunsProgress
 

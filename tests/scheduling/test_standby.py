@@ -59,3 +59,14 @@ def test_a_process_that_waits_without_a_rehearsal_leaves_the_device_alone():
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"
+
+
+def test_a_process_that_starts_afresh_is_a_run_of_its_own_with_the_order(tmp_path):
+    code = (
+        "import pathlib, sys\nfrom lab.scheduling.standby import Order, start_afresh\n"
+        "start_afresh(Order(*map(pathlib.Path, sys.argv[1:])))"
+    )
+    paths = [str(tmp_path / name) for name in ("gone.yaml", "run", "cache")]
+    said = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False)
+    assert said.returncode == 2, said.stderr
+    assert f"expected a YAML file at {paths[0]}, but there is none" in said.stderr

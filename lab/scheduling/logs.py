@@ -1,0 +1,29 @@
+"""The end of a log, as bytes and as text, whatever was written to it."""
+
+import os
+from pathlib import Path
+
+TAIL_BYTES = 4000
+
+
+def tail_bytes(log: Path, most: int = TAIL_BYTES, start: int = 0) -> bytes:
+    """The last bytes of a log, at most `most`; none if there is no log.
+
+    Args:
+        log: its path.
+        most: number of bytes.
+        start: where the part that counts begins, unless the log was cut since.
+    """
+    try:
+        with log.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(start if start <= size else 0, size - most))
+            return file.read(most)
+    except FileNotFoundError:
+        return b""
+
+
+def read_tail(log: Path, start: int = 0) -> str:
+    """The same as text; what is no text is replaced."""
+    text = tail_bytes(log, start=start).decode("utf-8", errors="replace")
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
