@@ -17,6 +17,7 @@ OPTIONS = --preset $(PRESET) \
   $(if $(WORKERS),--workers $(WORKERS)) \
   $(if $(ENGINE),--engine $(ENGINE)) \
   $(if $(PER_DEVICE),--per-device $(PER_DEVICE)) \
+  $(if $(DEVICES),--devices $(DEVICES)) \
   $(if $(RANKS),--ranks $(RANKS)) \
   $(if $(SHARED),--shared '$(SHARED)') \
   $(foreach path,$(DATA),--data '$(path)') \
@@ -26,7 +27,7 @@ OPTIONS = --preset $(PRESET) \
 .PHONY: help setup $(ABLATIONS) smoke status report board dashboard format lint type test test-backends clean
 
 help: ## list the targets
-	@echo 'Ablations (PRESET= SEEDS= TUNE= WORKERS= ENGINE= PER_DEVICE= RANKS= SHARED= DATA= SET= STORAGE=):'
+	@echo 'Ablations (PRESET= SEEDS= TUNE= WORKERS= ENGINE= PER_DEVICE= DEVICES= RANKS= SHARED= DATA= SET= STORAGE=):'
 	@for name in $(ABLATIONS); do \
 	  printf '%-20s%s\n' $$name "$$(sed -n '1s/^"""//p' ablations/$$(echo $$name | tr - _).py)"; done
 	@echo 'Others:'

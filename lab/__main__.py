@@ -123,8 +123,11 @@ def ablate(
         typer.Option(help="Tune every arm (those that the ablation tunes), with so many trials each.", min=1),
     ] = None,
     per_device: Annotated[int, typer.Option(help="Runs that share one GPU.")] = 1,
+    devices: Annotated[
+        int, typer.Option(help="GPUs or TPU chips of each process; several need training.parallel.")
+    ] = 1,
     ranks: Annotated[
-        int, typer.Option(help="Processes that train one run together; needs training.parallel.")
+        int, typer.Option(help="Processes that train one run together; several need training.parallel.")
     ] = 1,
     engine: Annotated[
         str,
@@ -157,7 +160,7 @@ def ablate(
         command = _command(ablation.name, preset, seeds, tune, overrides, data, results)
         tuning = _tuning(ablation, preset, tune, overrides)
         tree = _tree(results, ablation.name, preset, tuned=bool(tuning and not ablation.tuned))
-        _check_ranks(planned, ranks)
+        _check_parallel(planned, ranks=ranks, devices=devices)
         hashes = _prepare_data(planned, cache)
         plan = Plan(tree, ablation, preset, planned, command, hashes, tuning=tuning)
         executor = _executor(
@@ -166,6 +169,7 @@ def ablate(
             results,
             workers=workers or ablation.scale(preset).workers,
             per_device=per_device,
+            devices=devices,
             ranks=ranks,
             stall_seconds=stall_seconds,
         )
@@ -351,14 +355,15 @@ def _prepare_data(planned: "list[Cell]", cache: Path) -> "dict[DataConfig, str]"
     return hashes
 
 
-def _check_ranks(planned: "list[Cell]", ranks: int) -> None:
-    """Say before any run that one which is not parallel can't be trained by several processes."""
+def _check_parallel(planned: "list[Cell]", **counts: int) -> None:
+    """Say before any run that one which is not parallel has no use for several processes or devices."""
     alone = [cell.label for cell in planned if cell.config.training.parallel == "none"]
-    if ranks > 1 and alone:
-        raise ValueError(
-            f"`ranks` must be 1 unless training.parallel is data or model, but got ranks={ranks} and "
-            f"parallel=none in {len(alone)} runs."
-        )
+    for name, count in counts.items():
+        if count > 1 and alone:
+            raise ValueError(
+                f"`{name}` must be 1 unless training.parallel is data or model, but got {name}={count} and "
+                f"parallel=none in {len(alone)} runs."
+            )
 
 
 def _executor(engine: str, shared: str, results: Path, **options: Any) -> "Executor":

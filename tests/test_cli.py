@@ -307,7 +307,7 @@ def test_ray_gets_the_options_of_the_engine(ablated, monkeypatch):
     options = ("--engine", "ray", "--workers", "3", "--per-device", "2", "--shared", "s3://x")
     said = invoke("ablate", "crossover", "--preset", "smoke", *options, "--stall-seconds", "60")
     assert said.exit_code == 0, said.output
-    expected = {"workers": 3, "per_device": 2, "ranks": 1, "stall_seconds": 60.0}
+    expected = {"workers": 3, "per_device": 2, "devices": 1, "ranks": 1, "stall_seconds": 60.0}
     assert made == [{**expected, "shared": "s3://x", "root": Path("results")}]
     assert isinstance(ablated.drives[0][1], RayExecutor)
 
@@ -318,10 +318,14 @@ def test_the_number_of_tries_can_be_chosen(ablated):
     assert (ablated.tries["lost"], ablated.tries["error"], ablated.tries["stalled"]) == (5, 1, 2)
 
 
-def test_several_ranks_need_runs_that_are_parallel(ablated):
-    said = invoke("ablate", "crossover", "--preset", "smoke", "--ranks", "2")
+@pytest.mark.parametrize("name", ["ranks", "devices"])
+def test_several_ranks_or_devices_need_runs_that_are_parallel(name, ablated):
+    said = invoke("ablate", "crossover", "--preset", "smoke", f"--{name}", "2")
     assert (said.exit_code, ablated.drives) == (2, [])
-    assert "`ranks` must be 1 unless training.parallel is data or model, but got ranks=2" in said.stderr
+    assert f"`{name}` must be 1 unless training.parallel is data or model, but got {name}=2" in said.stderr
+
+
+def test_several_ranks_are_handed_to_the_executor(ablated):
     options = ("--ranks", "2", "--set", "training.parallel=data")
     assert invoke("ablate", "crossover", "--preset", "smoke", *options).exit_code == 0
     assert ablated.drives[0][1].ranks == 2

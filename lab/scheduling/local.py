@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class LocalExecutor:
         standby: what starts a process that waits for a run with everything imported; empty to keep none.
         ranks: most processes of one attempt.
         per_device: runs that share one GPU.
+        devices: GPUs or TPU chips of each process.
         stall_seconds: a run without progress for so long is killed.
 
     Raises:
@@ -51,11 +52,12 @@ class LocalExecutor:
         *,
         ranks: int = 1,
         per_device: int = 1,
+        devices: int = 1,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         if stall_seconds <= 0:
             raise ValueError(f"`stall_seconds` must be > 0, but got stall_seconds={stall_seconds}.")
-        self._places = make_places(workers, ranks, per_device)
+        self._places = make_places(workers, ranks, per_device, devices)
         self.ranks = ranks
         self._command = command
         self._standby = standby if ranks == 1 else ()
@@ -102,7 +104,11 @@ class LocalExecutor:
             process = spare.take(attempt, environment(self._places[place][0], cache))
             if process is not None:
                 return [process]
-        return list(spawn_ranks(self._command, attempt, self._places[place]))
+        address = free_address() if attempt.ranks > 1 else ""
+        return [
+            spawn_rank(self._command, attempt, slot, rank, address)
+            for rank, slot in enumerate(self._places[place][: attempt.ranks])
+        ]
 
     def _keep_spares(self) -> None:
         """Start a waiting process beside each attempt that has got going."""
@@ -118,23 +124,27 @@ class LocalExecutor:
                 )
 
 
-def spawn_ranks(
-    command: Sequence[str], attempt: Attempt, slots: Sequence[Slot], cwd: Path | None = None
-) -> "Iterator[subprocess.Popen[bytes]]":
-    """Start an attempt's processes on this machine, one after the other.
+def spawn_rank(
+    command: Sequence[str],
+    attempt: Attempt,
+    slot: Slot,
+    rank: int = 0,
+    address: str = "",
+    cwd: Path | None = None,
+) -> "subprocess.Popen[bytes]":
+    """Start one process of an attempt on this machine.
 
     Args:
         command: what starts a run; the attempt's options are added.
-        attempt: of `attempt.ranks` processes.
-        slots: one for each of them, or more.
-        cwd: their working folder, if not this process's.
+        attempt: of which it is a part.
+        slot: what it is pinned to.
+        rank: which of the attempt's processes.
+        address: where rank 0 waits for the others, if there are any.
+        cwd: its working folder, if not this process's.
     """
-    cache = compilation_cache(attempt.cache_dir)
-    address = free_address() if attempt.ranks > 1 else ""
-    for rank, slot in enumerate(slots[: attempt.ranks]):
-        meeting = rank_environment(rank, attempt.ranks, address) if address else {}
-        pins = {**environment(slot, cache), **meeting}
-        yield spawn([*command, *arguments(attempt)], pins, rank_log(attempt.logdir, rank), cwd)
+    meeting = rank_environment(rank, attempt.ranks, address) if address else {}
+    pins = {**environment(slot, compilation_cache(attempt.cache_dir)), **meeting}
+    return spawn([*command, *arguments(attempt)], pins, rank_log(attempt.logdir, rank), cwd)
 
 
 def compilation_cache(cache_dir: Path) -> dict[str, str]:

@@ -1,12 +1,19 @@
 """A logdir's copy in storage that all machines of a cluster reach: a mounted folder or an object store."""
 
+import os
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import fsspec
 
 RESULT = "result.json"
-OFFERED = ("version.json", "config.yaml")  # what a run is of
+CONFIG = "config.yaml"
+OFFERED = ("version.json", CONFIG)  # what a run is of
+WATCHED = ("metrics.jsonl", "progress.json")  # how far a run has come
+WAIT_SECONDS = 300.0  # for shared storage that fails
+PAUSE_SECONDS = 5.0
 
 
 class Mirror:
@@ -47,12 +54,24 @@ class Mirror:
         for path in _files(logdir):
             if path.relative_to(logdir).as_posix() not in names:
                 path.unlink()
-        for name in sorted(names, key=lambda name: (name == RESULT, name)):
+        self.fetch(logdir, sorted(names, key=lambda name: (name == RESULT, name)))
+
+    def fetch(self, logdir: Path, names: Iterable[str]) -> None:
+        """Fetch some files of a copy, each whole.
+
+        Raises:
+            FileNotFoundError: if the copy lacks one.
+        """
+        for name in names:
             path = logdir / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.part")
-            self._files.get_file(f"{place}/{name}", str(part))
+            part = path.with_name(f".{path.name}.{os.getpid()}.part")
+            self._files.get_file(f"{self._place(logdir)}/{name}", str(part))
             part.replace(path)
+
+    def watch(self, logdir: Path) -> None:
+        """Fetch what tells how far a run has come."""
+        self.fetch(logdir, sorted(self._names(self._place(logdir)) & set(WATCHED)))
 
     def begin(self, logdir: Path) -> None:
         """Offer a configuration and its version for an attempt.
@@ -76,11 +95,11 @@ class Mirror:
     def _place(self, logdir: Path) -> str:
         return f"{self._base.rstrip('/')}/{logdir.absolute().relative_to(self._root).as_posix()}"
 
-    def _names(self, place: str) -> list[str]:
+    def _names(self, place: str) -> set[str]:
         """The files of a copy, relative to it."""
         self._files.invalidate_cache()
         stripped = self._files._strip_protocol(place).rstrip("/") + "/"
-        return [path[len(stripped) :] for path in self._files.find(place)]
+        return {path[len(stripped) :] for path in self._files.find(place)}
 
     def _put(self, path: Path, remote: str) -> None:
         try:
@@ -97,6 +116,48 @@ class Mirror:
         except FileNotFoundError:
             return  # removed meanwhile: an old checkpoint
         self._pushed[path] = state
+
+
+class SharedStorageError(OSError):
+    """Shared storage has failed for longer than anybody waits."""
+
+
+class Errand:
+    """Something that shared storage is to do, tried again while it fails.
+
+    Args:
+        act: does it, whole or not at all in effect, since it may be done again.
+    """
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+        self._done = False
+        self._began = self._tried = -1.0
+
+    def done(self) -> bool:
+        """Whether it is done; tries it if its time has come.
+
+        Raises:
+            SharedStorageError: if it has failed for `WAIT_SECONDS`.
+        """
+        now = time.monotonic()
+        if self._done or (self._tried >= 0 and now - self._tried < PAUSE_SECONDS):
+            return self._done
+        self._began = now if self._began < 0 else self._began
+        try:
+            self._act()
+            self._done = True
+        except Exception as error:  # whatever the storage's driver raises
+            if now - self._began >= WAIT_SECONDS:
+                told = f"shared storage has failed for {WAIT_SECONDS:g} s: {type(error).__name__}: {error}"
+                raise SharedStorageError(told) from error
+            self._tried = time.monotonic()
+        return self._done
+
+    def finish(self) -> None:
+        """Do it now, however long it takes up to the limit."""
+        while not self.done():
+            time.sleep(PAUSE_SECONDS / 10)
 
 
 def _files(logdir: Path) -> list[Path]:

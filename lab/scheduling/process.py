@@ -11,6 +11,7 @@ from pathlib import Path
 from lab.scheduling.executors import Attempt, Cause, Ended
 from lab.scheduling.logs import tail_bytes
 from lab.scheduling.outcomes import PREEMPTED
+from lab.scheduling.ranks import blamed
 
 STALL_SECONDS = 1800.0
 ABORT_SECONDS = 5.0  # between the request for stacks and the end
@@ -58,6 +59,7 @@ class ProcessGroup:
         processes: the attempt's processes by rank, each the leader of its session.
         logdir: the attempt's folder.
         stall_seconds: longest time without progress.
+        first: rank of the first of the processes; other machines run those before it.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class ProcessGroup:
         processes: "Sequence[subprocess.Popen[bytes]]",
         logdir: Path,
         stall_seconds: float = STALL_SECONDS,
+        first: int = 0,
     ) -> None:
         self._processes = processes
+        self._first = first
         self._logdir = logdir
         self._stall_seconds = stall_seconds
         self._oom_kills = oom_kills()
@@ -97,21 +101,21 @@ class ProcessGroup:
                     os.killpg(process.pid, number)
 
     def _all_ended(self) -> bool:
-        codes = [_reap(process) for process in self._processes]
-        for rank, code in enumerate(codes):
-            if self._bad is None and code not in (None, 0, PREEMPTED):
-                self._end_with(rank, code)
+        reaped = {self._first + i: _reap(process) for i, process in enumerate(self._processes)}
+        codes = {rank: code for rank, code in reaped.items() if code is not None}
+        if self._bad is None and (rank := blamed(codes)) is not None:
+            self._end_with(rank, codes[rank])
         if any(process.returncode is None for process in self._processes):
             return False
-        preempted = PREEMPTED if PREEMPTED in codes else 0
+        preempted = PREEMPTED if PREEMPTED in codes.values() else 0
         self._ended = Ended(self._bad[1] if self._bad else preempted, self._cause())
         return True
 
     def _end_with(self, rank: int, code: int) -> None:
         """One rank ended badly: the others would wait for it, so they end too."""
         self._bad = rank, code
-        if rank:
-            _append(self._logdir / "log.txt", tail_bytes(rank_log(self._logdir, rank)), f"rank {rank} ended:")
+        if rank and not self._first:
+            quote_rank(self._logdir, rank, tail_bytes(rank_log(self._logdir, rank)))
         self._signal(signal.SIGKILL)
         for process in self._processes:
             if process.returncode is None:
@@ -133,8 +137,8 @@ class ProcessGroup:
         if gap < min(LOOK_SECONDS, self._stall_seconds / 4):
             return
         self._looked = now
-        for rank in range(len(self._processes)):
-            bound_log(rank_log(self._logdir, rank))
+        for i in range(len(self._processes)):
+            bound_log(rank_log(self._logdir, self._first + i))
         signature = tuple(_state(self._logdir / name) for name in PROGRESS)
         self._still = self._still + min(gap, LONGEST_GAP) if signature == self._signature else 0.0
         self._signature = signature
@@ -177,6 +181,11 @@ def bound_log(log: Path, most: int = LOG_BYTES, keep: int = KEPT_BYTES) -> bool:
     os.truncate(log, 0)
     _append(log, tail, f"the first {size - len(tail)} bytes of this log were dropped")
     return True
+
+
+def quote_rank(logdir: Path, rank: int, said: bytes) -> None:
+    """Put what another rank than the first said last into the log of the run."""
+    _append(logdir / "log.txt", said, f"rank {rank} ended:")
 
 
 def _append(log: Path, text: bytes, note: str) -> None:

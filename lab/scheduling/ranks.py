@@ -1,6 +1,9 @@
-"""The environment by which the processes of one run find one another, as `keras.distribution` names it."""
+"""How the processes of one run find one another, by the variables of `keras.distribution`, and end as one."""
 
 import socket
+from collections.abc import Mapping
+
+from lab.scheduling.outcomes import PREEMPTED
 
 
 def rank_environment(rank: int, ranks: int, address: str) -> dict[str, str]:
@@ -23,8 +26,23 @@ def rank_environment(rank: int, ranks: int, address: str) -> dict[str, str]:
     }
 
 
-def free_address() -> str:
-    """An address on loopback whose port is free at this moment; each attempt takes a new one."""
+def free_address(host: str = "127.0.0.1") -> str:
+    """An address of this machine whose port is free at this moment; each attempt takes a new one."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.bind((host, 0))
+        return f"{host}:{listener.getsockname()[1]}"
+
+
+def blamed(codes: Mapping[int, int]) -> int | None:
+    """The rank whose end is that of the run: one that says why it ended rather than one that a signal ended.
+
+    The ranks that are left lose their connection and end by a signal, which can be noticed first.
+
+    Args:
+        codes: exit code of each rank that has ended.
+
+    Returns:
+        None if all of them finished, or obeyed a notice.
+    """
+    bad = [rank for rank, code in sorted(codes.items()) if code not in (0, PREEMPTED)]
+    return min(bad, key=lambda rank: codes[rank] < 0, default=None)

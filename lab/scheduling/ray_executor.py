@@ -1,6 +1,7 @@
 """Attempts as tasks of a Ray cluster: Ray says where, the driver keeps the ledger and the retries.
 
-A task supervises the attempt's processes on its node as the local executor does on its own machine.
+A task supervises one process of an attempt on its node, as the local executor does on its own machine. The
+tasks of an attempt of several ranks have a placement group: on one node if there is room, else on several.
 """
 
 import logging
@@ -10,35 +11,43 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from filelock import FileLock, Timeout
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from lab.scheduling.executors import Attempt, Ended
-from lab.scheduling.local import COMMAND, spawn_ranks
-from lab.scheduling.mirror import Mirror
-from lab.scheduling.process import STALL_SECONDS, ProcessGroup
+from lab.scheduling.executors import Attempt, Cause, Ended
+from lab.scheduling.local import COMMAND, spawn_rank
+from lab.scheduling.logs import read_tail
+from lab.scheduling.mirror import CONFIG, Errand, Mirror, SharedStorageError
+from lab.scheduling.outcomes import PREEMPTED
+from lab.scheduling.process import STALL_SECONDS, ProcessGroup, quote_rank, rank_log
+from lab.scheduling.ranks import blamed, free_address
 from lab.scheduling.secrets import VARIABLES
-from lab.scheduling.slots import Kind, Slot, asked_kind, available_cpus, device_slot
+from lab.scheduling.slots import Kind, Slot, asked_kind, available_cpus, check_counts, device_slot
 
 _remote: Any = ray.remote
-_resources: Any = ray.cluster_resources  # of the nodes that live, by name
+_nodes: Any = ray.nodes
+_reserve: Any = placement_group
+_own_host: Any = ray.util.get_node_ip_address
 
 LAB_ROOT = Path(__file__).parents[2]
 POLL_SECONDS = 0.1
-PUSH_SECONDS = 30.0
-PUSH_TRIES, PUSH_PAUSE_SECONDS = 4, 5.0  # of the last copy
+COPY_SECONDS = 30.0  # between two copies of a run at work
 ROOM_SECONDS = 1.0
 STORE_BYTES = 100 * 2**20  # of a local Ray: only exit codes travel through it
 # What decides a run's numbers and speed goes with it; nothing else of the driver's environment does.
 CARRIED = ("KERAS_", "JAX_", "XLA_", "TF_", "TORCH_", "LIBTPU_", "NCCL_", "OMP_", "OPENBLAS_")
-DEVICE_VARIABLES = {"cuda": "CUDA_VISIBLE_DEVICES", "tpu": "TPU_VISIBLE_CHIPS"}
+RESOURCES: Mapping[Kind, str] = {"cuda": "GPU", "tpu": "TPU"}  # as Ray calls them
+
+Said = tuple[int, Cause, str]  # as in `Ended`, and the end of the log of a rank other than the first
+# exit code and cause as in `Ended`, and the end of the log of a rank but the first
 
 
 @dataclass(frozen=True)
@@ -76,8 +85,9 @@ class RayExecutor:
     Args:
         workers: most attempts at once; 0 means as many as the cluster has room for.
         command: what a node's Python is given to start a run.
-        ranks: most processes of one attempt; all of them run on one node.
+        ranks: processes of one attempt, on one node or several.
         per_device: runs that share one GPU.
+        devices: GPUs or TPU chips of each process.
         cores: cores a process.
         stall_seconds: a run without progress for so long is killed.
         shared: fsspec URL for results; empty if all nodes share the path of the logdirs.
@@ -94,33 +104,33 @@ class RayExecutor:
         *,
         ranks: int = 1,
         per_device: int = 1,
+        devices: int = 1,
         cores: int = 1,
         stall_seconds: float = STALL_SECONDS,
         shared: str = "",
         root: Path = Path("results"),
     ) -> None:
-        least = {"workers": 0, "ranks": 1, "per_device": 1, "cores": 1}
-        given = {"workers": workers, "ranks": ranks, "per_device": per_device, "cores": cores}
-        for name, value in given.items():
-            if value < least[name]:
-                raise ValueError(f"`{name}` must be >= {least[name]}, but got {name}={value}.")
-        if per_device > 1 and ranks > 1:
-            raise ValueError(
-                "`per_device` must be 1 for runs of several processes, "
-                f"but got per_device={per_device} and ranks={ranks}."
-            )
-        self._workers, self.ranks, self._per_device, self._cores = workers, ranks, per_device, cores
+        if cores < 1:
+            raise ValueError(f"`cores` must be >= 1, but got cores={cores}.")
+        self._workers, self.ranks, self._cores = workers, ranks, cores
+        self._per_device, self._devices = per_device, devices
         self._command = tuple(command)
         self._stall_seconds = stall_seconds
         self._shared, self._root = shared, root.absolute()
         self._mirror = Mirror(shared, root) if shared else None
         self._started: list[RayAttempt] = []
         self._ours = _connect()
-        self._kind = _kind(_resources())
-        self._looked, self._room = time.monotonic(), self._find_room()
-        if self._room < 1:
+        try:
+            self._kind = _kind(_living())
+            check_counts(self._kind, workers, ranks, per_device, devices)
+            self._looked, self._room = time.monotonic(), self._find_room()
+            if self._room < 1:
+                raise ValueError(
+                    f"the Ray cluster must have {ranks} x {self._needs()} for a run, but it has less."
+                )
+        except ValueError:
             self.close()
-            raise ValueError(f"the Ray cluster must have {self._needs()} for a run, but it has less.")
+            raise
 
     def free(self) -> int:
         """How many attempts could start now, by the resources of the nodes that live."""
@@ -140,8 +150,6 @@ class RayExecutor:
             raise ValueError(
                 f"`ranks` must be at most {self.ranks} in this executor, but got ranks={attempt.ranks}."
             )
-        if self._mirror is not None:
-            self._mirror.begin(attempt.logdir)
         paths = {name: getattr(attempt, name).absolute() for name in ("config", "logdir", "cache_dir")}
         task = Task(
             replace(attempt, **paths),
@@ -155,10 +163,7 @@ class RayExecutor:
             _carried(os.environ),
             Path.cwd(),
         )
-        needs = self._needs()
-        options = {"num_cpus": needs.pop("CPU"), "num_gpus": needs.pop("GPU", 0), "resources": needs}
-        reference = _remote(max_retries=0, **options)(supervise).remote(task)
-        handle = RayAttempt(reference, attempt.logdir, self._mirror)
+        handle = RayAttempt(lambda: Submitted.of(task, self._needs()), attempt.logdir, self._mirror)
         self._started.append(handle)
         return handle
 
@@ -169,93 +174,189 @@ class RayExecutor:
             self._ours = False
 
     def _needs(self) -> dict[str, float]:
-        """The resources of one attempt, by Ray's names."""
-        needs: dict[str, float] = {"CPU": self._cores * self.ranks}
-        if self._kind == "cuda":
-            needs["GPU"] = self.ranks if self._per_device == 1 else 1 / self._per_device
-        if self._kind == "tpu":
-            needs["TPU"] = self.ranks
+        """The resources of one process, by Ray's names."""
+        needs: dict[str, float] = {"CPU": self._cores}
+        if self._kind != "cpu":
+            needs[RESOURCES[self._kind]] = self._devices / self._per_device
         return needs
 
     def _find_room(self) -> int:
-        has = _resources()
-        room = min(math.floor(has.get(name, 0) / amount + 1e-6) for name, amount in self._needs().items())
+        """How many attempts the nodes that live have room for, each process on one of them."""
+        processes = sum(
+            min(math.floor(has.get(name, 0) / amount + 1e-6) for name, amount in self._needs().items())
+            for has in _living()
+        )
+        room = processes // self.ranks
         return min(room, self._workers) if self._workers else room
 
 
-class RayAttempt:
-    """An attempt on a Ray cluster."""
+@dataclass(frozen=True)
+class Submitted:
+    """An attempt's tasks, rank 0 first, and the placement group that they hold if there are several."""
 
-    def __init__(self, reference: Any, logdir: Path, mirror: Mirror | None) -> None:
-        self._reference = reference
-        self._logdir = logdir
-        self._mirror = mirror
+    tasks: tuple[Any, ...]
+    group: Any = None
+
+    @classmethod
+    def of(cls, task: Task, needs: Mapping[str, float]) -> "Submitted":
+        """Hand an attempt's tasks to the cluster; each needs these resources."""
+        others = {name: amount for name, amount in needs.items() if name not in ("CPU", "GPU")}
+        options = {"num_cpus": needs["CPU"], "num_gpus": needs.get("GPU", 0), "resources": others}
+        ranks = task.attempt.ranks
+        if ranks == 1:
+            return cls((_submit(supervise, options).remote(task),))
+        group = _reserve([dict(needs)] * ranks, strategy="PACK")
+        places = [PlacementGroupSchedulingStrategy(group, rank) for rank in range(ranks)]
+        # Rank 0's node says where the others find it; their tasks start when it has.
+        address = _submit(meeting_address, {"num_cpus": 0, "scheduling_strategy": places[0]}).remote()
+        return cls(
+            tuple(
+                _submit(supervise, {**options, "scheduling_strategy": place}).remote(task, rank, address)
+                for rank, place in enumerate(places)
+            ),
+            group,
+        )
+
+
+class RayAttempt:
+    """An attempt on a Ray cluster.
+
+    With shared storage, what the run is of must be there before its tasks are submitted, and what they left
+    is fetched before the attempt counts as ended.
+
+    Args:
+        submit: hands its tasks to the cluster.
+        logdir: its folder.
+        mirror: shared storage, if results travel that way.
+    """
+
+    def __init__(self, submit: Callable[[], Submitted], logdir: Path, mirror: Mirror | None) -> None:
+        self._submit, self._logdir, self._mirror = submit, logdir, mirror
+        self._offer = Errand(lambda: mirror.begin(logdir) if mirror else None)
+        self._fetch = Errand(lambda: mirror.pull(logdir) if mirror else None)
+        self._submitted: Submitted | None = None
+        self._ends: dict[int, Said] = {}  # by rank
+        self._blamed: int | None = None
         self._stopped: signal.Signals | None = None
         self._ended: Ended | None = None
+        self._copied = time.monotonic()
+        self.poll()
 
     def poll(self) -> Ended | None:
-        """None while it runs or waits for a node, then how it ended."""
-        if self._ended is None and ray.wait([self._reference], timeout=0)[0]:
-            if self._mirror is not None:
-                self._mirror.pull(self._logdir)
-            self._ended = self._outcome()
+        """None while it runs or waits for a node or for shared storage, then how it ended."""
+        try:
+            if self._ended is None and self._offer.done():
+                self._submitted = self._submitted or self._submit()
+                if self._all_ended(self._submitted) and self._fetch.done():
+                    self._ended = self._end()
+        except SharedStorageError as error:
+            self._note(f"{error}\n")
+            self._ended = Ended(1)
         return self._ended
 
     def stop(self, hard: bool) -> None:
-        """Cancel its task: gently, which becomes SIGTERM to its processes, or by killing its supervisor."""
+        """Cancel its tasks: gently, which sends SIGTERM to its processes, or by killing their supervisors."""
         if self.poll() is None:
             self._stopped = signal.SIGKILL if hard else signal.SIGTERM
-            ray.cancel(self._reference, force=hard)
+            if self._submitted is None:
+                self._ended = Ended(-self._stopped)
+            elif not self._cancel(self._submitted, hard) and hard:
+                self._ended = self._end()  # what it left stays in shared storage
 
-    def _outcome(self) -> Ended:
+    def _all_ended(self, submitted: Submitted) -> bool:
+        waiting = [task for rank, task in enumerate(submitted.tasks) if rank not in self._ends]
+        ready = ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if waiting else []
+        for rank, task in enumerate(submitted.tasks):
+            if task in ready:
+                self._ends[rank] = self._said(task)
+        if self._blamed is None:
+            self._blamed = blamed({rank: code for rank, (code, _, _) in self._ends.items()})
+            if self._blamed is not None:
+                self._cancel(submitted, hard=True)  # the others would wait for it
+        if len(self._ends) < len(submitted.tasks):
+            self._watch()
+            return False
+        if submitted.group is not None:
+            remove_placement_group(submitted.group)
+        return True
+
+    def _cancel(self, submitted: Submitted, hard: bool) -> bool:
+        """Cancel the tasks that have not ended; whether there are any."""
+        waiting = [task for rank, task in enumerate(submitted.tasks) if rank not in self._ends]
+        for task in waiting:
+            ray.cancel(task, force=hard)
+        return bool(waiting)
+
+    def _watch(self) -> None:
+        """Fetch from shared storage how far the run has come; if that fails, the next time will do."""
+        if self._mirror is not None and time.monotonic() - self._copied >= COPY_SECONDS:
+            with suppress(Exception):
+                self._mirror.watch(self._logdir)
+            self._copied = time.monotonic()
+
+    def _said(self, task: Any) -> Said:
         try:
-            code, cause = ray.get(self._reference)
+            code, cause, tail = ray.get(task)
         except ray.exceptions.OutOfMemoryError:
-            return Ended(-signal.SIGKILL, "host_oom")
+            return -signal.SIGKILL, "host_oom", ""
         except ray.exceptions.RayTaskError as error:
-            with (self._logdir / "log.txt").open("a", encoding="utf-8") as log:
-                log.write(f"{error}\n")
-            return Ended(1)
+            return 1, "", f"{error}\n"
         except ray.exceptions.RayError:
-            return Ended(-self._stopped) if self._stopped else Ended(-signal.SIGKILL, "node_lost")
-        return Ended(code, cause)
+            if self._stopped or self._blamed is not None:
+                return -(self._stopped or signal.SIGKILL), "", ""
+            return -signal.SIGKILL, "node_lost", ""
+        return code, cause, tail
+
+    def _end(self) -> Ended:
+        rank = 0 if self._blamed is None else self._blamed
+        code, cause, tail = self._ends[rank]
+        if rank:
+            quote_rank(self._logdir, rank, tail.encode())
+        elif tail:
+            self._note(tail)
+        preempted = any(code == PREEMPTED for code, _, _ in self._ends.values())
+        return Ended(PREEMPTED if self._blamed is None and preempted else code, cause)
+
+    def _note(self, text: str) -> None:
+        with (self._logdir / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(text)
 
 
-def supervise(task: Task) -> tuple[int, str]:
-    """Run an attempt's processes on this node to their end: exit code and cause, as in `Ended`."""
+def meeting_address() -> str:
+    """Where on this node, which is rank 0's, the other ranks find it: on loopback if they are here too."""
+    nodes = placement_group_table(ray.util.get_current_placement_group())["bundles_to_node_id"]
+    return free_address(_own_host() if len(set(nodes.values())) > 1 else "127.0.0.1")
+
+
+def supervise(task: Task, rank: int = 0, address: str = "") -> Said:
+    """Run one process of an attempt on this node to its end.
+
+    Args:
+        task: of the attempt.
+        rank: which of its processes.
+        address: where rank 0 waits for the others, if there are any.
+    """
     attempt, logdir = task.attempt, task.attempt.logdir
     logdir.mkdir(parents=True, exist_ok=True)
     mirror = Mirror(task.shared, task.root) if task.shared else None
-    if mirror is not None:
-        mirror.pull(logdir)
+    if mirror is not None:  # the first rank alone reads and writes the folder
+        Errand(lambda: mirror.fetch(logdir, [CONFIG]) if rank else mirror.pull(logdir)).finish()
+    log = rank_log(logdir, rank)
+    log_start = log.stat().st_size if log.exists() else 0
     processes: list[Any] = []
-    with _claimed_cores(task.cores * attempt.ranks) as cpus:
-        group = ProcessGroup(processes, logdir, task.stall_seconds)
+    with _claimed_cores(task.cores) as cpus:
+        # The progress of the run can be seen where the first rank is.
+        group = ProcessGroup(processes, logdir, math.inf if rank else task.stall_seconds, first=rank)
         try:
             command = [sys.executable, *task.command]
             cwd = task.cwd if task.cwd.is_dir() else None
-            for process in spawn_ranks(command, attempt, _slots(task, cpus), cwd):
-                processes.append(process)  # one by one: the group must know them if we are interrupted
-            ended = _watch(group, mirror, logdir)
+            processes.append(spawn_rank(command, attempt, _slot(task, cpus), rank, address, cwd))
+            ended = _watch(group, None if rank else mirror, logdir)
         finally:
             group.stop(hard=True)  # if we are told to end in the midst of starting
-    if mirror is not None and not _push(mirror, logdir, PUSH_TRIES):
-        return 1, ""
-    return ended.code, ended.cause
-
-
-def _push(mirror: Mirror, logdir: Path, tries: int) -> bool:
-    """Copy to shared storage, whose own errors of a moment must not end a run; whether it was done."""
-    for left in reversed(range(tries)):
-        try:
-            mirror.push(logdir)
-        except Exception:  # whatever the storage's driver raises
-            with (logdir / "log.txt").open("a", encoding="utf-8") as log:
-                log.write(traceback.format_exc())
-            time.sleep(PUSH_PAUSE_SECONDS if left else 0)
-        else:
-            return True
-    return False
+    if mirror is not None and not rank:
+        Errand(lambda: mirror.push(logdir)).finish()
+    return ended.code, ended.cause, read_tail(log, log_start) if rank else ""
 
 
 def _watch(group: ProcessGroup, mirror: Mirror | None, logdir: Path) -> Ended:
@@ -264,8 +365,9 @@ def _watch(group: ProcessGroup, mirror: Mirror | None, logdir: Path) -> Ended:
     while True:
         try:
             while (ended := group.poll()) is None:
-                if mirror is not None and time.monotonic() - pushed >= PUSH_SECONDS:
-                    _push(mirror, logdir, tries=1)  # the next one will do
+                if mirror is not None and time.monotonic() - pushed >= COPY_SECONDS:
+                    with suppress(Exception):  # the next one will do
+                        mirror.push(logdir)
                     pushed = time.monotonic()
                 time.sleep(POLL_SECONDS)
             return ended
@@ -273,21 +375,16 @@ def _watch(group: ProcessGroup, mirror: Mirror | None, logdir: Path) -> Ended:
             group.stop(hard=False)
 
 
-def _slots(task: Task, cpus: tuple[int, ...]) -> list[Slot]:
-    """One slot a process: its part of the cores, and the device that Ray gave it."""
+def _slot(task: Task, cpus: tuple[int, ...]) -> Slot:
+    """The cores of a process, and the devices that Ray gave to its task."""
     path = os.pathsep.join(filter(None, (str(LAB_ROOT), os.environ.get("PYTHONPATH"))))
     variables = {**task.variables, "PYTHONPATH": path}
-    ranks = task.attempt.ranks
-    cores = [cpus[rank::ranks] or cpus for rank in range(ranks)]
     if task.kind == "cpu":
         # Without a device of its own a task sees every one that the node has.
-        pins = {**variables, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        return [Slot("cpu", own, variables=pins) for own in cores]
-    names = os.environ[DEVICE_VARIABLES[task.kind]].split(",")
-    slots = [
-        device_slot(task.kind, name, own, task.per_device) for name, own in zip(names, cores, strict=True)
-    ]
-    return [replace(slot, variables={**variables, **slot.variables}) for slot in slots]
+        return Slot("cpu", cpus, variables={**variables, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""})
+    names = ray.get_runtime_context().get_accelerator_ids()[RESOURCES[task.kind]]
+    slot = device_slot(task.kind, tuple(names), cpus, task.per_device)
+    return replace(slot, variables={**variables, **slot.variables})
 
 
 @contextmanager
@@ -311,9 +408,20 @@ def _claimed_cores(count: int) -> Iterator[tuple[int, ...]]:
         yield tuple(sorted(claimed + others[: count - len(claimed)]))
 
 
-def _kind(has: Mapping[str, float]) -> Kind:
+def _submit(function: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """A function as a task that Ray does not try again."""
+    return _remote(max_retries=0, **options)(function)
+
+
+def _living() -> list[dict[str, float]]:
+    """What each node that lives has, by Ray's names."""
+    return [node["Resources"] for node in _nodes() if node["Alive"]]
+
+
+def _kind(nodes: Sequence[Mapping[str, float]]) -> Kind:
     """What runs compute on: what `JAX_PLATFORMS` says, else what the cluster has."""
-    return asked_kind() or ("cuda" if has.get("GPU") else "tpu" if has.get("TPU") else "cpu")
+    found = [kind for kind, name in RESOURCES.items() if any(has.get(name) for has in nodes)]
+    return asked_kind() or (found[0] if found else "cpu")
 
 
 def _carried(variables: Mapping[str, str]) -> dict[str, str]:

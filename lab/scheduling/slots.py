@@ -1,4 +1,4 @@
-"""What an attempt's processes are pinned to: cores, and one GPU or TPU chip each.
+"""What an attempt's processes are pinned to: cores, and GPUs or TPU chips.
 
 Devices are found without importing a backend, and pins are environment variables: they must hold before one
 is imported.
@@ -22,6 +22,8 @@ SLOT = "LAB_SLOT"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 DEV = Path("/dev")
 KINDS: Mapping[str, Kind] = {"cpu": "cpu", "cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}
+# Chips of one process, and how they lie on a host: https://docs.jax.dev, and JAX's own launcher.
+TPU_BOUNDS = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}
 PACKED_SHARE = 0.9  # of a GPU's memory, for all that share it; the rest is what each CUDA context takes
 
 
@@ -32,14 +34,14 @@ class Slot:
     Args:
         kind: what it computes on.
         cpus: its cores, by number.
-        device: the GPU's UUID or the TPU chip's number; empty on a CPU.
+        devices: UUIDs of GPUs or numbers of TPU chips; empty on a CPU.
         variables: environment variables that hide everything else from it. They overrule the user's.
         defaults: environment variables that the user's overrule.
     """
 
     kind: Kind
     cpus: tuple[int, ...]
-    device: str = ""
+    devices: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
 
@@ -47,7 +49,7 @@ class Slot:
     def name(self) -> str:
         """Words for the log."""
         cores = f"cores {','.join(map(str, self.cpus))}"
-        return f"{self.kind} {self.device}, {cores}" if self.device else cores
+        return f"{self.kind} {','.join(self.devices)}, {cores}" if self.devices else cores
 
 
 class Devices(NamedTuple):
@@ -64,43 +66,77 @@ def available_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def make_places(workers: int = 0, ranks: int = 1, per_device: int = 1) -> list[tuple[Slot, ...]]:
+def check_counts(kind: Kind, workers: int, ranks: int, per_device: int, devices: int) -> None:
+    """Refuse numbers of places, of processes and of devices that go with no machine.
+
+    Args:
+        kind: what runs compute on.
+        workers: number of places; 0 means as many as there is room for.
+        ranks: processes of one attempt.
+        per_device: runs that share one GPU.
+        devices: GPUs or TPU chips of each process.
+
+    Raises:
+        ValueError: naming the number.
+    """
+    least = {
+        "workers": (workers, 0),
+        "ranks": (ranks, 1),
+        "per_device": (per_device, 1),
+        "devices": (devices, 1),
+    }
+    for name, (value, bound) in least.items():
+        if value < bound:
+            also = " (0: as many as there is room for)" if name == "workers" else ""
+            raise ValueError(f"`{name}` must be >= {bound}{also}, but got {name}={value}.")
+    if per_device > 1 and (kind != "cuda" or ranks * devices > 1):
+        where = f"on {kind}" if ranks * devices == 1 else "for runs on several devices"
+        raise ValueError(f"`per_device` must be 1 {where}, but got per_device={per_device}.")
+    if kind == "cpu" and devices > 1:
+        raise ValueError(f"`devices` must be 1 on cpu, but got devices={devices}.")
+    if kind == "tpu" and devices not in TPU_BOUNDS:
+        raise ValueError(f"`devices` must be one of {list(TPU_BOUNDS)} on tpu, but got devices={devices}.")
+    if kind == "tpu" and ranks > 1:
+        raise ValueError(
+            "`ranks` must be 1 on tpu: a process can have all chips of a host (`devices`), and a launcher "
+            f"starts the hosts of a slice; but got ranks={ranks}."
+        )
+
+
+def make_places(
+    workers: int = 0, ranks: int = 1, per_device: int = 1, devices: int = 1
+) -> list[tuple[Slot, ...]]:
     """Deal out this machine: a list of places, each with the slots of one attempt's processes.
 
     Args:
         workers: number of places; 0 means as many as there are devices, or cores, for.
         ranks: processes of one attempt.
         per_device: runs that share one GPU, each with an equal part of its memory.
+        devices: GPUs or TPU chips of each process.
 
     Raises:
         ValueError: if a number is out of range or the machine has too few devices.
     """
-    for name, value, least in (("workers", workers, 0), ("ranks", ranks, 1), ("per_device", per_device, 1)):
-        if value < least:
-            also = " (0: one per core)" if name == "workers" else ""
-            raise ValueError(f"`{name}` must be >= {least}{also}, but got {name}={value}.")
-    devices = find_devices()
-    if per_device > 1 and (devices.kind != "cuda" or ranks > 1):
-        where = f"on {devices.kind}" if ranks == 1 else "for runs of several processes"
-        raise ValueError(f"`per_device` must be 1 {where}, but got per_device={per_device}.")
-    if devices.kind == "cpu":
+    kind, found = find_devices()
+    check_counts(kind, workers, ranks, per_device, devices)
+    if kind == "cpu":
         count = workers or max(1, len(available_cpus()) // ranks)
         cores = _deal(available_cpus(), count * ranks)
         slots = [Slot("cpu", tuple(own), variables=_hidden()) for own in cores]
     else:
-        names = [name for name in devices.names for _ in range(per_device)]
-        count = min(workers or len(names), len(names) // ranks)
-        if not count:
-            found = f"{len(names)} {devices.kind} devices"
+        names = [name for name in found for _ in range(per_device)]
+        room = len(names) // (ranks * devices)
+        if not room:
             raise ValueError(
-                f"`ranks` must be at most the number of devices, but got ranks={ranks} on {found}."
+                f"`ranks` x `devices` must be at most {len(names)}, the number of {kind} devices here, "
+                f"but got ranks={ranks} and devices={devices}."
             )
-        if devices.kind == "tpu" and ranks > 1:
-            raise ValueError(f"`ranks` must be 1 with one process a TPU chip, but got ranks={ranks}.")
+        count = min(workers or room, room)
         cores = _deal(available_cpus(), count * ranks)
+        own_names = zip(*[iter(names)] * devices, strict=False)
         slots = [
-            device_slot(devices.kind, name, tuple(own), per_device)
-            for name, own in zip(names, cores, strict=False)
+            device_slot(kind, own, tuple(cpus), per_device)
+            for own, cpus in zip(own_names, cores, strict=False)
         ]
     return [tuple(slots[i * ranks : (i + 1) * ranks]) for i in range(count)]
 
@@ -134,14 +170,14 @@ def find_devices() -> Devices:
     return Devices("cpu")
 
 
-def device_slot(kind: Kind, device: str, cpus: tuple[int, ...], per_device: int = 1) -> Slot:
-    """A slot that sees one device only."""
+def device_slot(kind: Kind, devices: tuple[str, ...], cpus: tuple[int, ...], per_device: int = 1) -> Slot:
+    """A slot that sees these devices only."""
+    names = ",".join(devices)
     if kind == "tpu":
-        # One process a chip: https://docs.jax.dev, and the launcher of JAX's own multi-process tests.
-        bounds = {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}
-        return Slot(kind, cpus, device, {"TPU_VISIBLE_CHIPS": device, **bounds})
+        bounds = {"TPU_CHIPS_PER_PROCESS_BOUNDS": TPU_BOUNDS[len(devices)], "TPU_PROCESS_BOUNDS": "1,1,1"}
+        return Slot(kind, cpus, devices, {"TPU_VISIBLE_CHIPS": names, **bounds})
     shared = memory_share(per_device) if per_device > 1 else {}
-    return Slot(kind, cpus, device, {"CUDA_VISIBLE_DEVICES": device}, shared)
+    return Slot(kind, cpus, devices, {"CUDA_VISIBLE_DEVICES": names}, shared)
 
 
 def memory_share(per_device: int) -> dict[str, str]:

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from lab.scheduling.ranks import free_address, rank_environment
+from lab.scheduling.ranks import blamed, free_address, rank_environment
 
 
 def test_the_environment_names_the_rank_as_keras_does():
@@ -26,3 +26,17 @@ def test_a_free_address_is_on_loopback():
     assert host == "127.0.0.1"
     with socket.socket() as listener:
         listener.bind((host, int(port)))
+
+
+@pytest.mark.parametrize(
+    ("codes", "rank"),
+    [
+        ({}, None),
+        ({0: 0, 1: 75}, None),
+        ({0: -6, 1: 2}, 1),  # rank 0 lost its connection to the one that says why it left
+        ({2: -6, 1: -9}, 1),
+        ({0: 3, 1: 2}, 0),
+    ],
+)
+def test_the_rank_that_says_why_it_ended_is_blamed(codes, rank):
+    assert blamed(codes) == rank

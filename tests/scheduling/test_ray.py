@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,13 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from rich.console import Console  # noqa: E402
 from scheduling_bench import alive, trials, wait_for  # noqa: E402
 
-from lab.scheduling import ray_executor  # noqa: E402
+from lab.scheduling import mirror, ray_executor  # noqa: E402
 from lab.scheduling.driver import drive  # noqa: E402
 from lab.scheduling.executors import Attempt, Ended  # noqa: E402
+from lab.scheduling.mirror import Mirror  # noqa: E402
+from lab.scheduling.process import rank_log  # noqa: E402
 from lab.scheduling.progress import RunsProgress  # noqa: E402
-from lab.scheduling.ray_executor import RayAttempt, RayExecutor  # noqa: E402
+from lab.scheduling.ray_executor import RayAttempt, RayExecutor, Submitted  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),
@@ -172,25 +175,103 @@ def test_a_run_that_waits_for_a_node_can_be_stopped(executor, attempt):
     finish(first)
 
 
-def test_ranks_of_an_attempt_run_together(executor, attempt):
-    code = "import os; print([v for n, v in sorted(os.environ.items()) if n.endswith('_NUM_PROCESSES')])"
-    from dataclasses import replace
+RANK = (
+    "import json, os, sys, time\n"
+    "seen = {name.removeprefix('KERAS_DISTRIBUTION_'): value for name, value in os.environ.items()}\n"
+    "names = ('NUM_PROCESSES', 'PROCESS_ID', 'JOB_ADDRESSES', 'RAY_RAYLET_PID')\n"
+    "print(json.dumps([os.getpid(), *map(seen.get, names)]), flush=True)\n"
+)
 
+
+@pytest.mark.parametrize(("cores", "nodes"), [(1, 1), (2, 2)])
+def test_ranks_of_an_attempt_meet_on_one_node_if_it_has_room_else_on_several(cores, nodes, executor, attempt):
     run = replace(attempt(), ranks=2)
-    two = executor(0, ("-c", code), ranks=2)
+    two = executor(0, ("-c", RANK), ranks=2, cores=cores)
+    assert two.free() == (3 if nodes == 1 else 1)
     assert finish(two.start(run)) == Ended(0)
-    assert (log(run), (run.logdir / "log-1.txt").read_text()) == ("['2']\n", "['2']\n")
+    seen = [json.loads(rank_log(run.logdir, rank).read_text()) for rank in range(2)]
+    assert [pins[1:3] for pins in seen] == [["2", "0"], ["2", "1"]]
+    assert seen[0][3] == seen[1][3]
+    assert seen[0][3].startswith("127.0.0.1:") == (nodes == 1)
+    assert len({pins[4] for pins in seen}) == nodes
+    assert all(group["state"] == "REMOVED" for group in ray.util.placement_group_table().values())
     with pytest.raises(ValueError, match="`ranks` must be at most 2 in this executor, but got ranks=3"):
         two.start(replace(run, ranks=3))
 
 
-def test_results_travel_through_shared_storage(executor, attempt, tmp_path):
+def test_a_rank_that_fails_on_another_node_ends_the_attempt_with_its_words(executor, attempt):
+    code = f"{RANK}if seen['PROCESS_ID'] == '1':\n    sys.exit('no such luck')\ntime.sleep(120)"
+    run = replace(attempt(), ranks=2)
+    assert finish(executor(0, ("-c", code), ranks=2, cores=2).start(run)) == Ended(1)
+    said = log(run).splitlines()
+    assert said[1:3] == ["", "[rank 1 ended:]"]
+    assert said[-1] == "no such luck"
+    wait_for(lambda: not alive(json.loads(said[0])[0]))
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """A folder as shared storage, where copies are made all the time and failures pass quickly."""
+    for module, name in ((ray_executor, "COPY_SECONDS"), (mirror, "PAUSE_SECONDS")):
+        monkeypatch.setattr(module, name, 0.2)
+    return {"shared": f"file://{tmp_path}/shared", "root": tmp_path}
+
+
+def test_results_travel_through_shared_storage(executor, attempt, tmp_path, shared):
     run = attempt()
     code = "import pathlib, sys; pathlib.Path(sys.argv[4], 'result.json').write_text('{}')"
-    url = f"file://{tmp_path}/shared"
-    assert finish(executor(1, ("-c", code), shared=url, root=tmp_path).start(run)) == Ended(0)
+    assert finish(executor(1, ("-c", code), **shared).start(run)) == Ended(0)
     copied = {path.name: path.read_text() for path in (tmp_path / "shared" / "run").iterdir()}
     assert copied == {"config.yaml": "c", "log.txt": "", "result.json": "{}"}
+
+
+def test_progress_travels_through_shared_storage(executor, attempt, tmp_path, shared):
+    run = attempt()
+    handle = executor(1, SLEEP, **shared).start(run)
+    wait_for(lambda: log(run).endswith("\n"), seconds=60)
+    (run.logdir / "progress.json").write_text("mine")
+    (tmp_path / "shared" / "run" / "progress.json").write_text("the node's")
+    wait_for(lambda: handle.poll() is None and (run.logdir / "progress.json").read_text() == "the node's")
+    handle.stop(hard=True)
+    assert finish(handle) == Ended(-signal.SIGKILL)
+
+
+def test_shared_storage_that_fails_for_a_while_is_waited_for(executor, attempt, shared, monkeypatch):
+    failing = {"begin": 3, "pull": 3}
+
+    def fails_at_first(name, real):
+        def act(self, logdir):
+            failing[name] -= 1
+            if failing[name] >= 0:
+                raise OSError("no route to host")
+            real(self, logdir)
+
+        return act
+
+    for name in failing:
+        monkeypatch.setattr(Mirror, name, fails_at_first(name, getattr(Mirror, name)))
+    code = "import pathlib, sys; pathlib.Path(sys.argv[4], 'result.json').write_text('{}')"
+    run = attempt()
+    handle = executor(1, ("-c", code), **shared).start(run)
+    assert handle.poll() is None  # the driver does not wait
+    assert finish(handle) == Ended(0)
+    assert failing == {"begin": -1, "pull": -1}
+
+
+def test_shared_storage_that_fails_for_long_fails_the_attempt(executor, attempt, shared, monkeypatch):
+    def begin(self, logdir):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(Mirror, "begin", begin)
+    monkeypatch.setattr(mirror, "WAIT_SECONDS", 0.5)
+    pool = executor(1, SLEEP, **shared)
+    run = attempt()
+    assert finish(pool.start(run)) == Ended(1)
+    assert log(run) == "shared storage has failed for 0.5 s: OSError: no route to host\n"
+    monkeypatch.setattr(mirror, "WAIT_SECONDS", 100.0)
+    handle = pool.start(run)
+    handle.stop(hard=False)  # nothing was submitted: nothing to wait for
+    assert handle.poll() == Ended(-signal.SIGTERM)
 
 
 def test_an_error_of_the_supervisor_is_told(executor, tmp_path):
@@ -198,7 +279,7 @@ def test_an_error_of_the_supervisor_is_told(executor, tmp_path):
         raise OSError("disk full")
 
     executor(1)
-    handle = RayAttempt(ray.remote(max_retries=0)(fail).remote(), tmp_path, None)
+    handle = RayAttempt(lambda: Submitted((ray.remote(max_retries=0)(fail).remote(),)), tmp_path, None)
     assert finish(handle) == Ended(1)
     assert "OSError: disk full" in (tmp_path / "log.txt").read_text()
 
@@ -206,11 +287,13 @@ def test_an_error_of_the_supervisor_is_told(executor, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"workers": -1}, "`workers` must be >= 0, but got workers=-1"),
+        ({"workers": -1}, "`workers` must be >= 0 .*, but got workers=-1"),
         ({"ranks": 0}, "`ranks` must be >= 1, but got ranks=0"),
-        ({"per_device": 2, "ranks": 2}, "`per_device` must be 1 for runs of several processes"),
+        ({"per_device": 2}, "`per_device` must be 1 on cpu, but got per_device=2"),
         ({"shared": "ftp://me:sesame@host/x"}, "`shared` must not hold a password"),
-        ({"cores": 64}, r"the Ray cluster must have \{'CPU': 64\} for a run, but it has less"),
+        ({"cores": 64}, r"the Ray cluster must have 1 x \{'CPU': 64\} for a run, but it has less"),
+        # Six cores, but no more than two on a node.
+        ({"cores": 3}, r"the Ray cluster must have 1 x \{'CPU': 3\} for a run, but it has less"),
     ],
 )
 def test_what_cannot_run_is_refused(executor, arguments, message):

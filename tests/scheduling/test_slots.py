@@ -142,7 +142,26 @@ def test_the_users_choice_of_gpus_is_honoured(gpus, monkeypatch, users, found):
 
 def test_several_processes_of_a_run_have_a_gpu_each(gpus):
     (place,) = make_places(ranks=2)
-    assert [slot.device for slot in place] == ["GPU-aaaa-1", "GPU-bbbb-2"]
+    assert [slot.devices for slot in place] == [("GPU-aaaa-1",), ("GPU-bbbb-2",)]
+
+
+def test_a_process_can_have_several_gpus(gpus):
+    gpus("".join(f"GPU {i}: H100 (UUID: GPU-{i})\n" for i in range(5)))
+    pins = [
+        [environment(slot, {})["CUDA_VISIBLE_DEVICES"] for slot in place] for place in make_places(devices=2)
+    ]
+    assert pins == [["GPU-0,GPU-1"], ["GPU-2,GPU-3"]]
+    (place,) = make_places(ranks=2, devices=2)
+    assert [slot.name for slot in place] == ["cuda GPU-0,GPU-1, cores 0,2", "cuda GPU-2,GPU-3, cores 1,3"]
+
+
+@pytest.mark.parametrize(("devices", "bounds"), [(2, "1,2,1"), (4, "2,2,1")])
+def test_a_process_can_have_several_chips(chips, devices, bounds):
+    chips(4)
+    pinned = [environment(slot, {}) for (slot,) in make_places(devices=devices)]
+    together = [",".join(pins["TPU_VISIBLE_CHIPS"] for pins in pinned), len(pinned)]
+    assert together == ["0,1,2,3", 4 // devices]
+    assert {pins["TPU_CHIPS_PER_PROCESS_BOUNDS"] for pins in pinned} == {bounds}
 
 
 @pytest.mark.parametrize(("folder", "name"), [("dev", "accel"), ("dev/vfio", "")])
@@ -197,10 +216,12 @@ def test_secrets_stay_with_the_driver_and_pins_overrule_the_user(gpus, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"workers": -1}, r"`workers` must be >= 0 \(0: one per core\), but got workers=-1"),
+        ({"workers": -1}, r"`workers` must be >= 0 \(0: as many as there is room for\), but got workers=-1"),
         ({"ranks": 0}, "`ranks` must be >= 1, but got ranks=0"),
         ({"per_device": 0}, "`per_device` must be >= 1, but got per_device=0"),
         ({"per_device": 2}, "`per_device` must be 1 on cpu, but got per_device=2"),
+        ({"devices": 0}, "`devices` must be >= 1, but got devices=0"),
+        ({"devices": 2}, "`devices` must be 1 on cpu, but got devices=2"),
     ],
 )
 def test_numbers_out_of_range_are_refused(arguments, message):
@@ -208,13 +229,14 @@ def test_numbers_out_of_range_are_refused(arguments, message):
         make_places(**arguments)
 
 
-def test_more_processes_than_gpus_are_refused(gpus):
+def test_more_than_the_gpus_there_are_is_refused(gpus):
     with pytest.raises(
-        ValueError, match="`ranks` must be at most the number of devices, but got ranks=3 on 2"
+        ValueError, match=r"`ranks` x `devices` must be at most 2, .* cuda devices here, but got ranks=3 and"
     ):
         make_places(ranks=3)
-    with pytest.raises(ValueError, match="`per_device` must be 1 for runs of several processes"):
-        make_places(ranks=2, per_device=2)
+    for more in ({"ranks": 2}, {"devices": 2}):
+        with pytest.raises(ValueError, match="`per_device` must be 1 for runs on several devices"):
+            make_places(per_device=2, **more)
 
 
 def test_what_a_tpu_cannot_do_is_refused(chips):
@@ -223,7 +245,11 @@ def test_what_a_tpu_cannot_do_is_refused(chips):
     ):
         make_places()
     chips(4)
-    with pytest.raises(ValueError, match="`ranks` must be 1 with one process a TPU chip, but got ranks=2"):
+    with pytest.raises(ValueError, match=r"`ranks` must be 1 on tpu: .*; but got ranks=2"):
         make_places(ranks=2)
     with pytest.raises(ValueError, match="`per_device` must be 1 on tpu, but got per_device=2"):
         make_places(per_device=2)
+    with pytest.raises(
+        ValueError, match=r"`devices` must be one of \[1, 2, 4, 8\] on tpu, but got devices=3"
+    ):
+        make_places(devices=3)
