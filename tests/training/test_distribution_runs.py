@@ -13,6 +13,7 @@ import pytest
 from distribution_runs import LAYOUTS, STEPS, config_of
 from training_bench import rows_of
 
+from lab.scheduling.outcomes import Outcome, outcome_of
 from lab.scheduling.ranks import free_address, rank_environment
 
 pytestmark = pytest.mark.skipif(
@@ -37,6 +38,15 @@ def runs(tmp_path_factory, corpus, cache):
     return folder
 
 
+def programs(cache):
+    """Half the time of the attempts after the first."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
 class Group:
     """The ranks of one run on loopback; each has a logdir of its own, so that it shows who writes."""
 
@@ -46,11 +56,6 @@ class Group:
         path.write_text(config.to_yaml(), encoding="utf-8")
         command = [sys.executable, "-m", "lab", "run", "--config", str(path), "--cache", str(cache)]
         address = free_address()
-        programs = {  # half the time of the attempts after the first
-            "JAX_COMPILATION_CACHE_DIR": str(cache / "programs"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
         self.outputs = [folder / f"rank_{rank}.txt" for rank in range(2)]
         self.processes = []
         for rank, (logdir, output) in enumerate(zip(self.logdirs, self.outputs, strict=True)):
@@ -58,7 +63,7 @@ class Group:
                 self.processes.append(
                     subprocess.Popen(
                         [*command, "--logdir", str(logdir)],
-                        env=os.environ | QUICK | programs | rank_environment(rank, 2, address),
+                        env=os.environ | QUICK | programs(cache) | rank_environment(rank, 2, address),
                         stdout=file,
                         stderr=subprocess.STDOUT,
                     )
@@ -166,6 +171,62 @@ def test_a_lost_rank_ends_the_group_and_the_next_attempt_finishes(runs, tmp_path
     devices = json.loads((group.logdirs[0] / "result.json").read_text())["devices"]
     assert (devices["processes"], devices["data"]) == (2, 2)
     assert not group.logdirs[1].exists(), "rank 1 must leave the files to rank 0"
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """Two nodes of a Ray cluster, each with room for one process; ends them and adds another."""
+    ray = pytest.importorskip("ray", reason="the ray extra is not installed")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    size = {"object_store_memory": 80 * 2**20}
+    head = {"num_cpus": 0, "include_dashboard": False, **size}
+    cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+    cluster.two = [cluster.add_node(num_cpus=1, wait=False, **size) for _ in range(2)]
+    cluster.wait_for_nodes()
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_two_nodes_train_one_run_and_a_lost_node_costs_one_attempt(
+    runs, nodes, tmp_path, corpus, cache, monkeypatch
+):
+    from lab.scheduling.executors import Attempt, Ended
+    from lab.scheduling.ray_executor import RayExecutor
+
+    for name, value in (QUICK | programs(cache)).items():
+        monkeypatch.setenv(name, value)
+    logdir = tmp_path / "run"
+    logdir.mkdir()
+    (logdir / "config.yaml").write_text(config_of("data", corpus).to_yaml(), encoding="utf-8")
+    attempt = Attempt(logdir / "config.yaml", logdir, cache, ranks=2)
+    executor = RayExecutor(ranks=2)
+    assert executor.free() == 1
+
+    def finish(handle):
+        deadline = time.monotonic() + GROUP_SECONDS
+        while (ended := handle.poll()) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return ended
+
+    handle = executor.start(attempt)
+    while handle.poll() is None and not (logdir / "checkpoints" / "step-000000000004").exists():
+        time.sleep(0.01)
+    nodes.remove_node(nodes.two[1], allow_graceful=False)
+    ended = finish(handle)
+    assert outcome_of(ended) == Outcome.LOST, (logdir / "log.txt").read_text()
+    assert not (logdir / "result.json").exists()
+    nodes.add_node(num_cpus=1, wait=True, object_store_memory=80 * 2**20)
+    assert finish(executor.start(attempt)) == Ended(0), (logdir / "log.txt").read_text()
+    executor.close()
+    assert_equal_runs(logdir, runs / "one")
+    assert json.loads((logdir / "result.json").read_text())["devices"]["processes"] == 2
 
 
 def test_weights_in_parts_on_two_processes_give_the_numbers_of_one(runs, tmp_path, corpus, cache):
