@@ -4,6 +4,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,7 @@ pytestmark = [
 
 SEEDS = 50  # 200 cells
 SLEEP = ("-c", "import os, time; print(os.getpid(), flush=True); time.sleep(120)")
+HEAD_SECONDS = 3  # after which a cluster is given up whose head is gone; Ray's own 60 would do
 STORE = {"object_store_memory": 80 * 2**20}
 
 
@@ -43,6 +46,7 @@ def cluster():
     changed = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": str(HEAD_SECONDS),
         "PYTHONPATH": str(ray_executor.LAB_ROOT),
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -336,4 +340,48 @@ def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
     assert values == {cell.key: bench.value(cell) for cell in plan.cells}
     lost = [line for line in said.getvalue().splitlines() if "trying again" in line]
     assert len(lost) == sum("its machine is gone" in line for line in lost) == 2, lost
-    wait_for(lambda: pool.free() == 4, seconds=60)
+    assert executor(0, SLEEP).free() == 4
+
+
+DRIVER = """
+import sys, pathlib
+sys.path.insert(0, {tests!r})
+from scheduling_bench import Bench
+from lab.scheduling.driver import drive
+from lab.scheduling.progress import RunsProgress
+from lab.scheduling.ray_executor import RayExecutor
+bench = Bench(pathlib.Path({folder!r}))
+pool = RayExecutor(2, (str(bench.folder / "fake_run.py"),))
+drive(bench.plan(), pool, bench.folder / "cache", RunsProgress(bench.quiet()))
+"""
+
+
+def test_the_head_is_lost_and_the_same_command_goes_on(cluster, bench, monkeypatch):
+    """The last of this file: it ends the cluster."""
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    bench.behave({"dlm": "wait"})
+    plan = bench.plan()
+    code = DRIVER.format(tests=str(Path(__file__).parent), folder=str(bench.folder))
+
+    def at_work():
+        return [pid for cell in plan.cells if cell.config.arm == "dlm" for pid in bench.tries(cell)]
+
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as driver:
+        wait_for(lambda: len(at_work()) == 2 or driver.poll() is not None, seconds=60)
+        cluster.remove_node(cluster.head_node, allow_graceful=False)
+        said = driver.communicate(timeout=60)[1]
+    assert driver.returncode != 0
+    assert "GCS may have been killed" in said
+    nodes = [
+        started.process
+        for node in cluster.worker_nodes
+        for several in node.all_processes.values()
+        for started in several
+    ]
+    # A worker ends once its node's process is gone, which one that nobody waited for is not.
+    wait_for(lambda: [node.poll() for node in nodes] and not any(map(alive, at_work())), seconds=60)
+    (bench.folder / "go").touch()
+    summary = bench.drive()
+    assert (summary.done, summary.reused, summary.failed) == (2, 2, {})
+    done = [trial.user_attrs["key"] for trial in trials(bench.tree) if trial.state.name == "COMPLETE"]
+    assert sorted(done) == sorted(cell.key for cell in plan.cells)
