@@ -68,31 +68,6 @@ class _Run:
     log_start: int
 
 
-def drive(
-    plan: Plan,
-    executor: Executor,
-    cache_dir: Path,
-    progress: RunsProgress,
-    storage: str = "",
-    tries: Mapping[Outcome, float] = TRIES,
-) -> Summary:
-    """Bring a result tree to its plan: run every cell that has no result yet.
-
-    Args:
-        plan: the tree and its cells.
-        executor: where attempts run; closed at the end.
-        cache_dir: handed on to the runs.
-        progress: told of what happens.
-        storage: an Optuna database URL; empty for a journal file in the tree.
-        tries: how often a cell may end in each way before it counts as failed.
-
-    Raises:
-        ValueError: if another driver works on the tree, or the storage cannot be opened.
-    """
-    with driving(plan, executor, cache_dir, progress, storage, tries) as driver:
-        return driver.bring(plan)
-
-
 @contextmanager
 def driving(
     plan: Plan,
@@ -102,13 +77,31 @@ def driving(
     storage: str = "",
     tries: Mapping[Outcome, float] = TRIES,
 ) -> Iterator["Driver"]:
-    """Hold a result tree's lock and its ledger, for one stage of runs after the other; as `drive` else."""
+    """Hold a result tree's lock and its ledger while a driver works on it.
+
+    Args:
+        plan: the tree and its name.
+        executor: where attempts run; closed at the end.
+        cache_dir: handed on to the runs.
+        progress: told of what happens.
+        storage: an Optuna database URL; empty for a journal file in the tree.
+        tries: how often a cell may end in each way before it counts as failed.
+
+    Raises:
+        ValueError: if another driver works on the tree, or the storage cannot be opened.
+    """
     with (
         closing(executor),
         sole_owner(plan.tree, "driver"),
         closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger,
     ):
         yield Driver(ledger, executor, cache_dir, progress, tries)
+
+
+def drive(plan: Plan, executor: Executor, cache_dir: Path, progress: RunsProgress) -> Summary:
+    """Bring a result tree to its plan, with its ledger in the tree; as `driving` else."""
+    with driving(plan, executor, cache_dir, progress) as driver:
+        return driver.bring(plan)
 
 
 class Driver:
@@ -144,7 +137,7 @@ class Driver:
             self._progress.say(f"another {old.changed}: the old run is kept in {old.place}")
 
     def bring(self, plan: Plan) -> Summary:
-        """Bring the tree to its plan."""
+        """Bring the tree to its plan: run every cell that has no result yet."""
         self.set_aside(plan)
         plan.write()
         return self.run(plan)

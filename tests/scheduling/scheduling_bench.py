@@ -14,7 +14,7 @@ from rich.console import Console
 import lab.config
 from lab.arms import arm_values
 from lab.scheduling.ablation import Ablation, Scale, cells
-from lab.scheduling.driver import drive
+from lab.scheduling.driver import driving
 from lab.scheduling.ledger import JOURNAL
 from lab.scheduling.local import LocalExecutor
 from lab.scheduling.outcomes import TRIES
@@ -137,7 +137,9 @@ class Bench:
     def drive(self, plan=None, workers=2, storage="", tries=TRIES):
         executor = LocalExecutor(workers, (sys.executable, str(self.folder / "fake_run.py")))
         progress = RunsProgress(Console(file=self.said, width=200))
-        return drive(plan or self.plan(), executor, self.folder / "cache", progress, storage, tries)
+        plan = plan or self.plan()
+        with driving(plan, executor, self.folder / "cache", progress, storage, tries) as driver:
+            return driver.bring(plan)
 
     def driver(self):
         """The same in a process of its own."""

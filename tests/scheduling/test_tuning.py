@@ -303,7 +303,7 @@ def test_a_plan_without_tuning_is_refused(bench):
     plan = bench.plan(4)
     plan = Plan(plan.tree, plan.ablation, plan.preset, plan.cells, plan.command)
     with pytest.raises(ValueError, match=r"`plan` must say how its arms are tuned, but .* has tuning=None"):
-        drive_tuned(plan, None, bench.folder, None)
+        drive_tuned(plan, None)
 
 
 class Round:
