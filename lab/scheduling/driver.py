@@ -166,6 +166,11 @@ class Driver:
             self._summary.interrupted = notice()
         return self._summary
 
+    def give_up(self, plan: Plan, cell: Cell, outcome: Outcome, reason: str) -> None:
+        """Record a cell that cannot be tried as failed, in the ledger and in its logdir."""
+        self.ledger.record_untried(cell, plan.version(cell).digest(), outcome, reason)
+        _write_failure(plan.logdir(cell), outcome, reason)
+
     def _reconcile(self) -> None:
         """Close the trials of a driver that died, then queue each cell that is not done."""
         for number, key, version in self.ledger.running():
@@ -275,8 +280,7 @@ class Driver:
             self._enqueue(run.cell)
             self._progress.ended(run.cell, f"{reason}; trying again", final=False)
             return
-        failure = {"outcome": outcome, "reason": reason, "log_tail": tail}
-        write_json(self._plan.logdir(run.cell) / "failure.json", failure)
+        _write_failure(self._plan.logdir(run.cell), outcome, reason, tail)
         self._summary.failed[run.cell.label] = reason
         self._progress.ended(run.cell, reason)
 
@@ -292,6 +296,10 @@ class Driver:
             if not self._close(run.number, run.cell):
                 self.ledger.fail(run.number, Outcome.PREEMPTED, "stopped with its driver")
         self._runs = []
+
+
+def _write_failure(logdir: Path, outcome: Outcome, reason: str, log_tail: str = "") -> None:
+    write_json(logdir / "failure.json", {"outcome": outcome, "reason": reason, "log_tail": log_tail})
 
 
 def read_result(logdir: Path, key: str) -> dict[str, Any] | None:

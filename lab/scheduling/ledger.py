@@ -139,11 +139,21 @@ class Ledger:
             reason: kept as one line of at most `REASON_CHARACTERS`.
             log_tail: of which the last `TAIL_CHARACTERS` are kept.
         """
-        told = {"outcome": str(outcome), "reason": _text(" ".join(reason[: 4 * REASON_CHARACTERS].split()))}
-        told["reason"] = told["reason"][:REASON_CHARACTERS]
+        told = _failure(outcome, reason)
         if log_tail:
             told["log_tail"] = _text(log_tail[-TAIL_CHARACTERS:])
         self.persist(lambda: self._finish(number, TrialState.FAIL, None, told))
+
+    def record_untried(self, cell: Cell, version: str, outcome: str, reason: str) -> None:
+        """Add a failed trial of a cell that cannot be tried, unless its last trial says the same.
+
+        Args:
+            cell: which has no attempt.
+            version: of the cell.
+            outcome: the class of the failure.
+            reason: as of a failed trial.
+        """
+        self.persist(lambda: self._add_failed(cell, version, _failure(outcome, reason)))
 
     def prune(self, number: int, outcome: str, reason: str) -> None:
         """Close a running trial as stopped early, which is neither done nor failed."""
@@ -192,6 +202,14 @@ class Ledger:
                 create_trial(state=TrialState.WAITING, user_attrs=_attributes(cell, version))
             )
         self._drop_twins()
+
+    def _add_failed(self, cell: Cell, version: str, told: Mapping[str, str]) -> None:
+        """Also if the answer to an earlier insertion was lost, there is one."""
+        trials = self._study.get_trials(deepcopy=False)
+        last = next((trial for trial in reversed(trials) if _cell(trial) == (cell.key, version)), None)
+        if last is None or not told.items() <= last.user_attrs.items():
+            attributes = {**_attributes(cell, version), **told}
+            self._study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
 
     def _drop_twins(self) -> None:
         """Close all but the first of the trials that wait for one cell.
@@ -279,6 +297,12 @@ def study_name(tree: Path, name: str, storage: str = "") -> str:
 def _attributes(cell: Cell, version: str) -> dict[str, Any]:
     level = {name: _plain(value) for name, value in cell.level.items()}
     return {"key": cell.key, "version": version, "arm": cell.arm, "level": level, "seed": cell.seed}
+
+
+def _failure(outcome: str, reason: str) -> dict[str, str]:
+    """What a failed trial says of itself."""
+    words = " ".join(reason[: 4 * REASON_CHARACTERS].split())
+    return {"outcome": str(outcome), "reason": _text(words)[:REASON_CHARACTERS]}
 
 
 def _cell(trial: FrozenTrial) -> tuple[str, str]:

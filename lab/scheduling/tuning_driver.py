@@ -80,23 +80,20 @@ def _run_round(plan: Plan, number: int, studies: list[ArmStudy], driver: Driver)
 
 def _run_decisive(plan: Plan, studies: dict[Place, ArmStudy], driver: Driver) -> Summary:
     """Run every cell that is not tuned, and the others at their arm's best."""
-    hopeless = {
-        cell.key: studies[_place(cell)].failure
-        for cell in plan.cells
-        if _place(cell) in studies and studies[_place(cell)].best is None
-    }
-    cells = [_at_best(cell, studies.get(_place(cell))) for cell in plan.cells]
-    tuned = replace(plan, cells=cells)
+    tuned = replace(plan, cells=[_at_best(cell, studies.get(_place(cell))) for cell in plan.cells])
     driver.set_aside(tuned)
     tuned.write()
-    summary = driver.run(replace(tuned, cells=[cell for cell in cells if cell.key not in hopeless]))
-    for cell in cells:
-        if reason := hopeless.get(cell.key):
-            write_json(
-                tuned.logdir(cell) / "failure.json",
-                {"outcome": Outcome.USER_ERROR, "reason": reason, "log_tail": ""},
-            )
-            summary.failed[cell.label] = reason
+    possible: list[Cell] = []
+    failed: dict[str, str] = {}
+    for cell in tuned.cells:
+        study = studies.get(_place(cell))
+        if study is None or study.best is not None:
+            possible.append(cell)
+            continue
+        failed[cell.label] = f"{Outcome.NOT_TUNED}: {study.failure}"
+        driver.give_up(tuned, cell, Outcome.NOT_TUNED, failed[cell.label])
+    summary = driver.run(replace(tuned, cells=possible))
+    summary.failed |= failed
     summary.plan = tuned
     return summary
 

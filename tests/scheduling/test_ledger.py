@@ -193,6 +193,19 @@ def test_an_outcome_is_told_once_though_the_connection_drops(bench, drop, taken)
     assert (failed.state, failed.user_attrs["reason"]) == (TrialState.FAIL, "killed")
 
 
+@pytest.mark.parametrize("taken", [True, False], ids=["answer lost", "question lost"])
+def test_a_cell_that_cannot_be_tried_is_recorded_once_for_each_reason(bench, drop, taken):
+    ledger = Ledger(bench.tree, "tiny-tiny", patience=hasty())
+    first, second = versioned(bench.plan())[:2]
+    drop("create_new_trial", taken)
+    for (cell, version), reason in ((first, "a"), (first, "a"), (second, "a"), (first, "b"), (second, "a")):
+        ledger.record_untried(cell, version, "not tuned", reason)
+    told = [(trial.user_attrs["key"], trial.user_attrs["reason"]) for trial in trials(bench.tree)]
+    assert told == [(first[0].key, "a"), (second[0].key, "a"), (first[0].key, "b")]
+    assert {trial.state for trial in trials(bench.tree)} == {TrialState.FAIL}
+    assert ledger.take() is None
+
+
 def test_trials_that_an_insertion_doubled_are_closed(bench, monkeypatch):
     real = JournalStorage.create_new_trial
 
