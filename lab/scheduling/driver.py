@@ -10,14 +10,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lab.scheduling.ablation import Cell
 from lab.scheduling.executors import Attempt, Ended, Executor, Handle
-from lab.scheduling.ledger import Ledger
+from lab.scheduling.ledger import AwayError, Ledger
 from lab.scheduling.locks import sole_owner
 from lab.scheduling.logs import read_tail
 from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
@@ -155,7 +155,8 @@ class Driver:
         self._cells = {cell.key: cell for cell in plan.cells}
         self._versions = {cell.key: plan.version(cell).digest() for cell in plan.cells}
         self._summary, self._left = Summary(), 0
-        with _first_notice() as notice:
+        # Where the ledger does not answer after a notice, the next start brings it in line with the results.
+        with _first_notice(self.ledger.stop_waiting) as notice, suppress(AwayError):
             self._reconcile()
             ended = self._summary.reused + self._summary.pruned
             with self._progress.shown(len(self._cells), ended, stage):
@@ -163,7 +164,7 @@ class Driver:
                     self._work(notice)
                 finally:
                     self._stop()
-            self._summary.interrupted = notice()
+        self._summary.interrupted = notice()
         return self._summary
 
     def give_up(self, plan: Plan, cell: Cell, outcome: Outcome, reason: str) -> None:
@@ -319,8 +320,13 @@ def best_validation_nll(result: dict[str, Any]) -> float:
 
 
 @contextmanager
-def _first_notice() -> Iterator[Callable[[], signal.Signals | None]]:
+def _first_notice(act: Callable[[], None]) -> Iterator[Callable[[], signal.Signals | None]]:
     """Turn the first notice into a flag, so that no write to the ledger is cut; a second acts as usual."""
     seen: list[signal.Signals] = []
-    with on_notice(seen.append, *NOTICES):
+
+    def note(number: signal.Signals) -> None:
+        seen.append(number)
+        act()
+
+    with on_notice(note, *NOTICES):
         yield lambda: seen[0] if seen else None

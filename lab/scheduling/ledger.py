@@ -7,11 +7,11 @@ it took the last one, so each looks first at what is there.
 
 import hashlib
 import math
+import time
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from time import sleep
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -33,6 +33,7 @@ SCHEMA = 1
 SCHEMA_ATTRIBUTE = "lab_schema"
 REASON_CHARACTERS = 500
 TAIL_CHARACTERS = 4000
+LOOK_SECONDS = 0.05  # between two looks, while waiting, whether to wait on
 
 T = TypeVar("T")
 
@@ -43,6 +44,10 @@ class Taken(NamedTuple):
     number: int
     key: str
     version: str
+
+
+class AwayError(Exception):
+    """The database is away, and was not to be waited for."""
 
 
 class Ledger:
@@ -58,13 +63,15 @@ class Ledger:
         ValueError: if the storage cannot be opened, or a newer lab made the study. The message never holds
             the URL's secrets. Every operation raises it too, once the storage has failed for good: then
             nothing more is written, and the next driver finds what is missing from the results.
+        AwayError: in its place, by every operation, if waiting was ended by `stop_waiting`.
     """
 
     def __init__(self, tree: Path, name: str, storage: str = "", patience: Patience | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._url, self._patience = storage, patience or Patience()
         self._place = masked(storage) if storage else str(tree / JOURNAL)
-        self._failure = ""
+        self._failure: ValueError | AwayError | None = None
+        self._waits = True
         self._name = study_name(tree, name, storage)
         self._opened = open_storage(tree, storage, self._check_schema)
         self._storage = get_storage(self._opened)  # with Optuna's cache of what no longer changes
@@ -75,6 +82,10 @@ class Ledger:
     def close(self) -> None:
         """Close the connections to a database."""
         close_storage(self._opened)
+
+    def stop_waiting(self) -> None:
+        """Wait for a database no longer, now and from now on. A signal's handler may call it."""
+        self._waits = False
 
     @property
     def storage(self) -> BaseStorage:
@@ -251,9 +262,10 @@ class Ledger:
 
         Raises:
             ValueError: if it stays away, or the storage cannot be written to.
+            AwayError: if it is away, and is not to be waited for.
         """
         if self._failure:
-            raise ValueError(self._failure)
+            raise self._failure
         told, pauses = "", self._patience.pauses()
         while True:
             try:
@@ -266,16 +278,24 @@ class Ledger:
                 return result
             pause = next(pauses, None) if away else None
             if pause is None:
-                break
-            if not told:
+                self._failure = ValueError(
+                    f"cannot write the ledger {self._place}: {reason.rstrip('.')}. "
+                    "Results that are there are kept; the same command goes on from here."
+                )
+                raise self._failure
+            if self._waits and not told:
                 told = f"the database {self._place} is away ({reason})"
                 self._patience.say(f"{told}: waiting up to {self._patience.seconds:.0f} s")
-            sleep(pause)
-        self._failure = (
-            f"cannot write the ledger {self._place}: {reason.rstrip('.')}. "
-            "Results that are there are kept; the same command goes on from here."
-        )
-        raise ValueError(self._failure)
+            self._wait(pause)
+            if not self._waits:
+                self._failure = AwayError(f"the database {self._place} is away ({reason})")
+                self._patience.say(f"{self._failure}: the next start brings it in line with the results")
+                raise self._failure
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self._waits and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_SECONDS))
 
 
 def study_name(tree: Path, name: str, storage: str = "") -> str:

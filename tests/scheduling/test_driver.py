@@ -1,12 +1,16 @@
 import dataclasses
 import json
+import os
 import shutil
 import signal
+import threading
 import time
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from scheduling_bench import alive, trials, wait_for
+from sqlalchemy.exc import OperationalError
 
 from lab.scheduling import driver
 from lab.scheduling.driver import GRACE_SECONDS, best_validation_nll, read_result
@@ -260,6 +264,54 @@ def test_a_notice_stops_the_runs_and_the_same_command_goes_on(bench, notice):
     assert [trial.user_attrs["reason"] for trial in stopped] == ["stopped with its driver"] * 2
     (bench.folder / "go").touch()
     assert bench.drive(plan).done == 4
+
+
+@pytest.mark.parametrize("notice", [signal.SIGINT, signal.SIGTERM])
+def test_a_notice_ends_the_wait_for_a_database_that_is_away(bench, monkeypatch, notice):
+    away, over = threading.Event(), threading.Event()
+
+    def unless_away(real):
+        def ask(*arguments):
+            if away.is_set():
+                raise OperationalError("", {}, Exception("no route to host"))
+            return real(*arguments)
+
+        return ask
+
+    for name in ("append_logs", "read_logs"):
+        monkeypatch.setattr(JournalFileBackend, name, unless_away(getattr(JournalFileBackend, name)))
+
+    def disturb():
+        wait_for(lambda: bench.tries(first) and bench.tries(second))
+        away.set()
+        (bench.folder / "go").touch()  # the first has a result, which cannot be told
+        wait_for(lambda: "is away" in bench.said.getvalue())
+        os.kill(os.getpid(), notice)
+        if not over.wait(10):
+            away.clear()
+
+    bench.behave({"ar": "wait", "dlm": "checkpoint"})
+    plan = bench.plan()
+    first, second = plan.cells[:2]
+    helper = threading.Thread(target=disturb)
+    helper.start()
+    summary = bench.drive(plan)
+    over.set()
+    helper.join()
+    assert away.is_set()
+    assert summary.interrupted == notice
+    assert (plan.logdir(second) / "checkpoint").exists()
+    assert not alive(*bench.tries(second))
+    assert bench.said.getvalue().count("is away (no route to host): ") == 2
+    away.clear()
+    assert outcomes(bench) == {
+        cell.key: ["RUNNING" if cell in (first, second) else "WAITING"] for cell in plan.cells
+    }
+    bench.behave({})
+    summary = bench.drive(plan)
+    assert (summary.done, summary.reused) == (3, 1)
+    expected = {cell.key: ["COMPLETE"] for cell in plan.cells} | {second.key: ["FAIL", "COMPLETE"]}
+    assert outcomes(bench) == expected
 
 
 def test_ctrl_c_twice_does_not_wait(bench):
