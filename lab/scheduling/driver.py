@@ -88,14 +88,21 @@ def driving(
         tries: how often a cell may end in each way before it counts as failed.
 
     Raises:
-        ValueError: if another driver works on the tree, or the storage cannot be opened.
+        ValueError: if another driver works on the tree, the storage cannot be opened, or the system fails
+            to read or write a file.
     """
-    with (
-        closing(executor),
-        sole_owner(plan.tree, "driver"),
-        closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger,
-    ):
-        yield Driver(ledger, executor, cache_dir, progress, tries)
+    try:
+        with (
+            closing(executor),
+            sole_owner(plan.tree, "driver"),
+            closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger,
+        ):
+            yield Driver(ledger, executor, cache_dir, progress, tries)
+    except OSError as error:
+        raise ValueError(
+            f"cannot go on in {plan.tree}: {error}. "
+            "Results that are there are kept; the same command goes on from here."
+        ) from error
 
 
 def drive(plan: Plan, executor: Executor, cache_dir: Path, progress: RunsProgress) -> Summary:

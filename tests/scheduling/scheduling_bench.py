@@ -30,7 +30,7 @@ TINY = {
 
 # Trains nothing: does what `behaviour.json` beside it says for the cell, and leaves a mark for each try.
 FAKE_RUN = """
-import argparse, json, os, pathlib, signal, sys, time
+import argparse, errno, json, os, pathlib, signal, sys, time
 from lab.scheduling import child
 child.enter()
 from lab.config import load_config
@@ -49,6 +49,8 @@ if do == "stubborn":
 with (logdir / "tries").open("a") as file:
     file.write(f"{os.getpid()}\\n")
 tries = len((logdir / "tries").read_text().split())
+if do == "stale once" and tries == 1:
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(logdir))
 if do == "raise":
     print("x" * 10_000)
     raise RuntimeError("no such luck")

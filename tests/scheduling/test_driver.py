@@ -339,9 +339,29 @@ def test_an_error_in_the_driver_leaves_no_run_behind(bench, monkeypatch, behavio
     plan = bench.plan()
     monkeypatch.setattr(RunsProgress, "refresh", fail)
     monkeypatch.setattr(driver, "GRACE_SECONDS", 0.5)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ValueError, match=f"cannot go on in {bench.tree}: disk full"):
         bench.drive(plan)
     wait_for(lambda: not any(alive(pid) for cell in plan.cells for pid in bench.tries(cell)), seconds=1)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "config.yaml"])
+def test_a_stale_handle_of_the_driver_is_a_clear_error_and_the_same_command_goes_on(bench, stale, name):
+    plan = bench.plan()
+    message = (
+        rf"cannot go on in {bench.tree}: \[Errno \d+\] Stale file handle: '.*/{name}'\. Results that are"
+    )
+    with stale(name), pytest.raises(ValueError, match=message):
+        bench.drive(plan)
+    assert bench.drive(plan).done == 4
+
+
+def test_a_stale_handle_of_a_run_is_an_error_of_its_attempt(bench):
+    bench.behave({"dlm/1000/0": "stale once"})
+    plan = bench.plan()
+    assert bench.drive(plan).done == 4
+    failed, done = (t for t in trials(bench.tree) if t.user_attrs["key"] == plan.cells[1].key)
+    assert (failed.user_attrs["outcome"], done.state) == ("error", TrialState.COMPLETE)
+    assert failed.user_attrs["reason"].endswith(f"Stale file handle: '{plan.logdir(plan.cells[1])}'")
 
 
 def test_a_database_works_in_place_of_the_journal(bench):
