@@ -387,12 +387,12 @@ def _drive(
 ) -> "Summary":
     from rich.console import Console
 
-    from lab.scheduling.driver import drive
+    from lab.scheduling.driver import driving
     from lab.scheduling.progress import RunsProgress
     from lab.scheduling.tuning_driver import drive_tuned
 
-    how = drive_tuned if plan.tuning else drive
-    return how(plan, executor, cache, RunsProgress(Console()), storage, tries)
+    with driving(plan, executor, cache, RunsProgress(Console()), storage, tries) as driver:
+        return drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
 
 
 def _follow_up(plan: "Plan", cache: Path) -> None:

@@ -1,7 +1,10 @@
 """What every test folder shares: the backend is chosen before Keras is imported."""
 
+import errno
+import io
 import os
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -19,3 +22,46 @@ def one_backend():
         assert keras.config.backend() == os.environ["KERAS_BACKEND"]
         assert keras.config.floatx() == "float32"
         assert keras.config.dtype_policy().name == "float32"
+
+
+class LostFile:
+    """An open file that the server of a network file system may know no longer."""
+
+    def __init__(self, file, is_stale):
+        self._file, self._is_stale = file, is_stale
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._file.close()
+
+    def write(self, data):
+        if self._is_stale():
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return self._file.write(data)
+
+
+@pytest.fixture
+def stale(monkeypatch):
+    """`stale(name)`: meanwhile no file whose path holds the name can be written, as with a stale handle."""
+    real, names = io.open, []
+
+    def opened(file, mode="r", *arguments, **named):
+        made = real(file, mode, *arguments, **named)
+        if mode.startswith("r"):
+            return made
+        return LostFile(made, lambda: any(name in str(file) for name in names))
+
+    @contextmanager
+    def stale(name):
+        names.append(name)
+        yield
+        names.remove(name)
+
+    monkeypatch.setattr(io, "open", opened)
+    monkeypatch.setattr("builtins.open", opened)
+    return stale

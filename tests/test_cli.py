@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -78,12 +79,17 @@ def trained(presets, monkeypatch):
 
 @pytest.fixture
 def ablated(presets, monkeypatch):
-    """The calls of `drive` and `write_report`; `summary` is what the driver will say."""
+    """What is driven and reported; `summary` is what the driver will say."""
     seen = SimpleNamespace(drives=[], reports=[], prepared=[], summary=Summary(done=4))
 
-    def drive(plan, executor, cache_dir, progress, storage, tries):
+    @contextmanager
+    def driving(plan, executor, cache_dir, progress, storage, tries):
         seen.drives.append((plan, executor, cache_dir, storage))
         seen.tries = tries
+        yield SimpleNamespace(bring=bring)
+
+    def bring(plan, driver=None):
+        assert (plan.tuning is None) == (driver is None)
         plan.write()
         return seen.summary
 
@@ -95,8 +101,8 @@ def ablated(presets, monkeypatch):
         if unique_tokens and unique_tokens > len(train):
             raise ValueError(f"`unique_tokens` must be in 1..{len(train)}, but got {unique_tokens}.")
 
-    monkeypatch.setattr(lab.scheduling.driver, "drive", drive)
-    monkeypatch.setattr(lab.scheduling.tuning_driver, "drive_tuned", drive)
+    monkeypatch.setattr(lab.scheduling.driver, "driving", driving)
+    monkeypatch.setattr(lab.scheduling.tuning_driver, "drive_tuned", bring)
     stand_in(monkeypatch, "lab.data.dataset", prepare=prepare, budget=budget)
     stand_in(monkeypatch, "lab.data.summary", describe=lambda dataset: [("documents", "7")])
     stand_in(

@@ -10,14 +10,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lab.scheduling.ablation import Cell
 from lab.scheduling.executors import Attempt, Ended, Executor, Handle
-from lab.scheduling.ledger import Ledger
+from lab.scheduling.ledger import AwayError, Ledger
 from lab.scheduling.locks import sole_owner
 from lab.scheduling.logs import read_tail
 from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
@@ -68,31 +68,6 @@ class _Run:
     log_start: int
 
 
-def drive(
-    plan: Plan,
-    executor: Executor,
-    cache_dir: Path,
-    progress: RunsProgress,
-    storage: str = "",
-    tries: Mapping[Outcome, float] = TRIES,
-) -> Summary:
-    """Bring a result tree to its plan: run every cell that has no result yet.
-
-    Args:
-        plan: the tree and its cells.
-        executor: where attempts run; closed at the end.
-        cache_dir: handed on to the runs.
-        progress: told of what happens.
-        storage: an Optuna database URL; empty for a journal file in the tree.
-        tries: how often a cell may end in each way before it counts as failed.
-
-    Raises:
-        ValueError: if another driver works on the tree, or the storage cannot be opened.
-    """
-    with driving(plan, executor, cache_dir, progress, storage, tries) as driver:
-        return driver.bring(plan)
-
-
 @contextmanager
 def driving(
     plan: Plan,
@@ -102,13 +77,32 @@ def driving(
     storage: str = "",
     tries: Mapping[Outcome, float] = TRIES,
 ) -> Iterator["Driver"]:
-    """Hold a result tree's lock and its ledger, for one stage of runs after the other; as `drive` else."""
-    with (
-        closing(executor),
-        sole_owner(plan.tree, "driver"),
-        closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger,
-    ):
-        yield Driver(ledger, executor, cache_dir, progress, tries)
+    """Hold a result tree's lock and its ledger while a driver works on it.
+
+    Args:
+        plan: the tree and its name.
+        executor: where attempts run; closed at the end.
+        cache_dir: handed on to the runs.
+        progress: told of what happens.
+        storage: an Optuna database URL; empty for a journal file in the tree.
+        tries: how often a cell may end in each way before it counts as failed.
+
+    Raises:
+        ValueError: if another driver works on the tree, the storage cannot be opened, or the system fails
+            to read or write a file.
+    """
+    try:
+        with (
+            closing(executor),
+            sole_owner(plan.tree, "driver"),
+            closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger,
+        ):
+            yield Driver(ledger, executor, cache_dir, progress, tries)
+    except OSError as error:
+        raise ValueError(
+            f"cannot go on in {plan.tree}: {error}. "
+            "Results that are there are kept; the same command goes on from here."
+        ) from error
 
 
 class Driver:
@@ -144,7 +138,7 @@ class Driver:
             self._progress.say(f"another {old.changed}: the old run is kept in {old.place}")
 
     def bring(self, plan: Plan) -> Summary:
-        """Bring the tree to its plan."""
+        """Bring the tree to its plan: run every cell that has no result yet."""
         self.set_aside(plan)
         plan.write()
         return self.run(plan)
@@ -162,7 +156,8 @@ class Driver:
         self._cells = {cell.key: cell for cell in plan.cells}
         self._versions = {cell.key: plan.version(cell).digest() for cell in plan.cells}
         self._summary, self._left = Summary(), 0
-        with _first_notice() as notice:
+        # Where the ledger does not answer after a notice, the next start brings it in line with the results.
+        with _first_notice(self.ledger.stop_waiting) as notice, suppress(AwayError):
             self._reconcile()
             ended = self._summary.reused + self._summary.pruned
             with self._progress.shown(len(self._cells), ended, stage):
@@ -170,8 +165,13 @@ class Driver:
                     self._work(notice)
                 finally:
                     self._stop()
-            self._summary.interrupted = notice()
+        self._summary.interrupted = notice()
         return self._summary
+
+    def give_up(self, plan: Plan, cell: Cell, outcome: Outcome, reason: str) -> None:
+        """Record a cell that cannot be tried as failed, in the ledger and in its logdir."""
+        self.ledger.record_untried(cell, plan.version(cell).digest(), outcome, reason)
+        _write_failure(plan.logdir(cell), outcome, reason)
 
     def _reconcile(self) -> None:
         """Close the trials of a driver that died, then queue each cell that is not done."""
@@ -282,8 +282,7 @@ class Driver:
             self._enqueue(run.cell)
             self._progress.ended(run.cell, f"{reason}; trying again", final=False)
             return
-        failure = {"outcome": outcome, "reason": reason, "log_tail": tail}
-        write_json(self._plan.logdir(run.cell) / "failure.json", failure)
+        _write_failure(self._plan.logdir(run.cell), outcome, reason, tail)
         self._summary.failed[run.cell.label] = reason
         self._progress.ended(run.cell, reason)
 
@@ -299,6 +298,10 @@ class Driver:
             if not self._close(run.number, run.cell):
                 self.ledger.fail(run.number, Outcome.PREEMPTED, "stopped with its driver")
         self._runs = []
+
+
+def _write_failure(logdir: Path, outcome: Outcome, reason: str, log_tail: str = "") -> None:
+    write_json(logdir / "failure.json", {"outcome": outcome, "reason": reason, "log_tail": log_tail})
 
 
 def read_result(logdir: Path, key: str) -> dict[str, Any] | None:
@@ -318,8 +321,13 @@ def best_validation_nll(result: dict[str, Any]) -> float:
 
 
 @contextmanager
-def _first_notice() -> Iterator[Callable[[], signal.Signals | None]]:
+def _first_notice(act: Callable[[], None]) -> Iterator[Callable[[], signal.Signals | None]]:
     """Turn the first notice into a flag, so that no write to the ledger is cut; a second acts as usual."""
     seen: list[signal.Signals] = []
-    with on_notice(seen.append, *NOTICES):
+
+    def note(number: signal.Signals) -> None:
+        seen.append(number)
+        act()
+
+    with on_notice(note, *NOTICES):
         yield lambda: seen[0] if seen else None

@@ -7,11 +7,11 @@ it took the last one, so each looks first at what is there.
 
 import hashlib
 import math
+import time
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from time import sleep
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -33,6 +33,7 @@ SCHEMA = 1
 SCHEMA_ATTRIBUTE = "lab_schema"
 REASON_CHARACTERS = 500
 TAIL_CHARACTERS = 4000
+LOOK_SECONDS = 0.05  # between two looks, while waiting, whether to wait on
 
 T = TypeVar("T")
 
@@ -43,6 +44,10 @@ class Taken(NamedTuple):
     number: int
     key: str
     version: str
+
+
+class AwayError(Exception):
+    """The database is away, and was not to be waited for."""
 
 
 class Ledger:
@@ -58,13 +63,15 @@ class Ledger:
         ValueError: if the storage cannot be opened, or a newer lab made the study. The message never holds
             the URL's secrets. Every operation raises it too, once the storage has failed for good: then
             nothing more is written, and the next driver finds what is missing from the results.
+        AwayError: in its place, by every operation, if waiting was ended by `stop_waiting`.
     """
 
     def __init__(self, tree: Path, name: str, storage: str = "", patience: Patience | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._url, self._patience = storage, patience or Patience()
         self._place = masked(storage) if storage else str(tree / JOURNAL)
-        self._failure = ""
+        self._failure: ValueError | AwayError | None = None
+        self._waits = True
         self._name = study_name(tree, name, storage)
         self._opened = open_storage(tree, storage, self._check_schema)
         self._storage = get_storage(self._opened)  # with Optuna's cache of what no longer changes
@@ -75,6 +82,10 @@ class Ledger:
     def close(self) -> None:
         """Close the connections to a database."""
         close_storage(self._opened)
+
+    def stop_waiting(self) -> None:
+        """Wait for a database no longer, now and from now on. A signal's handler may call it."""
+        self._waits = False
 
     @property
     def storage(self) -> BaseStorage:
@@ -139,11 +150,21 @@ class Ledger:
             reason: kept as one line of at most `REASON_CHARACTERS`.
             log_tail: of which the last `TAIL_CHARACTERS` are kept.
         """
-        told = {"outcome": str(outcome), "reason": _text(" ".join(reason[: 4 * REASON_CHARACTERS].split()))}
-        told["reason"] = told["reason"][:REASON_CHARACTERS]
+        told = _failure(outcome, reason)
         if log_tail:
             told["log_tail"] = _text(log_tail[-TAIL_CHARACTERS:])
         self.persist(lambda: self._finish(number, TrialState.FAIL, None, told))
+
+    def record_untried(self, cell: Cell, version: str, outcome: str, reason: str) -> None:
+        """Add a failed trial of a cell that cannot be tried, unless its last trial says the same.
+
+        Args:
+            cell: which has no attempt.
+            version: of the cell.
+            outcome: the class of the failure.
+            reason: as of a failed trial.
+        """
+        self.persist(lambda: self._add_failed(cell, version, _failure(outcome, reason)))
 
     def prune(self, number: int, outcome: str, reason: str) -> None:
         """Close a running trial as stopped early, which is neither done nor failed."""
@@ -193,6 +214,14 @@ class Ledger:
             )
         self._drop_twins()
 
+    def _add_failed(self, cell: Cell, version: str, told: Mapping[str, str]) -> None:
+        """Also if the answer to an earlier insertion was lost, there is one."""
+        trials = self._study.get_trials(deepcopy=False)
+        last = next((trial for trial in reversed(trials) if _cell(trial) == (cell.key, version)), None)
+        if last is None or not told.items() <= last.user_attrs.items():
+            attributes = {**_attributes(cell, version), **told}
+            self._study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
+
     def _drop_twins(self) -> None:
         """Close all but the first of the trials that wait for one cell.
 
@@ -233,9 +262,10 @@ class Ledger:
 
         Raises:
             ValueError: if it stays away, or the storage cannot be written to.
+            AwayError: if it is away, and is not to be waited for.
         """
         if self._failure:
-            raise ValueError(self._failure)
+            raise self._failure
         told, pauses = "", self._patience.pauses()
         while True:
             try:
@@ -248,16 +278,24 @@ class Ledger:
                 return result
             pause = next(pauses, None) if away else None
             if pause is None:
-                break
-            if not told:
+                self._failure = ValueError(
+                    f"cannot write the ledger {self._place}: {reason.rstrip('.')}. "
+                    "Results that are there are kept; the same command goes on from here."
+                )
+                raise self._failure
+            if self._waits and not told:
                 told = f"the database {self._place} is away ({reason})"
                 self._patience.say(f"{told}: waiting up to {self._patience.seconds:.0f} s")
-            sleep(pause)
-        self._failure = (
-            f"cannot write the ledger {self._place}: {reason.rstrip('.')}. "
-            "Results that are there are kept; the same command goes on from here."
-        )
-        raise ValueError(self._failure)
+            self._wait(pause)
+            if not self._waits:
+                self._failure = AwayError(f"the database {self._place} is away ({reason})")
+                self._patience.say(f"{self._failure}: the next start brings it in line with the results")
+                raise self._failure
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self._waits and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_SECONDS))
 
 
 def study_name(tree: Path, name: str, storage: str = "") -> str:
@@ -279,6 +317,12 @@ def study_name(tree: Path, name: str, storage: str = "") -> str:
 def _attributes(cell: Cell, version: str) -> dict[str, Any]:
     level = {name: _plain(value) for name, value in cell.level.items()}
     return {"key": cell.key, "version": version, "arm": cell.arm, "level": level, "seed": cell.seed}
+
+
+def _failure(outcome: str, reason: str) -> dict[str, str]:
+    """What a failed trial says of itself."""
+    words = " ".join(reason[: 4 * REASON_CHARACTERS].split())
+    return {"outcome": str(outcome), "reason": _text(words)[:REASON_CHARACTERS]}
 
 
 def _cell(trial: FrozenTrial) -> tuple[str, str]:

@@ -26,6 +26,7 @@ class Outcome(StrEnum):
     ERROR = "error"
     SUPERSEDED = "superseded"
     PRUNED = "pruned"
+    NOT_TUNED = "not tuned"
 
 
 PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: a launcher may start the same command again

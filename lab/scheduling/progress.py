@@ -121,7 +121,7 @@ def _read(run: _Shown) -> None:
     try:
         state = json.loads((run.logdir / "progress.json").read_text(encoding="utf-8"))
         fresh = state["updated"] >= run.started
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return
     if fresh:
         run.share = float(state["share"])

@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
@@ -211,7 +211,7 @@ def _open_journal(path: Path, check: Callable[[BaseStorage], None] | None) -> Ba
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(path.name + ".lock").unlink(missing_ok=True)
         _drop_torn_line(path)
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(JournalFileBackend(str(path), _JournalLock(str(path))))
     except OSError as error:
         raise ValueError(f"cannot write the journal {path}: {trouble(error)}.") from None
 
@@ -242,6 +242,16 @@ def _read_journal(path: Path) -> BaseStorage:
             f"{path}, line {view.line}: not an entry of an Optuna journal ({type(error).__name__}). The file "
             "was left as it is. Move it away, and the same command makes it again from the results."
         ) from None
+
+
+class _JournalLock(JournalFileSymlinkLock):
+    """Optuna's lock, which tells the system's own error where it cannot be let go."""
+
+    def release(self) -> None:
+        try:
+            super().release()
+        except RuntimeError as error:
+            raise error.__context__ or error from None
 
 
 class JournalView(BaseJournalBackend):

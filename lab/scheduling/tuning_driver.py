@@ -1,17 +1,14 @@
 """Tune arms, then run the decisive seeds at each arm's own best."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 
 from lab.scheduling.ablation import Cell, dotted_keys, level_text
-from lab.scheduling.driver import Driver, Summary, driving
-from lab.scheduling.executors import Executor
+from lab.scheduling.driver import Driver, Summary
 from lab.scheduling.ledger import Ledger
-from lab.scheduling.outcomes import TRIES, Outcome
+from lab.scheduling.outcomes import Outcome
 from lab.scheduling.plan import Plan
-from lab.scheduling.progress import RunsProgress
 from lab.scheduling.tuning import with_values
 from lab.scheduling.tuning_study import ArmStudy
 from lab.tracking.records import write_json
@@ -22,14 +19,7 @@ SCHEMA = 1
 Place = tuple[str, str]  # arm, level in words
 
 
-def drive_tuned(
-    plan: Plan,
-    executor: Executor,
-    cache_dir: Path,
-    progress: RunsProgress,
-    storage: str = "",
-    tries: Mapping[Outcome, float] = TRIES,
-) -> Summary:
+def drive_tuned(plan: Plan, driver: Driver) -> Summary:
     """Bring a result tree to its plan, whose tuned arms run at the best values found for each of them.
 
     A trial that failed is one of its arm's trials all the same, and is not tried again. An arm of which no
@@ -37,26 +27,20 @@ def drive_tuned(
 
     Args:
         plan: the tree, how its arms are tuned, and its cells as they are before.
-        executor: where attempts run.
-        cache_dir: handed on to the runs.
-        progress: told of what happens.
-        storage: an Optuna database URL; empty for a journal file in the tree.
-        tries: how often a run may end in each way before it counts as failed.
+        driver: of the tree.
 
     Raises:
-        ValueError: if the plan tunes nothing or a decisive run has the tuning runs' seed, another driver
-            works on the tree, or the storage cannot be opened.
+        ValueError: if the plan tunes nothing, or a decisive run has the tuning runs' seed.
     """
     if plan.tuning is None:
         raise ValueError(f"`plan` must say how its arms are tuned, but {plan.tree} has tuning=None.")
     plan.tuning.check_seeds([cell.seed for cell in plan.cells])
-    with driving(plan, executor, cache_dir, progress, storage, tries) as driver:
-        plan.write()
-        studies = open_studies(plan, driver.ledger)
-        for number in range(plan.tuning.rounds):
-            if notice := _run_round(plan, number, list(studies.values()), driver):
-                return Summary(interrupted=notice)
-        return _run_decisive(plan, studies, driver)
+    plan.write()
+    studies = open_studies(plan, driver.ledger)
+    for number in range(plan.tuning.rounds):
+        if notice := _run_round(plan, number, list(studies.values()), driver):
+            return Summary(interrupted=notice)
+    return _run_decisive(plan, studies, driver)
 
 
 def open_studies(plan: Plan, ledger: Ledger) -> dict[Place, ArmStudy]:
@@ -96,23 +80,20 @@ def _run_round(plan: Plan, number: int, studies: list[ArmStudy], driver: Driver)
 
 def _run_decisive(plan: Plan, studies: dict[Place, ArmStudy], driver: Driver) -> Summary:
     """Run every cell that is not tuned, and the others at their arm's best."""
-    hopeless = {
-        cell.key: studies[_place(cell)].failure
-        for cell in plan.cells
-        if _place(cell) in studies and studies[_place(cell)].best is None
-    }
-    cells = [_at_best(cell, studies.get(_place(cell))) for cell in plan.cells]
-    tuned = replace(plan, cells=cells)
+    tuned = replace(plan, cells=[_at_best(cell, studies.get(_place(cell))) for cell in plan.cells])
     driver.set_aside(tuned)
     tuned.write()
-    summary = driver.run(replace(tuned, cells=[cell for cell in cells if cell.key not in hopeless]))
-    for cell in cells:
-        if reason := hopeless.get(cell.key):
-            write_json(
-                tuned.logdir(cell) / "failure.json",
-                {"outcome": Outcome.USER_ERROR, "reason": reason, "log_tail": ""},
-            )
-            summary.failed[cell.label] = reason
+    possible: list[Cell] = []
+    failed: dict[str, str] = {}
+    for cell in tuned.cells:
+        study = studies.get(_place(cell))
+        if study is None or study.best is not None:
+            possible.append(cell)
+            continue
+        failed[cell.label] = f"{Outcome.NOT_TUNED}: {study.failure}"
+        driver.give_up(tuned, cell, Outcome.NOT_TUNED, failed[cell.label])
+    summary = driver.run(replace(tuned, cells=possible))
+    summary.failed |= failed
     summary.plan = tuned
     return summary
 

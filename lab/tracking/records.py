@@ -5,7 +5,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,22 @@ NUMERIC_PARTS = ("config", "threefry", "data", "models", "objectives", "training
 Row = dict[str, Any]
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the path into an error of the system that has none: that of a write or a sync, to an open file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, at any moment and after any kill, sees the old bytes or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with naming(path), temporary.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -100,7 +112,7 @@ class MetricsLog:
             ValueError: naming the key, if a number is NaN or infinite.
         """
         line = _line(row, self.path.name)
-        with self.path.open("ab", buffering=0) as file:
+        with naming(self.path), self.path.open("ab", buffering=0) as file:
             file.write(line)
         self._rows.append(row)
 

@@ -16,6 +16,8 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.text.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from lab.tracking.records import naming
+
 # TensorBoard's steps are whole numbers, so an epoch counts as a hundred of them.
 STEPS_PER_EPOCH = 100
 
@@ -132,7 +134,8 @@ class _EventFile:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
-        self._file = (folder / f"events.out.tfevents.{time.time_ns():020d}").open("wb")
+        self._path = folder / f"events.out.tfevents.{time.time_ns():020d}"
+        self._file = self._path.open("wb")
         self._records = RecordWriter(self._file)
         self.add(event_pb2.Event(file_version="brain.Event:2"))
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -140,10 +143,13 @@ class _EventFile:
 
     def add(self, event: Any) -> None:
         event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
+        with naming(self._path):
+            self._records.write(event.SerializeToString())
 
     def flush(self) -> None:
-        self._file.flush()
+        with naming(self._path):
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with naming(self._path):
+            self._file.close()

@@ -12,7 +12,7 @@ from scheduling_bench import Bench, tiny_ablation
 
 from lab.config import load_config
 from lab.scheduling.ablation import Scale
-from lab.scheduling.driver import POLL_SECONDS, drive
+from lab.scheduling.driver import POLL_SECONDS, driving
 from lab.scheduling.executors import Ended
 from lab.scheduling.ledger import Ledger
 from lab.scheduling.progress import RunsProgress
@@ -62,7 +62,8 @@ def main():
         bench = Bench(folder)
         plan = plan_of(bench, 200)
         begun, busy = time.perf_counter(), time.process_time()
-        summary = drive(plan, Instant(), Path(folder), RunsProgress(bench.quiet()))
+        with driving(plan, Instant(), Path(folder), RunsProgress(bench.quiet())) as driver:
+            summary = driver.bring(plan)
         wall, busy = time.perf_counter() - begun, time.process_time() - busy
         print(
             f"drove {summary.done} cells in {wall:.2f} s, {1000 * busy / 200:.1f} ms of processor time and "

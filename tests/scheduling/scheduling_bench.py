@@ -14,7 +14,7 @@ from rich.console import Console
 import lab.config
 from lab.arms import arm_values
 from lab.scheduling.ablation import Ablation, Scale, cells
-from lab.scheduling.driver import drive
+from lab.scheduling.driver import driving
 from lab.scheduling.ledger import JOURNAL
 from lab.scheduling.local import LocalExecutor
 from lab.scheduling.outcomes import TRIES
@@ -30,7 +30,7 @@ TINY = {
 
 # Trains nothing: does what `behaviour.json` beside it says for the cell, and leaves a mark for each try.
 FAKE_RUN = """
-import argparse, json, os, pathlib, signal, sys, time
+import argparse, errno, json, os, pathlib, signal, sys, time
 from lab.scheduling import child
 child.enter()
 from lab.config import load_config
@@ -49,6 +49,8 @@ if do == "stubborn":
 with (logdir / "tries").open("a") as file:
     file.write(f"{os.getpid()}\\n")
 tries = len((logdir / "tries").read_text().split())
+if do == "stale once" and tries == 1:
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(logdir))
 if do == "raise":
     print("x" * 10_000)
     raise RuntimeError("no such luck")
@@ -64,8 +66,13 @@ if do == "vanish":
     os._exit(0)
 if do == "killed always" or (do == "killed once" and tries == 1):
     os.kill(os.getpid(), signal.SIGKILL)
-if do in ("wait", "stubborn"):
-    while not (here / "go").exists():
+if do == "checkpoint":
+    def save(*_):
+        (logdir / "checkpoint").touch()
+        sys.exit(75)
+    signal.signal(signal.SIGTERM, save)
+if do in ("wait", "stubborn", "checkpoint"):
+    while not (here / "go").exists() or do == "checkpoint":
         time.sleep(0.02)
 if do == "environment":
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -137,7 +144,9 @@ class Bench:
     def drive(self, plan=None, workers=2, storage="", tries=TRIES):
         executor = LocalExecutor(workers, (sys.executable, str(self.folder / "fake_run.py")))
         progress = RunsProgress(Console(file=self.said, width=200))
-        return drive(plan or self.plan(), executor, self.folder / "cache", progress, storage, tries)
+        plan = plan or self.plan()
+        with driving(plan, executor, self.folder / "cache", progress, storage, tries) as driver:
+            return driver.bring(plan)
 
     def driver(self):
         """The same in a process of its own."""

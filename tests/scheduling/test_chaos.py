@@ -13,7 +13,7 @@ import pytest
 from scheduling_bench import Bench, tiny_ablation, trials, wait_for
 
 from lab.scheduling.ablation import Scale
-from lab.scheduling.driver import drive
+from lab.scheduling.driver import driving
 from lab.scheduling.local import LocalExecutor
 from lab.scheduling.progress import RunsProgress
 
@@ -61,7 +61,9 @@ def finish(folder):
     bench = Bench(folder)
     (folder / "counting_run.py").write_text(COUNTING_RUN, encoding="utf-8")
     executor = LocalExecutor(WORKERS, (sys.executable, str(folder / "counting_run.py")))
-    return drive(counting_plan(bench), executor, folder / "cache", RunsProgress(Bench.quiet()))
+    plan = counting_plan(bench)
+    with driving(plan, executor, folder / "cache", RunsProgress(Bench.quiet())) as driver:
+        return driver.bring(plan)
 
 
 def driver(folder):

@@ -1,12 +1,16 @@
 import dataclasses
 import json
+import os
 import shutil
 import signal
+import threading
 import time
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from scheduling_bench import alive, trials, wait_for
+from sqlalchemy.exc import OperationalError
 
 from lab.scheduling import driver
 from lab.scheduling.driver import GRACE_SECONDS, best_validation_nll, read_result
@@ -262,6 +266,54 @@ def test_a_notice_stops_the_runs_and_the_same_command_goes_on(bench, notice):
     assert bench.drive(plan).done == 4
 
 
+@pytest.mark.parametrize("notice", [signal.SIGINT, signal.SIGTERM])
+def test_a_notice_ends_the_wait_for_a_database_that_is_away(bench, monkeypatch, notice):
+    away, over = threading.Event(), threading.Event()
+
+    def unless_away(real):
+        def ask(*arguments):
+            if away.is_set():
+                raise OperationalError("", {}, Exception("no route to host"))
+            return real(*arguments)
+
+        return ask
+
+    for name in ("append_logs", "read_logs"):
+        monkeypatch.setattr(JournalFileBackend, name, unless_away(getattr(JournalFileBackend, name)))
+
+    def disturb():
+        wait_for(lambda: bench.tries(first) and bench.tries(second))
+        away.set()
+        (bench.folder / "go").touch()  # the first has a result, which cannot be told
+        wait_for(lambda: "is away" in bench.said.getvalue())
+        os.kill(os.getpid(), notice)
+        if not over.wait(10):
+            away.clear()
+
+    bench.behave({"ar": "wait", "dlm": "checkpoint"})
+    plan = bench.plan()
+    first, second = plan.cells[:2]
+    helper = threading.Thread(target=disturb)
+    helper.start()
+    summary = bench.drive(plan)
+    over.set()
+    helper.join()
+    assert away.is_set()
+    assert summary.interrupted == notice
+    assert (plan.logdir(second) / "checkpoint").exists()
+    assert not alive(*bench.tries(second))
+    assert bench.said.getvalue().count("is away (no route to host): ") == 2
+    away.clear()
+    assert outcomes(bench) == {
+        cell.key: ["RUNNING" if cell in (first, second) else "WAITING"] for cell in plan.cells
+    }
+    bench.behave({})
+    summary = bench.drive(plan)
+    assert (summary.done, summary.reused) == (3, 1)
+    expected = {cell.key: ["COMPLETE"] for cell in plan.cells} | {second.key: ["FAIL", "COMPLETE"]}
+    assert outcomes(bench) == expected
+
+
 def test_ctrl_c_twice_does_not_wait(bench):
     bench.behave({"ar": "stubborn", "dlm": "stubborn"})
     plan = bench.plan()
@@ -287,9 +339,29 @@ def test_an_error_in_the_driver_leaves_no_run_behind(bench, monkeypatch, behavio
     plan = bench.plan()
     monkeypatch.setattr(RunsProgress, "refresh", fail)
     monkeypatch.setattr(driver, "GRACE_SECONDS", 0.5)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ValueError, match=f"cannot go on in {bench.tree}: disk full"):
         bench.drive(plan)
     wait_for(lambda: not any(alive(pid) for cell in plan.cells for pid in bench.tries(cell)), seconds=1)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "config.yaml"])
+def test_a_stale_handle_of_the_driver_is_a_clear_error_and_the_same_command_goes_on(bench, stale, name):
+    plan = bench.plan()
+    message = (
+        rf"cannot go on in {bench.tree}: \[Errno \d+\] Stale file handle: '.*/{name}'\. Results that are"
+    )
+    with stale(name), pytest.raises(ValueError, match=message):
+        bench.drive(plan)
+    assert bench.drive(plan).done == 4
+
+
+def test_a_stale_handle_of_a_run_is_an_error_of_its_attempt(bench):
+    bench.behave({"dlm/1000/0": "stale once"})
+    plan = bench.plan()
+    assert bench.drive(plan).done == 4
+    failed, done = (t for t in trials(bench.tree) if t.user_attrs["key"] == plan.cells[1].key)
+    assert (failed.user_attrs["outcome"], done.state) == ("error", TrialState.COMPLETE)
+    assert failed.user_attrs["reason"].endswith(f"Stale file handle: '{plan.logdir(plan.cells[1])}'")
 
 
 def test_a_database_works_in_place_of_the_journal(bench):

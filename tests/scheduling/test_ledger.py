@@ -1,6 +1,8 @@
 """The ledger's own promises, over a journal; what lies below is in test_storage.py and test_postgres.py."""
 
 import math
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,7 @@ from optuna.trial import TrialState
 from scheduling_bench import trials
 from sqlalchemy.exc import OperationalError
 
-from lab.scheduling.ledger import REASON_CHARACTERS, SCHEMA, TAIL_CHARACTERS, Ledger, Taken
+from lab.scheduling.ledger import REASON_CHARACTERS, SCHEMA, TAIL_CHARACTERS, AwayError, Ledger, Taken
 from lab.scheduling.storage import Patience
 
 VERSION = "0123456789abcdef"
@@ -193,6 +195,19 @@ def test_an_outcome_is_told_once_though_the_connection_drops(bench, drop, taken)
     assert (failed.state, failed.user_attrs["reason"]) == (TrialState.FAIL, "killed")
 
 
+@pytest.mark.parametrize("taken", [True, False], ids=["answer lost", "question lost"])
+def test_a_cell_that_cannot_be_tried_is_recorded_once_for_each_reason(bench, drop, taken):
+    ledger = Ledger(bench.tree, "tiny-tiny", patience=hasty())
+    first, second = versioned(bench.plan())[:2]
+    drop("create_new_trial", taken)
+    for (cell, version), reason in ((first, "a"), (first, "a"), (second, "a"), (first, "b"), (second, "a")):
+        ledger.record_untried(cell, version, "not tuned", reason)
+    told = [(trial.user_attrs["key"], trial.user_attrs["reason"]) for trial in trials(bench.tree)]
+    assert told == [(first[0].key, "a"), (second[0].key, "a"), (first[0].key, "b")]
+    assert {trial.state for trial in trials(bench.tree)} == {TrialState.FAIL}
+    assert ledger.take() is None
+
+
 def test_trials_that_an_insertion_doubled_are_closed(bench, monkeypatch):
     real = JournalStorage.create_new_trial
 
@@ -231,6 +246,39 @@ def test_a_storage_that_stays_away_ends_in_one_clear_error(bench, drop, monkeypa
             operation()
     monkeypatch.undo()
     assert trials(bench.tree)[0].state == TrialState.RUNNING
+
+
+def test_waiting_for_a_storage_can_be_ended(bench, drop, monkeypatch):
+    said = []
+    ledger = Ledger(bench.tree, "tiny-tiny", patience=Patience(4.0, 4.0, 4.0, said.append))
+    ledger.enqueue(versioned(bench.plan()))
+    ledger.take()
+    drop("get_all_trials", taken=False, times=10**9)
+    end = threading.Timer(0.1, ledger.stop_waiting)
+    end.start()
+    begun = time.monotonic()
+    with pytest.raises(AwayError, match=r"is away \(server closed the connection\)"):
+        ledger.take()
+    assert time.monotonic() - begun < 3
+    monkeypatch.undo()
+    with pytest.raises(AwayError):
+        ledger.complete(0, 1.0)
+    assert trials(bench.tree)[0].state == TrialState.RUNNING
+    assert [text.rpartition(": ")[2] for text in said] == [
+        "waiting up to 4 s",
+        "the next start brings it in line with the results",
+    ]
+
+
+def test_after_a_notice_no_storage_is_waited_for(bench, drop):
+    said = []
+    ledger = Ledger(bench.tree, "tiny-tiny", patience=Patience(4.0, 4.0, 4.0, said.append))
+    ledger.stop_waiting()
+    assert ledger.enqueue(versioned(bench.plan())) == 4
+    drop("get_all_trials", taken=False)
+    with pytest.raises(AwayError):
+        ledger.take()
+    assert len(said) == 1
 
 
 def test_pauses_double_up_to_the_last_and_end(monkeypatch):

@@ -31,6 +31,12 @@ def test_a_second_owner_is_refused_until_the_first_is_dead(tmp_path):
     holder.communicate()
 
 
+def test_a_folder_that_takes_no_files_is_no_users_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match=str(tmp_path)), sole_owner(tmp_path / "file" / "run", "run"):
+        pass
+
+
 def test_it_is_released_after_an_error(tmp_path):
     with pytest.raises(KeyError), sole_owner(tmp_path, "driver"):
         raise KeyError

@@ -1,5 +1,7 @@
 """The ledger in PostgreSQL: a real server, restarted and closed to writes while a study runs."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -61,6 +63,37 @@ def test_a_server_restarted_in_mid_study_loses_and_doubles_no_cell(bench, postgr
     assert "sesame" not in said
     again = bench.drive(plan, workers=WORKERS, storage=url)
     assert (again.done, again.reused) == (0, len(plan.cells))
+
+
+def test_a_notice_does_not_wait_for_a_server_that_is_down(bench, postgres):
+    bench.behave({"ar": "wait", "dlm": "checkpoint"})
+    plan = bench.plan()
+    first, second = plan.cells[:2]
+    url = postgres.new_database()
+
+    def disturb():
+        wait_for(lambda: bench.tries(first) and bench.tries(second), seconds=60)
+        postgres.stop("immediate")
+        (bench.folder / "go").touch()
+        wait_for(lambda: "is away" in bench.said.getvalue(), seconds=60)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return time.monotonic()
+
+    with ThreadPoolExecutor(1) as helper:
+        asked = helper.submit(disturb)
+        try:
+            summary = bench.drive(plan, storage=url)
+        finally:
+            took = time.monotonic() - asked.result()
+            postgres.start()
+    assert took < 15
+    assert summary.interrupted == signal.SIGTERM
+    assert (plan.logdir(second) / "checkpoint").exists()
+    bench.behave({})
+    summary = bench.drive(plan, storage=url)
+    assert (summary.done, summary.reused) == (3, 1)
+    expected = {cell.key: ["COMPLETE"] for cell in plan.cells} | {second.key: ["FAIL", "COMPLETE"]}
+    assert states(bench, url) == expected
 
 
 def test_a_server_closed_to_writes_is_waited_for(bench, postgres):

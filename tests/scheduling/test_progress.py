@@ -1,6 +1,8 @@
+import errno
 import io
 import json
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -81,7 +83,13 @@ def test_a_resumed_run_counts_what_it_gained_only(bench, shown, tmp_path, monkey
     assert "loss" not in last
 
 
-def test_an_earlier_attempts_progress_and_half_a_file_are_ignored(bench, shown, tmp_path, monkeypatch):
+def stale_handle(*_, **__):
+    raise OSError(errno.ESTALE, "Stale file handle")
+
+
+def test_an_earlier_attempts_progress_and_what_cannot_be_read_are_ignored(
+    bench, shown, tmp_path, monkeypatch
+):
     clock = Clock(monkeypatch)
     runs, file = shown
     with runs.shown(1, 0):
@@ -92,7 +100,10 @@ def test_an_earlier_attempts_progress_and_half_a_file_are_ignored(bench, shown, 
         (tmp_path / "a" / "progress.json").write_text('{"share":')
         clock.now += 20
         runs.refresh()
-    assert file.getvalue().count("starting") == 2
+        monkeypatch.setattr(Path, "read_text", stale_handle)
+        clock.now += 20
+        runs.refresh()
+    assert file.getvalue().count("starting") == 3
 
 
 def test_failures_and_second_tries(bench, shown, tmp_path):

@@ -20,7 +20,7 @@ from rich.console import Console  # noqa: E402
 from scheduling_bench import alive, trials, wait_for  # noqa: E402
 
 from lab.scheduling import mirror, ray_executor  # noqa: E402
-from lab.scheduling.driver import drive  # noqa: E402
+from lab.scheduling.driver import driving  # noqa: E402
 from lab.scheduling.executors import Attempt, Ended  # noqa: E402
 from lab.scheduling.mirror import Mirror  # noqa: E402
 from lab.scheduling.process import rank_log  # noqa: E402
@@ -325,7 +325,8 @@ def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
     killer = threading.Thread(target=kill)
     killer.start()
     said = io.StringIO()
-    summary = drive(plan, pool, bench.folder / "cache", RunsProgress(Console(file=said, width=200)))
+    with driving(plan, pool, bench.folder / "cache", RunsProgress(Console(file=said, width=200))) as driver:
+        summary = driver.bring(plan)
     killer.join()
     assert (summary.done, summary.failed) == (len(plan.cells), {}), said.getvalue()
     told = {}
@@ -347,12 +348,14 @@ DRIVER = """
 import sys, pathlib
 sys.path.insert(0, {tests!r})
 from scheduling_bench import Bench
-from lab.scheduling.driver import drive
+from lab.scheduling.driver import driving
 from lab.scheduling.progress import RunsProgress
 from lab.scheduling.ray_executor import RayExecutor
 bench = Bench(pathlib.Path({folder!r}))
 pool = RayExecutor(2, (str(bench.folder / "fake_run.py"),))
-drive(bench.plan(), pool, bench.folder / "cache", RunsProgress(bench.quiet()))
+plan = bench.plan()
+with driving(plan, pool, bench.folder / "cache", RunsProgress(bench.quiet())) as driver:
+    driver.bring(plan)
 """
 
 

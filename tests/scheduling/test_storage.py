@@ -1,5 +1,6 @@
 """Opening a storage: journals that were torn, damaged or foreign, databases, names, full and closed disks."""
 
+import errno
 import json
 import os
 import re
@@ -321,8 +322,27 @@ def test_a_results_folder_that_takes_no_files_is_named(bench, folder):
     (bench.folder / "file").touch()
     (bench.folder / "dangling").symlink_to("/proc/none")
     bench.tree = bench.folder / folder / "tiny"
-    with pytest.raises(ValueError, match=rf"cannot write to {bench.tree}: [A-Z]"):
+    with pytest.raises(ValueError, match=rf"cannot go on in {bench.tree}: .* '{bench.folder}/{folder}"):
         bench.drive()
+
+
+@pytest.mark.parametrize("lock", [False, True], ids=["journal", "its lock too"])
+def test_a_journal_on_a_stale_handle_is_a_clear_error_and_the_rerun_converges(
+    bench, stale, lock, monkeypatch
+):
+    def rename(*_):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    bench.drive()
+    plan = bench.plan(seeds=2)
+    if lock:
+        monkeypatch.setattr(os, "rename", rename)
+    message = rf"cannot write the ledger {bench.tree / JOURNAL}: Stale file handle\. Results that are there"
+    with stale(JOURNAL), pytest.raises(ValueError, match=message):
+        bench.drive(plan)
+    monkeypatch.undo()
+    summary = bench.drive(plan)
+    assert (summary.done, summary.reused) == (4, 4)
 
 
 def test_a_journal_that_takes_no_writes_is_named(bench):

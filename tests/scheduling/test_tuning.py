@@ -14,6 +14,7 @@ from lab.scheduling import driver
 from lab.scheduling.ablation import Scale
 from lab.scheduling.ledger import Ledger
 from lab.scheduling.plan import Plan
+from lab.scheduling.status import TreeStatus
 from lab.scheduling.tuning import SPACE, Range, Tuning, own_values, with_values
 from lab.scheduling.tuning_driver import drive_tuned
 from lab.scheduling.tuning_study import ArmStudy, stop_losses
@@ -39,6 +40,15 @@ def bench(make_bench):
 
 def states(study):
     return [trial["state"] for trial in study["trials"]]
+
+
+def not_tuned(bench):
+    """The trials of cells that had to be given up: arm, seed, state, reason."""
+    return [
+        (told["arm"], told["seed"], trial.state.name, told["reason"])
+        for trial in trials(bench.tree)
+        if (told := trial.user_attrs).get("outcome") == "not tuned"
+    ]
 
 
 def ended_once(bench):
@@ -177,14 +187,23 @@ def test_failed_trials_count_and_a_hopeless_arm_stops_nobody(bench):
     assert set(summary.failed) == failures
     study = bench.studies()["dlm"]
     assert (states(study), study["best"]) == (["failed"] * 5, None)
-    reason = read_json(bench.tree / "runs" / "dlm" / "seed=1" / "failure.json")["reason"]
-    assert reason == "none of 5 tuning trials finished: exit code 1: no output"
+    reason = "not tuned: none of 5 tuning trials finished: exit code 1: no output"
     assert set(summary.failed.values()) == {reason}
+    failure = {"outcome": "not tuned", "reason": reason, "log_tail": ""}
+    assert read_json(bench.tree / "runs" / "dlm" / "seed=1" / "failure.json") == failure
+    hopeless = [cell for cell in TreeStatus(bench.tree).cells() if cell.arm == "dlm"]
+    assert [(cell.state, cell.failure) for cell in hopeless] == [("failed", reason)] * 2
+    assert not_tuned(bench) == [("dlm", seed, "FAIL", reason) for seed in (0, 1)]
     assert set(states(bench.studies()["ar"])) <= {"done", "censored"}
+
+    bench.tune(5, failing=("dlm",))
+    assert len(not_tuned(bench)) == 2  # once told, it is not told again
 
     # The cause is mended: the same command starts that arm anew, and only that one.
     summary = bench.tune(5)
     assert (summary.done, summary.reused, summary.failed) == (2, 2, {})
+    assert [cell.state for cell in TreeStatus(bench.tree).cells()] == ["done"] * 4
+    assert len(not_tuned(bench)) == 2
     assert not any(name.startswith("tuning/ar") for name in bench.started())
     assert "failed" not in states(bench.studies()["dlm"])
 
@@ -303,7 +322,7 @@ def test_a_plan_without_tuning_is_refused(bench):
     plan = bench.plan(4)
     plan = Plan(plan.tree, plan.ablation, plan.preset, plan.cells, plan.command)
     with pytest.raises(ValueError, match=r"`plan` must say how its arms are tuned, but .* has tuning=None"):
-        drive_tuned(plan, None, bench.folder, None)
+        drive_tuned(plan, None)
 
 
 class Round:

@@ -132,7 +132,8 @@ class TuningBench(scheduling_bench.Bench):
         progress = driver.RunsProgress(scheduling_bench.Console(file=self.said, width=200))
         driver.POLL_SECONDS = 0.001
         plan = plan or self.plan(trials)
-        return drive_tuned(plan, self.executor, self.folder / "cache", progress, storage)
+        with driver.driving(plan, self.executor, self.folder / "cache", progress, storage) as opened:
+            return drive_tuned(plan, opened)
 
     def die(self, trials, die_at):
         """Tune in a process of its own, which dies."""

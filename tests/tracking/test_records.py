@@ -38,6 +38,17 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert read_json(path) == {"step": 1}
 
 
+@pytest.mark.parametrize("name", ["result.json", "metrics.jsonl"])
+def test_a_stale_handle_is_an_error_with_the_path(tmp_path, name, stale):
+    path = tmp_path / name
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    write = log.append if name == log.path.name else lambda row: write_json(path, row)
+    write({"step": 1})
+    with stale(name), pytest.raises(OSError, match=rf"Stale file handle: '{path}'"):
+        write({"step": 2})
+    assert json.loads(path.read_text()) == {"step": 1}
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_non_finite_numbers_are_refused_by_the_name_of_their_key(tmp_path, number):
     path = tmp_path / "result.json"

@@ -61,6 +61,12 @@ def texts_of(folder: Path) -> list[str]:
     ]
 
 
+def test_a_stale_handle_is_an_error_with_the_path(tmp_path, stale):
+    message = rf"Stale file handle: '{tmp_path}/.*tfevents"
+    with RunBoard(tmp_path, []) as board, stale("by_epochs"), pytest.raises(OSError, match=message):
+        board.write(train_row(8))
+
+
 def test_every_scalar_stands_against_tokens_and_against_epochs(tmp_path):
     with RunBoard(tmp_path, []) as board:
         for step in (8, 16):

@@ -3,12 +3,17 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from training_bench import MODEL, tiny_config
 
 from lab.config import TrainingConfig
+from lab.scheduling.executors import Ended
+from lab.scheduling.outcomes import Outcome, outcome_of
+from lab.scheduling.ranks import free_address, rank_environment
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="keras.distribution is complete under JAX alone"
@@ -130,6 +135,26 @@ def test_a_port_that_is_taken_is_named():
         port = listener.getsockname()[1]
         with pytest.raises(RuntimeError, match=f"rank 0 needs port {port} for the other ranks: .*in use"):
             connect(f"127.0.0.1:{port}", 2, 0, start_seconds=1, heartbeat_seconds=10, shutdown_seconds=1)
+
+
+IMPATIENT_RUN = """
+import sys
+from lab.__main__ import app
+from lab.training import distribution
+distribution.START_SECONDS = 1
+app(["run", "--preset", "smoke", "--set", "training.parallel=data", "--logdir", sys.argv[1]])
+"""
+
+
+def test_a_rank_that_never_starts_ends_the_others_as_lost(tmp_path):
+    """JAX adds 5 s to the limit."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **rank_environment(0, 2, free_address())}
+    command = [sys.executable, "-c", IMPATIENT_RUN, str(tmp_path / "run")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == -signal.SIGABRT, ended.stderr
+    assert "another task died" in ended.stderr
+    assert outcome_of(Ended(ended.returncode)) == Outcome.LOST
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture

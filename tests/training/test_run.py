@@ -9,6 +9,7 @@ from training_bench import DROPOUT, fit, rows_of, state_of, tiny_config
 
 from lab.config import load_config
 from lab.evaluation.flops import forward_flops_per_token, shape_of, train_flops_per_token
+from lab.scheduling.outcomes import EXIT_CODES, Outcome, exit_code_of
 from lab.tracking.records import code_hash
 
 METRICS = {"nll", "nll_standard_error", "bits_per_byte", "choice_accuracy", "option_gap"}
@@ -264,6 +265,22 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
         for folder in (logdir, run.logdir)
     )
     assert places == expected
+
+
+def test_a_stale_handle_ends_the_attempt_as_an_error_and_the_next_goes_on(
+    corpus, cache, tmp_path, stale, quick_compilation
+):
+    from lab.training.run import train_run
+
+    layers = {"training": {"total_steps": 2, "checkpoint_steps": 1}, "evaluation": {"stops": 1}}
+    config = tiny_config("ar", layers, corpus=corpus)
+    for name in ("config.yaml", "metrics.jsonl", "arrays", "result.json"):
+        with stale(name), pytest.raises(OSError, match="Stale file handle") as caught:
+            train_run(config, tmp_path, cache)
+        assert exit_code_of(caught.value, on_cpu=True) == EXIT_CODES[Outcome.ERROR]
+        assert name == "arrays" or caught.value.filename == str(tmp_path / name)
+        assert not (tmp_path / "result.json").exists()
+    assert train_run(config, tmp_path, cache)["config_key"] == config.key()
 
 
 def test_a_cosine_run_is_read_along_the_run_alone(corpus, cache, tmp_path, quick_compilation):
