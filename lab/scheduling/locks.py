@@ -18,7 +18,7 @@ def sole_owner(folder: Path, what: str, wait_seconds: float = 0) -> Iterator[Non
         wait_seconds: how long to wait for another owner to end.
 
     Raises:
-        ValueError: if another process holds it, with its id.
+        ValueError: if another process holds it, with its id, or the folder may not be written to.
     """
     path = folder / f"{what}.lock"
     lock = FileLock(path)
@@ -30,6 +30,8 @@ def sole_owner(folder: Path, what: str, wait_seconds: float = 0) -> Iterator[Non
             f"{folder} must have one {what} at a time, but process {path.read_text() or 'unknown'} "
             "is at work there: wait for it or stop it."
         ) from None
+    except PermissionError as error:
+        raise ValueError(f"cannot write to {folder}: {error.strerror}.") from None
     try:
         path.write_text(str(os.getpid()))
         yield

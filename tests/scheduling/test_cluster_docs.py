@@ -87,13 +87,15 @@ def test_the_batch_script_hands_the_notice_on_and_requeues(tmp_path, behave, cod
         "SLURM_JOB_ID": "7",
         "BEHAVE": behave,
     }
-    command = ["bash", EXAMPLES / "slurm.sbatch", "attribution"]
+    command = ["bash", EXAMPLES / "slurm.sbatch", "attribution", "--ranks", "2"]
     with subprocess.Popen(command, cwd=tmp_path, env=environment) as batch:
         wait_for((tmp_path / "up").exists)
         if behave == "wait":
             batch.send_signal(signal.SIGUSR1)
         assert batch.wait(timeout=60) == code
-    assert (tmp_path / "said").read_text() == "-m lab ablate attribution --preset gpu --engine local\n"
+    assert (
+        tmp_path / "said"
+    ).read_text() == "-m lab ablate attribution --ranks 2 --preset gpu --engine local\n"
     assert (tmp_path / "requeued").exists() == requeued
 
 

@@ -1,7 +1,9 @@
+import errno
 import subprocess
 import sys
 
 import pytest
+from filelock import FileLock
 
 from lab.scheduling.locks import sole_owner
 
@@ -41,4 +43,14 @@ def test_it_is_released_after_an_error(tmp_path):
     with pytest.raises(KeyError), sole_owner(tmp_path, "driver"):
         raise KeyError
     with sole_owner(tmp_path, "driver"):
+        pass
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
+    def acquire(self, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    message = f"cannot write to {tmp_path}: Permission denied"
+    with pytest.raises(ValueError, match=message), sole_owner(tmp_path, "run"):
         pass

@@ -9,6 +9,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,7 +26,7 @@ from lab.scheduling.executors import Attempt, Ended  # noqa: E402
 from lab.scheduling.mirror import Mirror  # noqa: E402
 from lab.scheduling.process import rank_log  # noqa: E402
 from lab.scheduling.progress import RunsProgress  # noqa: E402
-from lab.scheduling.ray_executor import RayAttempt, RayExecutor, Submitted  # noqa: E402
+from lab.scheduling.ray_executor import RayAttempt, RayExecutor, Submitted, Task  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),
@@ -141,6 +142,15 @@ def test_a_chip_is_pinned(executor, attempt):
     assert chips.free() == 1
     (seen,) = environment(chips, [attempt()])
     assert (seen["TPU_VISIBLE_CHIPS"], seen["TPU_PROCESS_BOUNDS"]) == ("0", "1,1,1")
+
+
+def test_the_only_chip_of_a_node_is_pinned_though_ray_sets_no_variable_for_it(monkeypatch, attempt):
+    monkeypatch.delenv("TPU_VISIBLE_CHIPS", raising=False)
+    context = SimpleNamespace(get_accelerator_ids=lambda: {"GPU": [], "TPU": ["0"]})
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    task = Task(attempt(), (), "tpu", 1, 1, 1.0, "", Path(), {}, Path())
+    slot = ray_executor._slot(task, (0,))
+    assert (slot.devices, slot.variables["TPU_VISIBLE_CHIPS"]) == (("0",), "0")
 
 
 def test_a_soft_stop_waits_for_the_checkpoint(executor, attempt):
