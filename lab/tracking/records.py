@@ -1,5 +1,6 @@
 """Run records: JSON files written whole or not at all, and the append-only log of a run's measurements."""
 
+import ast
 import hashlib
 import json
 import math
@@ -7,6 +8,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ PACKAGES = (
 
 # The modules and packages of the lab that decide a run's numbers.
 NUMERIC_PARTS = ("config", "threefry", "data", "models", "objectives", "training", "evaluation")
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 Row = dict[str, Any]
 
@@ -167,19 +171,32 @@ def versions() -> dict[str, str]:
 
 
 def code_hash() -> str:
-    """16 hex digits over the names and contents of the files that decide a run's numbers, on any machine.
+    """16 hex digits over the names and the meaning of the modules that decide a run's numbers.
 
-    The command line, the scheduler and the report decide none.
+    Comments, docstrings and layout have none. The command line, the scheduler and the report decide no
+    number.
+
+    Raises:
+        SyntaxError: if a module is not Python.
     """
-    digest = hashlib.sha256()
     files = {
         path.relative_to(LAB_DIR).as_posix(): path
         for part in NUMERIC_PARTS
         for path in [*LAB_DIR.glob(f"{part}.py"), *(LAB_DIR / part).rglob("*.py")]
     }
-    for name in sorted(files):
-        content = files[name].read_bytes().replace(b"\r\n", b"\n")
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return _hash_of_meaning(tuple((name, files[name].read_bytes()) for name in sorted(files)))
+
+
+@lru_cache(maxsize=1)
+def _hash_of_meaning(sources: tuple[tuple[str, bytes], ...]) -> str:
+    digest = hashlib.sha256()
+    for name, source in sources:
+        tree = ast.parse(source, name)
+        for node in ast.walk(tree):
+            if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+        text = ast.unparse(tree).encode()
+        digest.update(f"{name}\0{len(text)}\0".encode() + text)
     return digest.hexdigest()[:16]
 
 

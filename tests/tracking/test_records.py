@@ -128,7 +128,7 @@ def test_versions_leave_out_what_is_not_installed(monkeypatch):
     assert set(versions()) == {"python", "keras"}
 
 
-def test_code_hash_follows_names_and_contents_and_nothing_else(tmp_path, monkeypatch):
+def test_code_hash_follows_names_and_meaning_and_nothing_else(tmp_path, monkeypatch):
     def hash_of(files: dict[str, bytes], folder: Path) -> str:
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +145,13 @@ def test_code_hash_follows_names_and_contents_and_nothing_else(tmp_path, monkeyp
     assert first == hash_of({"config.py": b"x = 1\r\n", "data/b.py": b"y = 2\r\n"}, tmp_path / "crlf")
     assert first != hash_of({"config.py": b"x = 2\n", "data/b.py": b"y = 2\n"}, tmp_path / "content")
     assert first != hash_of({"threefry.py": b"x = 1\n", "data/b.py": b"y = 2\n"}, tmp_path / "name")
+    told = {"config.py": b'"""What it is."""\nx = 1  # one\n', "data/b.py": b"\ny = (\n    2\n)\n"}
+    assert first == hash_of(told, tmp_path / "told")
+    function = b'def f(x):\n    """Doubles."""\n    return 2 * x\n'
+    silent = b"def f(x):\n    return 2 * x\n"
+    texts = {"doc": function, "none": silent, "other": silent.replace(b"2", b"3")}
+    hashes = {name: hash_of({"config.py": text}, tmp_path / name) for name, text in texts.items()}
+    assert hashes["doc"] == hashes["none"] != hashes["other"]
 
 
 def test_a_log_in_memory_has_the_rows_of_one_on_disk(tmp_path):
