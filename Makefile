@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS ?=
 PRESET ?= laptop
+RESULTS ?= results
 
 comma := ,
 ABLATIONS := crossover any-order super-dense monte-carlo ar-noise attribution inference-compute regularization
@@ -13,6 +14,7 @@ ABLATIONS := crossover any-order super-dense monte-carlo ar-noise attribution in
 export STORAGE
 OPTIONS = --preset $(PRESET) \
   $(if $(SEEDS),--seeds $(SEEDS)) \
+  $(foreach level,$(LEVELS),--levels '$(level)') \
   $(if $(TUNE),--tune $(TUNE)) \
   $(if $(WORKERS),--workers $(WORKERS)) \
   $(if $(ENGINE),--engine $(ENGINE)) \
@@ -21,13 +23,14 @@ OPTIONS = --preset $(PRESET) \
   $(if $(RANKS),--ranks $(RANKS)) \
   $(if $(SHARED),--shared '$(SHARED)') \
   $(foreach path,$(DATA),--data '$(path)') \
-  $(foreach override,$(SET),--set '$(override)')
+  $(foreach override,$(SET),--set '$(override)') \
+  $(if $(filter-out results,$(RESULTS)),--results '$(RESULTS)')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(ABLATIONS) smoke status report board dashboard format lint type test test-backends clean
 
 help: ## list the targets
-	@echo 'Ablations (PRESET= SEEDS= TUNE= WORKERS= ENGINE= PER_DEVICE= DEVICES= RANKS= SHARED= DATA= SET= STORAGE=):'
+	@echo 'Ablations (PRESET= DATA= SEEDS= LEVELS= SET= TUNE= RESULTS= WORKERS= PER_DEVICE= DEVICES= RANKS= ENGINE= SHARED= STORAGE=):'
 	@for name in $(ABLATIONS); do \
 	  printf '%-20s%s\n' $$name "$$(sed -n '1s/^"""//p' ablations/$$(echo $$name | tr - _).py)"; done
 	@echo 'Others:'
@@ -48,18 +51,18 @@ smoke: setup ## the crossover ablation in seconds: does everything run?
 	$(BIN)/python -m lab ablate crossover --preset smoke
 
 status: setup ## what is queued, running, done and failed, and the time left
-	$(BIN)/python -m lab status
+	$(BIN)/python -m lab status $(RESULTS)
 
 report: setup ## write the report pages again from the results that exist
-	$(BIN)/python -m lab report results
+	$(BIN)/python -m lab report $(RESULTS)
 
 board: setup ## TensorBoard over every run, on loopback
-	$(BIN)/tensorboard --logdir results --host 127.0.0.1
+	$(BIN)/tensorboard --logdir $(RESULTS) --host 127.0.0.1
 
 # STORAGE= looks into a database; TREE= is needed where there are several trees.
 dashboard: ## optuna-dashboard over a ledger, read-only, on loopback (TREE= PORT= STORAGE=)
 	$(MAKE) setup EXTRAS=$(if $(EXTRAS),$(EXTRAS)$(comma))dashboard
-	$(BIN)/python -m lab dashboard $(TREE) $(if $(PORT),--port $(PORT))
+	$(BIN)/python -m lab dashboard $(or $(TREE),$(RESULTS)) $(if $(PORT),--port $(PORT))
 
 format: setup ## format and fix the code
 	$(BIN)/ruff format .

@@ -25,9 +25,7 @@ ABLATION = Ablation(
             budget="about 15 minutes on 2 cores",
             values={"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_200_000}},
         ),
-        "gpu": Scale(
-            {}, seeds=5, budget="not measured", values={"data": {"unique_tokens": 300_000}}, workers=1
-        ),
+        "gpu": Scale({}, seeds=5, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",
     unit="nats/token",

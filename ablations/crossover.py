@@ -24,9 +24,7 @@ ABLATION = Ablation(
         "laptop": Scale(
             {UNIQUE_TOKENS: (10_000, 30_000, 100_000)}, seeds=3, budget="about 10 minutes on 2 cores"
         ),
-        "gpu": Scale(
-            {UNIQUE_TOKENS: (300_000, 1_000_000, 8_000_000)}, seeds=3, budget="not measured", workers=1
-        ),
+        "gpu": Scale({UNIQUE_TOKENS: (300_000, 1_000_000, 8_000_000)}, seeds=3, budget="not measured"),
     },
     analysis="crossover",
     metric="nll",

@@ -41,7 +41,6 @@ ABLATION = Ablation(
             seeds=3,
             budget="not measured",
             values={"data": {UNIQUE_TOKENS: 300_000}, "inference": {"prompts": 512}},
-            workers=1,
         ),
     },
     metric="judge_nll",

@@ -40,9 +40,7 @@ ABLATION = Ablation(
     scales={
         "smoke": Scale({}, seeds=1, budget="about a minute on 2 cores"),
         "laptop": Scale({}, seeds=3, budget="about 20 minutes on 2 cores", values=SMALL),
-        "gpu": Scale(
-            {}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}, workers=1
-        ),
+        "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",
     unit="nats/token",

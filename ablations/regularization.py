@@ -43,7 +43,7 @@ ABLATION = Ablation(
     scales={
         "smoke": Scale({}, seeds=1, budget="about two minutes on 2 cores", tune=3),
         "laptop": Scale({}, seeds=3, budget="about 25 minutes on 2 cores", values=SMALL, tune=12),
-        "gpu": Scale({}, seeds=3, budget="not measured", values=LARGE, workers=1, tune=24),
+        "gpu": Scale({}, seeds=3, budget="not measured", values=LARGE, tune=24),
     },
     metric="nll",
     unit="nats/token",

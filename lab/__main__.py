@@ -117,7 +117,11 @@ def ablate(
     seeds: Annotated[
         int | None, typer.Option(help="Repeats of each arm; the ablation's own if not given.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Runs at once; 0: the ablation's own, or one per core.")] = 0,
+    levels: Annotated[
+        list[str],
+        typer.Option(help="Levels in place of the ablation's: data.unique_tokens=5000,20000; repeat."),
+    ] = [],  # noqa: B006
+    workers: Annotated[int, typer.Option(help="Runs at once; 0: one per core, GPU or TPU chip.")] = 0,
     tune: Annotated[
         int | None,
         typer.Option(help="Tune every arm (those that the ablation tunes), with so many trials each.", min=1),
@@ -150,14 +154,14 @@ def ablate(
 ) -> None:
     """Run what is missing of an ablation, then write its page and print its verdict."""
     with _clear_errors(), _requeue_on_notice():
-        from lab.scheduling.ablation import cells, load_ablation
+        from lab.scheduling.ablation import cells, load_ablation, parse_levels
         from lab.scheduling.outcomes import PREEMPTED, parse_tries
         from lab.scheduling.plan import Plan
 
         allowed = parse_tries(tries)
         ablation = load_ablation(name)
-        planned = cells(ablation, preset, seeds, _user_layer(overrides, data))
-        command = _command(ablation.name, preset, seeds, tune, overrides, data, results)
+        planned = cells(ablation, preset, seeds, _user_layer(overrides, data), parse_levels(levels))
+        command = _command(ablation.name, preset, seeds, levels, tune, overrides, data, results)
         tuning = _tuning(ablation, preset, tune, overrides)
         tree = _tree(results, ablation.name, preset, tuned=bool(tuning and not ablation.tuned))
         _check_parallel(planned, ranks=ranks, devices=devices)
@@ -167,7 +171,7 @@ def ablate(
             engine,
             shared,
             results,
-            workers=workers or ablation.scale(preset).workers,
+            workers=workers,
             per_device=per_device,
             devices=devices,
             ranks=ranks,
@@ -302,6 +306,7 @@ def _command(
     name: str,
     preset: str,
     seeds: int | None,
+    levels: list[str],
     tune: int | None,
     overrides: list[str],
     data: list[str],
@@ -310,6 +315,7 @@ def _command(
     """What to type for the same plan. A storage URL is left out: it may hold a password."""
     parts = ["python", "-m", "lab", "ablate", name, "--preset", preset]
     parts += [] if seeds is None else ["--seeds", str(seeds)]
+    parts += [part for level in levels for part in ("--levels", level)]
     parts += [] if tune is None else ["--tune", str(tune)]
     parts += [part for path in data for part in ("--data", path)]
     parts += [part for override in overrides for part in ("--set", override)]

@@ -213,6 +213,7 @@ def test_ablate_plans_drives_and_reports(ablated, tmp_path):
     said = invoke(
         *("ablate", "crossover", "--preset", "smoke", "--seeds", "2", "--workers", "3"),
         *("--set", "training.batch_size=8", "--data", "my text.txt", "--results", "out", "--cache", "c"),
+        *("--levels", "data.unique_tokens=500,600"),
     )
     assert said.exit_code == 0, said.output
     ((plan, executor, cache, storage),) = ablated.drives
@@ -220,9 +221,11 @@ def test_ablate_plans_drives_and_reports(ablated, tmp_path):
     assert (plan.ablation, plan.preset, len(plan.cells)) == (load_ablation("crossover"), "smoke", 8)
     assert {cell.config.training.batch_size for cell in plan.cells} == {8}
     assert {cell.config.data.paths for cell in plan.cells} == {("my text.txt",)}
+    assert {cell.config.data.unique_tokens for cell in plan.cells} == {500, 600}
     assert (executor.free(), str(cache), storage) == (3, "c", "")
     assert plan.command == (
-        "python -m lab ablate crossover --preset smoke --seeds 2 --data 'my text.txt' "
+        "python -m lab ablate crossover --preset smoke --seeds 2 --levels data.unique_tokens=500,600 "
+        "--data 'my text.txt' "
         "--set training.batch_size=8 --results out"
     )
     assert ablated.reports == [plan.tree]

@@ -4,11 +4,11 @@ import importlib
 import itertools
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from lab.config import RunConfig, Values, make_config, nest, read_preset
+from lab.config import RunConfig, Values, make_config, nest, parse_overrides, read_preset
 
 PACKAGE = "ablations"
 
@@ -25,7 +25,6 @@ class Scale:
         seeds: number of repeats of each arm and level, numbered from 0.
         budget: the expected time and on what machine, in words.
         values: a configuration layer over the preset's own values.
-        workers: number of runs at once; 0 means one per core.
         tune: trials for each of the arms that the ablation tunes unasked.
     """
 
@@ -33,7 +32,6 @@ class Scale:
     seeds: int
     budget: str
     values: Values = field(default_factory=dict)
-    workers: int = 0
     tune: int = 0
 
 
@@ -154,8 +152,35 @@ def load_ablation(name: str) -> Ablation:
     return ablation
 
 
+def parse_levels(assignments: Iterable[str]) -> dict[str, list[Any]]:
+    """Read `LEVELS` such as `data.unique_tokens=5000,20000`, one factor or several (by spaces) to a text.
+
+    Raises:
+        ValueError: if one has no `=`, a factor is given twice, or a value is not YAML.
+    """
+    levels: dict[str, list[Any]] = {}
+    for assignment in (part for text in assignments for part in text.split()):
+        key, equals, values = assignment.partition("=")
+        if not equals or not key or not values:
+            raise ValueError(f"levels must look like data.unique_tokens=5000,20000, but got {assignment!r}.")
+        if key in levels:
+            raise ValueError(f"the levels of {key!r} are given twice.")
+        levels[key] = [_lookup(parse_overrides([f"{key}={value}"]), key) for value in values.split(",")]
+    return levels
+
+
+def _lookup(values: Values, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
 def cells(
-    ablation: Ablation, preset: str, seeds: int | None = None, overrides: Values | None = None
+    ablation: Ablation,
+    preset: str,
+    seeds: int | None = None,
+    overrides: Values | None = None,
+    levels: Mapping[str, Sequence[Any]] | None = None,
 ) -> list[Cell]:
     """Every run of an ablation, checked, in the order in which they should start: smallest level first.
 
@@ -167,12 +192,20 @@ def cells(
         preset: the name of a file in `configs/` that the ablation has a scale for.
         seeds: number of repeats, in place of the scale's own.
         overrides: a configuration layer from the user.
+        levels: of factors that the ablation varies, in place of the scale's own.
 
     Raises:
         ValueError: if the preset is unknown, a configuration is not valid, an override sets what the
-            ablation varies, or two cells would be the same run.
+            ablation varies, levels are given for what it does not vary, or two cells would be the same run.
     """
     scale = ablation.scale(preset)
+    levels = levels or {}
+    if unknown := sorted(set(levels) - set(scale.levels)):
+        raise ValueError(
+            f"`levels` must be of what {ablation.name} varies, {sorted(scale.levels)}, "
+            f"but got {', '.join(unknown)}; --set sets other values."
+        )
+    scale = replace(scale, levels={**scale.levels, **levels})
     seeds = scale.seeds if seeds is None else seeds
     if seeds < 1:
         raise ValueError(f"`seeds` must be >= 1, but got seeds={seeds}.")
@@ -229,7 +262,10 @@ def _check_overrides(ablation: Ablation, scale: Scale, overrides: Values) -> Non
     }
     clash = sorted(varied & set(dotted_keys(overrides)))
     if clash:
-        raise ValueError(f"an override must not set what {ablation.name} varies, but got {', '.join(clash)}.")
+        hint = f"; --levels {clash[0]}=... sets its levels" if clash[0] in scale.levels else ""
+        raise ValueError(
+            f"an override must not set what {ablation.name} varies, but got {', '.join(clash)}{hint}."
+        )
 
 
 def _check_distinct(made: Sequence[Cell]) -> None:

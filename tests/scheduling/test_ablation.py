@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from scheduling_bench import tiny_ablation
 
-from lab.scheduling.ablation import Scale, ablation_names, cells, load_ablation
+from lab.scheduling.ablation import Scale, ablation_names, cells, load_ablation, parse_levels
 
 NEW_ABLATION = '''
 """Width: does a wider DLM need more data.
@@ -86,8 +86,42 @@ def test_logdirs_are_safe_paths(bench):
     ],
 )
 def test_an_override_may_not_set_what_varies(bench, overrides, named):
-    with pytest.raises(ValueError, match=rf"an override must not set what tiny varies, but got {named}\."):
+    with pytest.raises(ValueError, match=rf"an override must not set what tiny varies, but got {named}[.;]"):
         cells(tiny_ablation(), "tiny", overrides=overrides)
+
+
+def test_the_user_can_choose_other_levels(bench):
+    levels = parse_levels(["data.unique_tokens=500,2000"])
+    assert levels == {"data.unique_tokens": [500, 2000]}
+    made = cells(tiny_ablation(), "tiny", levels=levels)
+    assert [(cell.arm, cell.config.data.unique_tokens) for cell in made] == [
+        ("ar", 500),
+        ("dlm", 500),
+        ("ar", 2000),
+        ("dlm", 2000),
+    ]
+    with pytest.raises(
+        ValueError, match=r"but got data.unique_tokens; --levels data.unique_tokens=\.\.\. sets"
+    ):
+        cells(tiny_ablation(), "tiny", overrides={"data": {"unique_tokens": 500}})
+    message = (
+        r"`levels` must be of what tiny varies, \['data.unique_tokens'\], but got model.width; --set sets"
+    )
+    with pytest.raises(ValueError, match=message):
+        cells(tiny_ablation(), "tiny", levels={"model.width": [32]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data.unique_tokens", "levels must look like data.unique_tokens=5000,20000, but got 'data.unique"),
+        ("x=", "levels must look like"),
+        ("x=1 x=2", "the levels of 'x' are given twice"),
+    ],
+)
+def test_levels_that_cannot_be_read_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_levels([text])
 
 
 def test_equal_cells_are_refused(bench):
