@@ -17,7 +17,7 @@ from lab.reporting.words import join, plain
 from lab.tracking.records import read_json
 
 FILE = "tuning.json"
-SCHEMA = 1
+SCHEMA = 2
 STATES = ("done", "censored", "failed", "not finished")
 COLUMNS = 4
 EDGE = 0.05  # of a range, at each end
@@ -71,6 +71,7 @@ def sentences(spec: Mapping[str, Any]) -> list[str]:
     ranges = [
         f"{_short(key).replace('_', ' ')} from {bounds['low']:g} to {bounds['high']:g}"
         + (" (logarithmic)" if bounds["log"] else "")
+        + (f" in steps of {bounds['step']:g}" if bounds["step"] else "")
         for key, bounds in spec["space"].items()
     ]
     return [
@@ -83,7 +84,8 @@ def sentences(spec: Mapping[str, Any]) -> list[str]:
         f"Sampler: {spec['sampler']} ({_arguments(spec['sampler_arguments'])}; seed {spec['sampler_seed']}), "
         f"in rounds of {spec['round_size']}, whose outcomes are told together. "
         f"Pruner: {spec['pruner']} of the trials finished in earlier rounds "
-        f"({_arguments(spec['pruner_arguments'])}; steps are stops, counted from 0).",
+        f"({_arguments(spec['pruner_arguments'])}; steps are stops, counted from 0; a trial counts with its "
+        "lowest loss up to there).",
         "A trial that was stopped early is censored: what it had reached is shown, and enters no average and "
         "no choice. A failed trial counts as one of its arm's trials.",
     ]
@@ -99,8 +101,8 @@ def _short(key: str) -> str:
 
 def _study_row(study: Row, space: Mapping[str, Any]) -> Row:
     states = [trial["state"] for trial in study["trials"]]
-    losses = [trial["validation_nll"] for trial in study["trials"]]
-    finished = [loss for loss in losses if loss is not None]
+    finished = [trial["validation_nll"] for trial in study["trials"] if trial["validation_nll"] is not None]
+    untuned = [trial["validation_nll"] for trial in study["trials"] if trial["values"] == study["start"]]
     values = study["fixed"] | (study["best"] or {})
     return {
         "arm": study["arm"],
@@ -108,7 +110,8 @@ def _study_row(study: Row, space: Mapping[str, Any]) -> Row:
         "trials": len(states),
         **{state: states.count(state) for state in STATES},
         "best_validation_nll": min(finished) if finished else None,
-        "untuned_validation_nll": losses[0] if losses else None,
+        "untuned_validation_nll": untuned[0] if untuned else None,
+        "tokens_seen": sum(trial["tokens_seen"] or 0 for trial in study["trials"]),
         **{
             _short(key): {
                 "value": values.get(key),

@@ -13,21 +13,31 @@ from lab.config import RunConfig, Values, make_config, merge, nest
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a hyper-parameter may take: from `low` to `high`, evenly, or in its logarithm."""
+    """The values that a hyper-parameter may take: from `low` to `high`, evenly, or in its logarithm.
+
+    Args:
+        low: the smallest.
+        high: the largest.
+        log: evenly in the logarithm.
+        step: between two values; None for every value between the ends.
+    """
 
     low: float
     high: float
     log: bool = False
+    step: float | None = None
 
     def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
+        steps = (value - self.low) / self.step if self.step else 0.0
+        return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-9
 
 
 SPACE: Mapping[str, Range] = {
     "training.learning_rate": Range(1e-4, 1e-2, log=True),
     "training.weight_decay": Range(0.01, 3.2, log=True),
-    "model.attention_dropout": Range(0.0, 0.5),
-    "model.mlp_dropout": Range(0.0, 0.5),
+    # In steps, so that none at all is among what is tried: evenly between the ends it is never met.
+    "model.attention_dropout": Range(0.0, 0.5, step=0.1),
+    "model.mlp_dropout": Range(0.0, 0.5, step=0.1),
 }
 
 # Every argument is given: what a library takes by default may change with its next release.

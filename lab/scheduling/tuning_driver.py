@@ -14,7 +14,7 @@ from lab.scheduling.tuning_study import ArmStudy
 from lab.tracking.records import write_json
 
 FILE = "tuning.json"
-SCHEMA = 1
+SCHEMA = 2
 
 Place = tuple[str, str]  # arm, level in words
 

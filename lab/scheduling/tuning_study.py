@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ from lab.training.timeline import make_timeline
 
 Row = dict[str, Any]
 
+DIGITS = 12  # after the point: three steps of 0.1 are 0.3
+
 STATES = {
     TrialState.COMPLETE: "done",
     TrialState.PRUNED: "censored",
@@ -45,7 +48,10 @@ class StopLosses:
     """What a run has measured so far.
 
     Attributes:
-        losses: validation NLL at each stop in the headline reading, nats/token.
+        losses: lowest validation NLL up to each stop in the headline reading, nats/token: what a run that is
+            stopped in time keeps. The pruner compares a trial's lowest with what the others had at that
+            stop, so that they must be told their lowest too, or a trial that overfits late is hard to fall
+            behind.
         tokens_seen: at each of these stops.
         last: index of the run's last stop.
     """
@@ -56,11 +62,12 @@ class StopLosses:
 
 
 class _End(NamedTuple):
-    """How a trial ended: its state and value, the loss at each stop, why it has no value."""
+    """How a trial ended: its state and value, the loss at each stop, tokens seen, why it has no value."""
 
     state: TrialState
     value: float | None
     losses: Sequence[float]
+    tokens_seen: int
     reason: str
 
 
@@ -77,7 +84,7 @@ def stop_losses(config: RunConfig, logdir: Path) -> StopLosses:
     windows = round(rows[0]["step"] * config.training.batch_size / rows[0]["epoch"])
     stops = {stop.step for stop in make_timeline(config, windows).stops}
     return StopLosses(
-        tuple(float(row["validation"]["nll"]) for row in rows),
+        tuple(accumulate((float(row["validation"]["nll"]) for row in rows), min)),
         tuple(int(row["tokens_seen"]) for row in rows),
         len(stops) - 1,
     )
@@ -105,7 +112,7 @@ class ArmStudy:
         self.fixed = {key: value for key, value in own.items() if key in own_keys}
         self._start = {key: value for key, value in own.items() if key not in own_keys}
         self._distributions: dict[str, BaseDistribution] = {
-            key: FloatDistribution(bounds.low, bounds.high, log=bounds.log)
+            key: FloatDistribution(bounds.low, bounds.high, log=bounds.log, step=bounds.step)
             for key, bounds in tuning.space.items()
             if key not in own_keys
         }
@@ -202,7 +209,8 @@ class ArmStudy:
         inside = {key: value for key, value in self._start.items() if value in self._tuning.space[key]}
         if first == 0:
             earlier.enqueue_trial(inside)
-        return [earlier.ask(self._distributions).params for _ in range(self._tuning.round_size)]
+        asked = (earlier.ask(self._distributions).params for _ in range(self._tuning.round_size))
+        return [{key: round(value, DIGITS) for key, value in params.items()} for params in asked]
 
     def _trial_cell(self, trial: FrozenTrial) -> Cell:
         config = with_values(self._cell.config, self._tuning.seed, trial.params)
@@ -224,7 +232,7 @@ class ArmStudy:
             if place is not None:
                 verdict = (
                     f"stopped at stop {place + 1} of {stops.last + 1} ({stops.tokens_seen[place]:,} tokens): "
-                    f"best validation NLL so far {min(stops.losses[: place + 1]):.4f} nats/token, "
+                    f"best validation NLL so far {stops.losses[place]:.4f} nats/token, "
                     "worse than the median of the earlier trials there"
                 )
             self._judged[cell.key] = (size, verdict)
@@ -248,11 +256,14 @@ class ArmStudy:
             place = self._pruned_at(stops)
             result = read_result(logdir, cell.key)
             if place is not None:
-                end = _End(TrialState.PRUNED, None, stops.losses[: place + 1], self.verdict(cell))
+                losses, tokens = stops.losses[: place + 1], stops.tokens_seen[place]
+                end = _End(TrialState.PRUNED, None, losses, tokens, self.verdict(cell))
             elif result is not None:
-                end = _End(TrialState.COMPLETE, best_validation_nll(result), stops.losses, "")
+                loss, tokens = best_validation_nll(result), stops.tokens_seen[-1]
+                end = _End(TrialState.COMPLETE, loss, stops.losses, tokens, "")
             else:
-                end = _End(TrialState.FAIL, None, (), _failure(logdir))
+                tokens = stops.tokens_seen[-1] if stops.tokens_seen else 0
+                end = _End(TrialState.FAIL, None, (), tokens, _failure(logdir))
             self._persist(partial(self._close, number, end))
         self._asked = {}
 
@@ -263,6 +274,7 @@ class ArmStudy:
             return
         for place, loss in enumerate(end.losses):
             self._storage.set_trial_intermediate_value(trial_id, place, loss)
+        self._storage.set_trial_user_attr(trial_id, "tokens_seen", end.tokens_seen)
         self._storage.set_trial_user_attr(trial_id, "reason", end.reason)
         self._study.tell(number, end.value, state=end.state)
 
@@ -290,6 +302,7 @@ class ArmStudy:
             "level": dict(self.level),
             "study": self._study.study_name,
             "fixed": self.fixed,
+            "start": self._start,
             "best": None if self.best is None else dict(self.best),
             "trials": [self._row(trial) for trial in self._trials()],
         }
@@ -301,8 +314,9 @@ class ArmStudy:
             "round": trial.user_attrs["round"],
             "state": STATES[trial.state],
             "validation_nll": trial.value if trial.state == TrialState.COMPLETE else None,
-            "validation_nll_when_stopped": min(so_far) if trial.state == TrialState.PRUNED else None,
+            "validation_nll_when_stopped": so_far[-1] if trial.state == TrialState.PRUNED else None,
             "stops": len(so_far),
+            "tokens_seen": trial.user_attrs.get("tokens_seen"),
             "reason": trial.user_attrs.get("reason", ""),
             "values": dict(trial.params),
         }
