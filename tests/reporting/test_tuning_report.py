@@ -31,6 +31,7 @@ def trial(number, state, nll=None, stopped=None, values=START, reason=""):
         "validation_nll": nll,
         "validation_nll_when_stopped": stopped,
         "stops": {"done": 9, "censored": 5}.get(state, 0),
+        "tokens_seen": {"done": 9_000, "censored": 5_000, "failed": 0}.get(state),
         "reason": reason,
         "values": {key: value for key, value in zip(keys, values, strict=True) if value is not None},
     }
@@ -45,6 +46,7 @@ def study(arm, trials, level=None, fixed=None):
         "level": level or {},
         "study": f"tiny-tuning-{arm}-0123abcd",
         "fixed": fixed or {},
+        "start": trials[0]["values"] if trials else {},
         "best": best,
         "trials": trials,
     }
@@ -107,8 +109,8 @@ def test_the_format_is_that_of_the_driver():
 
 def test_the_page_shows_each_study_with_how_its_trials_ended_and_its_best(tuned):
     assert tuning_table(write_report(tuned(AR, DLM).path)) == [
-        ["ar", "6", "3", "1", "1", "2.900", "2.600", "0.0095 (edge)", "0.3", "0.25", "0"],
-        ["dlm", "2", "2", "0", "0", "2.750", "2.750", "0.001", "0.1", "0", "0.5 (own)"],
+        ["ar", "6", "3", "1", "1", "32,000", "2.900", "2.600", "0.0095 (edge)", "0.3", "0.25", "0"],
+        ["dlm", "2", "2", "0", "0", "18,000", "2.750", "2.750", "0.001", "0.1", "0", "0.5 (own)"],
     ]
 
 
@@ -116,16 +118,16 @@ def test_an_arm_without_a_best_shows_dashes(tuned):
     own = HOPELESS | {"fixed": {DECAY: 0.5}}
     report = write_report(tuned(HOPELESS, own).path)
     assert tuning_table(report) == [
-        ["ar", "6", "0", "0", "6", "–", "–", "–", "–", "–", "–"],
-        ["ar", "6", "0", "0", "6", "–", "–", "–", "0.5 (own)", "–", "–"],
+        ["ar", "6", "0", "0", "6", "0", "–", "–", "–", "–", "–", "–"],
+        ["ar", "6", "0", "0", "6", "0", "–", "–", "–", "0.5 (own)", "–", "–"],
     ]
     assert report.summary["tuning"][0]["learning_rate"] == {"value": None, "own": False, "edge": False}
 
 
 def test_a_first_trial_that_failed_leaves_open_how_the_arm_stands(tuned):
-    failed = study("ar", [trial(0, "failed"), trial(1, "done", 2.8)])
+    failed = study("ar", [trial(0, "failed"), trial(1, "done", 2.8, values=(2e-3, 0.1, 0.0, 0.0))])
     (row,) = tuning_table(write_report(tuned(failed).path))
-    assert row[1:7] == ["2", "1", "0", "1", "–", "2.800"]
+    assert row[1:8] == ["2", "1", "0", "1", "9,000", "–", "2.800"]
 
 
 def test_levels_are_a_column_and_part_of_a_panels_title(tuned):
@@ -142,12 +144,13 @@ def test_the_page_tells_the_specification_in_words(tuned):
     for sentence in (
         "Each tuned arm had 6 trials of one run each, with seed 1000, which no decisive run has.",
         "Tried: learning rate from 0.0001 to 0.01 (logarithmic), weight decay from 0.01 to 3.2 "
-        "(logarithmic), attention dropout from 0 to 0.5 and mlp dropout from 0 to 0.5. The first trial is "
-        "the arm as it stands. What an arm or its level sets keeps its value.",
+        "(logarithmic), attention dropout from 0 to 0.5 in steps of 0.1 and mlp dropout from 0 to 0.5 in "
+        "steps of 0.1. The first trial is the arm as it stands. What an arm or its level sets keeps its value.",
         "Sampler: tpe (n_startup_trials 6, n_ei_candidates 24, multivariate True, group False, "
         "constant_liar True; seed 0), in rounds of 4, whose outcomes are told together.",
         "Pruner: median of the trials finished in earlier rounds (n_startup_trials 4, n_warmup_steps 3, "
-        "interval_steps 1, n_min_trials 4; steps are stops, counted from 0).",
+        "interval_steps 1, n_min_trials 4; steps are stops, counted from 0; a trial counts with its lowest loss "
+        "up to there).",
         "A trial that was stopped early is censored: what it had reached is shown, and enters no average",
         "Arms under Tuning have their own learning rate and regularisation",
     ):
@@ -159,7 +162,7 @@ def test_a_space_without_keys_is_said_to_be_that(tuned):
     nothing = study("ar", []) | {"best": {}}
     report = write_report(tuned(nothing, spec=SPEC | {"space": {}}).path)
     assert "Tried: nothing, since the user set every value." in read_page(report).text
-    assert tuning_table(report) == [["ar", "0", "0", "0", "0", "–", "–"]]
+    assert tuning_table(report) == [["ar", "0", "0", "0", "0", "0", "–", "–"]]
     assert read_csv(report) == []
 
 
@@ -176,6 +179,7 @@ def test_the_summary_holds_the_studies_and_the_specification(tuned):
         "censored": 1,
         "failed": 1,
         "not finished": 1,
+        "tokens_seen": 32_000,
         "best_validation_nll": 2.6,
         "untuned_validation_nll": 2.9,
     }
@@ -268,10 +272,10 @@ def test_a_tree_that_is_not_tuned_shows_nothing_of_it(tuned, fake_sweep, stale):
 
 
 def test_another_schema_is_refused(tuned):
-    tree = tuned(AR, schema=2)
-    with pytest.raises(ValueError, match=r"tuning\.json: `schema` must be 1, but got 2\."):
+    tree = tuned(AR, schema=3)
+    with pytest.raises(ValueError, match=r"tuning\.json: `schema` must be 2, but got 3\."):
         tuning.read_tuning(read_tree(tree.path))
-    with pytest.raises(ValueError, match=r"`schema` must be 1"):
+    with pytest.raises(ValueError, match=r"`schema` must be 2"):
         write_report(tree.path)
 
 

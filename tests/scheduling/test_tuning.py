@@ -137,13 +137,13 @@ def test_a_second_invocation_does_nothing(bench):
 
 def test_more_trials_add_only_new_ones_and_set_the_old_best_aside(make_bench):
     at_once, bench = make_bench("at-once"), make_bench("grown")
-    at_once.tune(10)
+    at_once.tune(14)
     bench.tune(6)  # a round and a half: the other half is judged by what was known before that round
     few = bench.outcome()
-    bench.tune(10)
+    bench.tune(14)
     assert bench.outcome() == at_once.outcome()
     assert sorted(name for name in bench.started() if name.startswith("tuning/ar/")) == [
-        f"tuning/ar/trial={number:03}" for number in range(6, 10)
+        f"tuning/ar/trial={number:03}" for number in range(6, 14)
     ]
     assert len([path for path in (bench.tree / "runs" / "ar").iterdir() if "seed=0." in path.name]) == 1
     assert "another configuration: the old run is kept" in bench.said.getvalue()
@@ -178,6 +178,44 @@ def test_a_trial_behind_the_median_is_stopped_and_censored(bench):
         assert not (logdir / "result.json").exists()
         assert stored[trial["trial"]].state == TrialState.PRUNED
     assert bench.tune(12).pruned == 0
+
+
+def test_a_run_counts_with_its_lowest_loss_so_far(bench, tmp_path):
+    cell = bench.plan(1).cells[0]
+    losses = (3.0, 2.5, 2.8, 2.4)
+    rows = [
+        {
+            "kind": "stop",
+            "reading": "annealed",
+            "step": 8 * i,
+            "epoch": i,
+            "tokens_seen": i,
+            "validation": {"nll": nll},
+        }
+        for i, nll in enumerate(losses, start=1)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "metrics.jsonl").write_text(text + '{"kind": "stop", "rea')
+    assert stop_losses(cell.config, tmp_path).losses == (3.0, 2.5, 2.5, 2.4)
+
+
+def test_dropout_is_tried_in_steps_of_which_one_is_none(bench):
+    bench.tune(12)
+    for study in bench.studies().values():
+        tried = {
+            trial["values"][f"model.{name}_dropout"]
+            for trial in study["trials"]
+            for name in ("mlp", "attention")
+        }
+        assert tried <= {0.0, 0.1, 0.2, 0.3, 0.4, 0.5}
+        assert 0.0 in {trial["values"]["model.mlp_dropout"] for trial in study["trials"][1:]}
+
+
+@pytest.mark.parametrize(
+    ("value", "inside"), [(0.0, True), (0.3, True), (0.25, False), (0.6, False), (-0.1, False)]
+)
+def test_a_range_in_steps_holds_the_steps(value, inside):
+    assert (value in Range(0.0, 0.5, step=0.1)) == inside
 
 
 def test_failed_trials_count_and_a_hopeless_arm_stops_nobody(bench):
