@@ -46,11 +46,14 @@ class Mirror:
                 self._files.rm_file(f"{place}/{name}")
 
     def pull(self, logdir: Path) -> None:
-        """Make the logdir what its copy is. Without a copy it stays as it is."""
-        place = self._place(logdir)
-        names = self._names(place)
-        if not names:
-            return
+        """Make the logdir what its copy is.
+
+        Raises:
+            FileNotFoundError: if there is no copy.
+        """
+        names = self._names(self._place(logdir))
+        if CONFIG not in names:
+            raise FileNotFoundError(f"{self._place(logdir)} holds no run")
         for path in _files(logdir):
             if path.relative_to(logdir).as_posix() not in names:
                 path.unlink()
@@ -69,6 +72,10 @@ class Mirror:
             self._files.get_file(f"{self._place(logdir)}/{name}", str(part))
             part.replace(path)
 
+    def put(self, logdir: Path, name: str) -> None:
+        """Copy one file, if it has changed."""
+        self._put(logdir / name, f"{self._place(logdir)}/{name}")
+
     def watch(self, logdir: Path) -> None:
         """Fetch what tells how far a run has come."""
         self.fetch(logdir, sorted(self._names(self._place(logdir)) & set(WATCHED)))
@@ -79,27 +86,40 @@ class Mirror:
         What another version left in its place is moved aside, to `<place>.<number>`.
         """
         place = self._place(logdir)
-        offered = [logdir / name for name in OFFERED if (logdir / name).is_file()]
-        copies = {path: f"{place}/{path.name}" for path in offered}
+        offered = {name: (logdir / name).read_bytes() for name in OFFERED if (logdir / name).is_file()}
         self._files.invalidate_cache()
-        if self._files.exists(place) and any(
-            not self._files.exists(copy) or self._files.cat_file(copy) != path.read_bytes()
-            for path, copy in copies.items()
+        if self._exists(place) and any(
+            not self._exists(f"{place}/{name}") or self._files.cat_file(f"{place}/{name}") != content
+            for name, content in offered.items()
         ):
             aside = (f"{place}.{number}" for number in range(1, 1000))
-            self._files.mv(place, next(to for to in aside if not self._files.exists(to)), recursive=True)
+            self._files.mv(place, next(to for to in aside if not self._exists(to)), recursive=True)
             self._pushed = {path: state for path, state in self._pushed.items() if logdir not in path.parents}
-        for path, copy in copies.items():
-            self._put(path, copy)
+        for name in offered:
+            self.put(logdir, name)
 
     def _place(self, logdir: Path) -> str:
         return f"{self._base.rstrip('/')}/{logdir.absolute().relative_to(self._root).as_posix()}"
 
+    def _exists(self, path: str) -> bool:
+        """Unlike `exists` of fsspec, which takes any error for a no."""
+        try:
+            self._files.info(path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def _names(self, place: str) -> set[str]:
-        """The files of a copy, relative to it."""
+        """The files of a copy, relative to it; unlike `find` of fsspec it leaves out none in silence."""
         self._files.invalidate_cache()
-        stripped = self._files._strip_protocol(place).rstrip("/") + "/"
-        return {path[len(stripped) :] for path in self._files.find(place)}
+        if not self._exists(place):
+            return set()
+        base = self._files._strip_protocol(place).rstrip("/")
+        return {
+            f"{folder}/{name}"[len(base) + 1 :]
+            for folder, _, files in self._files.walk(base, on_error="raise")
+            for name in files
+        }
 
     def _put(self, path: Path, remote: str) -> None:
         try:
@@ -127,10 +147,11 @@ class Errand:
 
     Args:
         act: does it, whole or not at all in effect, since it may be done again.
+        say: told once if it fails.
     """
 
-    def __init__(self, act: Callable[[], None]) -> None:
-        self._act = act
+    def __init__(self, act: Callable[[], None], say: Callable[[str], None] = print) -> None:
+        self._act, self._say = act, say
         self._done = False
         self._began = self._tried = -1.0
 
@@ -148,9 +169,13 @@ class Errand:
             self._act()
             self._done = True
         except Exception as error:  # whatever the storage's driver raises
+            told = f"{type(error).__name__}: {error}"
             if now - self._began >= WAIT_SECONDS:
-                told = f"shared storage has failed for {WAIT_SECONDS:g} s: {type(error).__name__}: {error}"
-                raise SharedStorageError(told) from error
+                raise SharedStorageError(
+                    f"shared storage has failed for {WAIT_SECONDS:g} s: {told}"
+                ) from error
+            if self._tried < 0:
+                self._say(f"shared storage fails ({told}): asking again for up to {WAIT_SECONDS:g} s")
             self._tried = time.monotonic()
         return self._done
 
@@ -161,9 +186,11 @@ class Errand:
 
 
 def _files(logdir: Path) -> list[Path]:
-    """All files but locks and what is being written."""
+    """All files but locks, what is being written, and the logs of ranks other than the first."""
     return [
         path
         for path in logdir.rglob("*")
-        if path.is_file() and not path.name.startswith((".", "tmp-")) and path.suffix not in (".lock", ".tmp")
+        if path.is_file()
+        and not path.name.startswith((".", "tmp-", "log-"))
+        and path.suffix not in (".lock", ".tmp")
     ]

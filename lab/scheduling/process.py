@@ -103,7 +103,10 @@ class ProcessGroup:
     def _all_ended(self) -> bool:
         reaped = {self._first + i: _reap(process) for i, process in enumerate(self._processes)}
         codes = {rank: code for rank, code in reaped.items() if code is not None}
-        if self._bad is None and (rank := blamed(codes)) is not None:
+        if (
+            self._bad is None
+            and (rank := blamed({rank: Ended(code) for rank, code in codes.items()})) is not None
+        ):
             self._end_with(rank, codes[rank])
         if any(process.returncode is None for process in self._processes):
             return False

@@ -2,8 +2,13 @@
 
 import socket
 from collections.abc import Mapping
+from signal import SIGABRT
 
+from lab.scheduling.executors import Ended
 from lab.scheduling.outcomes import PREEMPTED
+
+COUNT = "KERAS_DISTRIBUTION_NUM_PROCESSES"
+ALONE = {COUNT: "1"}  # whatever launcher surrounds the process
 
 
 def rank_environment(rank: int, ranks: int, address: str) -> dict[str, str]:
@@ -21,7 +26,7 @@ def rank_environment(rank: int, ranks: int, address: str) -> dict[str, str]:
         raise ValueError(f"`rank` must be in 0..{ranks - 1}, but got rank={rank}.")
     return {
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
-        "KERAS_DISTRIBUTION_NUM_PROCESSES": str(ranks),
+        COUNT: str(ranks),
         "KERAS_DISTRIBUTION_PROCESS_ID": str(rank),
     }
 
@@ -33,16 +38,21 @@ def free_address(host: str = "127.0.0.1") -> str:
         return f"{host}:{listener.getsockname()[1]}"
 
 
-def blamed(codes: Mapping[int, int]) -> int | None:
-    """The rank whose end is that of the run: one that says why it ended rather than one that a signal ended.
+def blamed(ends: Mapping[int, Ended]) -> int | None:
+    """The rank whose end is that of the run: the first that says why it ended, or of which it is known.
 
-    The ranks that are left lose their connection and end by a signal, which can be noticed first.
+    The ranks that are left lose their connection and abort, which can be noticed first.
 
     Args:
-        codes: exit code of each rank that has ended.
+        ends: how each rank that has ended did so.
 
     Returns:
         None if all of them finished, or obeyed a notice.
     """
-    bad = [rank for rank, code in sorted(codes.items()) if code not in (0, PREEMPTED)]
-    return min(bad, key=lambda rank: codes[rank] < 0, default=None)
+    bad = [rank for rank, end in sorted(ends.items()) if end.code not in (0, PREEMPTED)]
+    return min(bad, key=lambda rank: (not explained(ends[rank]), ends[rank].code == -SIGABRT), default=None)
+
+
+def explained(end: Ended) -> bool:
+    """Whether more is known of a bad end than the signal."""
+    return end.code > 0 or bool(end.cause)

@@ -7,6 +7,7 @@ tasks of an attempt of several ranks have a placement group: on one node if ther
 import logging
 import math
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,13 +23,13 @@ from filelock import FileLock, Timeout
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from lab.scheduling.executors import Attempt, Cause, Ended
+from lab.scheduling.executors import Attempt, Ended
 from lab.scheduling.local import COMMAND, spawn_rank
 from lab.scheduling.logs import read_tail
 from lab.scheduling.mirror import CONFIG, Errand, Mirror, SharedStorageError
 from lab.scheduling.outcomes import PREEMPTED
 from lab.scheduling.process import STALL_SECONDS, ProcessGroup, quote_rank, rank_log
-from lab.scheduling.ranks import blamed, free_address
+from lab.scheduling.ranks import blamed, explained, free_address
 from lab.scheduling.secrets import VARIABLES
 from lab.scheduling.slots import Kind, Slot, asked_kind, available_cpus, check_counts, device_slot
 
@@ -40,13 +41,15 @@ _own_host: Any = ray.util.get_node_ip_address
 LAB_ROOT = Path(__file__).parents[2]
 POLL_SECONDS = 0.1
 COPY_SECONDS = 30.0  # between two copies of a run at work
+BLAME_SECONDS = 2.0  # in which a rank may still say why the others lost it
+PUSH_SECONDS = 90.0  # that the first rank has to notice a lost one and to copy what it leaves
 ROOM_SECONDS = 1.0
 STORE_BYTES = 100 * 2**20  # of a local Ray: only exit codes travel through it
 # What decides a run's numbers and speed goes with it; nothing else of the driver's environment does.
 CARRIED = ("KERAS_", "JAX_", "XLA_", "TF_", "TORCH_", "LIBTPU_", "NCCL_", "OMP_", "OPENBLAS_")
 RESOURCES: Mapping[Kind, str] = {"cuda": "GPU", "tpu": "TPU"}  # as Ray calls them
 
-Said = tuple[int, Cause, str]  # as in `Ended`, and the end of the log of a rank other than the first
+Said = tuple[Ended, str]  # and the end of the log, of a rank other than the first
 # exit code and cause as in `Ended`, and the end of the log of a rank but the first
 
 
@@ -208,7 +211,7 @@ class Submitted:
         group = _reserve([dict(needs)] * ranks, strategy="PACK")
         places = [PlacementGroupSchedulingStrategy(group, rank) for rank in range(ranks)]
         # Rank 0's node says where the others find it; their tasks start when it has.
-        address = _submit(meeting_address, {"num_cpus": 0, "scheduling_strategy": places[0]}).remote()
+        address = _submit(prepare, {"num_cpus": 0, "scheduling_strategy": places[0]}).remote(task)
         return cls(
             tuple(
                 _submit(supervise, {**options, "scheduling_strategy": place}).remote(task, rank, address)
@@ -222,7 +225,8 @@ class RayAttempt:
     """An attempt on a Ray cluster.
 
     With shared storage, what the run is of must be there before its tasks are submitted, and what they left
-    is fetched before the attempt counts as ended.
+    is fetched before the attempt counts as ended. One that was stopped does not wait for storage: what it
+    left is there for the next.
 
     Args:
         submit: hands its tasks to the cluster.
@@ -236,7 +240,9 @@ class RayAttempt:
         self._fetch = Errand(lambda: mirror.pull(logdir) if mirror else None)
         self._submitted: Submitted | None = None
         self._ends: dict[int, Said] = {}  # by rank
+        self._bad_since: float | None = None
         self._blamed: int | None = None
+        self._blamed_at = 0.0
         self._stopped: signal.Signals | None = None
         self._ended: Ended | None = None
         self._copied = time.monotonic()
@@ -247,7 +253,7 @@ class RayAttempt:
         try:
             if self._ended is None and self._offer.done():
                 self._submitted = self._submitted or self._submit()
-                if self._all_ended(self._submitted) and self._fetch.done():
+                if self._all_ended(self._submitted) and (self._stopped or self._fetch.done()):
                     self._ended = self._end()
         except SharedStorageError as error:
             self._note(f"{error}\n")
@@ -256,74 +262,103 @@ class RayAttempt:
 
     def stop(self, hard: bool) -> None:
         """Cancel its tasks: gently, which sends SIGTERM to its processes, or by killing their supervisors."""
-        if self.poll() is None:
+        if self._ended is None:
             self._stopped = signal.SIGKILL if hard else signal.SIGTERM
             if self._submitted is None:
                 self._ended = Ended(-self._stopped)
-            elif not self._cancel(self._submitted, hard) and hard:
-                self._ended = self._end()  # what it left stays in shared storage
+            else:
+                self._cancel(self._submitted.tasks, hard)
 
     def _all_ended(self, submitted: Submitted) -> bool:
-        waiting = [task for rank, task in enumerate(submitted.tasks) if rank not in self._ends]
-        ready = ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if waiting else []
-        for rank, task in enumerate(submitted.tasks):
-            if task in ready:
-                self._ends[rank] = self._said(task)
-        if self._blamed is None:
-            self._blamed = blamed({rank: code for rank, (code, _, _) in self._ends.items()})
-            if self._blamed is not None:
-                self._cancel(submitted, hard=True)  # the others would wait for it
+        waiting = self._waiting(submitted.tasks)
+        ready = ray.wait(list(waiting.values()), num_returns=len(waiting), timeout=0)[0] if waiting else []
+        self._ends |= {rank: self._said(task) for rank, task in waiting.items() if task in ready}
         if len(self._ends) < len(submitted.tasks):
+            self._end_together(submitted)
             self._watch()
             return False
+        if self._blamed is None:
+            self._blamed = self._blame()
         if submitted.group is not None:
             remove_placement_group(submitted.group)
         return True
 
-    def _cancel(self, submitted: Submitted, hard: bool) -> bool:
-        """Cancel the tasks that have not ended; whether there are any."""
-        waiting = [task for rank, task in enumerate(submitted.tasks) if rank not in self._ends]
-        for task in waiting:
-            ray.cancel(task, force=hard)
-        return bool(waiting)
+    def _end_together(self, submitted: Submitted) -> None:
+        """Once a rank has ended badly, end the others, which would wait for it.
+
+        The first is left to notice it by itself where it has to copy what it leaves.
+        """
+        now = time.monotonic()
+        if self._blamed is None:
+            rank = self._blame()
+            if rank is None:
+                return
+            self._bad_since = self._bad_since or now
+            if not explained(self._ends[rank][0]) and now - self._bad_since < BLAME_SECONDS:
+                return
+            self._blamed, self._blamed_at = rank, now
+            self._cancel(submitted.tasks[1:] if self._mirror else submitted.tasks, hard=True)
+        elif now - self._blamed_at >= PUSH_SECONDS:
+            self._cancel(submitted.tasks, hard=True)
+
+    def _blame(self) -> int | None:
+        return blamed({rank: ended for rank, (ended, _) in self._ends.items()})
+
+    def _waiting(self, tasks: Sequence[Any]) -> dict[int, Any]:
+        return {rank: task for rank, task in enumerate(tasks) if rank not in self._ends}
+
+    def _cancel(self, tasks: Sequence[Any], hard: bool) -> None:
+        for task in tasks:
+            ray.cancel(task, force=hard)  # without effect on one that has ended
 
     def _watch(self) -> None:
         """Fetch from shared storage how far the run has come; if that fails, the next time will do."""
-        if self._mirror is not None and time.monotonic() - self._copied >= COPY_SECONDS:
+        due = time.monotonic() - self._copied >= COPY_SECONDS
+        if self._mirror is not None and due and not self._stopped:
             with suppress(Exception):
                 self._mirror.watch(self._logdir)
             self._copied = time.monotonic()
 
     def _said(self, task: Any) -> Said:
         try:
-            code, cause, tail = ray.get(task)
+            return ray.get(task)  # type: ignore[no-any-return]
         except ray.exceptions.OutOfMemoryError:
-            return -signal.SIGKILL, "host_oom", ""
+            return Ended(-signal.SIGKILL, "host_oom"), ""
         except ray.exceptions.RayTaskError as error:
-            return 1, "", f"{error}\n"
+            if not isinstance(error.cause, ray.exceptions.RayError):
+                return Ended(1), f"{error}\n"
         except ray.exceptions.RayError:
-            if self._stopped or self._blamed is not None:
-                return -(self._stopped or signal.SIGKILL), "", ""
-            return -signal.SIGKILL, "node_lost", ""
-        return code, cause, tail
+            pass
+        if self._stopped or self._blamed is not None:
+            return Ended(-(self._stopped or signal.SIGKILL)), ""
+        return Ended(-signal.SIGKILL, "node_lost"), ""
 
     def _end(self) -> Ended:
-        rank = 0 if self._blamed is None else self._blamed
-        code, cause, tail = self._ends[rank]
+        rank = self._blamed or 0
+        ended, tail = self._ends[rank]
         if rank:
             quote_rank(self._logdir, rank, tail.encode())
         elif tail:
             self._note(tail)
-        preempted = any(code == PREEMPTED for code, _, _ in self._ends.values())
-        return Ended(PREEMPTED if self._blamed is None and preempted else code, cause)
+        if tail and self._mirror is not None and not self._stopped:
+            with suppress(Exception):  # the next attempt's log goes on from there
+                self._mirror.put(self._logdir, "log.txt")
+        preempted = any(end.code == PREEMPTED for end, _ in self._ends.values())
+        return Ended(PREEMPTED) if self._blamed is None and preempted else ended
 
     def _note(self, text: str) -> None:
         with (self._logdir / "log.txt").open("a", encoding="utf-8") as log:
             log.write(text)
 
 
-def meeting_address() -> str:
-    """Where on this node, which is rank 0's, the other ranks find it: on loopback if they are here too."""
+def prepare(task: Task) -> str:
+    """Get ready for the ranks of an attempt on the node of the first: fetch its folder, find it an address.
+
+    Returns:
+        Host and port at which the first rank is to wait; on loopback if the others are on this node too.
+    """
+    if mirror := _mirror(task):
+        Errand(lambda: mirror.pull(_local(task).logdir)).finish()
     nodes = placement_group_table(ray.util.get_current_placement_group())["bundles_to_node_id"]
     return free_address(_own_host() if len(set(nodes.values())) > 1 else "127.0.0.1")
 
@@ -334,13 +369,16 @@ def supervise(task: Task, rank: int = 0, address: str = "") -> Said:
     Args:
         task: of the attempt.
         rank: which of its processes.
-        address: where rank 0 waits for the others, if there are any.
+        address: where rank 0 waits for the others, if there are any; its folder is ready then.
     """
-    attempt, logdir = task.attempt, task.attempt.logdir
+    attempt = _local(task)
+    logdir = attempt.logdir
     logdir.mkdir(parents=True, exist_ok=True)
-    mirror = Mirror(task.shared, task.root) if task.shared else None
-    if mirror is not None:  # the first rank alone reads and writes the folder
-        Errand(lambda: mirror.fetch(logdir, [CONFIG]) if rank else mirror.pull(logdir)).finish()
+    mirror = _mirror(task)
+    if mirror is not None and rank:  # the first alone reads and writes the folder
+        Errand(lambda: mirror.fetch(logdir, [CONFIG])).finish()
+    elif mirror is not None and not address:
+        Errand(lambda: mirror.pull(logdir)).finish()
     log = rank_log(logdir, rank)
     log_start = log.stat().st_size if log.exists() else 0
     processes: list[Any] = []
@@ -356,7 +394,27 @@ def supervise(task: Task, rank: int = 0, address: str = "") -> Said:
             group.stop(hard=True)  # if we are told to end in the midst of starting
     if mirror is not None and not rank:
         Errand(lambda: mirror.push(logdir)).finish()
-    return ended.code, ended.cause, read_tail(log, log_start) if rank else ""
+        shutil.rmtree(logdir, ignore_errors=True)
+    return ended, read_tail(log, log_start) if rank else ""
+
+
+def _mirror(task: Task) -> Mirror | None:
+    return Mirror(task.shared, _shared_root(task)) if task.shared else None
+
+
+def _local(task: Task) -> Attempt:
+    """The attempt as this node sees it: with shared storage in a folder of the node's own.
+
+    The driver may be on the same machine, and its copy of the folder is not to be written to.
+    """
+    if not task.shared:
+        return task.attempt
+    logdir = _shared_root(task) / task.attempt.logdir.relative_to(task.root)
+    return replace(task.attempt, config=logdir / CONFIG, logdir=logdir)
+
+
+def _shared_root(task: Task) -> Path:
+    return task.attempt.cache_dir / "shared"
 
 
 def _watch(group: ProcessGroup, mirror: Mirror | None, logdir: Path) -> Ended:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lab.scheduling import child
+from lab.scheduling.ranks import ALONE
 from lab.scheduling.secrets import without_secrets
 
 Kind = Literal["cpu", "cuda", "tpu"]
@@ -193,7 +194,7 @@ def memory_share(per_device: int) -> dict[str, str]:
 
 
 def environment(slot: Slot, more: Mapping[str, str]) -> dict[str, str]:
-    """A process's environment: the user's without secrets, and over it the slot's pins.
+    """The environment of a process that is alone in its run: the user's without secrets, over it the pins.
 
     Args:
         slot: what the process is pinned to.
@@ -202,7 +203,7 @@ def environment(slot: Slot, more: Mapping[str, str]) -> dict[str, str]:
     threads = dict.fromkeys(THREADS, str(len(slot.cpus)))
     users = without_secrets(os.environ)
     pins = {child.CPUS: ",".join(map(str, slot.cpus)), child.PARENT: str(os.getpid()), SLOT: slot.name}
-    return {**threads, **slot.defaults, **more, **users, **slot.variables, **pins}
+    return {**threads, **slot.defaults, **more, **users, **slot.variables, **pins, **ALONE}
 
 
 def _deal(cpus: Sequence[int], hands: int) -> list[list[int]]:

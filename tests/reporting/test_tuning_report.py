@@ -145,12 +145,13 @@ def test_the_page_tells_the_specification_in_words(tuned):
         "Each tuned arm had 6 trials of one run each, with seed 1000, which no decisive run has.",
         "Tried: learning rate from 0.0001 to 0.01 (logarithmic), weight decay from 0.01 to 3.2 "
         "(logarithmic), attention dropout from 0 to 0.5 in steps of 0.1 and mlp dropout from 0 to 0.5 in "
-        "steps of 0.1. The first trial is the arm as it stands. What an arm or its level sets keeps its value.",
+        "steps of 0.1. The first trial is the arm as it stands. What an arm or its level sets keeps its "
+        "value.",
         "Sampler: tpe (n_startup_trials 6, n_ei_candidates 24, multivariate True, group False, "
         "constant_liar True; seed 0), in rounds of 4, whose outcomes are told together.",
         "Pruner: median of the trials finished in earlier rounds (n_startup_trials 4, n_warmup_steps 3, "
-        "interval_steps 1, n_min_trials 4; steps are stops, counted from 0; a trial counts with its lowest loss "
-        "up to there).",
+        "interval_steps 1, n_min_trials 4; steps are stops, counted from 0; a trial counts with its "
+        "lowest loss up to there).",
         "A trial that was stopped early is censored: what it had reached is shown, and enters no average",
         "Arms under Tuning have their own learning rate and regularisation",
     ):

@@ -1,8 +1,12 @@
+import errno
+import os
+
 import pytest
 
 fsspec = pytest.importorskip("fsspec", reason="the ray extra is not installed")
 
-from lab.scheduling.mirror import Mirror  # noqa: E402
+from lab.scheduling import mirror  # noqa: E402
+from lab.scheduling.mirror import Errand, Mirror, SharedStorageError  # noqa: E402
 
 
 def files(folder):
@@ -53,6 +57,7 @@ def test_a_logdir_travels_from_node_to_node(node):
 def test_locks_and_half_written_files_stay_at_home(node):
     (first, mirror), (second, other) = node("a"), node("b")
     write(first, run_lock="1", weights_tmp="half", config_yaml="c")
+    (first / "log-1.txt").write_text("another rank's")
     (first / ".result.json.7.tmp").write_text("half")
     mirror.push(first)
     write(second, run_lock="2", stale_txt="old")
@@ -60,11 +65,34 @@ def test_locks_and_half_written_files_stay_at_home(node):
     assert files(second) == {"run.lock": "2", "config.yaml": "c"}
 
 
-def test_without_a_copy_a_logdir_stays(node):
+def test_without_a_copy_a_logdir_stays_and_it_is_said(node):
     logdir, mirror = node("a")
     write(logdir, log_txt="mine")
-    mirror.pull(logdir)
+    with pytest.raises(FileNotFoundError, match="crossover/runs/ar holds no run"):
+        mirror.pull(logdir)
     assert files(logdir) == {"log.txt": "mine"}
+
+
+def test_storage_that_cannot_be_listed_is_not_taken_for_empty(tmp_path, monkeypatch):
+    mirror = Mirror(f"file://{tmp_path}/shared", tmp_path)
+    write(tmp_path / "run", config_yaml="c", checkpoints__3__state_npz="three")
+    mirror.begin(tmp_path / "run")
+    mirror.push(tmp_path / "run")
+
+    def stale(path):
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    monkeypatch.setattr(os, "scandir", stale)
+    for act in (mirror.pull, mirror.push):
+        with pytest.raises(OSError, match="Stale file handle"):
+            act(tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "stat", stale)
+    with pytest.raises(OSError, match="Stale file handle"):
+        mirror.begin(tmp_path / "run")
+    monkeypatch.undo()
+    assert not (tmp_path / "shared" / "run.1").exists()
+    assert (tmp_path / "run" / "checkpoints" / "3" / "state.npz").exists()
 
 
 def test_the_result_is_copied_last_and_what_did_not_change_not_again(node, monkeypatch):
@@ -107,3 +135,35 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(tmp_path):
     with pytest.raises(ValueError, match="`shared` must not hold a password: give credentials by") as raised:
         Mirror("ftp://me:sesame@host/x", tmp_path)
     assert "sesame" not in str(raised.value)
+
+
+def test_an_errand_is_repeated_with_pauses_and_says_so_once(monkeypatch):
+    now, said, left = [0.0], [], [3]
+    monkeypatch.setattr(mirror.time, "monotonic", lambda: now[0])
+
+    def act():
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError("no route to host")
+
+    errand = Errand(act, said.append)
+    done = []
+    for second in range(20):
+        now[0] = float(second)
+        done.append(errand.done())
+    assert (done.index(True), left) == (15, [-1])
+    assert said == ["shared storage fails (OSError: no route to host): asking again for up to 300 s"]
+
+
+def test_an_errand_is_given_up_at_last(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(mirror.time, "monotonic", lambda: now[0])
+
+    def act():
+        raise OSError("no route to host")
+
+    errand = Errand(act, lambda text: None)
+    assert not errand.done()
+    now[0] = 301.0
+    with pytest.raises(SharedStorageError, match="has failed for 300 s: OSError: no route to host"):
+        errand.done()

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from lab.scheduling.executors import Ended
 from lab.scheduling.ranks import blamed, free_address, rank_environment
 
 
@@ -29,14 +30,15 @@ def test_a_free_address_is_on_loopback():
 
 
 @pytest.mark.parametrize(
-    ("codes", "rank"),
+    ("ends", "rank"),
     [
         ({}, None),
-        ({0: 0, 1: 75}, None),
-        ({0: -6, 1: 2}, 1),  # rank 0 lost its connection to the one that says why it left
-        ({2: -6, 1: -9}, 1),
-        ({0: 3, 1: 2}, 0),
+        ({0: Ended(0), 1: Ended(75)}, None),
+        ({0: Ended(-6), 1: Ended(2)}, 1),  # rank 0 lost its connection to the one that says why it left
+        ({0: Ended(-6), 1: Ended(-9, "host_oom")}, 1),
+        ({0: Ended(-6), 1: Ended(-9)}, 1),
+        ({0: Ended(3), 1: Ended(2)}, 0),
     ],
 )
-def test_the_rank_that_says_why_it_ended_is_blamed(codes, rank):
-    assert blamed(codes) == rank
+def test_the_rank_that_says_why_it_ended_is_blamed(ends, rank):
+    assert blamed(ends) == rank

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -241,13 +242,74 @@ def test_results_travel_through_shared_storage(executor, attempt, tmp_path, shar
 
 def test_progress_travels_through_shared_storage(executor, attempt, tmp_path, shared):
     run = attempt()
-    handle = executor(1, SLEEP, **shared).start(run)
-    wait_for(lambda: log(run).endswith("\n"), seconds=60)
-    (run.logdir / "progress.json").write_text("mine")
-    (tmp_path / "shared" / "run" / "progress.json").write_text("the node's")
-    wait_for(lambda: handle.poll() is None and (run.logdir / "progress.json").read_text() == "the node's")
+    code = (
+        "import os, pathlib, sys, time\nlogdir = pathlib.Path(sys.argv[4])\nprint(os.getpid(), flush=True)\n"
+        "(logdir / 'progress.json').write_text('half'); time.sleep(120)"
+    )
+    handle = executor(1, ("-c", code), **shared).start(run)
+    node = run.cache_dir / "shared" / "run"  # where the driver's folder is not in the way
+    wait_for(lambda: (node / "progress.json").exists(), seconds=60)
+    assert not (run.logdir / "progress.json").exists()
+    (tmp_path / "shared" / "run" / "progress.json").write_text("half")  # as a node does from time to time
+    wait_for(lambda: handle.poll() is None and (run.logdir / "progress.json").exists())
+    assert not (run.logdir / "log.txt").exists()
     handle.stop(hard=True)
     assert finish(handle) == Ended(-signal.SIGKILL)
+    wait_for(lambda: not alive(int((node / "log.txt").read_text())))
+
+
+def test_a_node_waits_for_a_copy_that_is_not_there_yet(executor, attempt, shared, monkeypatch):
+    begin = Mirror.begin
+    monkeypatch.setattr(Mirror, "begin", lambda self, logdir: None)
+    code = "import pathlib, sys; pathlib.Path(sys.argv[4], 'result.json').write_text('{}')"
+    run = attempt()
+    pool = executor(1, ("-c", code), **shared)
+    handle = pool.start(run)
+    time.sleep(2)
+    assert handle.poll() is None
+    begin(pool._mirror, run.logdir)
+    assert finish(handle) == Ended(0)
+    assert (run.logdir / "result.json").exists()
+    assert not (run.cache_dir / "shared" / "run").exists()
+
+
+def test_ranks_and_shared_storage_go_together(executor, attempt, shared):
+    """Rank 1 fails; the first ends by itself and has what it leaves copied, then the words of the other."""
+    code = (
+        f"{RANK}import pathlib\n"
+        "if seen['PROCESS_ID'] == '1':\n    time.sleep(1); sys.exit('no such luck')\n"
+        "pathlib.Path(sys.argv[4], 'metrics.jsonl').write_text('left'); time.sleep(3); sys.exit(-6)"
+    )
+    run = replace(attempt(), ranks=2)
+    assert finish(executor(0, ("-c", code), ranks=2, cores=2, **shared).start(run)) == Ended(1)
+    assert (run.logdir / "metrics.jsonl").read_text() == "left"
+    copy = run.logdir.parent / "shared" / "run" / "log.txt"
+    assert copy.read_text() == log(run)
+    assert log(run).splitlines()[-1] == "no such luck"
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_stop_reaches_all_ranks(hard, executor, attempt):
+    run = replace(attempt(), ranks=2)
+    handle = executor(0, SLEEP, ranks=2, cores=2).start(run)
+    logs = [rank_log(run.logdir, rank) for rank in range(2)]
+    wait_for(lambda: all(log.exists() and log.read_text().endswith("\n") for log in logs), seconds=60)
+    handle.stop(hard)
+    assert finish(handle) == Ended(-signal.SIGKILL if hard else -signal.SIGTERM)
+    wait_for(lambda: not any(alive(int(log.read_text())) for log in logs))
+    assert all(group["state"] == "REMOVED" for group in ray.util.placement_group_table().values())
+
+
+def test_each_rank_has_a_gpu_of_its_own_or_a_process_has_both(executor, attempt):
+    run = replace(attempt("two"), ranks=2)
+    ranks = executor(0, SHOW, platforms="cuda", ranks=2)
+    assert finish(ranks.start(run)) == Ended(0)
+    logs = [rank_log(run.logdir, rank).read_text().splitlines()[-1] for rank in range(2)]
+    assert {json.loads(text)["CUDA_VISIBLE_DEVICES"] for text in logs} == {"0", "1"}
+    ranks.close()
+    (both,) = environment(executor(0, SHOW, platforms="cuda", devices=2), [attempt("one")])
+    assert sorted(both["CUDA_VISIBLE_DEVICES"].split(",")) == ["0", "1"]
+    assert both["KERAS_DISTRIBUTION_NUM_PROCESSES"] == "1"  # whatever launcher started the node
 
 
 def test_shared_storage_that_fails_for_a_while_is_waited_for(executor, attempt, shared, monkeypatch):
