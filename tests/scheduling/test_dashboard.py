@@ -34,8 +34,12 @@ def dashboard():
     yield start
     for process in started:
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
-        process.stdout.close()
+    try:
+        assert [process.wait(timeout=60) for process in started] == [130] * len(started)
+    finally:
+        for process in started:
+            process.kill()
+            process.stdout.close()
 
 
 def ask(port, path, method="GET"):
