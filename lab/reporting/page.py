@@ -9,9 +9,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lab.reporting import tables, words
 from lab.reporting.content import Content
 from lab.reporting.results import ResultTree, readings_of
+from lab.reporting.statistics import provisional_rate
 from lab.reporting.tuning import TuningReport, best_in_words
 
 ABSENT = "–"
+# From here on chance makes next to no provisional winner.
+MANY_SEEDS = 7
 
 
 def render_page(
@@ -40,6 +43,9 @@ def render_page(
         "reading": words.READING_WORDS[readings[0]],
         "reading_words": words.READING_WORDS,
         "seeds": tree.seeds,
+        "provisional_rates": {
+            n: words.percent(provisional_rate(n)) for n in range(2, min(len(tree.seeds), MANY_SEEDS) + 1)
+        },
         "levels": any(cell.level for cell in tree.cells),
         "learning_rates": [f"{rate:g}" for rate in sorted(rates)],
         "runs": tables.run_rows(tree),

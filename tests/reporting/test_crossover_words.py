@@ -51,7 +51,9 @@ def test_the_uncertainty_names_comparisons_seeds_and_windows(fake_tree):
     assert "paired over 2 seeds" in two
     assert "corrected (Holm) for 3 comparisons" in two
     assert "12.7 standard errors" in two
-    assert "at most 0.071 nats/token" in two
+    assert "2 seeds do so in 30 % of comparisons" in two
+    assert "about 0.89 of 3 would be provisional by chance" in two
+    assert "error of 0.071 nats/token" in two
     one = words.uncertainty(analysed(fake_tree(seeds=(0,))))
     assert "decides nothing" in one
     assert "Holm" not in one

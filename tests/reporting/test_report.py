@@ -49,7 +49,13 @@ def test_summary_numbers_are_the_known_ones(fake_tree):
     assert small["below_best"]["by_seed"]["0"]["tokens_seen"] == pytest.approx(20_000 * 2**7.25)
     assert (small["verdict"], large["below_best"]["epoch"]) == ("DLM wins (provisional)", None)
     summary = json.loads((report.page.parent / "summary.json").read_text())
-    assert summary["budgets_won"] == {"dlm": 1, "ar": 2, "undecided": 0}
+    assert summary["budgets_won"] == {
+        "dlm": 0,
+        "ar": 2,
+        "dlm_provisionally": 1,
+        "ar_provisionally": 0,
+        "undecided": 0,
+    }
     assert summary["comparisons"] == 3
     assert summary["run_counts"] == {"done": 12, "failed": 0, "missing": 0}
     assert summary["runs"][0]["tokens_per_second"] == 30_000

@@ -21,8 +21,9 @@ def evidence_words(budget: BudgetFinding) -> str:
         return "no seed was finished by both arms"
     return {
         "test": "the corrected paired test rejects a difference of 0",
-        "seed spread": "the seeds agree by more than their spread but are too few for the corrected test",
+        "seed spread": "all seeds agree by more than they differ, but the corrected test does not reject 0",
         "too few seeds": "one seed has no spread to judge by",
+        "no spread": "all seeds have the same difference, which leaves no spread to judge by",
         "none": "the difference is within the spread of the seeds",
     }[budget.verdict.evidence]
 

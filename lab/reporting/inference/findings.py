@@ -89,13 +89,14 @@ class Match:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % t interval of the mean, of the logarithms; None unless two or more seeds all match AR.
+        """The 95 % t interval of the mean, of the logarithms; None unless two or more seeds all match AR,
+        and at multiples that differ.
 
         None too where the smallest amount suffices for a seed: its multiple is then only a bound.
         """
         if not self.every_seed or self.from_first:
             return None
-        interval = over_seeds([math.log(ratio) for ratio in self.reached])[2]
+        interval = over_seeds([math.log(ratio) for ratio in self.reached], scale=1.0)[2]
         return (math.exp(interval[0]), math.exp(interval[1])) if interval else None
 
 

@@ -167,9 +167,12 @@ def left_out(found: Inference) -> str:
 
 
 def uncertainty(found: Inference) -> str:
-    """What the gains are uncertain by, and how verdicts are reached."""
+    """What the gains are uncertain by, and how verdicts are reached.
+
+    Arms continue the same prompts with texts of their own, so a text's windows are not shared.
+    """
     gains = [curve.gain for curve in found.against(GENERATION) if curve.gain]
     if not gains:
         return ""
-    said = words.uncertainty(gains, " of text")
+    said = words.uncertainty(gains, " of text", "prompts")
     return f"{said} The comparisons of choice accuracy are corrected among themselves."

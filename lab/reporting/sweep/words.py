@@ -52,12 +52,17 @@ def _further(level: LevelFinding, contrasts: Sequence[Contrast]) -> str:
 
 
 def _verdicts(contrasts: Sequence[Contrast], whole: str) -> str:
-    """How many arms have which verdict, and the clearest of each: `2 of 4 arms do better (a, by 0.2)`."""
+    """How many arms have which verdict, and the clearest of each: `2 of 4 arms do better (a, by 0.2)`.
+
+    Provisional verdicts are counted on their own.
+    """
     parts = []
     for winner, side in _SIDES.items():
-        chosen = [contrast for contrast in contrasts if contrast.at["best"].verdict.winner == winner]
-        if chosen:
-            parts.append((len(chosen), "does" if len(chosen) == 1 else "do", f"{side} ({_clearest(chosen)})"))
+        for note, evidence in (("", "test"), (" provisionally", "seed spread")):
+            chosen = [c for c in contrasts if c.at["best"].verdict == Verdict(winner, evidence)]
+            if chosen:
+                verb = "does" if len(chosen) == 1 else "do"
+                parts.append((len(chosen), verb, f"{side}{note} ({_clearest(chosen)})"))
     rest = [contrast for contrast in contrasts if contrast.at["best"].verdict.winner == 0]
     not_compared = sum(contrast.at["best"].gain is None for contrast in rest)
     for count, text in ((len(rest) - not_compared, "undecided"), (not_compared, "not compared")):
@@ -70,14 +75,10 @@ def _verdicts(contrasts: Sequence[Contrast], whole: str) -> str:
 
 
 def _clearest(chosen: Sequence[Contrast]) -> str:
-    """How many arms of one verdict have it provisionally, and which has the largest difference."""
+    """Which arm of one verdict has the largest difference."""
     gains = {c.arm.arm: c.at["best"].gain for c in chosen}
     name, gain = max(((n, g) for n, g in gains.items() if g), key=lambda pair: abs(pair[1].mean))
-    most = f"{name}{' most' if len(chosen) > 1 else ''}, by {_amount(gain)}"
-    count = sum(contrast.at["best"].verdict.evidence == "seed spread" for contrast in chosen)
-    if not count:
-        return most
-    return f"{'' if count == len(chosen) else f'{count} of them '}provisionally; {most}"
+    return f"{name}{' most' if len(chosen) > 1 else ''}, by {_amount(gain)}"
 
 
 def _lowest(sweep: Sweep) -> str:
