@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lab.reporting import tables, words
 from lab.reporting.content import Content
-from lab.reporting.results import ResultTree, readings_of
+from lab.reporting.results import ResultTree, readings_of, stop_spacing
 from lab.reporting.statistics import provisional_rate
 from lab.reporting.tuning import TuningReport, best_in_words
 
@@ -46,6 +46,8 @@ def render_page(
         "provisional_rates": {
             n: words.percent(provisional_rate(n)) for n in range(2, min(len(tree.seeds), MANY_SEEDS) + 1)
         },
+        "within_words": words.WITHIN,
+        "stop_spacing": stop_spacing(tree),
         "levels": any(cell.level for cell in tree.cells),
         "learning_rates": [f"{rate:g}" for rate in sorted(rates)],
         "runs": tables.run_rows(tree),
@@ -80,6 +82,7 @@ def _environment() -> Environment:
         "duration": words.duration,
         "tuned_value": best_in_words,
     }
+    environment.filters["last_stop"] = words.last_stop
     for name, text_of in formats.items():
         environment.filters[name] = lambda value, text_of=text_of: ABSENT if value is None else text_of(value)
     return environment

@@ -1,12 +1,16 @@
 """Numbers, lists and gaps in words, the same on every page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lab.reporting.results import ResultTree
 from lab.reporting.statistics import CONFIDENCE, PairedDifference, provisional_rate
 
 READING_WORDS = {"annealed": "annealed stops", "along_run": "stops along one run"}
+# What is added to a verdict on an arm that was still improving when its run ended; its mark in a terminal.
+WITHIN, MARK = "within this run length", "†"
+MARK_CAPTION = f"\n{MARK}: an arm was still improving when its run ended, so {WITHIN}"
+NAMED = 3  # arms; a headline counts more
 # Below it a corrected p-value decides.
 THRESHOLD = round(1 - CONFIDENCE, 9)
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -132,6 +136,42 @@ def scope(errors: Sequence[float], sample: str = "windows") -> str:
         f"it too large, and treats {sample} as independent although several come from one document, which "
         "makes it too small."
     )
+
+
+def last_stop(count: int, runs: int) -> str:
+    """The mark of an arm of which some runs were best at their last stop; nothing if none was."""
+    return f"last stop; {count} of {runs} seed{'s' * (runs != 1)}" if count else ""
+
+
+def improving(arms: Mapping[str, tuple[int, int]], *, verdicts: bool = True) -> str:
+    """Which arms were best at their last stop, and what that means; or nothing.
+
+    Args:
+        arms: name -> how many of its runs were, and of how many.
+        verdicts: say too that the verdicts hold within this run length.
+    """
+    told = [
+        f"{name} ({count} of {runs} seed{'s' * (runs != 1)})" for name, (count, runs) in arms.items() if count
+    ]
+    if not told:
+        return ""
+    was, run, it = ("were", "their runs", "them") if len(told) > 1 else ("was", "its run", "it")
+    held = f", and verdicts on {it} hold {WITHIN}" if verdicts else ""
+    return f"{join(told)} {was} still improving when {run} ended, so this is for this many tokens{held}."
+
+
+def improving_clause(arms: Mapping[str, tuple[int, int]]) -> str:
+    """The same as the end of a headline, few arms by name and many by number; or nothing.
+
+    Args:
+        arms: name -> how many of its runs were best at their last stop, and of how many.
+    """
+    names = [name for name, (count, _) in arms.items() if count]
+    if not names:
+        return ""
+    told = join(names) if len(names) <= NAMED else f"{len(names)} of {len(arms)} arms"
+    ended = "their runs" if len(names) > 1 else "its run"
+    return f"; what is said of {told}, still improving when {ended} ended, holds {WITHIN}"
 
 
 def left_out(tree: ResultTree, gaps: Sequence[str]) -> str:

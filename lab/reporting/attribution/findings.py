@@ -8,7 +8,16 @@ import numpy as np
 
 from lab.arms import CORNERS
 from lab.reporting.attribution.effects import SHAPLEY, Array, Effect, effects
-from lab.reporting.results import STOPS, Cell, ResultTree, Stop, check_comparable, level_name, readings_of
+from lab.reporting.results import (
+    STOPS,
+    Cell,
+    ResultTree,
+    Stop,
+    check_comparable,
+    level_name,
+    readings_of,
+    still_improving,
+)
 from lab.reporting.statistics import over_seeds
 
 # The corner arms in the order of `CUBE`.
@@ -131,6 +140,11 @@ class Cube:
     def headline(self) -> Attribution | None:
         """The effects on the test NLL at the best stop under the headline reading; None if refused."""
         return self.attributions.get((self.readings[0], "best", NLL.key))
+
+    def improving(self, reading: str) -> dict[str, tuple[int, int]]:
+        """Arm -> how many of `runs(arm)` were best at their last stop, and of how many; corners only."""
+        runs = {arm: self.runs(arm) for arm in CORNER_ARMS}
+        return {arm: (still_improving(cells, reading), len(cells)) for arm, cells in runs.items()}
 
     def unfinished(self) -> dict[str, tuple[int, ...]]:
         """The seeds that each corner arm did not finish, for arms with such seeds."""

@@ -5,7 +5,7 @@ from statistics import fmean
 from lab.reporting import tables
 from lab.reporting.attribution.effects import GAIN, INTERACTION, Contrast, Effect
 from lab.reporting.attribution.findings import CONTROLS, CORNER_ARMS, NLL, Attribution, Cube, Step
-from lab.reporting.words import join, scope, signed
+from lab.reporting.words import improving_clause, join, scope, signed
 
 FACTOR_WORDS = {
     "order": "any-order modelling",
@@ -53,10 +53,19 @@ def headline(cube: Cube) -> str:
     verb = "falls" if found.gain.mean > 0 else "rises"
     share = 100 / found.gain.mean if found.gain.evidence == "test" and found.gain.mean > 0 else None
     parts = [_part(effect, share) for effect in found.shapley]
+    undecided = "" if found.gain.evidence == "test" else ", which is undecided"
     return (
         f"From AR to DLM the test NLL {STOP_WORDS['best']} {verb} by {abs(found.gain.mean):.3f} nats/token "
-        f"({ar:.3f} to {dlm:.3f}); by Shapley value, {join(parts)}{_held(found)}."
+        f"({ar:.3f} to {dlm:.3f}){undecided}; by Shapley value, {join(parts)}{_held(found)}"
+        f"{_of_what(found)}{improving_clause(cube.improving(found.reading))}."
     )
+
+
+def _of_what(attribution: Attribution) -> str:
+    """What the parts of an undecided gain are parts of; or nothing."""
+    if attribution.gain.evidence == "test":
+        return ""
+    return "; they are parts of a sum that cannot be told from 0"
 
 
 def nll(cube: Cube, arm: str) -> float:
@@ -101,7 +110,7 @@ def found(attribution: Attribution) -> str:
     name = metric.name[0].upper() + metric.name[1:]
     return (
         f"{name} {STOP_WORDS[attribution.stop]} ({metric.unit}, positive is better): AR to DLM "
-        f"{_measured(attribution.gain)}, of which {join(parts)}. "
+        f"{_measured(attribution.gain)}, of which {join(parts)}{_of_what(attribution)}. "
         f"Largest interaction: {largest.contrast.name}, {_measured(largest)}."
     )
 

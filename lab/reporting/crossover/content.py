@@ -32,6 +32,7 @@ def content(tree: ResultTree) -> Content:
             "verdicts": verdicts[crossover.headline],
             "other_verdicts": {reading: verdicts[reading] for reading in others},
             "best_stops": best_stops,
+            "crossing_notes": words.notes,
         },
         figures=figures.draw_all(crossover),
         summary={

@@ -35,7 +35,14 @@ def headline(sweep: Sweep) -> str:
         clauses += [_further(level, [level.groups[reference][0] for reference in further])] if further else []
     if not clauses:
         return _lowest(sweep)
-    return f"By test NLL at the best stop (nats/token, [95 % interval]): {'; '.join(clauses)}."
+    within = words.improving_clause(_improving([c for level in sweep.levels for c in level.contrasts]))
+    return f"By test NLL at the best stop (nats/token, [95 % interval]): {'; '.join(clauses)}{within}."
+
+
+def _improving(contrasts: Sequence[Contrast]) -> dict[str, tuple[int, int]]:
+    """Compared arm -> how many of its runs were best at their last stop, and of how many."""
+    arms = [arm for c in contrasts if c.seeds for arm in (c.reference, c.arm)]
+    return {f"{arm.arm}{level_text(arm.level)}": (arm.improving, len(arm.cells)) for arm in arms}
 
 
 def _counted(level: LevelFinding, reference: str, contrasts: Sequence[Contrast]) -> str:
@@ -101,10 +108,11 @@ def found(level: LevelFinding, reference: str) -> str:
     contrasts = level.groups[reference]
     counts = sorted({len(contrast.seeds) for contrast in contrasts if contrast.seeds})
     seeds = " to ".join(map(str, counts)) or "0"
+    improving = words.improving(_improving(contrasts))
     return (
         f"Against {reference}{level_text(level.level)}, by test NLL at the best stop "
         f"(nats/token, [95 % interval] over {seeds} seed{'' if counts == [1] else 's'}): "
-        f"{_by_verdict(contrasts, 'best')}."
+        f"{_by_verdict(contrasts, 'best')}.{' ' * bool(improving)}{improving}"
     )
 
 
