@@ -59,7 +59,7 @@ def test_the_sentence_quotes_the_gain_and_its_parts(cube_tree):
         ({"noise": 0.1}, "none of them beyond chance by the corrected test."),
         ({"parts": {"a": -0.3, "ab": 0.01}}, "of which only any-order modelling is beyond chance"),
         ({"parts": {"a": 0.3}}, "the test NLL at the best stop rises by 0."),
-        ({"seeds": (0,)}, "from one seed, which has no spread to judge by; they are parts of a sum that"),
+        ({"seeds": (0,)}, "from one seed, which has no spread to judge by; the sum of these parts cannot"),
     ],
 )
 def test_the_sentence_says_what_is_beyond_chance(cube_tree, values, expected):
@@ -72,15 +72,15 @@ def test_an_undecided_gain_is_said_to_be_undecided_and_its_parts_parts_of_it(cub
     assert re.search(
         r"by \d\.\d{3} nats/token \(\d\.\d{3} to \d\.\d{3}\), which is undecided; by Shapley", text
     )
-    assert text.endswith("; they are parts of a sum that cannot be told from 0.")
+    assert text.endswith("; the sum of these parts cannot be told from 0.")
     assert "%" not in text
     page = read(write_report(tree.path))
-    assert page.text.count("they are parts of a sum that cannot be told from 0") == 2
+    assert page.text.count("the sum of these parts cannot be told from 0") == 2
     texts = [t.get_text() for t in figures.draw_all(analyse(read_tree(tree.path)))["waterfall"].axes[0].texts]
     assert any(text.endswith("than AR\n(undecided)") for text in texts)
     clear = headline(cube_tree(noise=1e-4))
     assert "undecided" not in clear
-    assert "parts of a sum" not in clear
+    assert "sum of these parts" not in clear
 
 
 def test_a_corner_that_was_still_improving_is_marked_and_told(cube_tree, monkeypatch):

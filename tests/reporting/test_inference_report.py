@@ -238,9 +238,10 @@ def test_an_arm_that_was_still_improving_is_told(fake):
     tree = fake()
     report = write_report(tree.path)
     assert report.summary["headline"].endswith(
-        "; what is said of DLM, still improving when its run ended, holds within this run length."
+        "; what is said of the DLM, still improving when its run ended, holds within this run length."
     )
-    said = report.summary["found"][-1]
+    exact, said = report.summary["found"][2], report.summary["found"][-1]
+    assert "FLOPs. At" in exact  # one amount: there is no larger one
     assert said.startswith("DLM (3 of 3 seeds) and any-order AR (3 of 3 seeds) were still improving when")
     for seed in tree.seeds:
         tree.edit("any_order_ar", 20_000, seed, lambda run: run["end"]["annealed"].update(tokens_seen=7e6))

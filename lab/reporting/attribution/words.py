@@ -65,7 +65,7 @@ def _of_what(attribution: Attribution) -> str:
     """What the parts of an undecided gain are parts of; or nothing."""
     if attribution.gain.evidence == "test":
         return ""
-    return "; they are parts of a sum that cannot be told from 0"
+    return "; the sum of these parts cannot be told from 0"
 
 
 def nll(cube: Cube, arm: str) -> float:

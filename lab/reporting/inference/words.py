@@ -49,7 +49,8 @@ def headline(found: Inference) -> str:
             clauses.append(_needs(curves[which]))
     if not clauses:
         return "Nothing is compared: AR and DLM were not both measured at any seed."
-    return f"{'; '.join(clauses)}{words.improving_clause(_improving(found, (AR, DLM)))}."
+    told = {f"the {name}" if name == "DLM" else name: n for name, n in _improving(found, (AR, DLM)).items()}
+    return f"{'; '.join(clauses)}{words.improving_clause(told)}."
 
 
 def _improving(found: Inference, arms: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -61,6 +62,7 @@ def _needs(curve: Curve) -> str:
     """What one curve needs to match AR, in a clause."""
     match = curve.match
     name, goal = arm_name(curve.arm), _GOALS[curve.kind]
+    stays = _STAY if len(curve.points) > 1 else ""
     if match is None:
         return f"the {name} is not compared"
     passing = f"{len(match.in_passing)} of {len(match.by_seed)} seeds"
@@ -72,7 +74,7 @@ def _needs(curve: Curve) -> str:
         low, high = match.reached[0], match.reached[-1]
         times = plain(low) if low == high else f"{plain(low)} to {plain(high)}"
         return (
-            f"to {goal}, the {name} needs {times} times AR's inference FLOPs{_STAY}, in "
+            f"to {goal}, the {name} needs {times} times AR's inference FLOPs{stays}, in "
             f"{len(match.reached)} of {len(match.by_seed)} seeds and does not in the others"
             f"{f' (in {passing} only at less compute)' if match.in_passing else ''}, {_at_most(curve)}"
         )
@@ -80,7 +82,7 @@ def _needs(curve: Curve) -> str:
     interval = match.interval
     spread = f" (95 % interval {plain(interval[0])} to {plain(interval[1])})" if interval else ""
     times = f"{bound}{plain(match.mean or 0)} times AR's inference FLOPs{spread}"
-    return f"to {goal}, the {name} needs {times}{_STAY}"
+    return f"to {goal}, the {name} needs {times}{stays}"
 
 
 def _at_most(curve: Curve) -> str:
