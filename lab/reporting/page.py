@@ -8,10 +8,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lab.reporting import tables, words
 from lab.reporting.content import Content
-from lab.reporting.results import ResultTree, readings_of
+from lab.reporting.results import ResultTree, readings_of, stop_spacing
+from lab.reporting.statistics import provisional_rate
 from lab.reporting.tuning import TuningReport, best_in_words
 
 ABSENT = "–"
+# From here on chance makes next to no provisional winner.
+MANY_SEEDS = 7
 
 
 def render_page(
@@ -40,6 +43,11 @@ def render_page(
         "reading": words.READING_WORDS[readings[0]],
         "reading_words": words.READING_WORDS,
         "seeds": tree.seeds,
+        "provisional_rates": {
+            n: words.percent(provisional_rate(n)) for n in range(2, min(len(tree.seeds), MANY_SEEDS) + 1)
+        },
+        "within_words": words.WITHIN,
+        "stop_spacing": stop_spacing(tree),
         "levels": any(cell.level for cell in tree.cells),
         "learning_rates": [f"{rate:g}" for rate in sorted(rates)],
         "runs": tables.run_rows(tree),
@@ -74,6 +82,7 @@ def _environment() -> Environment:
         "duration": words.duration,
         "tuned_value": best_in_words,
     }
+    environment.filters["last_stop"] = words.last_stop
     for name, text_of in formats.items():
         environment.filters[name] = lambda value, text_of=text_of: ABSENT if value is None else text_of(value)
     return environment

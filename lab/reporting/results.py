@@ -1,9 +1,11 @@
 """Read a result tree: what was planned, what finished, what failed, and whether the arms may be compared."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Generic, TypeVar
 
 from lab.tracking.records import MetricsLog, read_json
@@ -146,6 +148,23 @@ def stops_of(result: Result, reading: str) -> list[Stop]:
     """A run's stops under one reading, in order of tokens seen."""
     stops = [stop for stop in result["stops"] if stop["reading"] == reading]
     return sorted(stops, key=lambda stop: stop["tokens_seen"])
+
+
+def still_improving(cells: Iterable[Cell], reading: str) -> int:
+    """How many finished runs have their best stop at their end, so that a longer run may do better."""
+    runs = (cell.done for cell in cells if cell.status == "done")
+    return sum(run["best"][reading]["tokens_seen"] == run["end"][reading]["tokens_seen"] for run in runs)
+
+
+def stop_spacing(tree: ResultTree) -> float | None:
+    """How many times the tokens of the stop before a stop has seen, median; None with one stop a run."""
+    reading = readings_of(tree)[0]
+    ratios = [
+        later["tokens_seen"] / earlier["tokens_seen"]
+        for cell in tree.finished
+        for earlier, later in itertools.pairwise(stops_of(cell.done, reading))
+    ]
+    return median(ratios) if ratios else None
 
 
 def level_name(level: dict[str, Any]) -> str:

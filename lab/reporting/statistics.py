@@ -7,13 +7,17 @@ seed and the held-out windows, so differences are taken seed by seed and the uni
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.integrate import quad
 from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
+# A spread over seeds below this share of the values is rounding, and nothing to judge by.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class PairedDifference:
         by_seed: seed -> difference.
         mean: over the seeds.
         standard_deviation: over the seeds (n - 1), None with one seed.
-        interval: two-sided 95 % paired t interval of the mean, None with one seed.
-        p_value: of the paired t test that the mean is 0, None with one seed.
+        interval: two-sided 95 % paired t interval of the mean, None with one seed or without spread.
+        p_value: of the paired t test that the mean is 0, None with one seed or without spread.
         window_standard_error: standard error from the finite number of held-out windows. Every seed is
             judged on the same windows, so more seeds do not shrink it.
     """
@@ -59,8 +63,9 @@ def paired_difference(
     mean +- t(0.975, n - 1) s / sqrt(n). With n = 2 the quantile is 12.7 (against 4.3 for three seeds and 2.8
     for five): two seeds tell almost nothing about their own spread, so the interval is honestly wide.
 
-    The window error adds the two arms' errors as if they were independent. Both arms see the same windows
-    and hard windows are hard for both, so the error of the difference is smaller: this is an upper bound.
+    The window error adds the two arms' errors as if each read windows of its own. Both read the same, and
+    hard windows are hard for both, which makes it too large. It treats windows as independent, but several
+    come from one document, which makes it too small.
 
     Args:
         first: seed -> value of the first arm.
@@ -74,8 +79,8 @@ def paired_difference(
     if not first or set(first) != set(second):
         raise ValueError(f"both arms must have the same seeds, but got {sorted(first)} and {sorted(second)}.")
     by_seed = {seed: first[seed] - second[seed] for seed in sorted(first)}
-    values = np.array(list(by_seed.values()))
-    mean, deviation, interval, p_value = over_seeds(values)
+    scale = max(abs(value) for arm in (first, second) for value in arm.values())
+    mean, deviation, interval, p_value = over_seeds(list(by_seed.values()), scale)
     window_error = math.sqrt(
         float(np.mean(np.square(list(first_window_errors.values()))))
         + float(np.mean(np.square(list(second_window_errors.values()))))
@@ -84,19 +89,24 @@ def paired_difference(
 
 
 def over_seeds(
-    values: Sequence[float] | NDArray[np.float64],
+    values: Sequence[float] | NDArray[np.float64], scale: float = 0.0
 ) -> tuple[float, float | None, tuple[float, float] | None, float | None]:
     """Mean, standard deviation, t interval and p-value (against 0) of one value per seed.
 
-    All but the mean are None with one seed. Without spread the interval is the mean and the p-value 0 or 1.
+    All but the mean are None with one seed. Without spread, but for rounding, there is neither interval nor
+    p-value: equal values are coarse or copied rather than certain, and t would be infinite.
+
+    Args:
+        values: one per seed.
+        scale: size of the numbers that the values were computed from, where it is larger than theirs.
     """
     n, mean = len(values), float(np.mean(values))
     if n == 1:
         return mean, None, None, None
     deviation = float(np.std(values, ddof=1))
+    if deviation <= ROUNDING * max(scale, float(np.max(np.abs(values)))):
+        return mean, 0.0, None, None
     error = deviation / math.sqrt(n)
-    if error == 0:
-        return mean, 0.0, (mean, mean), float(mean == 0)
     low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=error)
     p_value = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
     return mean, deviation, (float(low), float(high)), p_value
@@ -120,7 +130,7 @@ class Verdict:
 
     Attributes:
         winner: 1 if the second arm is lower, -1 if the first is, 0 if undecided.
-        evidence: `test`, `seed spread`, `too few seeds` or `none`.
+        evidence: `test`, `seed spread`, `too few seeds`, `no spread` or `none`.
     """
 
     winner: int
@@ -130,18 +140,18 @@ class Verdict:
 def judge(difference: PairedDifference, adjusted_p: float | None) -> Verdict:
     """Decide whether a paired difference over seeds shows a winner.
 
-    - `test`: the paired t test, Holm-corrected for the number of budgets, has p < 0.05;
+    - `test`: the paired t test, Holm-corrected for the number of comparisons, has p < 0.05;
     - `seed spread`: else, every seed has the same sign and the mean exceeds the spread (highest minus lowest
       seed), so that the range of the seeds, moved to start at 0, would not reach it.
 
-    The second is weaker: with two seeds and no true difference it is met in 30 % of cases (|t| > 2 with one
-    degree of freedom), and reports call such a winner provisional. It exists because the t interval of two
-    seeds reaches 12.7 standard errors to either side and hides gaps of many times the spread. One seed has no
-    spread and decides nothing. The window error is not part of the verdict, which is about these held-out
-    windows; it is shown beside it.
+    The second is weaker, and not corrected for the number of comparisons: reports call such a winner
+    provisional and give its rate (`provisional_rate`). It exists because the t interval of two seeds reaches
+    12.7 standard errors to either side and hides gaps of many times the spread. One seed has no spread and
+    decides nothing, and neither do seeds that all have the same difference. The window error is not part of
+    the verdict, which is about these held-out windows; it is shown beside it.
     """
     if adjusted_p is None:
-        return Verdict(0, "too few seeds")
+        return Verdict(0, "too few seeds" if len(difference.by_seed) == 1 else "no spread")
     winner = int(np.sign(difference.mean))
     if adjusted_p < 1 - CONFIDENCE:
         return Verdict(winner, "test")
@@ -149,3 +159,18 @@ def judge(difference: PairedDifference, adjusted_p: float | None) -> Verdict:
     if one_sign and abs(difference.mean) > difference.high - difference.low:
         return Verdict(winner, "seed spread")
     return Verdict(0, "none")
+
+
+@cache
+def provisional_rate(seeds: int) -> float:
+    """How often seeds without a true difference meet the rule `seed spread` of `judge`, for one comparison.
+
+    P(|mean| > range) of n normal values. Their mean is N(0, 1/n) and independent of their range R (Basu), so
+    it is E[2 Phi(-sqrt(n) R)], by parts the integral of P(R <= r) 2 sqrt(n) phi(sqrt(n) r) over r > 0.
+    """
+    root = math.sqrt(seeds)
+
+    def density(r: float) -> float:
+        return float(stats.studentized_range.cdf(r, seeds, np.inf) * 2 * root * stats.norm.pdf(root * r))
+
+    return float(quad(density, 0, np.inf)[0])

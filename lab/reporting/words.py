@@ -1,12 +1,18 @@
 """Numbers, lists and gaps in words, the same on every page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lab.reporting.results import ResultTree
-from lab.reporting.statistics import PairedDifference
+from lab.reporting.statistics import CONFIDENCE, PairedDifference, provisional_rate
 
 READING_WORDS = {"annealed": "annealed stops", "along_run": "stops along one run"}
+# What is added to a verdict on an arm that was still improving when its run ended; its mark in a terminal.
+WITHIN, MARK = "within this run length", "†"
+MARK_CAPTION = f"\n{MARK}: an arm was still improving when its run ended, so {WITHIN}"
+NAMED = 3  # arms; a headline counts more
+# Below it a corrected p-value decides.
+THRESHOLD = round(1 - CONFIDENCE, 9)
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -32,8 +38,19 @@ def signed(value: float) -> str:
 
 
 def p_value(value: float) -> str:
-    """A p-value for reading, in three decimals."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    """A p-value for reading, in three decimals, or as many as tell it from 0.05."""
+    return "p < 0.001" if value < 0.001 else f"p = {p_number(value)}"
+
+
+def p_number(value: float) -> str:
+    """The number of a p-value, in three decimals, or as many as tell it from 0.05."""
+    texts = (f"{value:.{digits}f}" for digits in range(3, 9))
+    return next((text for text in texts if float(text) != THRESHOLD), f"{value:.3f}")
+
+
+def percent(share: float) -> str:
+    """A small share in two significant digits: `8.1 %`."""
+    return f"{100 * share:.2g} %" if share >= 1e-4 else "less than 0.01 %"
 
 
 def duration(seconds: float) -> str:
@@ -49,37 +66,112 @@ def join(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def uncertainty(gains: Sequence[PairedDifference], where: str = "") -> str:
+def uncertainty(gains: Sequence[PairedDifference], where: str = "", sample: str = "windows") -> str:
     """What paired differences are uncertain by, and how verdicts are reached.
 
     Args:
         gains: the differences that are corrected together, at least one.
         where: at what each such set is taken, such as ` at each stop`.
+        sample: what of the held-out text both arms have in common: `windows` or `prompts`.
     """
     counts = sorted({len(gain.by_seed) for gain in gains})
     seeds = " to ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
-    sentences = [f"Each difference is paired over {seeds}: both arms share seed, data and windows."]
-    tested = sum(gain.p_value is not None for gain in gains)
+    sentences = [f"Each difference is paired over {seeds}: both arms share seed, data and {sample}."]
+    tested = [len(gain.by_seed) for gain in gains if gain.p_value is not None]
     if tested:
         sentences.append(
-            f"The p-values of the paired t tests are corrected (Holm) for {tested} "
-            f"comparison{'s' * (tested > 1)}{where}. A winner is called provisional where that p-value is "
-            "0.05 or more and yet all seeds agree by more than they differ from one another."
+            f"The p-values of the paired t tests are corrected (Holm) for {len(tested)} "
+            f"comparison{'s' * (len(tested) > 1)}{where}; the 95 % intervals are not corrected. "
+            f"{_provisional(tested)}"
         )
-    if 2 in counts:
+    if 2 in tested:
         sentences.append(
             "Two seeds say little about their own spread: their 95 % interval reaches 12.7 standard errors "
-            "to each side, and with no true difference two seeds pass as provisional in 30 % of cases."
+            "to each side."
         )
     if 1 in counts:
         sentences.append("One seed has no spread, so it decides nothing.")
-    largest = max(gain.window_standard_error for gain in gains)
-    sentences.append(
-        "The verdict is about these held-out windows. As a statement about the whole corpus, each difference "
-        f"carries a further standard error of at most {largest:.3f} nats/token from the number of windows; "
-        "both arms read the same windows, so the true one is smaller."
+    same = sum(gain.p_value is None and len(gain.by_seed) > 1 for gain in gains)
+    if same:
+        sentences.append(
+            f"{same} comparison{'s have' if same > 1 else ' has'} the same difference at every seed, which "
+            "leaves no spread to judge by: undecided, and not counted among the tests."
+        )
+    return " ".join([*sentences, scope([gain.window_standard_error for gain in gains], sample)])
+
+
+def _provisional(tested: Sequence[int]) -> str:
+    """What a provisional winner is, how often chance makes one, and how many of them to expect.
+
+    Args:
+        tested: the number of seeds of each comparison.
+    """
+    rates = [f"{n} seeds do so in {percent(provisional_rate(n))}" for n in sorted(set(tested))]
+    said = (
+        "A winner is called provisional where that p-value is 0.05 or more and yet all seeds agree by more "
+        f"than they differ from one another. With no true difference {join(rates)} of comparisons"
     )
-    return " ".join(sentences)
+    if len(tested) == 1:
+        return f"{said}."
+    expected = sum(provisional_rate(n) for n in tested)
+    return (
+        f"{said}. This rate is for each comparison and not corrected: if no arm differed, about "
+        f"{expected:.2g} of {len(tested)} would be provisional by chance."
+    )
+
+
+def scope(errors: Sequence[float], sample: str = "windows") -> str:
+    """What the verdicts are about, and what is uncertain beyond it.
+
+    Args:
+        errors: the differences' standard errors over windows or prompts, nats/token, at least one.
+        sample: `windows` or `prompts`.
+    """
+    sizes = [f"{min(errors):.3f}", f"{max(errors):.3f}"]
+    return (
+        f"Verdicts are about these unique tokens and these held-out {sample}, which all seeds share. What "
+        "other tokens to train on would change is not measured. As a statement about the whole corpus, a "
+        f"difference carries a further standard error of {' to '.join(dict.fromkeys(sizes))} nats/token from "
+        f"the number of {sample}. That adds the arms' errors as if each had {sample} of its own, which makes "
+        f"it too large, and treats {sample} as independent although several come from one document, which "
+        "makes it too small."
+    )
+
+
+def last_stop(count: int, runs: int) -> str:
+    """The mark of an arm of which some runs were best at their last stop; nothing if none was."""
+    return f"last stop; {count} of {runs} seed{'s' * (runs != 1)}" if count else ""
+
+
+def improving(arms: Mapping[str, tuple[int, int]], *, verdicts: bool = True) -> str:
+    """Which arms were best at their last stop, and what that means; or nothing.
+
+    Args:
+        arms: name -> how many of its runs were, and of how many.
+        verdicts: say too that the verdicts hold within this run length.
+    """
+    told = [
+        f"{name} ({count} of {runs} seed{'s' * (runs != 1)})" for name, (count, runs) in arms.items() if count
+    ]
+    if not told:
+        return ""
+    was, run, it = ("were", "their runs", "them") if len(told) > 1 else ("was", "its run", "it")
+    held = f", and verdicts on {it} hold {WITHIN}" if verdicts else ""
+    return f"{join(told)} {was} still improving when {run} ended, so this is for this many tokens{held}."
+
+
+def improving_clause(arms: Mapping[str, tuple[int, int]]) -> str:
+    """The same as the end of a headline, few arms by name and many by number; or nothing.
+
+    Args:
+        arms: name -> how many of its runs were best at their last stop, and of how many.
+    """
+    names = [name for name, (count, _) in arms.items() if count]
+    if not names:
+        return ""
+    told = join(names) if len(names) <= NAMED else f"{len(names)} of {len(arms)} arms"
+    ended = "their runs" if len(names) > 1 else "its run"
+    return f"; what is said of {told}, still improving when {ended} ended, holds {WITHIN}"
 
 
 def left_out(tree: ResultTree, gaps: Sequence[str]) -> str:

@@ -88,7 +88,21 @@ def test_a_factor_that_changes_nothing_gets_nothing():
     )
     draws = [effect for effect in found[1:] if "draws" in effect.contrast.factors]
     assert len(draws) == 5
-    assert all((effect.mean, effect.p_value, effect.evidence) == (0, 1, "none") for effect in draws)
+    assert all((effect.mean, effect.p_value, effect.evidence) == (0, None, "no spread") for effect in draws)
+
+
+def test_equal_effects_at_all_seeds_decide_nothing_and_are_not_counted():
+    """Accuracies are multiples of one item, so three seeds may well have the same effect."""
+    values = 0.5 + corners(lambda a, b, c: 0.1 * a) @ np.ones((1, 3))
+    values[1] += [0.01, 0.02, -0.01]
+    gain, *rest = effects(values, range(3))
+    assert (gain.mean, gain.interval, gain.bootstrap_interval) == (pytest.approx(0.1), None, None)
+    assert (gain.p_value, gain.evidence) == (None, "no spread")
+    # Every effect but the gain has the corner that varies; all ten are tested.
+    assert sum(effect.adjusted_p is not None for effect in rest) == 10
+    still = effects(corners(lambda a, b, c: a + b) @ np.ones((1, 3)), range(3))
+    assert {effect.evidence for effect in still} == {"no spread"}
+    assert all(effect.adjusted_p is None for effect in still)
 
 
 def test_effects_are_linear():

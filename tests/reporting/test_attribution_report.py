@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from fake_cube import FakeCube
+from fake_cube import BEST, FakeCube
 from report_pages import Page
 from rich.console import Console
 
@@ -59,11 +59,43 @@ def test_the_sentence_quotes_the_gain_and_its_parts(cube_tree):
         ({"noise": 0.1}, "none of them beyond chance by the corrected test."),
         ({"parts": {"a": -0.3, "ab": 0.01}}, "of which only any-order modelling is beyond chance"),
         ({"parts": {"a": 0.3}}, "the test NLL at the best stop rises by 0."),
-        ({"seeds": (0,)}, "from one seed, which has no spread to judge by."),
+        ({"seeds": (0,)}, "from one seed, which has no spread to judge by; the sum of these parts cannot"),
     ],
 )
 def test_the_sentence_says_what_is_beyond_chance(cube_tree, values, expected):
     assert expected in headline(cube_tree(**values))
+
+
+def test_an_undecided_gain_is_said_to_be_undecided_and_its_parts_parts_of_it(cube_tree):
+    tree = cube_tree(noise=1.0)
+    text = headline(tree)
+    assert re.search(
+        r"by \d\.\d{3} nats/token \(\d\.\d{3} to \d\.\d{3}\), which is undecided; by Shapley", text
+    )
+    assert text.endswith("; the sum of these parts cannot be told from 0.")
+    assert "%" not in text
+    page = read(write_report(tree.path))
+    assert page.text.count("the sum of these parts cannot be told from 0") == 2
+    texts = [t.get_text() for t in figures.draw_all(analyse(read_tree(tree.path)))["waterfall"].axes[0].texts]
+    assert any(text.endswith("than AR\n(undecided)") for text in texts)
+    clear = headline(cube_tree(noise=1e-4))
+    assert "undecided" not in clear
+    assert "sum of these parts" not in clear
+
+
+def test_a_corner_that_was_still_improving_is_marked_and_told(cube_tree, monkeypatch):
+    monkeypatch.setitem(BEST, "order_frozen", 8)
+    tree = cube_tree()
+    assert headline(tree).endswith(
+        "; what is said of order_frozen, still improving when its run ended, holds within this run length."
+    )
+    page = read(write_report(tree.path))
+    assert (
+        "order_frozen (3 of 3 seeds) was still improving when its run ended, so this is for this" in page.text
+    )
+    corners = next(table for table in page.tables if table[0][0] == "Arm")
+    marks = {row[0]: "last stop; 3 of 3 seeds" in " ".join(row) for row in corners[1:]}
+    assert [arm for arm, marked in marks.items() if marked] == ["order_frozen"]
 
 
 def test_page_and_summary_hold_the_same_numbers(report):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fake_trees import FakeTree
+from report_pages import read_page
 from rich.console import Console
 
 from lab.reporting.inference.findings import Match, analyse, compute_to_reach
@@ -147,7 +148,15 @@ def test_gains_are_paired_and_positive_where_the_arm_is_better(fake):
     ("target", "expected"), [(5.0, 1.0), (4.0, 1.0), (3.0, 2.0), (2.5, 2 * 2**0.5), (2.0, 4.0), (1.9, None)]
 )
 def test_compute_to_reach_a_target(target, expected):
-    found = compute_to_reach([(1.0, 4.0), (2.0, 3.0), (4.0, 2.0), (8.0, 3.5)], target)
+    found = compute_to_reach([(1.0, 4.0), (2.0, 3.0), (4.0, 2.0), (8.0, 1.95)], target)
+    assert found == (expected if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"), [(4.0, 1.0), (3.5, 4 * 4 ** (0.2 / 1.2)), (2.5, 16.0), (2.0, None), (1.0, None)]
+)
+def test_a_target_touched_in_passing_is_not_reached(target, expected):
+    found = compute_to_reach([(1.0, 4.0), (2.0, 2.0), (4.0, 3.7), (16.0, 2.5)], target)
     assert found == (expected if expected is None else pytest.approx(expected))
 
 
@@ -163,7 +172,8 @@ def test_the_headline_says_how_many_times(fake):
     summary = write_report(fake().path).summary
     assert summary["headline"].startswith(
         "To match AR's text under an independent judge, the DLM needs 5.66 times AR's inference FLOPs "
-        "(95 % interval 2.39 to 13.4); to match AR's choice accuracy, the DLM needs 8 times"
+        "(95 % interval 2.39 to 13.4), and it matches at every larger amount measured; to match AR's choice "
+        "accuracy, the DLM needs 8 times"
     )
     row = summary["matches"][0]
     assert (row["arm"], row["sampler"], row["verdict"]) == ("dlm", "ancestral", "better (provisional)")
@@ -182,16 +192,76 @@ def test_the_headline_says_never(fake):
 def test_the_headline_says_in_how_many_seeds(fake):
     report = write_report(fake(slope=0.15, ar_judge_nll=1.85).path)  # at 16 passes 1.9, 2.0 and 1.8
     assert (
-        "times AR's inference FLOPs in 1 of 3 seeds and does not in the others" in report.summary["headline"]
+        "at every larger amount measured, in 1 of 3 seeds and does not in the others"
+        in report.summary["headline"]
     )
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(report.verdict_table)
     assert "in 1 of 3 seeds" in console.export_text()
 
 
+def test_a_match_in_passing_is_told_and_does_not_count(fake):
+    tree = fake()
+
+    def touched(seed, sampler, steps):
+        return 1.9 if (seed, sampler, steps) in ((0, "ancestral", 2), (1, "ancestral", 16)) else 2.3
+
+    for seed in tree.seeds:
+        rows = [
+            row | {"judge_nll": touched(seed, row["sampler"], row["steps"])}
+            if row["kind"] == "generation"
+            else row
+            for row in tree.rows("dlm", seed)
+        ]
+        tree.measure("dlm", seed, rows=rows)
+    match = curve_of(tree, "generation", "dlm", "ancestral").match
+    assert (match.by_seed[0], match.in_passing) == (None, (0,))
+    assert match.by_seed[1] == pytest.approx(8 * 2**0.75)
+    report = write_report(tree.path)
+    assert (
+        "in 1 of 3 seeds and does not in the others (in 1 of 3 seeds only at less compute), even"
+        in (report.summary["headline"])
+    )
+    for seed in tree.seeds[1:]:
+        tree.measure("dlm", seed, complete=False)
+    report = write_report(tree.path)
+    assert report.summary["headline"].startswith(
+        "The DLM does not match AR's text under an independent judge for good, only at less compute in 1 of "
+        "1 seeds: even with 16 passes its text's judge NLL is 0.300 nats/token higher"
+    )
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(report.verdict_table)
+    assert "not for good" in console.export_text()
+
+
+def test_an_arm_that_was_still_improving_is_told(fake):
+    tree = fake()
+    report = write_report(tree.path)
+    assert report.summary["headline"].endswith(
+        "; what is said of the DLM, still improving when its run ended, holds within this run length."
+    )
+    exact, said = report.summary["found"][2], report.summary["found"][-1]
+    assert "FLOPs. At" in exact  # one amount: there is no larger one
+    assert said.startswith("DLM (3 of 3 seeds) and any-order AR (3 of 3 seeds) were still improving when")
+    for seed in tree.seeds:
+        tree.edit("any_order_ar", 20_000, seed, lambda run: run["end"]["annealed"].update(tokens_seen=7e6))
+    matches = read_page(write_report(tree.path)).tables[0]
+    within = {(row[1], "within this run length" in row[-1]) for row in matches[1:]}
+    assert within == {("DLM", True), ("any-order AR", False)}
+
+
+def test_the_uncertainty_of_text_is_over_prompts(fake):
+    text = read_page(write_report(fake().path)).text
+    assert "both arms share seed, data and prompts." in text
+    assert "windows, which all seeds share" not in text
+
+
 def test_the_headline_says_at_most_where_one_pass_suffices(fake):
     headline = write_report(fake(ar_judge_nll=3.0).path).summary["headline"]
-    assert "the DLM needs at most 1 times AR's inference FLOPs;" in headline
+    assert (
+        "needs at most 1 times AR's inference FLOPs, and it matches at every larger amount measured;"
+        in headline
+    )
 
 
 def test_the_page_shows_every_amount_of_compute_and_escapes_the_texts(fake):
@@ -244,7 +314,7 @@ def test_without_ar_nothing_is_compared(fake):
 
 def test_one_seed_has_no_interval(fake):
     headline = write_report(fake(seeds=(0,)).path).summary["headline"]
-    assert "needs 5.66 times AR's inference FLOPs; to match" in headline
+    assert "needs 5.66 times AR's inference FLOPs, and it matches at every larger" in headline
 
 
 def test_a_text_without_parse_rate_has_two_panels(fake):
@@ -253,7 +323,15 @@ def test_a_text_without_parse_rate_has_two_panels(fake):
         for seed in tree.seeds:
             rows = [row | {"parse_rate": None, "lines": None} for row in tree.rows(arm, seed)]
             tree.measure(arm, seed, rows=rows)
-    assert write_report(tree.path).summary["generation"][0]["parse_rate"] is None
+    report = write_report(tree.path)
+    assert report.summary["generation"][0]["parse_rate"] is None
+    assert "parse" not in read_page(report).text
+
+
+def test_lines_that_parse_are_said_to_be_of_python(fake):
+    report = write_report(fake().path)
+    assert "Python lines that parse" in read_page(report).tables[1][0]
+    assert b"Python lines that parse" in (report.page.parent / "generation.svg").read_bytes()
 
 
 def test_arms_of_other_budgets_are_refused_but_the_judge_may_have_its_own(fake):

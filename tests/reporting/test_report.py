@@ -49,11 +49,42 @@ def test_summary_numbers_are_the_known_ones(fake_tree):
     assert small["below_best"]["by_seed"]["0"]["tokens_seen"] == pytest.approx(20_000 * 2**7.25)
     assert (small["verdict"], large["below_best"]["epoch"]) == ("DLM wins (provisional)", None)
     summary = json.loads((report.page.parent / "summary.json").read_text())
-    assert summary["budgets_won"] == {"dlm": 1, "ar": 2, "undecided": 0}
+    assert summary["budgets_won"] == {
+        "dlm": 0,
+        "ar": 2,
+        "dlm_provisionally": 1,
+        "ar_provisionally": 0,
+        "undecided": 0,
+    }
     assert summary["comparisons"] == 3
     assert summary["run_counts"] == {"done": 12, "failed": 0, "missing": 0}
     assert summary["runs"][0]["tokens_per_second"] == 30_000
     assert summary["provenance"]["Code hash"] == "feedfacecafebeef"
+
+
+def test_the_page_says_that_stops_are_a_grid_and_explains_its_words(fake_tree):
+    page = read_page(write_report(fake_tree(seeds=(0, 1, 2)).path))
+    assert "each at about 2.0 times the tokens of the one before: the best one measured is not" in page.text
+    for word in ("Paired t", "Holm p", "Window error", "Draw", "Provisional"):
+        assert page.text.count(f"\n{word}") == 1
+    assert (
+        "Chance alone does this in 30 % of comparisons with 2 seeds, 8.1 % of comparisons with 3" in page.text
+    )
+    assert "too few for a test" not in page.text
+
+
+def test_the_tables_mark_a_best_stop_at_the_end_of_its_run(fake_tree):
+    verdicts, best, *_ = read_page(write_report(fake_tree().path)).tables
+    assert [
+        ("last stop; 2 of 2 seeds" in row[2], "last stop; 2 of 2 seeds" in row[3]) for row in verdicts[1:]
+    ] == [
+        (False, True),
+        (False, True),
+        (True, True),
+    ]
+    assert all("within this run length" in row[1] for row in verdicts[1:])
+    marked = ["last stop; 2 of 2 seeds" in row[3] for row in best[1:]]
+    assert marked == [False, True, False, True, True, True]
 
 
 def test_the_page_needs_no_network_and_no_script(fake_tree):

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_difference
+from lab.reporting.statistics import (
+    PairedDifference,
+    Verdict,
+    holm,
+    judge,
+    paired_difference,
+    provisional_rate,
+)
 
 
 def difference_of(values, window_error=0.05) -> PairedDifference:
@@ -46,12 +53,30 @@ def test_window_errors_of_both_arms_add_and_seeds_do_not_shrink_them():
     assert five.window_standard_error == pytest.approx(two.window_standard_error)
 
 
-def test_one_seed_has_no_interval_and_equal_seeds_have_a_point():
+def test_one_seed_has_no_interval():
     one = difference_of([0.3])
     assert (one.standard_deviation, one.interval, one.p_value) == (None, None, None)
-    equal = difference_of([0.25, 0.25])
-    assert (equal.standard_deviation, equal.interval, equal.p_value) == (0.0, (0.25, 0.25), 0.0)
-    assert difference_of([0.0, 0.0]).p_value == 1.0
+    assert judge(one, None) == Verdict(0, "too few seeds")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([0.25, 0.25], [0.0, 0.0]),
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0]),
+        ([2.1, 2.2, 2.3], [2.0, 2.1, 2.2]),  # 0.1 but for the last bit, which once gave p = 4e-31
+        ([3.3, 2.2, 1.1], [3.3 * (1 + 2e-16), 2.2, 1.1]),  # 0 but for the last bit
+    ],
+)
+def test_seeds_without_spread_have_no_interval_and_decide_nothing(first, second):
+    first, second = dict(enumerate(first)), dict(enumerate(second))
+    same = paired_difference(first, second, first, second)
+    assert (same.standard_deviation, same.interval, same.p_value) == (0.0, None, None)
+    assert judge(same, None) == Verdict(0, "no spread")
+
+
+def test_a_small_spread_is_a_spread():
+    assert difference_of([0.1, 0.1 + 1e-6, 0.1 - 1e-6]).p_value < 1e-6
 
 
 @pytest.mark.parametrize("seeds", [{}, {0: 1.0, 2: 1.0}])
@@ -96,11 +121,15 @@ def test_verdicts(values, adjusted_p, expected):
     assert judge(difference_of(values), adjusted_p) == expected
 
 
-def test_two_seeds_without_a_difference_pass_as_provisional_in_30_percent():
-    # The rate that the docstring of `judge` and the page state: P(|t| > 2) with one degree of freedom.
-    rng = np.random.default_rng(2)
-    draws = rng.normal(0.0, 1.0, (4000, 2))
-    rate = np.mean([judge(difference_of(list(values)), 1.0).winner != 0 for values in draws])
-    truth = 2 * stats.t.sf(2, 1)
-    assert truth == pytest.approx(0.30, abs=0.01)
-    assert rate == pytest.approx(truth, abs=3 * math.sqrt(truth * (1 - truth) / 4000))
+@pytest.mark.parametrize(("seeds", "expected"), [(2, 0.2952), (3, 0.0808), (4, 0.0213), (5, 0.0055)])
+def test_the_rate_at_which_chance_makes_a_provisional_winner(seeds, expected):
+    """Two seeds: P(|t| > 2) with one degree of freedom. The others: 100,000 made-up comparisons."""
+    rate = provisional_rate(seeds)
+    assert rate == pytest.approx(expected, abs=5e-5)
+    values = np.random.default_rng(seeds).normal(size=(100_000, seeds))
+    made = np.mean(np.abs(values.mean(axis=1)) > np.ptp(values, axis=1))
+    assert made == pytest.approx(rate, abs=3 * math.sqrt(rate * (1 - rate) / 100_000))
+    judged = [judge(difference_of(list(row)), 1.0).winner != 0 for row in values[:300]]
+    assert judged == (np.abs(values[:300].mean(axis=1)) > np.ptp(values[:300], axis=1)).tolist()
+    if seeds == 2:
+        assert rate == pytest.approx(2 * stats.t.sf(2, 1))

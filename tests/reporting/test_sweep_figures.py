@@ -39,6 +39,22 @@ def test_dots_stand_at_the_seeds_and_the_interval_around_their_mean(fake_sweep):
     assert list(whisker.get_xdata()) == pytest.approx([2.74 - high, 2.74 - low])
 
 
+def test_where_seeds_are_missing_the_dotted_line_is_of_those_that_both_finished(fake_sweep):
+    tree = fake_sweep()
+    tree.fail("ar_mask30", 20_000, 2, "lost")
+    sweep = analysed(tree)
+    best, _ = figures.draw_all(sweep)["test_nll"].axes
+    dotted = {round(sum(y for _, y in path) / 2): path[0][0] for path in best.collections[0].get_segments()}
+    row = tree.arms.index("ar_mask30")
+    assert dotted[row] == pytest.approx(2.735)  # seeds 0 and 1: 2.73 and 2.74
+    assert dotted[row + 1] == dotted[0] == pytest.approx(2.74)  # all three
+    (contrast,) = [c for c in sweep.levels[0].contrasts if c.arm.arm == "ar_mask30"]
+    low, high = contrast.at["best"].gain.interval
+    whisker = [line for line in best.get_lines() if set(line.get_ydata()) == {row}][-1]
+    # The gap between dotted line and whisker is the interval of the gain.
+    assert list(whisker.get_xdata()) == pytest.approx([dotted[row] - high, dotted[row] - low])
+
+
 def test_no_panel_of_curves_has_more_than_seven_arms(fake_sweep):
     (level,) = analysed(fake_sweep(**many_arms(13))).levels
     panels = figures.panels(level)

@@ -66,6 +66,25 @@ def test_p_values_are_corrected_over_every_contrast_and_level_at_one_stop(fake_s
         assert adjusted[-1] == pytest.approx(max(10 * raw[0], raw[-1]))
 
 
+def test_a_contrast_without_spread_is_undecided_and_leaves_holms_family(fake_sweep):
+    tree = fake_sweep()
+    tree.gain_shift = (0.0, 0.0, 0.0)  # up to rounding
+    for seed in tree.seeds:
+        tree.store(
+            tree.logdir("ar_mask30", 20_000, seed) / "result.json", tree.result("ar_mask30", 20_000, seed)
+        )
+    (level,) = analysed(tree).levels
+    made = contrast(level, "ar_mask30").at["best"]
+    assert made.gain.mean == pytest.approx(0.2)
+    assert (made.gain.interval, made.adjusted_p) == (None, None)
+    assert (made.verdict.winner, made.verdict.evidence) == (0, "no spread")
+    smallest = min(
+        (c.at["best"] for c in level.contrasts if c is not contrast(level, "ar_mask30")),
+        key=lambda made: made.gain.p_value,
+    )
+    assert smallest.adjusted_p == pytest.approx(4 * smallest.gain.p_value)
+
+
 def test_costs_are_multiples_of_the_reference(fake_sweep):
     (level,) = analysed(fake_sweep()).levels
     assert contrast(level, "dlm_passes2").flops_ratio == pytest.approx(2)

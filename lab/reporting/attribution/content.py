@@ -6,6 +6,7 @@ from lab.reporting.attribution.verdict_table import verdict_table
 from lab.reporting.content import Content
 from lab.reporting.results import STOPS, ResultTree
 from lab.reporting.tables import Row
+from lab.reporting.words import improving
 
 
 def content(tree: ResultTree) -> Content:
@@ -28,6 +29,7 @@ def content(tree: ResultTree) -> Content:
         page={
             "attributed": cube.headline is not None,
             "found": words.found(cube.headline) if cube.headline else "",
+            "improving": improving(cube.improving(first), verdicts=False),
             "shares": tables.share_rows(cube, first),
             "uncertainty": words.uncertainty(cube),
             "corners": corners[first],

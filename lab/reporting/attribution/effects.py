@@ -73,9 +73,9 @@ class Effect:
         by_seed: seed -> effect.
         mean: over the seeds.
         standard_deviation: over the seeds (n - 1), None with one seed.
-        interval: paired t interval, None with one seed.
-        bootstrap_interval: studentized residual bootstrap, None with one seed.
-        p_value: of the paired t test that the effect is 0, None with one seed.
+        interval: paired t interval, None with one seed or without spread over seeds.
+        bootstrap_interval: studentized residual bootstrap, None where there is no t interval.
+        p_value: of the paired t test that the effect is 0, None where there is no t interval.
         adjusted_p: Holm-corrected over the ten effects; None for the gain, which is one comparison.
     """
 
@@ -90,11 +90,11 @@ class Effect:
 
     @property
     def evidence(self) -> str:
-        """`test` if the corrected test rejects 0, `uncorrected` if only the plain one does, `none`, or
-        `too few seeds`.
+        """`test` if the corrected test rejects 0, `uncorrected` if only the plain one does, `none`,
+        `too few seeds`, or `no spread` if all seeds have the same effect.
         """
         if self.p_value is None:
-            return "too few seeds"
+            return "too few seeds" if len(self.by_seed) == 1 else "no spread"
         if (self.p_value if self.adjusted_p is None else self.adjusted_p) < 1 - CONFIDENCE:
             return "test"
         return "uncorrected" if self.p_value < 1 - CONFIDENCE else "none"
@@ -171,12 +171,15 @@ def effects(values: Array, seeds: Sequence[int]) -> tuple[Effect, ...]:
     boxes = residual_bootstrap(values, weights) if len(seeds) > 1 else None
     found = []
     by_contrast = weights @ values
-    # What is 0 but for rounding is 0: otherwise the rounding would be tested.
-    by_contrast[np.abs(by_contrast) < 1e-12 * np.abs(values).max()] = 0
+    scale = float(np.abs(values).max())
+    # What is 0 but for rounding is 0: otherwise it would be called better or worse.
+    by_contrast[np.abs(by_contrast) < 1e-12 * scale] = 0
     for index, (contrast, by_seed) in enumerate(zip(CONTRASTS, by_contrast, strict=True)):
-        box = None if boxes is None else (float(boxes[index, 0]), float(boxes[index, 1]))
         pairs = dict(zip(seeds, by_seed.tolist(), strict=True))
-        mean, deviation, interval, p_value = over_seeds(by_seed)
+        mean, deviation, interval, p_value = over_seeds(by_seed, scale)
+        box = None
+        if boxes is not None and interval is not None:
+            box = (float(boxes[index, 0]), float(boxes[index, 1]))
         found.append(Effect(contrast, pairs, mean, deviation, interval, box, p_value))
     gain, *rest = found
     adjusted = holm([effect.p_value for effect in rest])

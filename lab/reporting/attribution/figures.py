@@ -66,7 +66,8 @@ def waterfall(cube: Cube, found: Attribution) -> Figure:
     for place, top, effect in bars:
         _say_amount(ax, place, top, effect)
     _end(ax, cube, AR, 0, "")
-    _end(ax, cube, DLM, len(tops), f"\n{_side(found.gain)} than AR")
+    undecided = "" if found.gain.evidence == "test" else "\n(undecided)"
+    _end(ax, cube, DLM, len(tops), f"\n{_side(found.gain)} than AR{undecided}")
     ax.set_xlim(-0.55, len(tops) + 0.55)
     names = [f"{FACTOR_WORDS[factor]} ({factor})".replace(" ", "\n") for factor in FACTORS]
     ax.set_xticks(range(len(tops) + 1), ["AR", *names, "DLM"])

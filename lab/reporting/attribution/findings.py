@@ -8,7 +8,16 @@ import numpy as np
 
 from lab.arms import CORNERS
 from lab.reporting.attribution.effects import SHAPLEY, Array, Effect, effects
-from lab.reporting.results import STOPS, Cell, ResultTree, Stop, check_comparable, level_name, readings_of
+from lab.reporting.results import (
+    STOPS,
+    Cell,
+    ResultTree,
+    Stop,
+    check_comparable,
+    level_name,
+    readings_of,
+    still_improving,
+)
 from lab.reporting.statistics import over_seeds
 
 # The corner arms in the order of `CUBE`.
@@ -74,8 +83,9 @@ class Attribution:
     def window_error(self, effect: Effect) -> float | None:
         """Standard error of an effect from the finite number of held-out windows; None where it is not known.
 
-        It adds the corners' errors as if they were independent. All read the same windows, and hard windows
-        are hard for all, so the true one is smaller.
+        It adds the corners' errors as if each read windows of its own; all read the same, and hard windows
+        are hard for all, so it is too large. It treats windows as independent; several come from one
+        document, so it is too small.
         """
         if self.window_variances is None:
             return None
@@ -88,7 +98,8 @@ class Step:
 
     Attributes:
         gain: `end`'s value minus `start`'s, oriented so that positive is better, mean over the seeds.
-        interval: paired t interval, None with one seed. Steps are not corrected for their number.
+        interval: paired t interval, None with one seed or without spread. Steps are not corrected for their
+            number.
         seeds: those that both arms finished, among the seeds that count.
     """
 
@@ -129,6 +140,11 @@ class Cube:
     def headline(self) -> Attribution | None:
         """The effects on the test NLL at the best stop under the headline reading; None if refused."""
         return self.attributions.get((self.readings[0], "best", NLL.key))
+
+    def improving(self, reading: str) -> dict[str, tuple[int, int]]:
+        """Arm -> how many of `runs(arm)` were best at their last stop, and of how many; corners only."""
+        runs = {arm: self.runs(arm) for arm in CORNER_ARMS}
+        return {arm: (still_improving(cells, reading), len(cells)) for arm, cells in runs.items()}
 
     def unfinished(self) -> dict[str, tuple[int, ...]]:
         """The seeds that each corner arm did not finish, for arms with such seeds."""
@@ -233,6 +249,7 @@ def _steps(
     made = []
     for start, end in ((first, control), (control, last)):
         gains = [value(end, seed) - value(start, seed) for seed in kept]
-        mean, _, interval, p_value = over_seeds(gains)
+        scale = max(abs(value(arm, seed)) for arm in (start, end) for seed in kept)
+        mean, _, interval, p_value = over_seeds(gains, scale)
         made.append(Step(reading, stop, metric, control, start, end, kept, mean, interval, p_value))
     return made

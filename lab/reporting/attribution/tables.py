@@ -7,7 +7,7 @@ from lab.arms import CORNERS
 from lab.reporting.attribution.effects import FACTORS, INTERACTION, Effect
 from lab.reporting.attribution.findings import BESIDE, METRICS, Attribution, Cube
 from lab.reporting.attribution.words import effect_name, evidence_words
-from lab.reporting.results import STOPS
+from lab.reporting.results import STOPS, still_improving
 from lab.reporting.tables import Row
 
 
@@ -26,6 +26,7 @@ def _corner_row(cube: Cube, arm: str, reading: str) -> Row:
         "reading": reading,
         "seeds": len(best),
         "best_epoch": _of(median, (stop["epoch"] for stop in best)),
+        "best_at_last_stop": still_improving(cube.runs(arm), reading),
         "train_flops_at_best": _of(median, (stop["train_flops"] for stop in best)),
     }
     for which in STOPS:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from lab.reporting.attribution.words import KIND_WORDS
 from lab.reporting.tables import Row
-from lab.reporting.words import signed
+from lab.reporting.words import p_number, signed
 
 
 def verdict_table(headline: str, effects: Sequence[Row]) -> Table:
@@ -35,7 +35,7 @@ def verdict_table(headline: str, effects: Sequence[Row]) -> Table:
             f" {row['effect']}",
             signed(row["mean"]),
             "–" if low is None else f"{signed(low)} to {signed(high)}",
-            "–" if p is None else f"{p:.3f}",
+            "–" if p is None else p_number(p),
             signed(at_end[row["kind"], row["effect"]]["mean"]),
             row["verdict"].replace(" (uncorrected)", "\n(alone)"),
         )

@@ -5,7 +5,7 @@ from statistics import fmean
 from lab.reporting import tables
 from lab.reporting.attribution.effects import GAIN, INTERACTION, Contrast, Effect
 from lab.reporting.attribution.findings import CONTROLS, CORNER_ARMS, NLL, Attribution, Cube, Step
-from lab.reporting.words import join, signed
+from lab.reporting.words import improving_clause, join, scope, signed
 
 FACTOR_WORDS = {
     "order": "any-order modelling",
@@ -40,6 +40,7 @@ def evidence_words(effect: Effect) -> str:
         "uncorrected": f"{side} (uncorrected)",
         "none": "undecided",
         "too few seeds": "too few seeds",
+        "no spread": "undecided (no spread)",
     }[effect.evidence]
 
 
@@ -52,10 +53,19 @@ def headline(cube: Cube) -> str:
     verb = "falls" if found.gain.mean > 0 else "rises"
     share = 100 / found.gain.mean if found.gain.evidence == "test" and found.gain.mean > 0 else None
     parts = [_part(effect, share) for effect in found.shapley]
+    undecided = "" if found.gain.evidence == "test" else ", which is undecided"
     return (
         f"From AR to DLM the test NLL {STOP_WORDS['best']} {verb} by {abs(found.gain.mean):.3f} nats/token "
-        f"({ar:.3f} to {dlm:.3f}); by Shapley value, {join(parts)}{_held(found)}."
+        f"({ar:.3f} to {dlm:.3f}){undecided}; by Shapley value, {join(parts)}{_held(found)}"
+        f"{_of_what(found)}{improving_clause(cube.improving(found.reading))}."
     )
+
+
+def _of_what(attribution: Attribution) -> str:
+    """What the parts of an undecided gain are parts of; or nothing."""
+    if attribution.gain.evidence == "test":
+        return ""
+    return "; the sum of these parts cannot be told from 0"
 
 
 def nll(cube: Cube, arm: str) -> float:
@@ -71,7 +81,7 @@ def _part(effect: Effect, share: float | None) -> str:
 
 def _held(found: Attribution) -> str:
     """Which of the three parts the corrected test supports: the end of the headline."""
-    if found.gain.p_value is None:
+    if found.gain.evidence == "too few seeds":
         return ", from one seed, which has no spread to judge by"
     held = [FACTOR_WORDS[effect.contrast.name] for effect in found.shapley if effect.evidence == "test"]
     if len(held) == len(found.shapley):
@@ -100,7 +110,7 @@ def found(attribution: Attribution) -> str:
     name = metric.name[0].upper() + metric.name[1:]
     return (
         f"{name} {STOP_WORDS[attribution.stop]} ({metric.unit}, positive is better): AR to DLM "
-        f"{_measured(attribution.gain)}, of which {join(parts)}. "
+        f"{_measured(attribution.gain)}, of which {join(parts)}{_of_what(attribution)}. "
         f"Largest interaction: {largest.contrast.name}, {_measured(largest)}."
     )
 
@@ -128,7 +138,7 @@ def uncertainty(cube: Cube) -> str:
     elif reach and spread:
         deviations = (reach[1] - reach[0]) / 2 / spread
         wide = f" With {n} seeds it reaches {deviations:.1f} standard deviations to each side."
-    window = found.window_error(found.gain)
+    window = found.window_error(found.gain) or 0.0
     return (
         f"Every effect is taken seed by seed ({n} seeds), so what all arms of a seed share drops out. The "
         "paired t interval asks only that an effect varies about normally over seeds, and the verdicts rest "
@@ -137,9 +147,19 @@ def uncertainty(cube: Cube) -> str:
         "seeds the t interval covered 94 to 97 % and the bootstrap 94 to 98 %; where seeds did move a "
         "factor, the bootstrap of that factor's main effect covered 70 %. p-values are of the paired t test, "
         "corrected (Holm) over the ten effects of one metric and stop; “uncorrected” marks an effect below "
-        "0.05 only before that. The gain is one comparison and is not corrected. As a statement about the "
-        f"whole corpus it carries a further standard error of at most {window:.3f} nats/token from the "
-        "number of held-out windows."
+        "0.05 only before that. The gain is one comparison and is not corrected, and neither are the 95 % "
+        f"intervals. {_without_spread(found)}{scope([window])}"
+    )
+
+
+def _without_spread(attribution: Attribution) -> str:
+    """How many effects are the same at every seed: a sentence with a space behind it, or nothing."""
+    same = sum(effect.evidence == "no spread" for effect in (attribution.gain, *attribution.effects))
+    if not same:
+        return ""
+    return (
+        f"{same} effect{'s are' if same > 1 else ' is'} the same at every seed, which leaves no spread to "
+        "judge by: undecided, and not counted among the tests. "
     )
 
 

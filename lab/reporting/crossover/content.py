@@ -2,9 +2,10 @@
 
 from lab.reporting.content import Content
 from lab.reporting.crossover import figures, tables, words
-from lab.reporting.crossover.findings import analyse
+from lab.reporting.crossover.findings import Crossover, analyse
 from lab.reporting.crossover.verdict_table import verdict_table
 from lab.reporting.results import ResultTree
+from lab.reporting.statistics import Verdict
 
 
 def content(tree: ResultTree) -> Content:
@@ -31,18 +32,27 @@ def content(tree: ResultTree) -> Content:
             "verdicts": verdicts[crossover.headline],
             "other_verdicts": {reading: verdicts[reading] for reading in others},
             "best_stops": best_stops,
+            "crossing_notes": words.notes,
         },
         figures=figures.draw_all(crossover),
         summary={
             "comparisons": sum(budget.adjusted_p is not None for budget in crossover.budgets),
-            "budgets_won": {
-                "dlm": sum(budget.verdict.winner > 0 for budget in crossover.budgets),
-                "ar": sum(budget.verdict.winner < 0 for budget in crossover.budgets),
-                "undecided": sum(budget.verdict.winner == 0 for budget in crossover.budgets),
-            },
+            "budgets_won": _won(crossover),
             "verdicts": verdicts[crossover.headline],
             "verdicts_by_reading": verdicts,
             "best_stops": best_stops,
         },
         verdict_table=verdict_table(headline, verdicts[crossover.headline]),
     )
+
+
+def _won(crossover: Crossover) -> dict[str, int]:
+    """How many budgets each arm wins by the corrected test and provisionally, and how many neither."""
+    verdicts = [budget.verdict for budget in crossover.budgets]
+    return {
+        "dlm": verdicts.count(Verdict(1, "test")),
+        "ar": verdicts.count(Verdict(-1, "test")),
+        "dlm_provisionally": verdicts.count(Verdict(1, "seed spread")),
+        "ar_provisionally": verdicts.count(Verdict(-1, "seed spread")),
+        "undecided": sum(verdict.winner == 0 for verdict in verdicts),
+    }

@@ -18,6 +18,7 @@ from lab.reporting.results import (
     check_comparable,
     level_name,
     readings_of,
+    still_improving,
     stops_of,
 )
 from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_difference
@@ -62,8 +63,13 @@ class CrossingSummary:
         return sorted(found, key=lambda crossing: crossing.tokens_seen)
 
     @property
+    def holds(self) -> bool:
+        """Whether every seed that crosses stays below at every later stop."""
+        return bool(self.crossed) and all(crossing.holds for crossing in self.crossed)
+
+    @property
     def from_first_stop(self) -> bool:
-        """Whether every seed lay below from its first stop on."""
+        """Whether every seed lay below at its first stop already."""
         crossed = self.crossed
         return len(crossed) == len(self.by_seed) > 0 and all(crossing.from_first_stop for crossing in crossed)
 
@@ -120,6 +126,15 @@ class BudgetFinding:
             if c.arm == arm and c.status == "done" and c.seed in (self.seeds or [c.seed])
         ]
         return sorted(runs, key=lambda cell: cell.seed)
+
+    def improving(self, arm: str) -> int:
+        """How many of the arm's runs were best at their last stop."""
+        return still_improving(self.runs(arm), self.reading)
+
+    @property
+    def within_run_length(self) -> bool:
+        """Whether one of two compared arms was still improving when a run ended."""
+        return bool(self.seeds) and self.improving(AR) + self.improving(DLM) > 0
 
     def best_stops(self, arm: str) -> list[Stop]:
         """The best stop, by validation NLL, of each run of `runs(arm)`."""

@@ -37,6 +37,7 @@ def _verdict_row(budget: BudgetFinding) -> Row:
         "crossover": crossing_short(budget.below_best),
         "verdict": verdict_words(budget.verdict),
         "evidence": budget.verdict.evidence,
+        "within_run_length": budget.within_run_length,
         "below_best": _crossing(budget.below_best),
         "below_current": _crossing(budget.below_current),
     }
@@ -46,6 +47,8 @@ def _best_of(budget: BudgetFinding, arm: str) -> Row:
     stops = budget.best_stops(arm)
     return {
         "best_epoch": median(stop["epoch"] for stop in stops) if stops else None,
+        "best_at_last_stop": budget.improving(arm),
+        "runs": len(stops),
         "train_flops_at_best": median(stop["train_flops"] for stop in stops) if stops else None,
         "test_nll": fmean(stop["test"]["nll"] for stop in stops) if stops else None,
     }
@@ -55,8 +58,9 @@ def _crossing(summary: CrossingSummary) -> Row:
     """Where the curves cross: medians and ranges over seeds, and each seed's own point."""
     row: Row = {
         "seeds_that_cross": len(summary.crossed),
+        "seeds": len(summary.by_seed),
         "from_first_stop": summary.from_first_stop,
-        "holds_to_the_end": bool(summary.crossed) and all(crossing.holds for crossing in summary.crossed),
+        "holds_to_the_end": summary.holds,
         "by_seed": {
             str(seed): None
             if crossing is None
@@ -92,6 +96,7 @@ def _best_stop_row(budget: BudgetFinding, arm: str, stops: list[Stop]) -> Row:
         "best_epoch": median(epochs),
         "best_epoch_low": min(epochs),
         "best_epoch_high": max(epochs),
+        "best_at_last_stop": budget.improving(arm),
         "validation_nll": fmean(stop["validation"]["nll"] for stop in stops),
     }
     for metric in METRICS:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from rich.box import SIMPLE
 from rich.table import Table
 
+from lab.reporting.crossover.words import notes
 from lab.reporting.tables import Row
-from lab.reporting.words import plain, signed
+from lab.reporting.words import MARK, MARK_CAPTION, plain, signed
 
 
 def verdict_table(headline: str, verdicts: Sequence[Row]) -> Table:
@@ -23,12 +24,12 @@ def verdict_table(headline: str, verdicts: Sequence[Row]) -> Table:
             "–" if row["unique_tokens"] is None else f"{row['unique_tokens']:,}",
             *(_best(row[f"{arm}_test_nll"], row[f"{arm}_best_epoch"]) for arm in ("ar", "dlm")),
             gain,
-            row["crossover"],
-            row["verdict"].replace(" (", "\n("),
+            "\n".join([row["crossover"], *notes(row["below_best"])]),
+            (row["verdict"] + MARK * row["within_run_length"]).replace(" (", "\n("),
         )
     table.caption = (
         "best: test NLL in nats/token @ epoch of the best stop; gain: AR − DLM, mean and range over seeds"
-    )
+    ) + (MARK_CAPTION if any(row["within_run_length"] for row in verdicts) else "")
     return table
 
 

@@ -1,18 +1,20 @@
 """The findings in words, for a reader who has not read the paper."""
 
 import math
+from collections.abc import Sequence
 from statistics import fmean, median
 
 from lab.reporting import words
 from lab.reporting.crossover.findings import AR, DLM, BudgetFinding, CrossingSummary, Crossover
 from lab.reporting.statistics import Verdict
+from lab.reporting.tables import Row
 from lab.reporting.words import join, plain, scientific
 
 
 def verdict_words(verdict: Verdict) -> str:
     """`DLM wins`, `AR wins` or `undecided`; a winner by seed spread alone is provisional."""
-    words = {1: "DLM wins", -1: "AR wins", 0: "undecided"}[verdict.winner]
-    return words + (" (provisional)" if verdict.evidence == "seed spread" else "")
+    won = {1: "DLM wins", -1: "AR wins", 0: "undecided"}[verdict.winner]
+    return won + (" (provisional)" if verdict.evidence == "seed spread" else "")
 
 
 def evidence_words(budget: BudgetFinding) -> str:
@@ -21,8 +23,9 @@ def evidence_words(budget: BudgetFinding) -> str:
         return "no seed was finished by both arms"
     return {
         "test": "the corrected paired test rejects a difference of 0",
-        "seed spread": "the seeds agree by more than their spread but are too few for the corrected test",
+        "seed spread": "all seeds agree by more than they differ, but the corrected test does not reject 0",
         "too few seeds": "one seed has no spread to judge by",
+        "no spread": "all seeds have the same difference, which leaves no spread to judge by",
         "none": "the difference is within the spread of the seeds",
     }[budget.verdict.evidence]
 
@@ -32,18 +35,22 @@ def headline(crossover: Crossover) -> str:
     clauses = []
     for winner, name in ((1, "the diffusion model (DLM)"), (-1, "the autoregressive model (AR)")):
         for note, evidence in (("", "test"), (" provisionally", "seed spread")):
-            budgets = [
-                _amount(budget)
-                for budget in crossover.budgets
-                if (budget.verdict.winner, budget.verdict.evidence) == (winner, evidence)
-            ]
-            if budgets:
-                clauses.append(f"{name} wins{note} at {join(budgets)} unique tokens")
-    undecided = [_amount(budget) for budget in crossover.budgets if budget.verdict.winner == 0]
-    if undecided:
-        clauses.append(f"it is undecided at {join(undecided)} unique tokens")
+            budgets = [b for b in crossover.budgets if b.verdict == Verdict(winner, evidence)]
+            clauses += _at(f"{name} wins{note}", budgets)
+    clauses += _at("it is undecided", [b for b in crossover.budgets if b.verdict.winner == 0])
     sentence = "; ".join(clauses)
     return sentence[0].upper() + sentence[1:] + "."
+
+
+def _at(said: str, budgets: Sequence[BudgetFinding]) -> list[str]:
+    """A verdict with its budgets, in a clause; those within the run length apart from the others."""
+    clauses = []
+    for within in (False, True):
+        amounts = [_amount(budget) for budget in budgets if budget.within_run_length == within]
+        if amounts:
+            ending = f" {words.WITHIN}" if within else ""
+            clauses.append(f"{said} at {join(amounts)} unique tokens{ending}")
+    return clauses
 
 
 def _amount(budget: BudgetFinding) -> str:
@@ -60,11 +67,17 @@ def found(budget: BudgetFinding) -> str:
         for stops in (budget.best_stops(AR), budget.best_stops(DLM))
     )
     side = "better" if budget.gain.mean > 0 else "worse"
-    return (
-        f"With {budget.name}, the AR is best {ar} and the DLM {dlm}. "
+    runs = len(budget.seeds)
+    counts = {f"the {arm.upper()}": (budget.improving(arm), runs) for arm in (AR, DLM)}
+    improving = words.improving(counts, verdicts=False)
+    within = f" {words.WITHIN}" if budget.within_run_length else ""
+    sentences = [
+        f"With {budget.name}, the AR is best {ar} and the DLM {dlm}.",
+        f"{improving[:1].upper()}{improving[1:]}",
         f"The DLM is {side} by {abs(budget.gain.mean):.3f} nats/token: "
-        f"{verdict_words(budget.verdict)}, as {evidence_words(budget)}."
-    )
+        f"{verdict_words(budget.verdict)}{within}, as {evidence_words(budget)}.",
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _epochs(value: float) -> str:
@@ -83,6 +96,19 @@ def crossing_short(summary: CrossingSummary) -> str:
     return _seeds_that_cross(summary) if epoch is None else _epochs(epoch)
 
 
+def notes(crossing: Row) -> list[str]:
+    """What a crossover's table cell must add: that some seeds never cross, or that one goes back.
+
+    Args:
+        crossing: a row of `tables`.
+    """
+    some, seeds = crossing["seeds_that_cross"], crossing["seeds"]
+    partly = crossing["epoch"] is not None and some < seeds
+    return [f"{some} of {seeds} seeds"] * partly + ["not for good"] * (
+        some > 0 and not crossing["holds_to_the_end"]
+    )
+
+
 def _seeds_that_cross(summary: CrossingSummary) -> str:
     return f"in {len(summary.crossed)} of {len(summary.by_seed)} seeds"
 
@@ -98,12 +124,15 @@ def crossing_sentence(budget: BudgetFinding) -> str:
     if not summary.crossed:
         same_moment = _at_the_same_moment(budget)
         return f"Its validation NLL does not fall below the AR's best within the run{same_moment}."
+    back = "" if summary.holds else " It does not stay below at every later stop."
     if summary.from_first_stop:
-        return "Its validation NLL lies below the AR's best from the first stop on."
+        if summary.holds:
+            return "Its validation NLL lies below the AR's best from the first stop on."
+        return f"Its validation NLL lies below the AR's best at the first stop already.{back}"
     if epoch is None or flops is None:
         return (
             f"Its validation NLL falls below the AR's best {_seeds_that_cross(summary)} "
-            f"(at {span} epochs) and not within the run in the others."
+            f"(at {span} epochs) and not within the run in the others.{back}"
         )
     seeds = f" (seeds: {span})" if len(summary.crossed) > 1 else ""
     share = flops / median(stop["train_flops"] for stop in budget.best_stops(AR))
@@ -115,9 +144,7 @@ def crossing_sentence(budget: BudgetFinding) -> str:
     ]
     if missing:
         sentences.append(f"In {missing} of {len(summary.by_seed)} seeds it does not within the run.")
-    if not all(crossing.holds for crossing in summary.crossed):
-        sentences.append("It does not stay below at every later stop.")
-    return " ".join(sentences)
+    return " ".join(sentences) + back
 
 
 def _at_the_same_moment(budget: BudgetFinding) -> str:
@@ -125,7 +152,8 @@ def _at_the_same_moment(budget: BudgetFinding) -> str:
     if not budget.below_current.crossed:
         return ""
     where = crossing_short(budget.below_current)
-    return f"; below the AR's value at the same moment: {where}"
+    back = "" if budget.below_current.holds else ", not for good"
+    return f"; below the AR's value at the same moment: {where}{back}"
 
 
 def uncertainty(crossover: Crossover) -> str:

@@ -34,6 +34,7 @@ def content(tree: ResultTree) -> Content:
             "matches": [row | {"match": match_text(row)} for row in matches],
             "examples": tables.example_rows(found),
             "about": found.about,
+            "parsed": any(row["parse_rate"] is not None for row in generations),
             "judge_tokens": sorted({cell.done["data"]["unique_tokens"] for cell in judges}),
             "prompts": sorted({cell.done["config"]["inference"]["prompts"] for cell in tree.finished}),
             "items": sorted({cell.done["config"]["inference"]["choice_items"] for cell in tree.finished}),

@@ -25,7 +25,7 @@ MARKERS = ("o", "^", "s", "D")
 TEXT_PANELS = (
     ("judge_nll", "Judge NLL (nats/token)", 1),
     ("distinct", "Distinct {ngram}-grams", 1),
-    ("parse_rate", "Lines that parse (%)", 100),
+    ("parse_rate", "Python lines that parse (%)", 100),
 )
 
 

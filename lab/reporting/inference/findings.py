@@ -1,12 +1,12 @@
 """How good text and choices are at each amount of inference compute, and what it takes to match AR's."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from lab.evaluation.inference_file import CHOICE, FILE, GENERATION, JUDGE, REAL
-from lab.reporting.results import Cell, ResultTree, check_comparable
+from lab.reporting.results import Cell, ResultTree, check_comparable, readings_of, still_improving
 from lab.reporting.statistics import (
     PairedDifference,
     Verdict,
@@ -61,16 +61,18 @@ class Point:
 
 @dataclass(frozen=True)
 class Match:
-    """How many times AR's FLOPs an arm needs to be as good as AR.
+    """How many times AR's FLOPs an arm needs to be as good as AR, there and at all larger amounts measured.
 
     Attributes:
-        by_seed: seed -> multiple, interpolated in log FLOPs between two amounts of compute; None where no
-            amount suffices.
-        from_first: seeds at which the smallest amount suffices already, so that the multiple is at most that.
+        by_seed: seed -> multiple, interpolated in log FLOPs between two amounts of compute; None where the
+            largest does not suffice.
+        from_first: seeds at which all amounts suffice, so that the multiple is at most the smallest.
+        in_passing: seeds at which some amount suffices, but the largest does not.
     """
 
     by_seed: dict[int, float | None]
     from_first: tuple[int, ...]
+    in_passing: tuple[int, ...] = ()
 
     @property
     def reached(self) -> list[float]:
@@ -89,13 +91,14 @@ class Match:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % t interval of the mean, of the logarithms; None unless two or more seeds all match AR.
+        """The 95 % t interval of the mean, of the logarithms; None unless two or more seeds all match AR,
+        and at multiples that differ.
 
-        None too where the smallest amount suffices for a seed: its multiple is then only a bound.
+        None too where all amounts suffice for a seed: its multiple is then only a bound.
         """
         if not self.every_seed or self.from_first:
             return None
-        interval = over_seeds([math.log(ratio) for ratio in self.reached])[2]
+        interval = over_seeds([math.log(ratio) for ratio in self.reached], scale=1.0)[2]
         return (math.exp(interval[0]), math.exp(interval[1])) if interval else None
 
 
@@ -144,6 +147,16 @@ class Inference:
     real: Point | None
     curves: tuple[Curve, ...]
     unmeasured: tuple[Cell, ...]
+
+    def improving(self, arms: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Arm -> how many of its finished runs were best at their last stop, and of how many."""
+        reading = readings_of(self.tree)[0]
+        runs = {arm: [cell for cell in self.tree.finished if cell.arm == arm] for arm in arms}
+        return {arm: (still_improving(cells, reading), len(cells)) for arm, cells in runs.items()}
+
+    def within_run_length(self, arm: str) -> bool:
+        """Whether an arm or AR was still improving when a run ended."""
+        return any(count for count, _ in self.improving((AR, arm)).values())
 
     def of(self, kind: str) -> list[Curve]:
         """The curves of a kind."""
@@ -245,7 +258,7 @@ def _against(curve: Curve, reference: Point) -> Curve:
     metric, sign = METRICS[curve.kind]
     targets = reference.values(metric)
     by_seed: dict[int, float | None] = {}
-    from_first = []
+    from_first, in_passing = [], []
     for seed in sorted(targets):
         amounts = [
             (point.rows[seed]["flops"] / reference.number("flops"), sign * point.rows[seed][metric])
@@ -253,12 +266,16 @@ def _against(curve: Curve, reference: Point) -> Curve:
             if seed in point.rows
         ]
         if amounts:
-            by_seed[seed] = compute_to_reach(amounts, sign * targets[seed])
-            if amounts[0][1] <= sign * targets[seed]:
+            target = sign * targets[seed]
+            enough = [value <= target for _, value in amounts]
+            by_seed[seed] = compute_to_reach(amounts, target)
+            if all(enough):
                 from_first.append(seed)
+            elif any(enough) and not enough[-1]:
+                in_passing.append(seed)
     return replace(
         curve,
-        match=Match(by_seed, tuple(from_first)) if by_seed else None,
+        match=Match(by_seed, tuple(from_first), tuple(in_passing)) if by_seed else None,
         gain=gain_over(curve.most, reference, curve.kind),
     )
 
@@ -279,21 +296,21 @@ def gain_over(point: Point, reference: Point, kind: str) -> PairedDifference | N
 
 
 def compute_to_reach(amounts: list[tuple[float, float]], target: float) -> float | None:
-    """The smallest compute at which a curve is at or below a target, linear in log compute between points.
+    """The compute from which on a curve is at or below a target, linear in log compute between points.
+
+    A curve that falls below by chance and rises again has not reached it: it must stay at all larger amounts.
 
     Args:
         amounts: (compute, value), ascending compute; lower is better.
         target: to be reached.
 
     Returns:
-        The compute; that of the first point if it suffices; None if none does.
+        The compute; that of the first point if all suffice; None if the last does not.
     """
-    before: tuple[float, float] | None = None
-    for compute, value in amounts:
-        if value <= target:
-            if before is None:
-                return compute
-            share = (before[1] - target) / (before[1] - value)
-            return float(before[0] * (compute / before[0]) ** share)
-        before = (compute, value)
-    return None
+    above = [place for place, (_, value) in enumerate(amounts) if value > target]
+    if not above:
+        return amounts[0][0]
+    if above[-1] == len(amounts) - 1:
+        return None
+    (left, high), (right, low) = amounts[above[-1] : above[-1] + 2]
+    return float(left * (right / left) ** ((high - target) / (high - low)))

@@ -72,6 +72,7 @@ def match_rows(found: Inference) -> list[Row]:
                     "seeds": len(match.by_seed) if match else 0,
                     "seeds_that_match": len(match.reached) if match else 0,
                     "from_first": len(match.from_first) if match else 0,
+                    "in_passing": len(match.in_passing) if match else 0,
                     "flops_ratio": match.mean if match else None,
                     "flops_ratio_low": low,
                     "flops_ratio_high": high,
@@ -82,6 +83,7 @@ def match_rows(found: Inference) -> list[Row]:
                     "gain_interval_high": gain_high,
                     "holm_p_value": curve.adjusted_p,
                     "verdict": verdict_words(curve.verdict) if gain else None,
+                    "within_run_length": found.within_run_length(curve.arm),
                 }
             )
     return rows

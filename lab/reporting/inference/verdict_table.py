@@ -7,7 +7,7 @@ from rich.table import Table
 
 from lab.reporting.inference.words import arm_name, sampler_name
 from lab.reporting.tables import Row
-from lab.reporting.words import plain, signed
+from lab.reporting.words import MARK, MARK_CAPTION, plain, signed
 
 
 def verdict_table(headline: str, matches: Sequence[Row]) -> Table:
@@ -23,19 +23,22 @@ def verdict_table(headline: str, matches: Sequence[Row]) -> Table:
             match_text(row),
             "–" if row["most_flops_ratio"] is None else plain(row["most_flops_ratio"]),
             _gain(row),
-            (row["verdict"] or "not compared").replace(" (", "\n("),
+            (row["verdict"] + MARK * row["within_run_length"] if row["verdict"] else "not compared").replace(
+                " (", "\n("
+            ),
         )
     table.caption = (
         "gain: judge NLL (nats/token) or accuracy against AR's, mean and 95 % interval over seeds; "
         "positive: better"
-    )
+    ) + (MARK_CAPTION if any(row["within_run_length"] for row in matches) else "")
     return table
 
 
 def match_text(row: Row) -> str:
     """What a curve needs to match AR: a multiple, `at most` one, or in how many seeds it matches."""
     if row["seeds_that_match"] == 0:
-        return "never" if row["seeds"] else "–"
+        never = "not for good" if row["in_passing"] else "never"
+        return never if row["seeds"] else "–"
     if row["flops_ratio"] is None:
         return f"in {row['seeds_that_match']} of {row['seeds']} seeds"
     return ("≤ " if row["from_first"] else "") + plain(row["flops_ratio"])

@@ -1,8 +1,10 @@
 """What an ablation of inference compute found, in words."""
 
+from collections.abc import Iterable
+
 from lab.evaluation.inference_file import CHOICE, GENERATION
 from lab.reporting import words
-from lab.reporting.inference.findings import DLM, Curve, Inference
+from lab.reporting.inference.findings import AR, DLM, Curve, Inference
 from lab.reporting.statistics import Verdict
 from lab.reporting.words import join, plain, signed
 
@@ -13,6 +15,7 @@ SAMPLER_NAMES = {
     "draws": "Monte Carlo draws",
 }
 _GOALS = {GENERATION: "match AR's text under an independent judge", CHOICE: "match AR's choice accuracy"}
+_STAY = ", and it matches at every larger amount measured"
 _UNITS = {GENERATION: " nats/token", CHOICE: ""}
 
 
@@ -46,28 +49,40 @@ def headline(found: Inference) -> str:
             clauses.append(_needs(curves[which]))
     if not clauses:
         return "Nothing is compared: AR and DLM were not both measured at any seed."
-    return f"{'; '.join(clauses)}."
+    told = {f"the {name}" if name == "DLM" else name: n for name, n in _improving(found, (AR, DLM)).items()}
+    return f"{'; '.join(clauses)}{words.improving_clause(told)}."
+
+
+def _improving(found: Inference, arms: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Arms as the page calls them -> how many runs were best at their last stop, and of how many."""
+    return {arm_name(arm): counts for arm, counts in found.improving(arms).items()}
 
 
 def _needs(curve: Curve) -> str:
     """What one curve needs to match AR, in a clause."""
     match = curve.match
     name, goal = arm_name(curve.arm), _GOALS[curve.kind]
+    stays = _STAY if len(curve.points) > 1 else ""
     if match is None:
         return f"the {name} is not compared"
+    passing = f"{len(match.in_passing)} of {len(match.by_seed)} seeds"
+    if not match.reached and match.in_passing:
+        return f"the {name} does not {goal} for good, only at less compute in {passing}: {_at_most(curve)}"
     if not match.reached:
         return f"the {name} does not {goal} at any amount of compute, {_at_most(curve)}"
     if not match.every_seed:
         low, high = match.reached[0], match.reached[-1]
         times = plain(low) if low == high else f"{plain(low)} to {plain(high)}"
         return (
-            f"to {goal}, the {name} needs {times} times AR's inference FLOPs in {len(match.reached)} of "
-            f"{len(match.by_seed)} seeds and does not in the others, {_at_most(curve)}"
+            f"to {goal}, the {name} needs {times} times AR's inference FLOPs{stays}, in "
+            f"{len(match.reached)} of {len(match.by_seed)} seeds and does not in the others"
+            f"{f' (in {passing} only at less compute)' if match.in_passing else ''}, {_at_most(curve)}"
         )
     bound = "at most " if match.from_first else ""
     interval = match.interval
     spread = f" (95 % interval {plain(interval[0])} to {plain(interval[1])})" if interval else ""
-    return f"to {goal}, the {name} needs {bound}{plain(match.mean or 0)} times AR's inference FLOPs{spread}"
+    times = f"{bound}{plain(match.mean or 0)} times AR's inference FLOPs{spread}"
+    return f"to {goal}, the {name} needs {times}{stays}"
 
 
 def _at_most(curve: Curve) -> str:
@@ -107,7 +122,9 @@ def found_sentences(found: Inference) -> list[str]:
             if curve.match and curve.match.every_seed and curve.gain:
                 said += f" At the most compute it is {verdict_words(curve.verdict)}{_test_words(curve)}."
             sentences.append(said)
-    return sentences
+    compared = dict.fromkeys(curve.arm for curve in found.curves)
+    improving = words.improving(_improving(found, compared))
+    return [*sentences, improving] if improving else sentences
 
 
 def _test_words(curve: Curve) -> str:
@@ -167,9 +184,12 @@ def left_out(found: Inference) -> str:
 
 
 def uncertainty(found: Inference) -> str:
-    """What the gains are uncertain by, and how verdicts are reached."""
+    """What the gains are uncertain by, and how verdicts are reached.
+
+    Arms continue the same prompts with texts of their own, so a text's windows are not shared.
+    """
     gains = [curve.gain for curve in found.against(GENERATION) if curve.gain]
     if not gains:
         return ""
-    said = words.uncertainty(gains, " of text")
+    said = words.uncertainty(gains, " of text", "prompts")
     return f"{said} The comparisons of choice accuracy are corrected among themselves."

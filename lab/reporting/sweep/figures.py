@@ -116,14 +116,36 @@ def _dots(ax: Axes, level: LevelFinding, which: str, chosen: Mapping[str, str]) 
         )
     ax.set_xlim(ax.get_xlim())
     for name, contrasts in level.groups.items():
-        values = level.arms[name].test_nll(which)
-        if values:
-            span = [rows[arm] for arm in (name, *(contrast.arm.arm for contrast in contrasts))]
-            ax.vlines(
-                fmean(values), min(span) - 0.4, max(span) + 0.4, drawing.FAINT, ":", linewidth=1, zorder=1
-            )
+        _reference(ax, level.arms[name], contrasts, which, rows)
     for contrast in level.contrasts:
         _whisker(ax, contrast, which, rows[contrast.arm.arm], chosen[contrast.arm.arm])
+
+
+def _reference(
+    ax: Axes, reference: ArmFinding, contrasts: Sequence[Contrast], which: str, rows: Mapping[str, int]
+) -> None:
+    """The dotted line of an arm compared with; beside each arm the mean of the seeds that both finished."""
+    if not reference.cells:
+        return
+    everything = fmean(reference.test_nll(which))
+    paired = {rows[c.arm.arm]: _mean(reference, which, c.seeds) for c in contrasts if c.seeds}
+    span = [rows[arm] for arm in (reference.arm, *(contrast.arm.arm for contrast in contrasts))]
+    places = range(min(span), max(span) + 1)
+    ax.vlines(
+        [paired.get(row, everything) for row in places],
+        [row - (0.4 if row == min(span) else 0.5) for row in places],
+        [row + (0.4 if row == max(span) else 0.5) for row in places],
+        drawing.FAINT,
+        ":",
+        linewidth=1,
+        zorder=1,
+    )
+
+
+def _mean(arm: ArmFinding, which: str, seeds: Sequence[int]) -> float:
+    """An arm's mean test NLL over some seeds that it finished."""
+    values = zip(arm.cells, arm.test_nll(which), strict=True)
+    return fmean(nll for cell, nll in values if cell.seed in seeds)
 
 
 def _whisker(ax: Axes, contrast: Contrast, which: str, row: int, colour: str) -> None:
@@ -132,8 +154,7 @@ def _whisker(ax: Axes, contrast: Contrast, which: str, row: int, colour: str) ->
     if gain is None or gain.interval is None:
         return
     low, high = (gain.mean - bound for bound in reversed(gain.interval))
-    values = zip(contrast.arm.cells, contrast.arm.test_nll(which), strict=True)
-    centre = fmean(nll for cell, nll in values if cell.seed in contrast.seeds)
+    centre = _mean(contrast.arm, which, contrast.seeds)
     ax.plot([centre + low, centre + high], [row, row], color=colour, linewidth=1.5, alpha=0.9)
 
 

@@ -15,6 +15,7 @@ from lab.reporting.results import (
     check_comparable,
     level_name,
     readings_of,
+    still_improving,
     stops_of,
 )
 from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_difference
@@ -68,6 +69,11 @@ class ArmFinding:
         return positions, [[stop["validation"]["nll"] for stop in column] for column in stops]
 
     @property
+    def improving(self) -> int:
+        """How many of its finished runs were best at their last stop."""
+        return still_improving(self.cells, self.reading)
+
+    @property
     def run_flops(self) -> float | None:
         """Training FLOPs up to the last stop; None if no run has finished."""
         return median(stop["train_flops"] for stop in self.stops("end")) if self.cells else None
@@ -114,6 +120,12 @@ class Contrast:
     seeds: tuple[int, ...]
     left_out: tuple[int, ...]
     at: Mapping[str, Comparison]
+
+    @property
+    def within_run_length(self) -> bool:
+        """Whether one of the two was still improving when a compared run ended."""
+        cells = [cell for arm in (self.arm, self.reference) for cell in arm.cells if cell.seed in self.seeds]
+        return still_improving(cells, self.arm.reading) > 0
 
     @property
     def flops_ratio(self) -> float | None:

@@ -30,6 +30,7 @@ def _arm_row(arm: ArmFinding) -> Row:
         "best_epoch": _of(median, epochs),
         "best_epoch_low": _of(min, epochs),
         "best_epoch_high": _of(max, epochs),
+        "best_at_last_stop": arm.improving,
         "best_test_nll": test(best, "nll"),
         "best_test_nll_standard_deviation": _deviation(arm.test_nll("best")),
         "best_test_nll_standard_error": test(best, "nll_standard_error"),
@@ -69,6 +70,7 @@ def _contrast_row(contrast: Contrast) -> Row:
         "reading": contrast.arm.reading,
         "seeds": len(contrast.seeds),
         "seeds_left_out": len(contrast.left_out),
+        "within_run_length": contrast.within_run_length,
         "train_flops_ratio": contrast.flops_ratio,
         "train_time_ratio": contrast.time_ratio,
     }

@@ -6,7 +6,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from lab.reporting.tables import Row
-from lab.reporting.words import signed
+from lab.reporting.words import MARK, MARK_CAPTION, signed
 
 
 def verdict_table(headline: str, arms: Sequence[Row], contrasts: Sequence[Row]) -> Table:
@@ -29,7 +29,7 @@ def verdict_table(headline: str, arms: Sequence[Row], contrasts: Sequence[Row]) 
     table.caption = (
         "best: test NLL in nats/token at the best stop; gain: that of the arm compared with − that, "
         "mean and 95 % interval over seeds; positive: better"
-    )
+    ) + (MARK_CAPTION if any(row["within_run_length"] for row in contrasts) else "")
     return table
 
 
@@ -44,5 +44,5 @@ def _compared(row: Row | None) -> list[str]:
         row["reference"],
         signed(row["best_gain"]) + interval,
         signed(row["end_gain"]),
-        row["best_verdict"].replace(" (", "\n("),
+        (row["best_verdict"] + MARK * row["within_run_length"]).replace(" (", "\n("),
     ]

@@ -35,7 +35,14 @@ def headline(sweep: Sweep) -> str:
         clauses += [_further(level, [level.groups[reference][0] for reference in further])] if further else []
     if not clauses:
         return _lowest(sweep)
-    return f"By test NLL at the best stop (nats/token, [95 % interval]): {'; '.join(clauses)}."
+    within = words.improving_clause(_improving([c for level in sweep.levels for c in level.contrasts]))
+    return f"By test NLL at the best stop (nats/token, [95 % interval]): {'; '.join(clauses)}{within}."
+
+
+def _improving(contrasts: Sequence[Contrast]) -> dict[str, tuple[int, int]]:
+    """Compared arm -> how many of its runs were best at their last stop, and of how many."""
+    arms = [arm for c in contrasts if c.seeds for arm in (c.reference, c.arm)]
+    return {f"{arm.arm}{level_text(arm.level)}": (arm.improving, len(arm.cells)) for arm in arms}
 
 
 def _counted(level: LevelFinding, reference: str, contrasts: Sequence[Contrast]) -> str:
@@ -52,12 +59,17 @@ def _further(level: LevelFinding, contrasts: Sequence[Contrast]) -> str:
 
 
 def _verdicts(contrasts: Sequence[Contrast], whole: str) -> str:
-    """How many arms have which verdict, and the clearest of each: `2 of 4 arms do better (a, by 0.2)`."""
+    """How many arms have which verdict, and the clearest of each: `2 of 4 arms do better (a, by 0.2)`.
+
+    Provisional verdicts are counted on their own.
+    """
     parts = []
     for winner, side in _SIDES.items():
-        chosen = [contrast for contrast in contrasts if contrast.at["best"].verdict.winner == winner]
-        if chosen:
-            parts.append((len(chosen), "does" if len(chosen) == 1 else "do", f"{side} ({_clearest(chosen)})"))
+        for note, evidence in (("", "test"), (" provisionally", "seed spread")):
+            chosen = [c for c in contrasts if c.at["best"].verdict == Verdict(winner, evidence)]
+            if chosen:
+                verb = "does" if len(chosen) == 1 else "do"
+                parts.append((len(chosen), verb, f"{side}{note} ({_clearest(chosen)})"))
     rest = [contrast for contrast in contrasts if contrast.at["best"].verdict.winner == 0]
     not_compared = sum(contrast.at["best"].gain is None for contrast in rest)
     for count, text in ((len(rest) - not_compared, "undecided"), (not_compared, "not compared")):
@@ -70,14 +82,10 @@ def _verdicts(contrasts: Sequence[Contrast], whole: str) -> str:
 
 
 def _clearest(chosen: Sequence[Contrast]) -> str:
-    """How many arms of one verdict have it provisionally, and which has the largest difference."""
+    """Which arm of one verdict has the largest difference."""
     gains = {c.arm.arm: c.at["best"].gain for c in chosen}
     name, gain = max(((n, g) for n, g in gains.items() if g), key=lambda pair: abs(pair[1].mean))
-    most = f"{name}{' most' if len(chosen) > 1 else ''}, by {_amount(gain)}"
-    count = sum(contrast.at["best"].verdict.evidence == "seed spread" for contrast in chosen)
-    if not count:
-        return most
-    return f"{'' if count == len(chosen) else f'{count} of them '}provisionally; {most}"
+    return f"{name}{' most' if len(chosen) > 1 else ''}, by {_amount(gain)}"
 
 
 def _lowest(sweep: Sweep) -> str:
@@ -100,10 +108,11 @@ def found(level: LevelFinding, reference: str) -> str:
     contrasts = level.groups[reference]
     counts = sorted({len(contrast.seeds) for contrast in contrasts if contrast.seeds})
     seeds = " to ".join(map(str, counts)) or "0"
+    improving = words.improving(_improving(contrasts))
     return (
         f"Against {reference}{level_text(level.level)}, by test NLL at the best stop "
         f"(nats/token, [95 % interval] over {seeds} seed{'' if counts == [1] else 's'}): "
-        f"{_by_verdict(contrasts, 'best')}."
+        f"{_by_verdict(contrasts, 'best')}.{' ' * bool(improving)}{improving}"
     )
 
 
