@@ -30,11 +30,16 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which text, cut how. `unique_tokens` is U, the budget; None takes the whole training split."""
+    """Which text, cut how. `unique_tokens` is U, the budget; None takes the whole training split.
+
+    `document_characters` cuts longer documents into pieces of at least so many characters, each a document of
+    its own (lab/data/pieces.py); 0 leaves them whole.
+    """
 
     corpus: Literal["stdlib", "text"] = "stdlib"
     paths: tuple[str, ...] = ()
     text_field: str = "text"
+    document_characters: int = Field(default=0, ge=0)
     tokenizer: str = "bytes"
     unique_tokens: int | None = Field(default=None, gt=0)
     length: int = Field(default=64, ge=2, le=32767)

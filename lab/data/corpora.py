@@ -9,6 +9,7 @@ import os
 import sysconfig
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,11 @@ class Source:
 
 
 def read_corpus(config: DataConfig) -> list[Document]:
-    """Every document of the configured corpus, in a fixed order.
+    """Every document of the configured corpus, whole, in a fixed order.
 
     Raises:
         ValueError: naming the file that is missing, empty, binary, not UTF-8 or lacks the text field.
+        OSError: if the system fails to read a file that is there.
     """
     documents: list[Document] = []
     for source in find_sources(config):
@@ -84,9 +86,12 @@ def find_sources(config: DataConfig) -> list[Source]:
 
     Raises:
         ValueError: if a path is missing, remote, of an unknown kind, or leads to no file that can be read.
+        OSError: if the system fails to list a folder that is there.
     """
     if config.corpus == "stdlib":
-        return _stdlib_sources(Path(sysconfig.get_path("stdlib")))
+        root = Path(sysconfig.get_path("stdlib"))
+        with _reading(root):
+            return _stdlib_sources(root)
     sources: dict[Path, Source] = {}
     for path in config.paths:
         for source in _path_sources(path):
@@ -114,6 +119,11 @@ def _path_sources(path: str) -> list[Source]:
     if "://" in path:
         raise ValueError(f"`paths` must be files, folders or globs on this machine, but got {path!r}.")
     given = Path(path).expanduser()
+    with _reading(given):
+        return _found_sources(path, given)
+
+
+def _found_sources(path: str, given: Path) -> list[Source]:
     if given.is_dir():
         found = [(file, file.relative_to(given).as_posix()) for file in _walk(given, _is_visible)]
     elif given.exists():
@@ -137,8 +147,17 @@ def _path_sources(path: str) -> list[Source]:
 
 
 def _walk(root: Path, enters: Callable[[str], bool]) -> Iterator[Path]:
-    """The files under a folder in a fixed order; links to folders are not followed."""
-    for folder, folders, files in os.walk(root):
+    """The files under a folder in a fixed order; links to folders are not followed.
+
+    Raises:
+        OSError: if a folder that is there cannot be listed: what it holds must not be missing unsaid.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    for folder, folders, files in os.walk(root, onerror=refuse):
         folders[:] = sorted(name for name in folders if enters(name))
         yield from (Path(folder, name) for name in sorted(files))
 
@@ -159,10 +178,27 @@ def _suffixes() -> str:
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
+    with _reading(path):
         return path.read_bytes()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Tell what the user can mend from what another moment may (a stale handle, a failing disk).
+
+    Raises:
+        ValueError: naming the path, if it is not there or may not be read.
+        OSError: with the path, for any other error of the system.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        raise ValueError(f"{error.filename or path}: could not be read: {error.strerror}.") from error
     except OSError as error:
-        raise ValueError(f"{path}: could not be read: {error.strerror}.") from error
+        # An error of reading an open file has no path.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _read_documents(source: Source, text_field: str) -> list[Document]:

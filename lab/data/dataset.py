@@ -13,8 +13,11 @@ from filelock import FileLock
 
 from lab.config import DataConfig
 from lab.data.cache import is_intact, write_folder
-from lab.data.corpora import Source, find_sources, read_corpus
+from lab.data.corpora import Document, Source, find_sources, read_corpus
+from lab.data.pieces import pieces_of
+from lab.data.shortage import counted, listed, remedy, suggest_characters
 from lab.data.shuffling import shuffled
+from lab.data.splits import SPLITS, split_documents
 from lab.data.tokenizers import (
     Tokenizer,
     dump_state,
@@ -35,15 +38,18 @@ class Dataset:
     """A tokenized corpus.
 
     Attributes:
-        train: (n,) uint16 or int32, mapped from disk: the documents in the order of their content's digest,
-            each followed by `tokenizer.end_id`. The order depends on no seed.
+        train: (n,) uint16 or int32, mapped from disk: the documents, or their pieces (lab/data/pieces.py), in
+            the order of their content's digest, each followed by `tokenizer.end_id`. The order depends on no
+            seed.
         validation: the same for the validation split.
         test: the same for the test split.
         tokenizer: what made the ids.
         hash: 16 hex digits over everything that decides the arrays.
-        statistics: counts, as JSON values: `documents`, `tokens` and `bytes` by split, and over all of them
-            `bytes_per_token`, `byte_coverage` (bytes by `byte_lengths` over bytes of text),
-            `exact_duplicates_removed`, `near_duplicate_groups`, `near_duplicate_documents`.
+        statistics: counts, as JSON values: `files`, `documents_read`, and of these `documents_cut` into
+            pieces of `document_characters`; from here on a piece counts as a document: `documents`, `tokens`
+            and `bytes` by split, and over all of them `bytes_per_token`, `byte_coverage` (bytes by
+            `byte_lengths` over bytes of text), `exact_duplicates_removed`, `near_duplicate_groups`,
+            `near_duplicate_documents`.
     """
 
     train: np.ndarray
@@ -69,13 +75,16 @@ def prepare(config: DataConfig, cache_dir: Path) -> Dataset:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir / f"{key}.lock"):
             dataset = _load(cache_dir, key) or _build(config, cache_dir, key)
-    for split in ("train", "validation", "test"):
-        tokens = len(getattr(dataset, split))
-        if tokens < config.length:
-            raise ValueError(
-                f"the {split} split must hold one window of length={config.length} tokens, "
-                f"but it has only {tokens} tokens in {dataset.statistics['documents'][split]} documents."
-            )
+    tokens = dataset.statistics["tokens"]
+    short = [split for split in SPLITS if tokens[split] < config.length]
+    if short:
+        found = listed([f"{split} has {counted(tokens[split], 'token')}" for split in short])
+        documents = read_corpus(config)
+        raise ValueError(
+            f"each split must hold one window of length={config.length} tokens, but {found}: the corpus has "
+            f"{_corpus_size(documents, sources)}. {remedy(_suggest(config, documents))} "
+            "A lower data.length helps too."
+        )
     return dataset
 
 
@@ -98,7 +107,9 @@ def budget(train: np.ndarray, unique_tokens: int | None, length: int) -> np.ndar
     if not 0 < unique_tokens <= len(train):
         raise ValueError(
             f"`unique_tokens` must be in 1..{len(train)}, the tokens of the training split, "
-            f"but got unique_tokens={unique_tokens}."
+            f"but got unique_tokens={unique_tokens}. Give more text, or set data.unique_tokens={len(train)} "
+            "or lower; where an ablation varies it, give it such levels: --levels data.unique_tokens=..., "
+            "LEVELS= for make."
         )
     piece = PIECE_WINDOWS * length
     chosen: list[np.ndarray] = []
@@ -123,6 +134,7 @@ def dataset_hash(config: DataConfig, sources: Sequence[Source]) -> str:
         "format": DATA_FORMAT,
         "sources": sorted((source.kind, source.digest()) for source in sources),
         "text_field": config.text_field,
+        "document_characters": config.document_characters,
         "tokenizer": tokenizer_identity(config.tokenizer),
         "validation_share": config.validation_share,
         "test_share": config.test_share,
@@ -134,37 +146,33 @@ def _load(cache_dir: Path, key: str) -> Dataset | None:
     folder = cache_dir / key
     if not is_intact(folder):
         return None
-    arrays = {
-        split: np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
-        for split in ("train", "validation", "test")
-    }
+    arrays = {split: np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in SPLITS}
     tokenizer = restore_tokenizer(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
     statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
     return Dataset(**arrays, tokenizer=tokenizer, hash=key, statistics=statistics)
 
 
 def _build(config: DataConfig, cache_dir: Path, key: str) -> Dataset:
-    # These import scipy, which a run that finds its data in the cache does not need.
-    from lab.data.deduplication import deduplicate
-    from lab.data.splits import split_documents
-
     tokenizer = find_tokenizer(config.tokenizer)
-    documents = read_corpus(config)
-    if dataset_hash(config, find_sources(config)) != key:
+    documents, sources = read_corpus(config), find_sources(config)
+    if dataset_hash(config, sources) != key:
         raise ValueError(
             f"the files of corpus={config.corpus} must stay as they are while they are read; try again."
         )
-    unique = deduplicate(documents)
-    splits = split_documents(unique, config.validation_share, config.test_share)
-    texts = {split: [item.document.text for item in chosen] for split, chosen in splits.items()}
-    tokenizer = tokenizer or train_bpe(config.tokenizer, texts["train"])
-    arrays = {split: tokenize(tokenizer, split_texts) for split, split_texts in texts.items()}
-    group_sizes = Counter(item.group for item in unique)
+    divided = _divide(config, documents)
+    if empty := [split for split in SPLITS if not divided.texts[split]]:
+        raise ValueError(
+            f"each split must get a document, but {listed(empty)} got none: the corpus has "
+            f"{_corpus_size(documents, sources)}{_alike(divided)}. {remedy(_suggest(config, documents))}"
+        )
+    tokenizer = tokenizer or train_bpe(config.tokenizer, divided.texts["train"])
+    arrays = {split: tokenize(tokenizer, texts) for split, texts in divided.texts.items()}
     statistics = {
-        **_sizes(texts, arrays, tokenizer),
-        "exact_duplicates_removed": len(documents) - len(unique),
-        "near_duplicate_groups": sum(size > 1 for size in group_sizes.values()),
-        "near_duplicate_documents": sum(size for size in group_sizes.values() if size > 1),
+        "files": len(sources),
+        "documents_read": len(documents),
+        "document_characters": config.document_characters,
+        **divided.statistics,
+        **_sizes(divided.texts, arrays, tokenizer),
     }
 
     def fill(folder: Path) -> None:
@@ -178,6 +186,77 @@ def _build(config: DataConfig, cache_dir: Path, key: str) -> Dataset:
     if dataset is None:
         raise OSError(f"{cache_dir / key}: what was written there reads back otherwise; is the disk sound?")
     return dataset
+
+
+@dataclass(frozen=True)
+class _Divided:
+    """The texts of each split, how many documents and groups of near duplicates they are, and counts."""
+
+    texts: dict[str, list[str]]
+    distinct: int
+    groups: int
+    statistics: dict[str, int]
+
+
+def _divide(config: DataConfig, documents: Sequence[Document]) -> _Divided:
+    """Cut, deduplicate and split documents."""
+    # It imports scipy, which a run that finds its data in the cache does not need.
+    from lab.data.deduplication import deduplicate
+
+    pieces = [pieces_of(document, config.document_characters) for document in documents]
+    unique = deduplicate(piece for parts in pieces for piece in parts)
+    splits = split_documents(unique, config.validation_share, config.test_share)
+    sizes = Counter(item.group for item in unique)
+    return _Divided(
+        texts={split: [item.document.text for item in chosen] for split, chosen in splits.items()},
+        distinct=len(unique),
+        groups=len(sizes),
+        statistics={
+            "documents_cut": sum(len(parts) > 1 for parts in pieces),
+            "exact_duplicates_removed": sum(map(len, pieces)) - len(unique),
+            "near_duplicate_groups": sum(size > 1 for size in sizes.values()),
+            "near_duplicate_documents": sum(size for size in sizes.values() if size > 1),
+        },
+    )
+
+
+def _suggest(config: DataConfig, documents: Sequence[Document]) -> int | None:
+    """A `document_characters` with which every split of these documents gets a window, if there is one."""
+
+    def worth(characters: int) -> float:
+        texts = _divide(config.model_copy(update={"document_characters": characters}), documents).texts
+        if not all(texts.values()):
+            return 0.0
+        try:
+            tokenizer = find_tokenizer(config.tokenizer) or train_bpe(config.tokenizer, texts["train"])
+        except ValueError:  # too little text to train it on
+            return 0.0
+        tokens = {split: len(tokenize(tokenizer, chosen)) for split, chosen in texts.items()}
+        if min(tokens.values()) < config.length:
+            return 0.0
+        total = sum(tokens.values())
+        return min(
+            tokens["validation"] / (config.validation_share * total),
+            tokens["test"] / (config.test_share * total),
+        )
+
+    return suggest_characters(sum(len(document.text) for document in documents), config.length, worth)
+
+
+def _corpus_size(documents: Sequence[Document], sources: Sequence[Source]) -> str:
+    characters = sum(len(document.text) for document in documents)
+    return (
+        f"{counted(len(documents), 'document')} in {counted(len(sources), 'file')} "
+        f"({counted(characters, 'character')})"
+    )
+
+
+def _alike(divided: _Divided) -> str:
+    """How many documents a split can tell apart, where near duplicates must stay together."""
+    if divided.groups == divided.distinct:
+        return f", of which {divided.distinct:,} distinct"
+    groups = counted(divided.groups, "group")
+    return f", of which {divided.distinct:,} distinct in {groups} of near duplicates"
 
 
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:

@@ -1,6 +1,11 @@
 """What `python -m lab data` prints about a corpus."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from lab.data.dataset import Dataset
+from lab.data.shortage import counted
+from lab.data.splits import SPLITS
 
 
 def describe(dataset: Dataset) -> list[tuple[str, str]]:
@@ -8,13 +13,19 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
     statistics = dataset.statistics
     by_split = [
         (f"{label}, {split}", f"{statistics[key][split]:,}")
-        for key, label in (("documents", "documents"), ("tokens", "unique tokens"))
-        for split in ("train", "validation", "test")
+        for key, label in (("documents", "documents"), ("bytes", "bytes"), ("tokens", "unique tokens"))
+        for split in SPLITS
     ]
     return [
         ("hash", dataset.hash),
         ("tokenizer", f"{dataset.tokenizer.name} ({dataset.tokenizer.vocab_size:,} ids)"),
+        (
+            "read",
+            f"{counted(statistics['documents_read'], 'document')} in {counted(statistics['files'], 'file')}",
+        ),
+        ("cut into pieces, each a document", _cut(statistics)),
         *by_split,
+        ("largest data.unique_tokens", f"{statistics['tokens']['train']:,}"),
         ("bytes/token", f"{statistics['bytes_per_token']:.3f}"),
         ("bytes that the tokens cover", f"{statistics['byte_coverage']:.2%}"),
         ("exact duplicates removed", f"{statistics['exact_duplicates_removed']:,}"),
@@ -23,3 +34,10 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
             f"{statistics['near_duplicate_groups']:,} ({statistics['near_duplicate_documents']:,} documents)",
         ),
     ]
+
+
+def _cut(statistics: Mapping[str, Any]) -> str:
+    """How many documents were cut, and into what."""
+    cut, characters = statistics["documents_cut"], statistics["document_characters"]
+    pieces = f", of at least {characters:,} characters" if characters else ""
+    return f"{counted(cut, 'document')}{pieces} (data.document_characters={characters})"

@@ -14,6 +14,7 @@ from lab.evaluation.choice import ChoiceScore, Items, make_items, option_nll, ra
 from lab.evaluation.choice_draws import sampled_option_nll
 from lab.evaluation.denoising import denoise
 from lab.evaluation.generation import SlotLogits, sample_left_to_right
+from lab.evaluation.held_out import require_held_out
 from lab.evaluation.inference_file import (
     GENERATION,
     LEFT_TO_RIGHT,
@@ -83,6 +84,7 @@ class _Bench:
     def __init__(self, arm: FinishedArm, judges: Sequence[Scorer], dataset: Dataset) -> None:
         self._arm, self._judges, self._dataset = arm, judges, dataset
         config = arm.config
+        require_held_out(config, dataset, "inference")
         self._windows = evaluation_windows(dataset.test, config.inference.prompts, config.data.length)
         self._prompt, self._generated = prompt_and_generated(config)
         self._counter = InferenceCounter(

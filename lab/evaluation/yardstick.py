@@ -11,6 +11,7 @@ from lab.data.windows import evaluation_windows
 from lab.evaluation.chain_rule import chain_rule_nll
 from lab.evaluation.choice import Items, make_items, score_items
 from lab.evaluation.flops import forward_flops_per_token, shape_of
+from lab.evaluation.held_out import require_held_out
 from lab.evaluation.nelbo import nelbo
 from lab.evaluation.scorer import Scorer
 
@@ -36,6 +37,7 @@ class Yardstick:
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+        require_held_out(config, dataset, "evaluation")
         self.config = config
         self._vocab_size = dataset.tokenizer.vocab_size
         counts = {"validation": config.evaluation.validation_windows, "test": config.evaluation.test_windows}

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from lab.models.layout import whole
+from lab.tracking.records import naming
 
 SCHEMA = 1
 KEPT = 2  # checkpoints: the newest, and one to fall back to
@@ -67,7 +68,7 @@ def assign_variables(variables: Iterable[keras.Variable], arrays: Mapping[str, n
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write one `.npz` file of arrays atomically."""
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with naming(path), temporary.open("wb") as file:
         # An npz member cannot be called "file", which is savez's own argument; a prefix keeps them apart.
         np.savez(file, **{f"/{name}": array for name, array in arrays.items()})  # type: ignore[arg-type]
         file.flush()
@@ -77,7 +78,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def load_arrays(path: Path) -> Arrays:
     """Read what `save_arrays` wrote."""
-    with np.load(path, allow_pickle=False) as file:
+    with naming(path), np.load(path, allow_pickle=False) as file:
         return {name.removeprefix("/"): file[name] for name in file.files}
 
 
@@ -88,7 +89,7 @@ def stop_weights_path(logdir: Path, reading: str, step: int) -> Path:
 
 def _checksum(arrays_path: Path, state: Mapping[str, Any]) -> str:
     """The sha256 over the file of arrays and the rest of the state."""
-    with arrays_path.open("rb") as file:
+    with naming(arrays_path), arrays_path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(json.dumps(state, sort_keys=True).encode())
     return digest.hexdigest()
@@ -118,7 +119,8 @@ class Checkpoints:
         save_arrays(temporary / "arrays.npz", arrays)
         state: dict[str, Any] = {"schema": SCHEMA, "step": step, "config_key": self.config_key}
         state["sha256"] = _checksum(temporary / "arrays.npz", state)
-        with (temporary / "state.json").open("w", encoding="utf-8") as file:
+        state_path = temporary / "state.json"
+        with naming(state_path), state_path.open("w", encoding="utf-8") as file:
             json.dump(state, file)
             file.flush()
             os.fsync(file.fileno())
@@ -131,10 +133,12 @@ class Checkpoints:
     def load(self) -> tuple[int, Arrays] | None:
         """The newest sound checkpoint's step and arrays, or None if there is none.
 
-        A damaged checkpoint is passed over with a warning.
+        A damaged checkpoint is passed over with a warning; one that the system fails to read is not: it may
+        be sound, and another try may read it.
 
         Raises:
             ValueError: if the checkpoint is of another configuration or schema.
+            OSError: with the path, if the system fails to read a file that is there.
         """
         for leftover in self.folder.glob("tmp-*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -164,9 +168,12 @@ class Checkpoints:
 
     @staticmethod
     def _read_state(folder: Path) -> dict[str, Any] | None:
+        path = folder / "state.json"
         try:
-            state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            with naming(path):
+                text = path.read_text(encoding="utf-8")
+            state: dict[str, Any] = json.loads(text)
             expected = state.pop("sha256")
             return state if _checksum(folder / "arrays.npz", state) == expected else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -1,5 +1,7 @@
+import errno
 import gzip
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -201,16 +203,70 @@ def test_parquet_column_of_numbers(tmp_path):
         read(path)
 
 
-def test_file_that_cannot_be_read(tmp_path, monkeypatch):
+def failing(monkeypatch, owner, name, code):
+    """Let a function fail as the system does, without the path, as reading an open file fails."""
+
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(owner, name, fail)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR])
+def test_file_that_is_gone_or_may_not_be_read_is_the_users_error(code, tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     path.write_text("x")
-
-    def refuse(self):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(ValueError, match=r"a\.txt: could not be read: Permission denied"):
+    failing(monkeypatch, Path, "read_bytes", code)
+    with pytest.raises(ValueError, match=rf"a\.txt: could not be read: {os.strerror(code)}"):
         read(path)
+
+
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO, errno.ETIMEDOUT])
+def test_a_file_that_the_system_fails_to_read_is_no_error_of_the_users(code, tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("x")
+    config = DataConfig(corpus="text", paths=[str(path)])
+    (source,) = find_sources(config)
+    failing(monkeypatch, Path, "read_bytes", code)
+    for function in (lambda: read_corpus(config), source.digest):
+        with pytest.raises(OSError, match=os.strerror(code)) as caught:
+            function()
+        assert (caught.value.errno, caught.value.filename) == (code, str(path))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.ESTALE, OSError), (errno.EIO, OSError), (errno.EACCES, ValueError)]
+)
+@pytest.mark.parametrize("name", ["corpus", "corpus/a.txt"])
+def test_a_path_that_the_system_fails_to_look_up(code, kind, name, tmp_path, monkeypatch):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text("x")
+    failing(monkeypatch, Path, "stat", code)
+    with pytest.raises(kind, match=f"(?s){os.strerror(code)}.*{name}|{name}.*{os.strerror(code)}"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.ESTALE, OSError), (errno.EIO, OSError), (errno.EACCES, ValueError)]
+)
+@pytest.mark.parametrize("stdlib", [False, True])
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(code, kind, stdlib, tmp_path, monkeypatch):
+    for name in ("a.py", "b/c.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    scan = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "b":
+            raise OSError(code, os.strerror(code), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(corpora.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(os, "scandir", scandir)
+    config = DataConfig() if stdlib else DataConfig(corpus="text", paths=[str(tmp_path)])
+    with pytest.raises(kind, match=rf"{tmp_path}/b") as caught:
+        find_sources(config)
+    assert os.strerror(code) in str(caught.value)
 
 
 def test_bytes_need_neither_pyarrow_nor_tensorflow():

@@ -1,4 +1,5 @@
 import itertools
+import json
 import os
 import random
 import re
@@ -11,7 +12,10 @@ import pytest
 
 from lab.config import DataConfig
 from lab.data import dataset as dataset_module
+from lab.data.corpora import read_corpus
 from lab.data.dataset import Dataset, budget, prepare
+from lab.data.pieces import pieces_of
+from lab.data.splits import SPLITS
 from lab.data.tokenizers import ByteTokenizer
 
 
@@ -34,7 +38,7 @@ def corpus(tmp_path):
 
 
 def config_of(folder, **values):
-    return DataConfig(corpus="text", paths=[str(folder)], length=32, **values)
+    return DataConfig(corpus="text", paths=[str(folder)], **{"length": 32, **values})
 
 
 def documents_of(dataset, split):
@@ -143,6 +147,7 @@ def test_hash_follows_each_thing_that_decides_the_numbers(corpus, tmp_path, monk
         {"validation_share": 0.2},
         {"test_share": 0.2},
         {"text_field": "x"},
+        {"document_characters": 10_000},
     ):
         hashes.append(prepare(config_of(corpus, **values), cache).hash)
     path = corpus / "7.txt"
@@ -154,7 +159,7 @@ def test_hash_follows_each_thing_that_decides_the_numbers(corpus, tmp_path, monk
     hashes.append(prepare(config_of(corpus), cache).hash)
     monkeypatch.setattr(dataset_module, "DATA_FORMAT", -1)
     hashes.append(prepare(config_of(corpus), cache).hash)
-    assert len(set(hashes)) == len(hashes) == 8
+    assert len(set(hashes)) == len(hashes) == 9
     assert all(re.fullmatch("[0-9a-f]{16}", value) for value in hashes)
 
 
@@ -249,22 +254,140 @@ def test_a_small_budget_samples_the_whole_corpus_in_whole_pieces():
 
 @pytest.mark.parametrize("unique_tokens", [0, 101])
 def test_budget_that_is_not_there(unique_tokens):
-    with pytest.raises(ValueError, match=rf"must be in 1\.\.100, .* but got unique_tokens={unique_tokens}"):
+    message = (
+        rf"must be in 1\.\.100, .* but got unique_tokens={unique_tokens}\. Give more text, "
+        r"or set data\.unique_tokens=100 or lower; .*--levels data\.unique_tokens=\.\.\., LEVELS= for make"
+    )
+    with pytest.raises(ValueError, match=message):
         budget(np.zeros(100, np.uint16), unique_tokens, 8)
 
 
-def test_split_without_documents(tmp_path):
-    (tmp_path / "only.txt").write_text(text_of(0))
-    with pytest.raises(ValueError, match="got none: there are 1 distinct documents"):
-        prepare(config_of(tmp_path), tmp_path / "cache")
+def book_of(folder, words, seed=0, line_words=12):
+    """A file of text in lines, and its text."""
+    folder.mkdir(exist_ok=True)
+    numbers = random.Random(seed)
+    lines = (
+        " ".join(f"w{numbers.randrange(900)}" for _ in range(line_words)) for _ in range(words // line_words)
+    )
+    text = "\n".join(lines) + "\n"
+    (folder / "book.txt").write_text(text)
+    return text
+
+
+def test_one_text_is_cut_into_documents_that_joined_are_the_text(tmp_path):
+    text = book_of(tmp_path / "corpus", 6000)
+    dataset = prepare(config_of(tmp_path / "corpus", document_characters=500), tmp_path / "cache")
+    pieces = [piece for split in SPLITS for piece in documents_of(dataset, split)]
+    pieces.sort(key=text.index)
+    assert "".join(pieces) == text
+    assert all(piece.endswith("\n") and 500 <= len(piece) < 1000 for piece in pieces[:-1])
+    statistics = dataset.statistics
+    counts = ("files", "documents_read", "documents_cut", "document_characters")
+    assert [statistics[name] for name in counts] == [1, 1, 1, 500]
+    assert sum(statistics["documents"].values()) == len(pieces)
+    assert sum(statistics["bytes"].values()) == len(text)
+
+
+def test_pieces_of_every_kind_of_corpus_obey_the_rules_of_duplicates(tmp_path):
+    text = book_of(tmp_path / "corpus", 6000)
+    (tmp_path / "corpus" / "copy.jsonl").write_text(
+        "".join(json.dumps({"text": copy}) + "\n" for copy in (text, text + text_of(0)))
+    )
+    dataset = prepare(config_of(tmp_path / "corpus", document_characters=500), tmp_path / "cache")
+    statistics = dataset.statistics
+    distinct = sum(statistics["documents"].values())
+    assert [statistics[name] for name in ("files", "documents_read", "documents_cut")] == [2, 3, 3]
+    # The copies' pieces but those at the end of the longer one are exact duplicates.
+    assert statistics["exact_duplicates_removed"] == pytest.approx(2 * distinct, abs=3)
+    where = {}
+    for split in SPLITS:
+        for piece in documents_of(dataset, split):
+            where.setdefault(piece, set()).add(split)
+    assert {len(splits) for splits in where.values()} == {1}
+
+
+def test_the_standard_library_is_cut_too():
+    documents = read_corpus(DataConfig())
+    pieces = [piece for document in documents for piece in pieces_of(document, 20_000)]
+    assert len(pieces) > len(documents)
+    whole = "".join(piece.text for piece in pieces if piece.name.split("#")[0] == "argparse.py")
+    assert whole == next(document.text for document in documents if document.name == "argparse.py")
+
+
+def suggested(folder, tmp_path, **values):
+    """The message about a corpus that is too small, and the number it suggests."""
+    config = config_of(folder, **values)
+    with pytest.raises(ValueError, match="each split must") as caught:
+        prepare(config, tmp_path / "cache")
+    message = str(caught.value)
+    assert "\n" not in message  # a driver shows the last line of a failed run
+    found = re.search(r"--set data\.document_characters=(\d+), SET= for make", message)
+    return message, int(found[1]) if found else None, config
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (400, {}),
+        (6000, {}),
+        (60_000, {}),
+        (6000, {"document_characters": 10_000}),
+        (6000, {"length": 600}),
+        (20_000, {"tokenizer": "bpe:300"}),
+        (6000, {"validation_share": 0.02, "test_share": 0.02}),
+    ],
+    ids=str,
+)
+def test_one_text_is_too_few_documents_and_the_suggestion_works(words, values, tmp_path):
+    text = book_of(tmp_path / "corpus", words)
+    message, characters, config = suggested(tmp_path / "corpus", tmp_path, **values)
+    assert f"got none: the corpus has 1 document in 1 file ({len(text):,} characters), of which" in message
+    assert characters >= config.length
+    dataset = prepare(
+        config.model_copy(update={"document_characters": characters}), tmp_path / "another cache"
+    )
+    assert min(dataset.statistics["tokens"].values()) >= config.length
+    if len(text) > 100 * config.length and len(values) < 2:
+        assert 35 <= sum(dataset.statistics["documents"].values()) <= 100
+
+
+def test_near_duplicates_that_leave_a_split_empty_are_counted(tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.txt").write_text(text_of(0, words=400) + f"copy {number}\n")
+    (tmp_path / "same.txt").write_text(text_of(0, words=400) + "copy 0\n")
+    message, characters, _ = suggested(tmp_path, tmp_path)
+    assert re.search(
+        r"but \w+ and \w+ got none: the corpus has 10 documents in 10 files \([\d,]+ char", message
+    )
+    assert ", of which 9 distinct in 1 group of near duplicates. Give more documents, or let" in message
+    assert characters is not None
+
+
+def test_too_little_text_for_any_pieces(tmp_path):
+    (tmp_path / "only.txt").write_text("x = 1\n")
+    message, characters, _ = suggested(tmp_path, tmp_path)
+    assert characters is None
+    assert message.endswith("distinct. Give more text: there is too little for pieces of it to help.")
 
 
 def test_split_shorter_than_a_window(corpus, tmp_path):
-    config = config_of(corpus).model_copy(update={"length": 20000})
+    config = config_of(corpus, length=20000)
     with pytest.raises(
-        ValueError, match=r"the validation split must hold one window of length=20000 tokens, but it"
+        ValueError,
+        match=r"each split must hold one window of length=20000 tokens, but validation has [\d,]+ tokens and "
+        r"test has [\d,]+ tokens: the corpus has 70 documents in 70 files .*\. Give more text: .* "
+        r"A lower data\.length helps too",
     ):
         prepare(config, tmp_path / "cache")
+
+
+def test_documents_that_leave_a_split_shorter_than_a_window_are_cut_by_the_suggestion(tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text(text_of(number, words=5))
+    book_of(tmp_path, 6000)
+    message, characters, config = suggested(tmp_path, tmp_path, length=200)
+    assert "each split must hold one window of length=200 tokens, but" in message
+    prepare(config.model_copy(update={"document_characters": characters}), tmp_path / "another cache")
 
 
 def test_preset_tokenizer_end_to_end(corpus, tmp_path, builds):

@@ -5,12 +5,16 @@ from lab.data.summary import describe
 from lab.data.tokenizers import ByteTokenizer
 
 
-def test_every_figure_is_shown():
+def shown(**changes):
     splits = ("train", "validation", "test")
     statistics = {
         "documents": dict(zip(splits, (101, 102, 103), strict=True)),
         "tokens": dict(zip(splits, (1004, 1005, 1006), strict=True)),
-        "bytes": dict(zip(splits, (1, 1, 1), strict=True)),
+        "bytes": dict(zip(splits, (2004, 2005, 2006), strict=True)),
+        "files": 1,
+        "documents_read": 2,
+        "documents_cut": 1,
+        "document_characters": 4000,
         "bytes_per_token": 0.987,
         "byte_coverage": 0.95,
         "exact_duplicates_removed": 107,
@@ -18,13 +22,21 @@ def test_every_figure_is_shown():
         "near_duplicate_documents": 109,
     }
     array = np.zeros(1, np.uint16)
-    shown = describe(Dataset(array, array, array, ByteTokenizer(), "0123456789abcdef", statistics))
-    text = "\n".join(f"{label}: {value}" for label, value in shown)
+    dataset = Dataset(array, array, array, ByteTokenizer(), "0123456789abcdef", statistics | changes)
+    return "\n".join(f"{label}: {value}" for label, value in describe(dataset))
+
+
+def test_every_figure_is_shown():
+    text = shown()
     for expected in (
         "0123456789abcdef",
         "bytes (257 ids)",
         "documents, test: 103",
         "unique tokens, train: 1,004",
+        "largest data.unique_tokens: 1,004",
+        "bytes, validation: 2,005",
+        "read: 2 documents in 1 file",
+        "each a document: 1 document, of at least 4,000 characters (data.document_characters=4000)",
     ):
         assert expected in text
     for expected in (
@@ -34,3 +46,8 @@ def test_every_figure_is_shown():
         "near-duplicate groups: 108 (109 documents)",
     ):
         assert expected in text
+
+
+def test_a_corpus_that_is_not_cut_says_so():
+    text = shown(documents_cut=0, document_characters=0)
+    assert "each a document: 0 documents (data.document_characters=0)" in text

@@ -1,3 +1,5 @@
+import errno
+import hashlib
 import json
 import os
 import random
@@ -236,6 +238,36 @@ def test_a_full_disk_leaves_the_checkpoint_before(checkpoints):
     same(found, arrays(20))
     checkpoints.save(30, arrays(30))
     assert checkpoints.load()[0] == 30
+
+
+@pytest.mark.parametrize("name", ["arrays", "state.json"])
+def test_a_write_that_fails_is_named(checkpoints, stale, name):
+    with stale(name), pytest.raises(OSError, match="Stale file handle") as caught:
+        checkpoints.save(30, arrays(30))
+    at = Path(caught.value.filename)
+    assert (at.parent.parent, at.stem) == (checkpoints.folder, name.removesuffix(".json"))
+    assert checkpoints.load()[0] == 20
+
+
+@pytest.mark.parametrize("call", ["read_text", "file_digest"])
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO, errno.EACCES])
+def test_a_checkpoint_that_the_system_fails_to_read_is_not_damaged(checkpoints, monkeypatch, call, code):
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path if call == "read_text" else hashlib, call, fail)
+        with pytest.raises(OSError, match=os.strerror(code)) as caught:
+            checkpoints.load()
+    file = "state.json" if call == "read_text" else "arrays.npz"
+    assert caught.value.filename == str(newest(checkpoints) / file)
+    assert checkpoints.load()[0] == 20
+
+
+def test_a_file_in_the_place_of_a_checkpoint_falls_back(checkpoints):
+    shutil.rmtree(newest(checkpoints))
+    newest(checkpoints).write_bytes(b"no folder")
+    falls_back(checkpoints)
 
 
 def test_the_state_says_what_it_is_of(checkpoints):

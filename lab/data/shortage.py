@@ -1,0 +1,51 @@
+"""What to say where a corpus is too small for its splits: what there is, and what would help."""
+
+from collections.abc import Callable, Sequence
+
+# How many pieces a text is cut into: fifty first, others where the splits of fifty come out badly.
+_PIECES = (50, 60, 70, 80, 100, 40, 30, 20, 10)
+
+
+def suggest_characters(total: int, length: int, worth: Callable[[int], float]) -> int | None:
+    """A `data.document_characters` that is tried and works, or None if none does.
+
+    Args:
+        total: characters of the whole corpus.
+        length: tokens a window; no piece is made of fewer characters.
+        worth: how well a number does: the least part of its share that a held-out split gets; 0 if a split
+            gets too little.
+    """
+    best, most = None, 0.0
+    for size in dict.fromkeys(max(length, _round(total // pieces)) for pieces in _PIECES):
+        found = worth(size)
+        if found >= 0.5:
+            return size
+        if found > most:
+            best, most = size, found
+    return best
+
+
+def _round(number: int) -> int:
+    """A number down to its first two digits."""
+    unit = 10 ** max(0, len(str(number)) - 2)
+    return number // unit * unit
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2,000 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`train`, `train and test`, `train, validation and test`."""
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
+
+
+def remedy(suggested: int | None) -> str:
+    """What to give. One line, since a driver shows the last line of what a run said."""
+    if suggested is None:
+        return "Give more text: there is too little for pieces of it to help."
+    return (
+        "Give more documents, or let long ones be cut into pieces: "
+        f"--set data.document_characters={suggested}, SET= for make."
+    )

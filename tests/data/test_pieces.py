@@ -1,0 +1,61 @@
+import random
+
+import pytest
+
+from lab.data.corpora import Document
+from lab.data.pieces import cut_text, pieces_of
+
+
+def text_of(seed, characters=3000, alphabet="abcé \n"):
+    letters = random.Random(seed)
+    return "".join(letters.choice(alphabet) for _ in range(characters))
+
+
+@pytest.mark.parametrize("alphabet", ["ab", "ab ", "aé 文\n", "a\r\n", " \n", "abcdefghijklmnopqrst \t\n"])
+@pytest.mark.parametrize("characters", [1, 7, 100, 2999, 3000])
+def test_pieces_joined_are_the_text_and_each_is_within_its_sizes(alphabet, characters):
+    text = text_of(0, alphabet=alphabet)
+    pieces = cut_text(text, characters)
+    assert "".join(pieces).encode() == text.encode()
+    *whole, last = pieces
+    assert all(characters <= len(piece) <= 2 * characters for piece in whole)
+    assert 0 < len(last) < 2.1 * characters + 1
+    assert len(whole) == 0 or 10 * len(last) >= characters
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("abcd\nefgh\nij", ["abcd\n", "efgh\n", "ij"]),
+        ("ab\ncdef\nhi", ["ab\ncdef\n", "hi"]),  # the first line break from the fourth character on
+        ("abc\ndefg", ["abc\n", "defg"]),  # which may be the fourth itself
+        ("abcdefg\nhij", ["abcdefg\n", "hij"]),  # as far as the eighth
+        ("abcdefgh\nijkl", ["abcd", "efgh\n", "ijkl"]),  # and no farther
+        ("abcde fgh\nij", ["abcde ", "fgh\n", "ij"]),  # else white space
+        ("ab cdefghij klmn", ["ab c", "defghij ", "klmn"]),  # else there
+        ("ab\r\ncd\r\nef\r\n", ["ab\r\n", "cd\r\n", "ef\r\n"]),
+        ("abcd", ["abcd"]),
+        ("", [""]),
+    ],
+)
+def test_a_piece_ends_at_a_line_break_else_at_white_space_else_there(text, pieces):
+    assert cut_text(text, 4) == pieces
+
+
+@pytest.mark.parametrize(("rest", "joins"), [(9, True), (10, False)])
+def test_a_rest_below_a_tenth_joins_the_piece_before(rest, joins):
+    lengths = [len(piece) for piece in cut_text("x" * (300 + rest), 100)]
+    assert lengths == ([100, 100, 100 + rest] if joins else [100, 100, 100, rest])
+
+
+def test_pieces_are_named_by_document_and_number_and_hold_text():
+    assert pieces_of(Document("a.txt", "one\n\n\n\n\ntwo\n"), 4) == [
+        Document("a.txt#1", "one\n"),
+        Document("a.txt#3", "two\n"),
+    ]
+
+
+@pytest.mark.parametrize("characters", [0, 12, 100])
+def test_a_document_that_is_not_cut_is_as_it_was(characters):
+    document = Document("a.txt", "one two\nsix\n")
+    assert pieces_of(document, characters) == [document]
