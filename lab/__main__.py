@@ -165,7 +165,7 @@ def ablate(
         tuning = _tuning(ablation, preset, tune, overrides)
         tree = _tree(results, ablation.name, preset, tuned=bool(tuning and not ablation.tuned))
         _check_parallel(planned, ranks=ranks, devices=devices)
-        hashes = _prepare_data(planned, cache)
+        hashes = _prepare_data(planned, ablation.analysis == "inference", cache)
         plan = Plan(tree, ablation, preset, planned, command, hashes, tuning=tuning)
         executor = _executor(
             engine,
@@ -345,19 +345,21 @@ def _tuning(ablation: "Ablation", preset: str, tune: int | None, overrides: list
     return Tuning(trials, space) if trials else None
 
 
-def _prepare_data(planned: "list[Cell]", cache: Path) -> "dict[DataConfig, str]":
+def _prepare_data(planned: "list[Cell]", generates: bool, cache: Path) -> "dict[DataConfig, str]":
     """Tokenize once, before the runs: what is wrong with the data is said once, and at once.
 
     Returns:
         The hash of each corpus.
     """
     from lab.data.dataset import budget, prepare
+    from lab.evaluation.held_out import require_held_out
 
     hashes = {}
-    for config in {cell.config.data: None for cell in planned}:
-        dataset = prepare(config, cache)
-        budget(dataset.train, config.unique_tokens, config.length)
-        hashes[config] = dataset.hash
+    for config in {cell.config.data: cell.config for cell in planned}.values():
+        dataset = prepare(config.data, cache)
+        budget(dataset.train, config.data.unique_tokens, config.data.length)
+        require_held_out(config, dataset, "evaluation", *(["inference"] if generates else []))
+        hashes[config.data] = dataset.hash
     return hashes
 
 

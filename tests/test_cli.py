@@ -103,7 +103,13 @@ def ablated(presets, monkeypatch):
 
     monkeypatch.setattr(lab.scheduling.driver, "driving", driving)
     monkeypatch.setattr(lab.scheduling.tuning_driver, "drive_tuned", bring)
+
+    def require_held_out(config, dataset, *sections):
+        if config.evaluation.test_windows > 1000:
+            raise ValueError(f"the held-out splits must be long enough for the {' and '.join(sections)}")
+
     stand_in(monkeypatch, "lab.data.dataset", prepare=prepare, budget=budget)
+    stand_in(monkeypatch, "lab.evaluation.held_out", require_held_out=require_held_out)
     stand_in(monkeypatch, "lab.data.summary", describe=lambda dataset: [("documents", "7")])
     stand_in(
         monkeypatch,
@@ -274,6 +280,11 @@ def test_ablate_looks_at_each_corpus_before_any_run(ablated):
     said = invoke("ablate", "crossover", "--preset", "gpu")
     assert (said.exit_code, ablated.drives) == (2, [])
     assert "`unique_tokens` must be in 1..100000, but got 300000" in said.stderr
+    many = ("--set", "evaluation.test_windows=2000")
+    for name, sections in (("crossover", "evaluation"), ("inference-compute", "evaluation and inference")):
+        said = invoke("ablate", name, "--preset", "smoke", *many)
+        assert (said.exit_code, ablated.drives) == (2, [])
+        assert said.stderr.endswith(f"must be long enough for the {sections}\n")
 
 
 def test_inference_is_measured_between_the_runs_and_the_report(ablated, monkeypatch):
@@ -412,8 +423,9 @@ def test_a_failing_storage_does_not_show_its_password(presets, tmp_path):
     ]
     code = (
         "import sys, types; stand_in = types.ModuleType('lab.data.dataset');"
-        "stand_in.prepare = lambda *_: types.SimpleNamespace(train=(), hash='');"
-        "stand_in.budget = lambda *_: None;"
+        "stand_in.prepare = lambda *_: types.SimpleNamespace("
+        "train=(), validation=range(10**6), test=range(10**6), hash='');"
+        "stand_in.budget = lambda *_: None; stand_in.Dataset = object;"
         "sys.modules['lab.data.dataset'] = stand_in;"
         f"sys.argv = {command[2:]!r}; import lab.__main__; lab.__main__.app()"
     )
