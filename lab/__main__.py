@@ -237,20 +237,24 @@ def data(
     overrides: Overrides = [],  # noqa: B006
     cache: Cache = Path(".cache"),
 ) -> None:
-    """Say what a corpus holds: documents, unique tokens, bytes per token, duplicates."""
+    """Say what a corpus holds: documents, unique tokens, bytes per token, duplicates; and what it lacks."""
     with _clear_errors():
         from rich.console import Console
         from rich.table import Table
 
         from lab.config import make_config, read_preset
-        from lab.data.dataset import prepare
+        from lab.data.dataset import budget, prepare
         from lab.data.summary import describe
+        from lab.evaluation.held_out import require_held_out
 
         config = make_config(read_preset(preset), _user_layer(overrides, data))
         table = Table("", f"{config.data.corpus} ({preset})")
-        for row in describe(prepare(config.data, cache)):
+        dataset = prepare(config.data, cache)
+        for row in describe(dataset):
             table.add_row(*map(str, row))
         Console().print(table)
+        budget(dataset.train, config.data.unique_tokens, config.data.length)
+        require_held_out(config, dataset, "evaluation")
 
 
 def _run_config(

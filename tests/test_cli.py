@@ -461,6 +461,20 @@ def test_data_describes_the_corpus(ablated):
     assert "7" in said.output
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("evaluation.test_windows=2000", "the held-out splits must be long enough for the evaluation"),
+        ("data.unique_tokens=100001", "`unique_tokens` must be in 1..100000, but got 100001"),
+    ],
+)
+def test_data_describes_a_corpus_that_is_too_small_and_says_what_it_lacks(setting, message, ablated):
+    said = invoke("data", "--preset", "smoke", "--data", "a.txt", "--set", setting)
+    assert said.exit_code == 2
+    assert "documents" in said.stdout
+    assert said.stderr.startswith(f"error: {message}")
+
+
 def test_help_needs_nothing_heavy():
     code = (
         "import sys\nsys.argv = ['lab', '--help']\nimport runpy\n"

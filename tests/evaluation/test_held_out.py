@@ -56,7 +56,7 @@ def test_each_shortage_is_named_with_what_there_is_and_what_to_set():
 
 
 @pytest.mark.parametrize("sections", [EVALUATION, BOTH])
-@pytest.mark.parametrize("sizes", [(170, 100), (50, 400), (400, 36), (191, 319), (1000, 321)])
+@pytest.mark.parametrize("sizes", [(170, 100), (50, 100), (50, 400), (400, 36), (191, 319), (1000, 321)])
 def test_the_suggestion_works(sizes, sections):
     try:
         require_held_out(make_config(LAYER), dataset(*sizes), *sections)

@@ -264,6 +264,17 @@ def test_a_checkpoint_that_the_system_fails_to_read_is_not_damaged(checkpoints, 
     assert checkpoints.load()[0] == 20
 
 
+def test_a_read_of_weights_that_fails_is_named(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    save_arrays(tmp_path / "weights.npz", arrays(1))
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(OSError, match="Stale file handle") as caught:
+        load_arrays(tmp_path / "weights.npz")
+    assert caught.value.filename == str(tmp_path / "weights.npz")
+
+
 def test_a_file_in_the_place_of_a_checkpoint_falls_back(checkpoints):
     shutil.rmtree(newest(checkpoints))
     newest(checkpoints).write_bytes(b"no folder")
