@@ -79,15 +79,15 @@ def test_storage_that_cannot_be_listed_is_not_taken_for_empty(tmp_path, monkeypa
     mirror.begin(tmp_path / "run")
     mirror.push(tmp_path / "run")
 
-    def stale(path):
-        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+    def stale(*arguments, **options):
+        raise OSError(errno.ESTALE, "Stale file handle")
 
     monkeypatch.setattr(os, "scandir", stale)
     for act in (mirror.pull, mirror.push):
         with pytest.raises(OSError, match="Stale file handle"):
             act(tmp_path / "run")
     monkeypatch.undo()
-    monkeypatch.setattr(os, "stat", stale)
+    monkeypatch.setattr(type(mirror._files), "info", stale)
     with pytest.raises(OSError, match="Stale file handle"):
         mirror.begin(tmp_path / "run")
     monkeypatch.undo()
