@@ -33,7 +33,9 @@ print(bench.said.getvalue())
 ABLATE = """
 import sys, types
 stand_in = types.ModuleType("lab.data.dataset")
-stand_in.prepare = lambda *_: types.SimpleNamespace(train=(), hash="0" * 16)
+corpus = types.SimpleNamespace(train=(), validation=range(10**6), test=range(10**6), hash="0" * 16)
+stand_in.prepare = lambda *_: corpus
+stand_in.Dataset = object
 stand_in.budget = lambda *_: None
 sys.modules["lab.data.dataset"] = stand_in
 sys.argv = ["lab", "ablate", "crossover", "--preset", "smoke", "--results", sys.argv[1]]
