@@ -240,9 +240,8 @@ class RayAttempt:
         self._fetch = Errand(lambda: mirror.pull(logdir) if mirror else None)
         self._submitted: Submitted | None = None
         self._ends: dict[int, Said] = {}  # by rank
-        self._bad_since: float | None = None
         self._blamed: int | None = None
-        self._blamed_at = 0.0
+        self._bad_since = math.inf
         self._stopped: signal.Signals | None = None
         self._ended: Ended | None = None
         self._copied = time.monotonic()
@@ -270,7 +269,7 @@ class RayAttempt:
                 self._cancel(self._submitted.tasks, hard)
 
     def _all_ended(self, submitted: Submitted) -> bool:
-        waiting = self._waiting(submitted.tasks)
+        waiting = {rank: task for rank, task in enumerate(submitted.tasks) if rank not in self._ends}
         ready = ray.wait(list(waiting.values()), num_returns=len(waiting), timeout=0)[0] if waiting else []
         self._ends |= {rank: self._said(task) for rank, task in waiting.items() if task in ready}
         if len(self._ends) < len(submitted.tasks):
@@ -293,19 +292,16 @@ class RayAttempt:
             rank = self._blame()
             if rank is None:
                 return
-            self._bad_since = self._bad_since or now
+            self._bad_since = min(self._bad_since, now)
             if not explained(self._ends[rank][0]) and now - self._bad_since < BLAME_SECONDS:
                 return
-            self._blamed, self._blamed_at = rank, now
+            self._blamed = rank
             self._cancel(submitted.tasks[1:] if self._mirror else submitted.tasks, hard=True)
-        elif now - self._blamed_at >= PUSH_SECONDS:
+        elif now - self._bad_since >= PUSH_SECONDS:
             self._cancel(submitted.tasks, hard=True)
 
     def _blame(self) -> int | None:
         return blamed({rank: ended for rank, (ended, _) in self._ends.items()})
-
-    def _waiting(self, tasks: Sequence[Any]) -> dict[int, Any]:
-        return {rank: task for rank, task in enumerate(tasks) if rank not in self._ends}
 
     def _cancel(self, tasks: Sequence[Any], hard: bool) -> None:
         for task in tasks:
