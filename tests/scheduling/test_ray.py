@@ -134,7 +134,9 @@ def test_two_runs_have_a_gpu_each_or_share_one(executor, attempt):
     assert {pins["CUDA_VISIBLE_DEVICES"] for pins in seen} == {"0", "1"}
     assert "XLA_CLIENT_MEM_FRACTION" not in seen[0]
     one_each.close()
-    (shared,) = environment(executor(0, SHOW, platforms="cuda", per_device=2), [attempt("c")])
+    halves = executor(0, SHOW, platforms="cuda", per_device=2)
+    assert halves.free() == 2  # by its node's cores; by its GPUs four
+    (shared,) = environment(halves, [attempt("c")])
     assert shared["XLA_CLIENT_MEM_FRACTION"] == "0.450"
 
 
