@@ -1,6 +1,6 @@
 # Short names for the plain commands. `make help` lists them.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?=
 PRESET ?= laptop
@@ -27,7 +27,7 @@ OPTIONS = --preset $(PRESET) \
   $(if $(filter-out results,$(RESULTS)),--results '$(RESULTS)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(ABLATIONS) smoke status report board dashboard format lint type test test-backends clean
+.PHONY: help setup $(ABLATIONS) smoke status report board dashboard format lint type test test-backends test-extras clean
 
 help: ## list the targets
 	@echo 'Ablations (PRESET= DATA= SEEDS= LEVELS= SET= TUNE= RESULTS= WORKERS= PER_DEVICE= DEVICES= RANKS= ENGINE= SHARED= STORAGE=):'
@@ -82,6 +82,9 @@ test: setup ## every test under JAX, then the numerics under the other installed
 test-backends: setup ## the numerics under TensorFlow, and under PyTorch where it is installed
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m backend
 	if $(BIN)/python -c 'import torch' 2>/dev/null; then KERAS_BACKEND=torch $(BIN)/python -m pytest -m backend; fi
+
+test-extras: setup ## the tests that need extras, under JAX (EXTRAS=ray,postgres,dashboard)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m extra
 
 clean: ## remove caches, never results
 	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import pytest
 
@@ -14,6 +15,14 @@ import lab
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not ours
 # A shell starts what it sends to the background deaf to Ctrl-C, and so are all processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item):
+    """Skip what is marked `extra(name="module")` where that extra has not brought its module."""
+    for mark in item.iter_markers("extra"):
+        for extra, module in mark.kwargs.items():
+            if not find_spec(module):
+                pytest.skip(f"needs {module}: make setup EXTRAS={extra}")
 
 
 @pytest.fixture(scope="session", autouse=True)

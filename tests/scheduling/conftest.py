@@ -29,8 +29,10 @@ def ablation_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A PostgreSQL server of the tests' own; skips where there is none and none can be installed."""
-    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    """A PostgreSQL server of the tests' own, for tests that are marked as needing the extra.
+
+    Skips where there is none and none can be installed.
+    """
     from postgres_server import PostgresServer, find_binaries
 
     binaries = find_binaries()

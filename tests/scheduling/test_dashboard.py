@@ -15,12 +15,12 @@ from lab.scheduling.dashboard import only_tree, serve_dashboard
 from lab.scheduling.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
+NEEDS_DASHBOARD = pytest.mark.extra(dashboard="optuna_dashboard")
 
 
 @pytest.fixture
 def dashboard():
     """Starts `python -m lab dashboard` on a free port; its port and what it said first."""
-    pytest.importorskip("optuna_dashboard", reason="the extra `dashboard` is not installed")
     started = []
 
     def start(tree, storage=""):
@@ -51,6 +51,7 @@ def ask(port, path, method="GET"):
     return answer.status, body
 
 
+@NEEDS_DASHBOARD
 def test_it_shows_the_study_of_a_driver_at_work_and_changes_nothing(bench, dashboard):
     ledger = Ledger(bench.tree, "tiny-tiny")
     ledger.enqueue((cell, cell.key) for cell in bench.plan().cells)
@@ -72,6 +73,7 @@ def test_it_shows_the_study_of_a_driver_at_work_and_changes_nothing(bench, dashb
     assert [trial["state"] for trial in trials] == ["Complete", *["Waiting"] * 3]
 
 
+@NEEDS_DASHBOARD
 def test_a_database_is_shown_without_its_url_in_the_list_of_processes(bench, dashboard):
     url = f"sqlite:///file:{bench.folder / 'study.db'}?uri=true&key=sesame"
     assert bench.drive(storage=url).done == 4
@@ -82,6 +84,7 @@ def test_a_database_is_shown_without_its_url_in_the_list_of_processes(bench, das
     assert "sesame" not in said
 
 
+@NEEDS_DASHBOARD
 def test_it_listens_on_loopback_only(bench, dashboard):
     Ledger(bench.tree, "tiny-tiny")
     bench.plan().write()
@@ -110,8 +113,8 @@ def test_of_several_trees_one_must_be_given(bench, tmp_path):
         only_tree(trees[2])
 
 
+@NEEDS_DASHBOARD
 def test_a_taken_port_is_named(bench):
-    pytest.importorskip("optuna_dashboard", reason="the extra `dashboard` is not installed")
     Ledger(bench.tree, "tiny-tiny")
     bench.plan().write()
     with socket.socket() as taken:

@@ -3,10 +3,12 @@ import os
 
 import pytest
 
-fsspec = pytest.importorskip("fsspec", reason="the ray extra is not installed")
+fsspec = pytest.importorskip("fsspec", reason="needs fsspec: make setup EXTRAS=ray")
 
 from lab.scheduling import mirror  # noqa: E402
 from lab.scheduling.mirror import Errand, Mirror, SharedStorageError  # noqa: E402
+
+pytestmark = pytest.mark.extra(ray="fsspec")
 
 
 def files(folder):

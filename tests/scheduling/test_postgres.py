@@ -15,6 +15,8 @@ from scheduling_bench import wait_for
 from lab.scheduling.ledger import Ledger, study_name
 from lab.scheduling.storage import Patience, close_storage, view_storage
 
+pytestmark = pytest.mark.extra(postgres="psycopg")
+
 TINY_PLAN_SEEDS = 5
 WORKERS = 6
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-ray = pytest.importorskip("ray", reason="the ray extra is not installed")
+ray = pytest.importorskip("ray", reason="needs ray: make setup EXTRAS=ray")
 
 import psutil  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -30,6 +30,7 @@ from lab.scheduling.progress import RunsProgress  # noqa: E402
 from lab.scheduling.ray_executor import RayAttempt, RayExecutor, Submitted, Task  # noqa: E402
 
 pytestmark = [
+    pytest.mark.extra(ray="ray"),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves its nodes' logs open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -16,6 +16,8 @@ from lab.scheduling.storage import Patience, close_storage, view_storage
 
 ROOT = Path(__file__).parents[2]
 SECRETS = (b"sesame", b"poppy", b"tulip")  # of the URLs here, of the test server's, of PGPASSWORD
+NEEDS_DASHBOARD = pytest.mark.extra(dashboard="optuna_dashboard")
+NEEDS_POSTGRES = pytest.mark.extra(postgres="psycopg")
 
 DRIVER = """
 import os, pathlib, sys, traceback
@@ -93,7 +95,7 @@ def lab(*arguments):
     return [sys.executable, "-m", "lab", *map(str, arguments)]
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
+@pytest.fixture(params=[pytest.param("postgresql", marks=NEEDS_POSTGRES), "sqlite"])
 def storage(request, bench):
     """A URL with a secret that works."""
     if request.param == "sqlite":
@@ -148,8 +150,8 @@ def everything(view: BaseStorage):
     return repr([(s.study_name, s.user_attrs, s.system_attrs) for s in studies] + trials).encode()
 
 
+@NEEDS_DASHBOARD
 def test_a_dashboard_tells_nobody_its_password(bench, storage):
-    pytest.importorskip("optuna_dashboard", reason="the extra `dashboard` is not installed")
     assert bench.drive(storage=storage).done == 4
     pages = []
 
@@ -173,8 +175,8 @@ def test_a_dashboard_tells_nobody_its_password(bench, storage):
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://me:sesame@127.0.0.1:1/name",
-        "postgresql://127.0.0.1:1/name?password=sesame&sslcert=poppy",
+        pytest.param("postgresql://me:sesame@127.0.0.1:1/name", marks=NEEDS_POSTGRES),
+        pytest.param("postgresql://127.0.0.1:1/name?password=sesame&sslcert=poppy", marks=NEEDS_POSTGRES),
         "postgresql://me:sesame@host:port/name",
         "mysql://me:sesame@127.0.0.1/name",
         "sqlite:////no/such/folder/study.db?key=sesame",
@@ -200,20 +202,32 @@ def chain(error):
     return found
 
 
-def test_the_commands_tell_nobody_the_password_of_a_storage_that_does_not_open(bench):
-    url = "postgresql://me:sesame@127.0.0.1:1/name"
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:////no/such/folder/study.db?key=sesame", b"sqlite:////no/such/folder/study.db: "),
+        pytest.param(
+            "postgresql://me:sesame@127.0.0.1:1/name",
+            b"postgresql://me:***@127.0.0.1:1/name: ",
+            marks=NEEDS_POSTGRES,
+        ),
+    ],
+    ids=["sqlite", "postgresql"],
+)
+@pytest.mark.parametrize("command", ["drive", "ablate", pytest.param("dashboard", marks=NEEDS_DASHBOARD)])
+def test_a_command_tells_nobody_the_password_of_a_storage_that_does_not_open(bench, command, url, shown):
     bench.plan().write()
-    for command in (
-        python(DRIVER, Path(__file__).parent, bench.folder),
-        python(ABLATE, bench.folder / "results"),
-        lab("dashboard", bench.tree, "--port", "0"),
-    ):
-        said, lines = watch(command, bench.folder, url)
-        assert b"cannot open the storage postgresql://me:***@127.0.0.1:1/name" in said
-        assert_no_secret(said, lines)
-    assert_no_secret(written(bench.folder))
+    commands = {
+        "drive": python(DRIVER, Path(__file__).parent, bench.folder),
+        "ablate": python(ABLATE, bench.folder / "results"),
+        "dashboard": lab("dashboard", bench.tree, "--port", "0"),
+    }
+    said, lines = watch(commands[command], bench.folder, url)
+    assert b"cannot open the storage " + shown in said
+    assert_no_secret(said, lines, written(bench.folder))
 
 
+@NEEDS_POSTGRES
 def test_a_database_that_went_away_for_good_is_named_without_its_password(bench, postgres):
     url = postgres.new_database()
     said = []

@@ -213,8 +213,12 @@ def test_a_storage_that_cannot_be_opened_is_named_without_its_secrets(bench, url
 
 def test_without_its_driver_postgresql_says_what_to_install(bench, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(ValueError, match="psycopg is missing; `make setup EXTRAS=postgres` installs it"):
-        Ledger(bench.tree, "tiny-tiny", "postgresql://127.0.0.1:1/name")
+    with pytest.raises(
+        ValueError, match="psycopg is missing; `make setup EXTRAS=postgres` installs it"
+    ) as caught:
+        Ledger(bench.tree, "tiny-tiny", "postgresql://me:sesame@127.0.0.1:1/name")
+    assert "sesame" not in str(caught.value)
+    assert caught.value.__context__ is None
 
 
 def test_braces_in_a_url_are_no_template(bench):

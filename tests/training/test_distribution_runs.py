@@ -176,7 +176,7 @@ def test_a_lost_rank_ends_the_group_and_the_next_attempt_finishes(runs, tmp_path
 @pytest.fixture
 def nodes(monkeypatch):
     """Two nodes of a Ray cluster, each with room for one process; ends them and adds another."""
-    ray = pytest.importorskip("ray", reason="the ray extra is not installed")
+    import ray
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -193,13 +193,16 @@ def nodes(monkeypatch):
     cluster.shutdown()
 
 
+@pytest.mark.extra(ray="ray")
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_two_nodes_train_one_run_and_a_lost_node_costs_one_attempt(
-    runs, nodes, tmp_path, corpus, cache, monkeypatch
+    nodes, tmp_path, corpus, cache, monkeypatch, quick_compilation
 ):
     from lab.scheduling.executors import Attempt, Ended
     from lab.scheduling.ray_executor import RayExecutor
+    from lab.training.run import train_run
 
+    train_run(config_of("one", corpus), tmp_path / "one", cache)
     for name, value in (QUICK | programs(cache)).items():
         monkeypatch.setenv(name, value)
     logdir = tmp_path / "run"
@@ -225,7 +228,7 @@ def test_two_nodes_train_one_run_and_a_lost_node_costs_one_attempt(
     nodes.add_node(num_cpus=1, wait=True, object_store_memory=80 * 2**20)
     assert finish(executor.start(attempt)) == Ended(0), (logdir / "log.txt").read_text()
     executor.close()
-    assert_equal_runs(logdir, runs / "one")
+    assert_equal_runs(logdir, tmp_path / "one")
     assert json.loads((logdir / "result.json").read_text())["devices"]["processes"] == 2
 
 
