@@ -7,7 +7,7 @@ The eight corners of the cube (any-order modelling, super-dense compute, Monte C
 on) and two controls, all with the same parameters, data order and tokens seen (docs/cube.md). The gain from
 `ar` to `dlm` is divided into Shapley values, main effects and interactions. Expected: not known; no published
 experiment separates the three.
-Found at laptop scale: new draws earn it, dense passes cost; the gain itself is undecided.
+Found at laptop scale on corpus=stdlib: new draws earn it, dense passes cost; the gain itself is undecided.
 """
 
 from lab.arms import ARMS, arm_values

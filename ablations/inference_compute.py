@@ -7,7 +7,7 @@ After training, each arm continues held-out prompts. The DLM does so in n, n/2, 
 an independent judge, AR trained on the whole corpus, says how surprising the texts are. Multiple choice is
 scored with several numbers of Monte Carlo draws. Expected: one token a pass costs the DLM about n times AR's
 FLOPs; with fewer passes its text gets worse, so that it matches AR's, if at all, only near that ratio.
-Found at laptop scale: the price, but it matches AR's text at about 2 times AR's FLOPs.
+Found at laptop scale on corpus=stdlib: the price, but it matches AR's text at about 2 times AR's FLOPs.
 """
 
 from lab.arms import arm_values

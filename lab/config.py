@@ -32,11 +32,13 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which text, cut how. `unique_tokens` is U, the budget; None takes the whole training split.
 
-    `document_characters` cuts longer documents into pieces of at least so many characters, each a document of
-    its own (lab/data/pieces.py); 0 leaves them whole.
+    `corpus` is `packages`, the source of Keras and KerasHub (lab/data/packages.py), the same text everywhere;
+    `stdlib`, the standard library of the Python that runs, another text for each version of it; or `text`,
+    the files of `paths`. `document_characters` cuts longer documents into pieces of at least so many
+    characters, each a document of its own (lab/data/pieces.py); 0 leaves them whole.
     """
 
-    corpus: Literal["stdlib", "text"] = "stdlib"
+    corpus: Literal["packages", "stdlib", "text"] = "packages"
     paths: tuple[str, ...] = ()
     text_field: str = "text"
     document_characters: int = Field(default=0, ge=0)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.config import DataConfig
+from lab.data.packages import find_packages
 
 KINDS = {".txt": "text", ".md": "text", ".py": "text", ".jsonl": "jsonl", ".parquet": "parquet"}
 
@@ -38,6 +39,9 @@ class _EmptyError(ValueError):
 
 class _NotTextError(ValueError):
     """A source holds bytes that are not UTF-8 text."""
+
+
+_NO_TEXT = (_EmptyError, _NotTextError)
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,16 @@ def find_sources(config: DataConfig) -> list[Source]:
     """The files of the configured corpus, each once, in a fixed order.
 
     Raises:
-        ValueError: if a path is missing, remote, of an unknown kind, or leads to no file that can be read.
+        ValueError: if a path is missing, remote, of an unknown kind, or leads to no file that can be read; or
+            if a package is not installed.
         OSError: if the system fails to list a folder that is there.
     """
+    if config.corpus == "packages":
+        return [
+            Source(path, name, "text", skipped=_NO_TEXT)
+            for package in find_packages()
+            for name, path in package.files().items()
+        ]
     if config.corpus == "stdlib":
         root = Path(sysconfig.get_path("stdlib"))
         with _reading(root):
@@ -102,7 +113,7 @@ def find_sources(config: DataConfig) -> list[Source]:
 def _stdlib_sources(root: Path) -> list[Source]:
     """The modules of the standard library; a folder that is no package name (`site-packages`) has none."""
     sources = [
-        Source(path, path.relative_to(root).as_posix(), "text", skipped=(_EmptyError, _NotTextError))
+        Source(path, path.relative_to(root).as_posix(), "text", skipped=_NO_TEXT)
         for path in _walk(root, lambda folder: folder.isidentifier() and folder not in _EXCLUDED_FOLDERS)
         if path.suffix == ".py" and not path.name.startswith(_EXCLUDED_PREFIX)
     ]

@@ -14,6 +14,7 @@ from filelock import FileLock
 from lab.config import DataConfig
 from lab.data.cache import is_intact, write_folder
 from lab.data.corpora import Document, Source, find_sources, read_corpus
+from lab.data.packages import describe_packages
 from lab.data.pieces import pieces_of
 from lab.data.shortage import counted, listed, remedy, suggest_characters
 from lab.data.shuffling import shuffled
@@ -49,7 +50,7 @@ class Dataset:
             pieces of `document_characters`; from here on a piece counts as a document: `documents`, `tokens`
             and `bytes` by split, and over all of them `bytes_per_token`, `byte_coverage` (bytes by
             `byte_lengths` over bytes of text), `exact_duplicates_removed`, `near_duplicate_groups`,
-            `near_duplicate_documents`.
+            `near_duplicate_documents`. For corpus=packages also what `describe_packages` says.
     """
 
     train: np.ndarray
@@ -75,6 +76,8 @@ def prepare(config: DataConfig, cache_dir: Path) -> Dataset:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir / f"{key}.lock"):
             dataset = _load(cache_dir, key) or _build(config, cache_dir, key)
+    if config.corpus == "packages":
+        dataset.statistics.update(describe_packages({source.name: source.digest() for source in sources}))
     tokens = dataset.statistics["tokens"]
     short = [split for split in SPLITS if tokens[split] < config.length]
     if short:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.data.dataset import Dataset
-from lab.data.shortage import counted
+from lab.data.shortage import counted, listed
 from lab.data.splits import SPLITS
 
 
@@ -18,6 +18,7 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
     ]
     return [
         ("hash", dataset.hash),
+        *_packages(statistics),
         ("tokenizer", f"{dataset.tokenizer.name} ({dataset.tokenizer.vocab_size:,} ids)"),
         (
             "read",
@@ -34,6 +35,15 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
             f"{statistics['near_duplicate_groups']:,} ({statistics['near_duplicate_documents']:,} documents)",
         ),
     ]
+
+
+def _packages(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the default corpus was read from."""
+    if "packages" not in statistics:
+        return []
+    versions = listed([f"{name} {version}" for name, version in statistics["packages"].items()])
+    # What differs has been said in a line of its own.
+    return [("packages", f"{versions} ({'not ' if statistics['packages_note'] else ''}as listed)")]
 
 
 def _cut(statistics: Mapping[str, Any]) -> str:

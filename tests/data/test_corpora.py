@@ -38,7 +38,7 @@ def compress(path):
 
 
 def test_stdlib_holds_modules_and_no_tests_packages_or_machine_paths():
-    documents = read_corpus(DataConfig())
+    documents = read_corpus(DataConfig(corpus="stdlib"))
     names = [document.name for document in documents]
     assert {"json/decoder.py", "abc.py", "email/mime/text.py"} <= set(names)
     assert len(names) == len(set(names)) > 300
@@ -48,7 +48,7 @@ def test_stdlib_holds_modules_and_no_tests_packages_or_machine_paths():
         assert not file.startswith("_sysconfigdata")
     decoder = next(document for document in documents if document.name == "json/decoder.py")
     assert decoder.text == Path(json.decoder.__file__).read_text(encoding="utf-8")
-    assert documents == read_corpus(DataConfig())
+    assert documents == read_corpus(DataConfig(corpus="stdlib"))
 
 
 def test_stdlib_skips_files_that_are_not_text(tmp_path, monkeypatch):
@@ -57,7 +57,7 @@ def test_stdlib_skips_files_that_are_not_text(tmp_path, monkeypatch):
     (tmp_path / "binary.py").write_bytes(b"\0\0")
     (tmp_path / "empty.py").touch()
     monkeypatch.setattr(corpora.sysconfig, "get_path", lambda name: str(tmp_path))
-    assert read_corpus(DataConfig()) == [Document("good.py", "x = 1\n")]
+    assert read_corpus(DataConfig(corpus="stdlib")) == [Document("good.py", "x = 1\n")]
 
 
 @pytest.mark.parametrize("name", ["python311.zip", "folder_without_sources"])
@@ -65,7 +65,7 @@ def test_stdlib_without_sources_is_an_error(name, tmp_path, monkeypatch):
     (tmp_path / "folder_without_sources").mkdir()
     monkeypatch.setattr(corpora.sysconfig, "get_path", lambda kind: str(tmp_path / name))
     with pytest.raises(ValueError, match=f"corpus=stdlib needs the source files .* none in .*{name}"):
-        read_corpus(DataConfig())
+        read_corpus(DataConfig(corpus="stdlib"))
 
 
 def test_each_kind_gives_the_same_texts_plain_and_compressed(tmp_path):
@@ -263,7 +263,7 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(code, kind, stdli
 
     monkeypatch.setattr(corpora.sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setattr(os, "scandir", scandir)
-    config = DataConfig() if stdlib else DataConfig(corpus="text", paths=[str(tmp_path)])
+    config = DataConfig(corpus="stdlib") if stdlib else DataConfig(corpus="text", paths=[str(tmp_path)])
     with pytest.raises(kind, match=rf"{tmp_path}/b") as caught:
         find_sources(config)
     assert os.strerror(code) in str(caught.value)

@@ -307,7 +307,7 @@ def test_pieces_of_every_kind_of_corpus_obey_the_rules_of_duplicates(tmp_path):
 
 
 def test_the_standard_library_is_cut_too():
-    documents = read_corpus(DataConfig())
+    documents = read_corpus(DataConfig(corpus="stdlib"))
     pieces = [piece for document in documents for piece in pieces_of(document, 20_000)]
     assert len(pieces) > len(documents)
     whole = "".join(piece.text for piece in pieces if piece.name.split("#")[0] == "argparse.py")

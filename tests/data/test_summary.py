@@ -51,3 +51,12 @@ def test_every_figure_is_shown():
 def test_a_corpus_that_is_not_cut_says_so():
     text = shown(documents_cut=0, document_characters=0)
     assert "each a document: 0 documents (data.document_characters=0)" in text
+
+
+def test_the_packages_that_were_read_are_named():
+    assert "packages" not in shown()
+    packages = {"keras": "3.15.1", "keras-hub": "0.32.0"}
+    text = shown(packages=packages, packages_note="")
+    assert "packages: keras 3.15.1 and keras-hub 0.32.0 (as listed)" in text
+    text = shown(packages=packages, packages_note="another corpus")
+    assert "packages: keras 3.15.1 and keras-hub 0.32.0 (not as listed)\n" in text
