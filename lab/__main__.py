@@ -243,7 +243,8 @@ def data(
         from rich.table import Table
 
         from lab.config import make_config, read_preset
-        from lab.data.dataset import budget, prepare
+        from lab.data.budget import budget
+        from lab.data.dataset import prepare
         from lab.data.summary import describe
         from lab.evaluation.held_out import require_held_out
 
@@ -355,7 +356,8 @@ def _prepare_data(planned: "list[Cell]", generates: bool, cache: Path) -> "dict[
     Returns:
         The hash of each corpus.
     """
-    from lab.data.dataset import budget, prepare
+    from lab.data.budget import budget
+    from lab.data.dataset import prepare
     from lab.evaluation.held_out import require_held_out
 
     hashes = {}

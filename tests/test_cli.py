@@ -108,7 +108,8 @@ def ablated(presets, monkeypatch):
         if config.evaluation.test_windows > 1000:
             raise ValueError(f"the held-out splits must be long enough for the {' and '.join(sections)}")
 
-    stand_in(monkeypatch, "lab.data.dataset", prepare=prepare, budget=budget)
+    stand_in(monkeypatch, "lab.data.budget", budget=budget)
+    stand_in(monkeypatch, "lab.data.dataset", prepare=prepare)
     stand_in(monkeypatch, "lab.evaluation.held_out", require_held_out=require_held_out)
     stand_in(monkeypatch, "lab.data.summary", describe=lambda dataset: [("documents", "7")])
     stand_in(
@@ -425,8 +426,9 @@ def test_a_failing_storage_does_not_show_its_password(presets, tmp_path):
         "import sys, types; stand_in = types.ModuleType('lab.data.dataset');"
         "stand_in.prepare = lambda *_: types.SimpleNamespace("
         "train=(), validation=range(10**6), test=range(10**6), hash='');"
-        "stand_in.budget = lambda *_: None; stand_in.Dataset = object;"
+        "stand_in.Dataset = object;"
         "sys.modules['lab.data.dataset'] = stand_in;"
+        "import lab.data.budget; lab.data.budget.budget = lambda *_: None;"
         f"sys.argv = {command[2:]!r}; import lab.__main__; lab.__main__.app()"
     )
     said = subprocess.run(

@@ -120,11 +120,35 @@ def evaluation_windows(tokens: np.ndarray, count: int, length: int) -> np.ndarra
     Raises:
         ValueError: if fewer fit.
     """
+    starts = _starts(tokens, count, length)
+    return np.asarray(tokens[starts[:, None] + np.arange(length)], dtype=np.int32)
+
+
+def window_documents(tokens: np.ndarray, count: int, length: int, end_id: int) -> np.ndarray:
+    """The document that each of the evaluation windows begins in.
+
+    Args:
+        tokens: (n,) token ids; `end_id` is the last of each document.
+        count: how many windows.
+        length: tokens a window.
+        end_id: the id that ends a document, of which it is a part.
+
+    Returns:
+        (count,) int32; documents are counted from 0, in the order of the split, those without a window too.
+
+    Raises:
+        ValueError: if fewer windows fit.
+    """
+    ends = np.flatnonzero(tokens == end_id)
+    return np.searchsorted(ends, _starts(tokens, count, length)).astype(np.int32)
+
+
+def _starts(tokens: np.ndarray, count: int, length: int) -> np.ndarray:
+    """(count,) int64, the places of evaluation windows."""
     fitting = len(tokens) // length
     if not 1 <= count <= fitting:
         raise ValueError(
             f"`count` must be in 1..{fitting}, the windows of length={length} that fit "
             f"in {len(tokens)} tokens, but got count={count}."
         )
-    starts = np.arange(count, dtype=np.int64) * len(tokens) // count
-    return np.asarray(tokens[starts[:, None] + np.arange(length)], dtype=np.int32)
+    return np.arange(count, dtype=np.int64) * len(tokens) // count

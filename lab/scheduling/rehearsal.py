@@ -5,7 +5,8 @@ from pathlib import Path
 import keras
 
 from lab.config import RunConfig
-from lab.data.dataset import budget, prepare
+from lab.data.budget import budget
+from lab.data.dataset import prepare
 from lab.data.windows import TrainingWindows
 from lab.training.build import build_learner
 

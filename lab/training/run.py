@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from lab.config import RunConfig, load_config
-from lab.data.dataset import Dataset, budget, prepare
+from lab.data.budget import budget
+from lab.data.dataset import Dataset, prepare
 from lab.data.windows import TrainingWindows
 from lab.evaluation.flops import forward_flops_per_token, shape_of, train_flops_per_token
 from lab.evaluation.generation import SlotLogits, sample_left_to_right

@@ -1,4 +1,3 @@
-import itertools
 import json
 import os
 import random
@@ -13,7 +12,7 @@ import pytest
 from lab.config import DataConfig
 from lab.data import dataset as dataset_module
 from lab.data.corpora import read_corpus
-from lab.data.dataset import Dataset, budget, prepare
+from lab.data.dataset import Dataset, prepare
 from lab.data.pieces import pieces_of
 from lab.data.splits import SPLITS
 from lab.data.tokenizers import ByteTokenizer
@@ -232,34 +231,6 @@ def test_processes_that_prepare_at_once_build_once(corpus, tmp_path):
     assert len(hashes) == 1
     folders = [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     assert folders == list(hashes)
-
-
-def test_budgets_are_nested_and_end_at_what_there_is(corpus, tmp_path):
-    train = prepare(config_of(corpus), tmp_path / "cache").train
-    sizes = [32, 1000, len(train) - 1, len(train)]
-    for small, large in itertools.pairwise(sizes):
-        assert len(budget(train, small, 4)) == small
-        np.testing.assert_array_equal(budget(train, small, 4), budget(train, large, 4)[:small])
-    np.testing.assert_array_equal(np.sort(budget(train, len(train), 4)), np.sort(train))
-    assert budget(train, None, 4) is train
-
-
-def test_a_small_budget_samples_the_whole_corpus_in_whole_pieces():
-    train = np.arange(10_000, dtype=np.uint16)
-    sample = budget(train, 640, 10)  # 8 pieces of 80 tokens
-    pieces = sample.reshape(8, 80)
-    assert (np.diff(pieces, axis=1) == 1).all()
-    assert sample.max() - sample.min() > len(train) // 2
-
-
-@pytest.mark.parametrize("unique_tokens", [0, 101])
-def test_budget_that_is_not_there(unique_tokens):
-    message = (
-        rf"must be in 1\.\.100, .* but got unique_tokens={unique_tokens}\. Give more text, "
-        r"or set data\.unique_tokens=100 or lower; .*--levels data\.unique_tokens=\.\.\., LEVELS= for make"
-    )
-    with pytest.raises(ValueError, match=message):
-        budget(np.zeros(100, np.uint16), unique_tokens, 8)
 
 
 def book_of(folder, words, seed=0, line_words=12):

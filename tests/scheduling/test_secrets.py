@@ -38,8 +38,9 @@ stand_in = types.ModuleType("lab.data.dataset")
 corpus = types.SimpleNamespace(train=(), validation=range(10**6), test=range(10**6), hash="0" * 16)
 stand_in.prepare = lambda *_: corpus
 stand_in.Dataset = object
-stand_in.budget = lambda *_: None
 sys.modules["lab.data.dataset"] = stand_in
+import lab.data.budget
+lab.data.budget.budget = lambda *_: None
 sys.argv = ["lab", "ablate", "crossover", "--preset", "smoke", "--results", sys.argv[1]]
 from lab.__main__ import app
 app()

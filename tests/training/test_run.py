@@ -196,7 +196,8 @@ def test_the_folder_of_another_configuration_is_refused(run):
 
 def test_measuring_and_branching_leave_the_training_alone(undisturbed):
     """The same updates made by hand, with no stop in between, give every stop's number bit for bit."""
-    from lab.data.dataset import budget, prepare
+    from lab.data.budget import budget
+    from lab.data.dataset import prepare
     from lab.data.windows import TrainingWindows
     from lab.evaluation.yardstick import Yardstick, make_scorer
     from lab.training.build import build_learner
