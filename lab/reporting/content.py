@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from lab.reporting.tables import Row
+from lab.files import Row
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Content:
         figures: file name without its ending -> figure.
         summary: the analysis's own part of summary.json.
         verdict_table: what the terminal shows.
-        tables: CSV files beside `curves.csv` and `best_stops.csv`: name without its ending -> rows.
+        tables: CSV files beside those that all analyses have: name without its ending -> rows.
     """
 
     headline: str

@@ -14,6 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from lab.metrics import Metric
+
 INK, GREY, FAINT = "#1a1a1a", "#555555", "#8a8a8a"
 
 STYLE: Any = {
@@ -74,6 +76,40 @@ def curve(ax: Axes, positions: Sequence[float], values: Sequence[Sequence[float]
     lows, highs = [min(seeds) for seeds in values], [max(seeds) for seeds in values]
     ax.fill_between(positions, lows, highs, color=colour, alpha=0.22, linewidth=0)
     ax.plot(positions, [fmean(seeds) for seeds in values], color=colour, linewidth=2)
+
+
+def axis_label(metric: Metric, before: str = "", after: str = "") -> str:
+    """A metric's name, what it is of, and the unit in which it is drawn: `Test NLL (nats/token)`.
+
+    Args:
+        metric: drawn to its `scale`.
+        before: such as `test`.
+        after: such as `at the best stop`.
+    """
+    name = " ".join(filter(None, [before, metric.name, after])) + ", a bound" * metric.bound
+    unit = "%" if metric.percent else metric.unit
+    return name[0].upper() + name[1:] + (f" ({unit})" if unit else "")
+
+
+def curve_limits(metric: Metric, runs: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The y axis of curves: each run up to its lowest value, and at least the lowest quarter of all there is.
+
+    An arm that overfits steeply would flatten everything else: what lies above is cut, and its label says so.
+    Where higher is better nothing is cut.
+
+    Args:
+        metric: what is drawn.
+        runs: the values of each.
+    """
+    everything = [value for run in runs for value in run]
+    if not everything:
+        return 0.0, 1.0
+    low, high = min(everything), max(everything)
+    if metric.lower_is_better:
+        kept = [value for run in runs for value in run[: run.index(min(run)) + 1]]
+        high = max(max(kept), low + 0.25 * (high - low))
+    margin = 0.06 * (high - low) + 0.02
+    return low - margin, high + margin
 
 
 def place_labels(ax: Axes, labels: Sequence[Label], apart: float = 0.08) -> None:

@@ -1,11 +1,12 @@
 """The report's page: one HTML file with its figures inside, which needs no network."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lab.metrics import NLL, Metric
 from lab.reporting import tables, words
 from lab.reporting.content import Content
 from lab.reporting.results import ResultTree, readings_of, stop_spacing
@@ -23,6 +24,7 @@ def render_page(
     figures: Mapping[str, bytes],
     files: Sequence[str],
     tuning: TuningReport | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """The page as HTML.
 
@@ -32,13 +34,20 @@ def render_page(
         figures: name -> SVG.
         files: names of the CSV files beside the page.
         tuning: of its arms, if they were tuned.
+        notes: what is damaged, in sentences.
     """
     readings = readings_of(tree)
-    rates = {cell.done["config"]["training"]["learning_rate"] for cell in tree.finished}
+    rates = {cell.done.config.training.learning_rate for cell in tree.finished}
     shared = {
         "plan": tree.plan,
         "headline": content.headline,
         "left_out": content.left_out,
+        "notes": notes,
+        "metric": tree.metric,
+        "by_nll": tree.metric.key == NLL,
+        "topic": words.topic(tree.metric),
+        "direction": words.direction(tree.metric),
+        "error_name": words.capital((tree.metric.sample or "windows")[:-1]),
         "readings": readings,
         "reading": words.READING_WORDS[readings[0]],
         "reading_words": words.READING_WORDS,
@@ -73,16 +82,30 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     formats: dict[str, Any] = {
-        "fixed": lambda value: f"{value:.3f}",
         "percent": lambda value: f"{100 * value:.1f} %",
         "plain": words.plain,
-        "signed": words.signed,
         "scientific": words.scientific,
         "p_value": words.p_value,
         "duration": words.duration,
         "tuned_value": best_in_words,
     }
     environment.filters["last_stop"] = words.last_stop
+    environment.filters["capital"] = words.capital
+    environment.filters["fixed"] = _decimals(lambda value, decimals: f"{value:.{decimals}f}")
+    environment.filters["shown"] = _shown
+    environment.filters["signed"] = _decimals(words.signed)
     for name, text_of in formats.items():
         environment.filters[name] = lambda value, text_of=text_of: ABSENT if value is None else text_of(value)
     return environment
+
+
+def _shown(value: float | None, metric: Metric) -> str:
+    """A value in its metric's decimals, a share in percent."""
+    if value is None:
+        return ABSENT
+    return f"{100 * value:.1f} %" if metric.percent else f"{value:.{metric.decimals}f}"
+
+
+def _decimals(text_of: Callable[[float, int], str]) -> Callable[..., str]:
+    """A filter for numbers, of three decimals where nothing else is said."""
+    return lambda value, decimals=3: ABSENT if value is None else text_of(value, decimals)

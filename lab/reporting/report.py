@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
+from lab.files import Row, write_atomic, write_json
 from lab.reporting import drawing, tables
 from lab.reporting.attribution.content import content as attribution
 from lab.reporting.content import Content
@@ -17,9 +18,9 @@ from lab.reporting.page import render_page
 from lab.reporting.results import ResultTree, read_tree, readings_of
 from lab.reporting.sweep.content import content as sweep
 from lab.reporting.tuning import TuningReport, read_tuning
-from lab.tracking.records import write_atomic, write_json
+from lab.results import DamagedError
 
-SUMMARY_SCHEMA = 1
+SUMMARY_SCHEMA = 2
 
 # The analysis that a plan names -> what reads its result tree. A new analysis is one line here, a folder
 # beside `crossover/`, and its page in `templates/`.
@@ -42,7 +43,7 @@ class Report:
     """
 
     page: Path
-    summary: tables.Row
+    summary: Row
     verdict_table: Table
 
 
@@ -54,11 +55,16 @@ def write_report(tree: Path) -> Report:
             be compared.
     """
     results = read_tree(tree)
-    analysis = results.plan["analysis"]
+    analysis = results.plan.analysis
     if analysis not in ANALYSES:
         raise ValueError(f"`analysis` must be one of {sorted(ANALYSES)}, but {tree} plans {analysis!r}.")
     content = ANALYSES[analysis](results)
-    tuning = read_tuning(results)
+    notes = _damaged_logs(results)
+    try:
+        tuning = read_tuning(results)
+    except DamagedError as error:
+        tuning = None
+        notes.append(f"Tuning is not shown. {error} The same command makes it again.")
     folder = tree / "report"
     figures = {**content.figures, **({"tuning": tuning.figure} if tuning else {})}
     vectors = {name: drawing.render(figure, "svg") for name, figure in figures.items()}
@@ -68,34 +74,49 @@ def write_report(tree: Path) -> Report:
     files = {
         "curves": tables.curve_rows(results),
         "best_stops": tables.chosen_stop_rows(results),
+        "windows": tables.window_rows(results),
         **content.tables,
         **({"tuning": tuning.trials} if tuning else {}),
     }
     for name, rows in files.items():
         _write_csv(folder / f"{name}.csv", rows)
-    summary = summarise(results, content, tuning)
+    summary = summarise(results, content, tuning, notes)
     write_json(folder / "summary.json", summary)
-    page = render_page(results, content, vectors, [f"{name}.csv" for name in files], tuning)
+    page = render_page(results, content, vectors, [f"{name}.csv" for name in files], tuning, notes)
     write_atomic(folder / "index.html", page.encode())
     return Report(folder / "index.html", summary, content.verdict_table)
 
 
-def summarise(results: ResultTree, content: Content, tuning: TuningReport | None = None) -> tables.Row:
+def _damaged_logs(results: ResultTree) -> list[str]:
+    """Of which runs' logs lines are left out, in sentences."""
+    found = [(cell, cell.log.damaged) for cell in results.finished]
+    return [
+        f"In the log of {cell.cell.label} {count} line{'s are' if count > 1 else ' is'} damaged and left out "
+        "of its training speed."
+        for cell, count in found
+        if count
+    ]
+
+
+def summarise(
+    results: ResultTree, content: Content, tuning: TuningReport | None = None, notes: Sequence[str] = ()
+) -> Row:
     """The verdict and all numbers of the page's tables, for machines."""
     return {
         "schema": SUMMARY_SCHEMA,
-        "plan": {name: value for name, value in results.plan.items() if name not in ("schema", "cells")},
+        "plan": results.plan.model_dump(mode="json", exclude={"schema_version", "cells"}),
         "headline": content.headline,
         "headline_reading": readings_of(results)[0],
         **content.summary,
         "tuning": tuning.studies if tuning else None,
         "runs": tables.run_rows(results),
         "run_counts": tables.run_counts(results),
+        "notes": list(notes),
         "provenance": tables.provenance(results),
     }
 
 
-def _write_csv(path: Path, rows: list[tables.Row]) -> None:
+def _write_csv(path: Path, rows: list[Row]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()

@@ -2,63 +2,125 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from lab.tracking.records import MetricsLog, read_json
+from pydantic import ConfigDict
 
-SCHEMA = 2
+from lab.ablation import Cell
+from lab.files import read_json
+from lab.metrics import METRICS, NLL, Metric, find_metric
+from lab.results import (
+    PLAN,
+    READINGS,
+    DamagedError,
+    PlanRecord,
+    Reading,
+    Record,
+    RunResult,
+    Stop,
+    read_record,
+    read_result,
+)
+from lab.tracking.records import METRICS as LOG
+from lab.tracking.records import read_rows
+
 UNIQUE_TOKENS = "data.unique_tokens"
+FAILURE = "failure.json"
 
-# Best first: a stop reached by annealing is what its user would have got by stopping there.
-READINGS = ("annealed", "along_run")
 # The two stops at which arms are compared on the test split: the best by validation NLL, and the last.
 STOPS = ("best", "end")
+# What every run measures of them, beside what its arm alone does.
+YARDSTICK = (NLL, "choice_accuracy", "option_gap")
 
-Result = dict[str, Any]
-Stop = dict[str, Any]
 Finding = TypeVar("Finding")
 
 
+class Failure(Record):
+    """Why a run failed, as `failure.json` says."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    reason: str
+    log_tail: str = ""
+
+
 @dataclass(frozen=True)
-class Cell:
-    """One planned run: an arm at a level and a seed, with its result if it finished.
+class RunLog:
+    """What a report takes from a run's log.
 
     Attributes:
-        status: `done` (has a result), `failed` (has a reason) or `missing` (not run, or not finished).
-        result: the run's result.json, None unless done.
-        reason: why it failed, empty unless failed.
+        tokens_per_second: the median training speed; None if the log says none.
+        damaged: number of lines that are not as a run writes them; they are left out.
+    """
+
+    tokens_per_second: float | None
+    damaged: int
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One planned run with its state.
+
+    Attributes:
+        cell: as the plan says.
+        logdir: the run's folder.
+        status: `done` (has a result), `failed` (has a reason) or `missing` (not run, not finished, or what is
+            there is damaged or of another version).
+        result: None unless done.
+        reason: why it is not done; empty where there is nothing to be said.
         log_tail: the end of the failed run's output, empty unless failed.
     """
 
-    key: str
-    arm: str
-    level: dict[str, Any]
-    seed: int
+    cell: Cell
     logdir: Path
-    status: str
-    result: Result | None = None
+    status: Literal["done", "failed", "missing"]
+    result: RunResult | None = None
     reason: str = ""
     log_tail: str = ""
 
     @property
-    def done(self) -> Result:
+    def arm(self) -> str:
+        """The arm's name."""
+        return self.cell.arm
+
+    @property
+    def level(self) -> dict[str, Any]:
+        """Dotted configuration key -> value."""
+        return self.cell.level
+
+    @property
+    def seed(self) -> int:
+        """The repeat."""
+        return self.cell.seed
+
+    @property
+    def done(self) -> RunResult:
         """The result of a finished run.
 
         Raises:
             ValueError: if the run did not finish.
         """
         if self.result is None:
-            raise ValueError(f"the run {self.key} has no result: it is {self.status}.")
+            raise ValueError(f"the run {self.cell.label} has no result: it is {self.status}.")
         return self.result
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The rows of the run's metrics.jsonl, none if it is gone."""
-        path = self.logdir / "metrics.jsonl"
-        return MetricsLog(path).rows if path.is_file() else []
+    def stop(self, which: str, reading: Reading) -> Stop:
+        """The `best` or the `end` stop of a finished run."""
+        return self.done.best(reading) if which == "best" else self.done.end(reading)
+
+    @cached_property
+    def log(self) -> RunLog:
+        """What its log says, as it was when first read; a run may be writing to it."""
+        rows, damaged = read_rows(self.logdir / LOG)
+        told = [row.get("tokens_per_second") for row in rows if row["kind"] == "train"]
+        rates = [rate for rate in told if isinstance(rate, int | float)]
+        speed = float(median(rates)) if rates else None
+        return RunLog(speed, damaged + len(told) - len(rates))
 
 
 @dataclass(frozen=True)
@@ -66,11 +128,16 @@ class ResultTree:
     """A plan (plan.json) and the state of each of its cells."""
 
     path: Path
-    plan: dict[str, Any]
-    cells: tuple[Cell, ...]
+    plan: PlanRecord
+    cells: tuple[CellResult, ...]
 
     @property
-    def finished(self) -> tuple[Cell, ...]:
+    def metric(self) -> Metric:
+        """What the arms are compared by."""
+        return find_metric(self.plan.metric)
+
+    @property
+    def finished(self) -> tuple[CellResult, ...]:
         """The cells that have a result."""
         return tuple(cell for cell in self.cells if cell.status == "done")
 
@@ -85,10 +152,10 @@ class Findings(Generic[Finding]):
     """What a tree shows at each of its levels, under each reading; `headline` is the first of them."""
 
     tree: ResultTree
-    readings: dict[str, tuple[Finding, ...]]
+    readings: dict[Reading, tuple[Finding, ...]]
 
     @property
-    def headline(self) -> str:
+    def headline(self) -> Reading:
         """The reading that the verdicts rest on: annealed where it exists."""
         return next(iter(self.readings))
 
@@ -102,104 +169,150 @@ def read_tree(path: Path) -> ResultTree:
     """Read `results/<ablation>/<preset>/`.
 
     Raises:
-        ValueError: if there is no plan, its schema is another one, or it plans a cell twice.
+        ValueError: if there is no plan, it is damaged or of another schema, or it plans a cell twice.
     """
-    plan = read_json(path / "plan.json")
-    if plan.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{path / 'plan.json'}: `schema` must be {SCHEMA}, but got {plan.get('schema')}; "
-            f"{plan.get('command', 'the command that made it')!r} writes it anew."
-        )
-    cells = tuple(_read_cell(path, planned) for planned in plan["cells"])
+    plan = _read_plan(path / PLAN)
+    compared = YARDSTICK if plan.analysis == "inference" else (plan.metric, *YARDSTICK)
+    cells = tuple(_read_cell(path / cell.logdir, cell, compared) for cell in plan.cells)
     places = [(cell.arm, level_name(cell.level), cell.seed) for cell in cells]
     twice = sorted({place for place in places if places.count(place) > 1})
     if twice:
-        raise ValueError(
-            f"{path / 'plan.json'}: each cell must be planned once, but these are twice: {twice}."
-        )
+        raise ValueError(f"{path / PLAN}: each cell must be planned once, but these are twice: {twice}.")
     return ResultTree(path, plan, cells)
 
 
-def _read_cell(path: Path, planned: dict[str, Any]) -> Cell:
-    logdir = path / planned["logdir"]
-    place = (planned["key"], planned["arm"], planned["level"], planned["seed"], logdir)
-    result = read_json(logdir / "result.json") if (logdir / "result.json").is_file() else None
-    if result is not None and result.get("config_key", planned["key"]) == planned["key"]:
-        return Cell(*place, status="done", result=result)
-    if (logdir / "failure.json").is_file():
-        failure = read_json(logdir / "failure.json")
-        return Cell(*place, status="failed", reason=failure["reason"], log_tail=failure["log_tail"])
-    return Cell(*place, status="missing")
+def _read_plan(path: Path) -> PlanRecord:
+    try:
+        plan = read_record(PlanRecord, path)
+        if plan is not None and plan.metric not in METRICS:
+            raise DamagedError(f"{path}: `metric` must be one of {sorted(METRICS)}, but got {plan.metric!r}.")
+    except DamagedError as error:
+        raise DamagedError(f"{error} {_command(path)} writes it anew.") from None
+    if plan is None:
+        raise ValueError(f"expected a JSON file at {path}, but there is none.")
+    return plan
 
 
-def readings_of(tree: ResultTree) -> tuple[str, ...]:
-    """The readings that the finished runs hold; verdicts rest on the first.
+def _command(plan: Path) -> str:
+    """The command of a damaged plan, as far as it says."""
+    try:
+        return repr(str(read_json(plan)["command"]))
+    except (ValueError, LookupError, TypeError):
+        return "The command that planned it"
+
+
+def _read_cell(logdir: Path, cell: Cell, compared: Iterable[str]) -> CellResult:
+    """The state of a cell; a damaged file makes it missing, and says so.
+
+    Args:
+        logdir: its folder.
+        cell: as planned.
+        compared: metrics that the stops must have.
+    """
+    reason = ""
+    try:
+        result = read_result(logdir)
+        reason = _unfit(result, cell, compared) if result else ""
+        if result and not reason:
+            return CellResult(cell, logdir, "done", result)
+    except DamagedError as error:
+        reason = f"{str(error).rstrip('.')}: the same command makes it again"
+    try:
+        failure = read_record(Failure, logdir / FAILURE)
+    except DamagedError as error:
+        failure = None
+        reason = reason or f"{str(error).rstrip('.')}: the same command makes it again"
+    if failure:
+        return CellResult(cell, logdir, "failed", reason=failure.reason, log_tail=failure.log_tail)
+    return CellResult(cell, logdir, "missing", reason=reason)
+
+
+def _unfit(result: RunResult, cell: Cell, compared: Iterable[str]) -> str:
+    """Why a sound result is not the planned cell's; empty if it is."""
+    if result.run != cell.version:
+        return "what is there is of another version: the same command trains this one"
+    if cell.evaluation and result.evaluation != cell.evaluation:
+        return "it was measured otherwise: the same command measures what is missing"
+    for metric in compared:
+        stops = [stop for reading in result.readings for stop in result.picked(reading)]
+        if any(metric not in stop.validation for stop in result.stops) or any(
+            metric not in stop.test for stop in stops
+        ):
+            return f"{metric!r} was not measured at all of its stops"
+    return ""
+
+
+def readings_of(tree: ResultTree) -> tuple[Reading, ...]:
+    """The readings that all finished runs hold; verdicts rest on the first.
 
     Raises:
-        ValueError: if no run has finished.
+        ValueError: if no run has finished, or they have no reading in common.
     """
     if not tree.finished:
-        raise ValueError(f"a report needs a finished run, but none of {len(tree.cells)} in {tree.path} is.")
-    found = {stop["reading"] for cell in tree.finished for stop in cell.done["stops"]}
-    return tuple(reading for reading in READINGS if reading in found)
+        reasons = "; ".join(dict.fromkeys(cell.reason for cell in tree.cells if cell.reason))
+        raise ValueError(
+            f"a report needs a finished run, but none of {len(tree.cells)} in {tree.path} is."
+            + (f" ({reasons}.)" if reasons else "")
+        )
+    held = [cell.done.readings for cell in tree.finished]
+    found = tuple(reading for reading in READINGS if all(reading in own for own in held))
+    if not found:
+        raise ValueError(f"runs must have a reading in common, but got {sorted(set(held))}.")
+    return found  # type: ignore[return-value]
 
 
-def stops_of(result: Result, reading: str) -> list[Stop]:
-    """A run's stops under one reading, in order of tokens seen."""
-    stops = [stop for stop in result["stops"] if stop["reading"] == reading]
-    return sorted(stops, key=lambda stop: stop["tokens_seen"])
-
-
-def still_improving(cells: Iterable[Cell], reading: str) -> int:
+def still_improving(cells: Iterable[CellResult], reading: Reading) -> int:
     """How many finished runs have their best stop at their end, so that a longer run may do better."""
     runs = (cell.done for cell in cells if cell.status == "done")
-    return sum(run["best"][reading]["tokens_seen"] == run["end"][reading]["tokens_seen"] for run in runs)
+    return sum(run.best(reading).step == run.end(reading).step for run in runs)
 
 
 def stop_spacing(tree: ResultTree) -> float | None:
     """How many times the tokens of the stop before a stop has seen, median; None with one stop a run."""
     reading = readings_of(tree)[0]
     ratios = [
-        later["tokens_seen"] / earlier["tokens_seen"]
+        later.tokens_seen / earlier.tokens_seen
         for cell in tree.finished
-        for earlier, later in itertools.pairwise(stops_of(cell.done, reading))
+        for earlier, later in itertools.pairwise(cell.done.along(reading))
     ]
     return median(ratios) if ratios else None
 
 
-def level_name(level: dict[str, Any]) -> str:
+def level_name(level: Mapping[str, Any]) -> str:
     """A level in words: `unique_tokens=20000`; empty where the ablation has no levels."""
     return ", ".join(f"{key.split('.')[-1]}={level[key]}" for key in sorted(level))
 
 
-def by_level(cells: Iterable[Cell]) -> list[tuple[Cell, ...]]:
+def by_level(cells: Iterable[CellResult]) -> list[tuple[CellResult, ...]]:
     """The cells grouped by level, the smallest budget of unique tokens first, the whole corpus last."""
-    groups: dict[str, list[Cell]] = {}
+    groups: dict[str, list[CellResult]] = {}
     for cell in cells:
         groups.setdefault(level_name(cell.level), []).append(cell)
 
-    def budget(group: tuple[Cell, ...]) -> float:
-        return group[0].level.get(UNIQUE_TOKENS, math.inf)
+    def budget(group: tuple[CellResult, ...]) -> float:
+        tokens = group[0].level.get(UNIQUE_TOKENS)
+        return math.inf if tokens is None else tokens
 
     return sorted((tuple(group) for group in groups.values()), key=budget)
 
 
-def check_comparable(cells: Iterable[Cell]) -> None:
+def check_comparable(cells: Iterable[CellResult]) -> None:
     """Refuse cells whose numbers must not stand side by side.
 
-    Within one level the arms need the same data, the same number of parameters, the same planned seeds and
-    the same stops; over all levels the same code and backend.
+    Within one level the arms need the same data and held-out text, the same number of parameters, the same
+    planned seeds and the same stops; over all levels the same code and backend.
 
     Raises:
         ValueError: naming what differs and between which runs.
     """
     cells = tuple(cells)
-    _refuse_difference(cells, "code hash", lambda result: result["code_hash"], "all levels")
-    _refuse_difference(cells, "backend", lambda result: result["backend"], "all levels")
+    _refuse_difference(cells, "code hash", lambda result: result.version.code, "all levels")
+    _refuse_difference(cells, "backend", lambda result: result.process.backend, "all levels")
     for group in by_level(cells):
         where = level_name(group[0].level) or "the only level"
-        _refuse_difference(group, "data hash", lambda result: result["data"]["hash"], where)
-        _refuse_difference(group, "number of parameters", lambda result: result["parameters"], where)
+        _refuse_difference(group, "data hash", lambda result: result.data.hash, where)
+        _refuse_difference(group, "held-out text", _held_out, where)
+        _refuse_difference(group, "number of parameters", lambda result: result.parameters, where)
         _refuse_difference(group, "stops (reading, tokens seen)", _stops, where)
         seeds: dict[str, list[int]] = {}
         for cell in sorted(group, key=lambda cell: (cell.arm, cell.seed)):
@@ -208,12 +321,16 @@ def check_comparable(cells: Iterable[Cell]) -> None:
             raise ValueError(f"arms at {where} must have the same seeds, but got {seeds}.")
 
 
-def _stops(result: Result) -> list[tuple[str, int]]:
-    return sorted((stop["reading"], stop["tokens_seen"]) for stop in result["stops"])
+def _held_out(result: RunResult) -> dict[str, str]:
+    return {split: name for split, name in result.data.hashes.items() if split != "train"}
+
+
+def _stops(result: RunResult) -> list[tuple[str, int]]:
+    return sorted((stop.reading, stop.tokens_seen) for stop in result.stops)
 
 
 def _refuse_difference(
-    cells: Iterable[Cell], name: str, value_of: Callable[[Result], Any], where: str
+    cells: Iterable[CellResult], name: str, value_of: Callable[[RunResult], Any], where: str
 ) -> None:
     finished = [cell for cell in cells if cell.status == "done"]
     for cell in finished[1:]:

@@ -15,7 +15,10 @@ from scipy import stats
 from scipy.integrate import quad
 from statsmodels.stats.multitest import multipletests
 
+from lab.metrics import Metric
+
 CONFIDENCE = 0.95
+Measured = Mapping[str, float]  # metric -> value
 # A spread over seeds below this share of the values is rounding, and nothing to judge by.
 ROUNDING = 1e-9
 
@@ -30,8 +33,8 @@ class PairedDifference:
         standard_deviation: over the seeds (n - 1), None with one seed.
         interval: two-sided 95 % paired t interval of the mean, None with one seed or without spread.
         p_value: of the paired t test that the mean is 0, None with one seed or without spread.
-        window_standard_error: standard error from the finite number of held-out windows. Every seed is
-            judged on the same windows, so more seeds do not shrink it.
+        window_standard_error: standard error from the finite number of held-out windows, None where it is
+            not known. Every seed is judged on the same windows, so more seeds do not shrink it.
     """
 
     by_seed: Mapping[int, float]
@@ -39,7 +42,7 @@ class PairedDifference:
     standard_deviation: float | None
     interval: tuple[float, float] | None
     p_value: float | None
-    window_standard_error: float
+    window_standard_error: float | None
 
     @property
     def low(self) -> float:
@@ -55,8 +58,8 @@ class PairedDifference:
 def paired_difference(
     first: Mapping[int, float],
     second: Mapping[int, float],
-    first_window_errors: Mapping[int, float],
-    second_window_errors: Mapping[int, float],
+    first_window_errors: Mapping[int, float] | None,
+    second_window_errors: Mapping[int, float] | None,
 ) -> PairedDifference:
     """`first - second`, seed by seed, with its uncertainty over seeds and over windows.
 
@@ -70,7 +73,7 @@ def paired_difference(
     Args:
         first: seed -> value of the first arm.
         second: the same seeds -> value of the second arm.
-        first_window_errors: seed -> standard error of the first arm's value over windows.
+        first_window_errors: seed -> standard error of the first arm's value over windows; None if not known.
         second_window_errors: the same for the second arm.
 
     Raises:
@@ -81,11 +84,40 @@ def paired_difference(
     by_seed = {seed: first[seed] - second[seed] for seed in sorted(first)}
     scale = max(abs(value) for arm in (first, second) for value in arm.values())
     mean, deviation, interval, p_value = over_seeds(list(by_seed.values()), scale)
-    window_error = math.sqrt(
-        float(np.mean(np.square(list(first_window_errors.values()))))
-        + float(np.mean(np.square(list(second_window_errors.values()))))
-    )
+    window_error = None
+    if first_window_errors is not None and second_window_errors is not None:
+        window_error = math.sqrt(
+            float(np.mean(np.square(list(first_window_errors.values()))))
+            + float(np.mean(np.square(list(second_window_errors.values()))))
+        )
     return PairedDifference(by_seed, mean, deviation, interval, p_value, window_error)
+
+
+def paired_gain(
+    metric: Metric, reference: Mapping[int, Measured], arm: Mapping[int, Measured]
+) -> PairedDifference:
+    """How much better an arm is than its reference by a metric, seed by seed; positive if it is.
+
+    Args:
+        metric: what is compared.
+        reference: seed -> what was measured, by metric.
+        arm: the same seeds.
+    """
+    first, second = (reference, arm) if metric.lower_is_better else (arm, reference)
+    return paired_difference(
+        {seed: found[metric.key] for seed, found in first.items()},
+        {seed: found[metric.key] for seed, found in second.items()},
+        sample_errors(metric, first),
+        sample_errors(metric, second),
+    )
+
+
+def sample_errors(metric: Metric, measured: Mapping[int, Measured]) -> dict[int, float] | None:
+    """Seed -> a metric's standard error over held-out examples; None where it was not measured."""
+    for key in metric.errors[:1]:
+        if all(key in found for found in measured.values()):
+            return {seed: found[key] for seed, found in measured.items()}
+    return None
 
 
 def over_seeds(

@@ -1,23 +1,19 @@
 """Rows of plain values that every analysis has: the page, summary.json and the CSV files all read these."""
 
 from collections.abc import Iterable
-from statistics import median
 from typing import Any
 
-from lab.reporting.results import Cell, ResultTree, Stop, level_name, readings_of, stops_of
+from lab.files import Row
+from lab.metrics import NLL, find_metric
+from lab.reporting.results import STOPS, CellResult, ResultTree, level_name, readings_of
+from lab.results import Reading, RunResult, Split, Stop
 
-Row = dict[str, Any]
-
-# Of a stop's metrics, those that the tables show.
-METRICS = (
-    "nll",
-    "nll_standard_error",
-    "bits_per_byte",
-    "choice_accuracy",
-    "option_gap",
-    "nelbo",
-    "nelbo_example_standard_error",
-    "nelbo_mask_standard_error",
+SPLITS: tuple[Split, ...] = ("validation", "test")
+# Of a stop's metrics, those that the tables show, each with its standard errors.
+METRICS = tuple(
+    key
+    for name in (NLL, "bits_per_byte", "choice_accuracy", "option_gap", "nelbo")
+    for key in (name, *find_metric(name).errors)
 )
 
 
@@ -26,7 +22,7 @@ def run_rows(tree: ResultTree) -> list[Row]:
     return [_run_row(cell) for cell in tree.cells]
 
 
-def _run_row(cell: Cell) -> Row:
+def _run_row(cell: CellResult) -> Row:
     row: Row = {"arm": cell.arm, "level": level_name(cell.level), "seed": cell.seed}
     row |= {"status": cell.status, "reason": cell.reason, "log_tail": cell.log_tail}
     cost = dict.fromkeys(
@@ -35,12 +31,12 @@ def _run_row(cell: Cell) -> Row:
     if cell.result is None:
         return row | cost | {"device": None}
     return row | {
-        "wall_seconds": cell.done["wall_seconds"],
-        "tokens_seen": max(stop["tokens_seen"] for stop in cell.done["stops"]),
-        "tokens_per_second": tokens_per_second(cell),
-        "train_flops": cell.done["train_flops"],
-        "evaluation_flops": cell.done["evaluation_flops"],
-        "device": cell.done["device"],
+        "wall_seconds": cell.result.wall_seconds,
+        "tokens_seen": max(stop.tokens_seen for stop in cell.result.stops),
+        "tokens_per_second": cell.log.tokens_per_second,
+        "train_flops": cell.result.train_flops,
+        "evaluation_flops": cell.result.evaluation_flops,
+        "device": cell.result.process.device,
     }
 
 
@@ -50,36 +46,47 @@ def run_counts(tree: ResultTree) -> dict[str, int]:
     return {status: statuses.count(status) for status in ("done", "failed", "missing")}
 
 
-def tokens_per_second(cell: Cell) -> float | None:
-    """The median training speed of a finished run; None if it left no metrics."""
-    rates = [line["tokens_per_second"] for line in cell.metrics() if line["kind"] == "train"]
-    return float(median(rates)) if rates else None
-
-
 def provenance(tree: ResultTree) -> dict[str, str]:
     """What is needed to get the same numbers again; where runs differ, every value."""
     results = [cell.done for cell in tree.finished]
-    packages = sorted({package for result in results for package in result["versions"]})
-    hashes = [(result["data"]["unique_tokens"], result["data"]["hash"]) for result in results]
-    return {
-        "Command": tree.plan["command"],
+    hashes = sorted({(result.data.unique_tokens, result.data.hash) for result in results})
+    told = {
+        "Command": tree.plan.command,
         "Seeds": ", ".join(map(str, tree.seeds)),
-        "Corpus and tokenizer": _distinct(
-            f"{r['data']['corpus']}, {r['data']['tokenizer']}" for r in results
+        "Corpus and tokenizer": _distinct(f"{r.data.corpus}, {r.data.tokenizer}" for r in results),
+        "Packages of the corpus": _versions([result.data.packages for result in results]),
+        "Data hash by unique tokens": ", ".join(f"{tokens:,}: {name}" for tokens, name in hashes),
+        "Held-out hashes": ", ".join(
+            f"{split}: {_distinct(r.data.hashes[split] for r in results if split in r.data.hashes)}"
+            for split in SPLITS
         ),
-        "Data hash by unique tokens": ", ".join(f"{u:,}: {name}" for u, name in sorted(set(hashes))),
-        "Code hash": _distinct(result["code_hash"] for result in results),
-        "Backend and device": _distinct(f"{result['backend']} on {result['device']}" for result in results),
-        "Parameters": _distinct(f"{result['parameters']:,}" for result in results),
-        "Versions": ", ".join(
-            f"{package} {_distinct(r['versions'][package] for r in results if package in r['versions'])}"
-            for package in packages
-        ),
+        "Code hash": _distinct(result.version.code for result in results),
+        "Backend and device": _distinct(f"{r.process.backend} on {r.process.device}" for r in results),
+        "Processor and threads": _distinct(f"{r.process.cpu}, {r.process.threads} threads" for r in results),
+        "Trained together": _distinct(filter(None, map(_population, results))),
+        "Parameters": _distinct(f"{result.parameters:,}" for result in results),
+        "Versions": _versions([result.process.versions for result in results]),
     }
+    return {name: value for name, value in told.items() if value}
 
 
 def _distinct(values: Iterable[str]) -> str:
     return " / ".join(sorted(set(values)))
+
+
+def _versions(found: list[dict[str, str]]) -> str:
+    """Each package with its version, or every version that runs had."""
+    packages = sorted({package for versions in found for package in versions})
+    return ", ".join(
+        f"{package} {_distinct(versions[package] for versions in found if package in versions)}"
+        for package in packages
+    )
+
+
+def _population(result: RunResult) -> str:
+    """The runs that one process trained together; empty if a run was alone."""
+    population = result.process.population
+    return f"{len(population)} runs: {', '.join(population)}" if population else ""
 
 
 def curve_rows(tree: ResultTree) -> list[Row]:
@@ -88,36 +95,53 @@ def curve_rows(tree: ResultTree) -> list[Row]:
         _place(tree, cell, reading) | _measured(stop, "validation")
         for cell in tree.finished
         for reading in readings_of(tree)
-        for stop in stops_of(cell.done, reading)
+        for stop in cell.done.along(reading)
     ]
 
 
 def chosen_stop_rows(tree: ResultTree) -> list[Row]:
     """One row per run and reading and each of the best stop and the last, on both splits."""
     return [
-        _place(tree, cell, reading)
-        | {"which": which}
-        | _measured(cell.done[which][reading], "validation")
-        | _measured(cell.done[which][reading], "test")
-        for cell in tree.finished
-        for reading in readings_of(tree)
-        for which in ("best", "end")
+        place | {"which": which} | _measured(stop, "validation") | _measured(stop, "test")
+        for place, which, stop in _chosen(tree)
     ]
 
 
-def _measured(stop: Stop, split: str) -> Row:
+def window_rows(tree: ResultTree) -> list[Row]:
+    """One row per run, reading, best or last stop, split and held-out window: its NLL, and its document."""
+    return [
+        place | {"which": which, "split": split, "window": window, "document": document, NLL: value}
+        for place, which, stop in _chosen(tree)
+        for split in SPLITS
+        if (examples := stop.examples(NLL, split))
+        for window, (document, value) in enumerate(zip(examples.documents, examples.values, strict=True))
+    ]
+
+
+def _chosen(tree: ResultTree) -> list[tuple[Row, str, Stop]]:
+    """Where it is, which it is, and the stop: of each run and reading the best and the last."""
+    return [
+        (_place(tree, cell, reading), which, cell.stop(which, reading))
+        for cell in tree.finished
+        for reading in readings_of(tree)
+        for which in STOPS
+    ]
+
+
+def _measured(stop: Stop, split: Split) -> Row:
     """Where a stop lies and what it measures on one split."""
-    place = {name: stop[name] for name in ("step", "tokens_seen", "epoch", "train_flops")}
-    return place | {f"{split}_{metric}": stop[split].get(metric) for metric in METRICS}
+    place: Row = {name: getattr(stop, name) for name in ("step", "tokens_seen", "epoch", "train_flops")}
+    values: dict[str, Any] = stop.metrics(split)
+    return place | {f"{split}_{metric}": values.get(metric) for metric in METRICS}
 
 
-def _place(tree: ResultTree, cell: Cell, reading: str) -> Row:
+def _place(tree: ResultTree, cell: CellResult, reading: Reading) -> Row:
     return {
-        "ablation": tree.plan["ablation"],
-        "preset": tree.plan["preset"],
+        "ablation": tree.plan.ablation,
+        "preset": tree.plan.preset,
         "arm": cell.arm,
         "level": level_name(cell.level),
-        "unique_tokens": cell.done["data"]["unique_tokens"],
+        "unique_tokens": cell.done.data.unique_tokens,
         "seed": cell.seed,
         "reading": reading,
     }

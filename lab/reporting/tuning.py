@@ -3,24 +3,83 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
+from lab.files import Row, read_json
+from lab.metrics import NLL, find_metric
 from lab.reporting import drawing
 from lab.reporting.results import ResultTree, level_name
-from lab.reporting.tables import Row
 from lab.reporting.words import join, plain
-from lab.tracking.records import read_json
+from lab.results import DamagedError
 
 FILE = "tuning.json"
 SCHEMA = 2
 STATES = ("done", "censored", "failed", "not finished")
 COLUMNS = 4
 EDGE = 0.05  # of a range, at each end
+
+
+class Trial(TypedDict):
+    """One trial as `tuning.json` holds it; further keys are shown too."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", allow_inf_nan=False)  # type: ignore[misc]
+
+    trial: int
+    state: Literal["done", "censored", "failed", "not finished"]
+    validation_nll: float | None
+    validation_nll_when_stopped: float | None
+    tokens_seen: int | None
+    values: dict[str, float]
+
+
+class Study(TypedDict):
+    """The trials of one arm at one level."""
+
+    arm: str
+    level: dict[str, Any]
+    fixed: dict[str, float]
+    start: dict[str, float]
+    best: dict[str, float] | None
+    trials: list[Trial]
+
+
+class Bounds(TypedDict):
+    """The range of a tuned key."""
+
+    low: float
+    high: float
+    log: bool
+    step: float | None
+
+
+class Specification(TypedDict):
+    """How arms are tuned."""
+
+    trials: int
+    space: dict[str, Bounds]
+    seed: int
+    round_size: int
+    sampler: str
+    sampler_arguments: dict[str, Any]
+    sampler_seed: int
+    pruner: str
+    pruner_arguments: dict[str, Any]
+
+
+class TuningFile(TypedDict):
+    """What `tuning.json` holds."""
+
+    schema: int
+    specification: Specification
+    studies: list[Study]
 
 
 @dataclass(frozen=True)
@@ -46,14 +105,12 @@ def read_tuning(tree: ResultTree) -> TuningReport | None:
     """The tuning that a tree's plan asks for, as far as it has come; None if there is none.
 
     Raises:
-        ValueError: if `tuning.json` has another schema.
+        DamagedError: if `tuning.json` is damaged or has another schema.
     """
     path = tree.path / FILE
-    if not tree.plan.get("tuning") or not path.is_file():
+    if not tree.plan.tuning or not path.is_file():
         return None
-    content = read_json(path)
-    if content.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: `schema` must be {SCHEMA}, but got {content.get('schema')}.")
+    content = _read(path)
     spec, studies = content["specification"], content["studies"]
     with mpl.rc_context(drawing.STYLE):
         figure = draw(studies)
@@ -66,7 +123,21 @@ def read_tuning(tree: ResultTree) -> TuningReport | None:
     )
 
 
-def sentences(spec: Mapping[str, Any]) -> list[str]:
+def _read(path: Path) -> TuningFile:
+    try:
+        found = read_json(path)
+        if isinstance(found, dict) and found.get("schema") != SCHEMA:
+            raise DamagedError(f"{path}: `schema` must be {SCHEMA}, but got {found.get('schema')}.")
+        return TypeAdapter(TuningFile).validate_python(found)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the whole"
+        raise DamagedError(f"{path}: not what the lab writes there ({where}: {problem['msg']}).") from None
+    except ValueError as error:
+        raise DamagedError(str(error)) from None
+
+
+def sentences(spec: Specification) -> list[str]:
     """How arms were tuned, in words."""
     ranges = [
         f"{_short(key).replace('_', ' ')} from {bounds['low']:g} to {bounds['high']:g}"
@@ -99,8 +170,8 @@ def _short(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def _study_row(study: Row, space: Mapping[str, Any]) -> Row:
-    states = [trial["state"] for trial in study["trials"]]
+def _study_row(study: Study, space: Mapping[str, Bounds]) -> Row:
+    states: list[str] = [trial["state"] for trial in study["trials"]]
     finished = [trial["validation_nll"] for trial in study["trials"] if trial["validation_nll"] is not None]
     untuned = [trial["validation_nll"] for trial in study["trials"] if trial["values"] == study["start"]]
     values = study["fixed"] | (study["best"] or {})
@@ -123,7 +194,7 @@ def _study_row(study: Row, space: Mapping[str, Any]) -> Row:
     }
 
 
-def at_edge(value: float, bounds: Mapping[str, Any]) -> bool:
+def at_edge(value: float, bounds: Bounds) -> bool:
     """Whether a best value lies at an end of its range, so that a better one may lie beyond it.
 
     Nothing lies below zero.
@@ -134,7 +205,7 @@ def at_edge(value: float, bounds: Mapping[str, Any]) -> bool:
     return place > high - margin or (place < low + margin and bounds["low"] > 0)
 
 
-def _trial_rows(study: Row, space: Mapping[str, Any]) -> list[Row]:
+def _trial_rows(study: Study, space: Mapping[str, Bounds]) -> list[Row]:
     place = {"arm": study["arm"], "level": level_name(study["level"])}
     return [
         place
@@ -144,7 +215,7 @@ def _trial_rows(study: Row, space: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def draw(studies: Sequence[Row]) -> Figure:
+def draw(studies: Sequence[Study]) -> Figure:
     """Validation NLL by trial, a panel for each arm and level."""
     columns = max(2, min(COLUMNS, len(studies)))
     rows = -(-len(studies) // columns)
@@ -156,7 +227,9 @@ def draw(studies: Sequence[Row]) -> Figure:
     for ax in grid[len(studies) :]:
         ax.set_axis_off()
     for row in range(rows):
-        grid[row * columns].set_ylabel("Validation NLL\n(nats/token)")
+        grid[row * columns].set_ylabel(
+            drawing.axis_label(find_metric(NLL), "validation").replace(" (", "\n(")
+        )
     drawing.legend(
         figure,
         [
@@ -169,13 +242,17 @@ def draw(studies: Sequence[Row]) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, study: Row) -> None:
+def _panel(ax: Axes, study: Study) -> None:
     trials = study["trials"]
-    done = {trial["trial"]: trial["validation_nll"] for trial in trials if trial["state"] == "done"}
-    censored = {
-        trial["trial"]: trial["validation_nll_when_stopped"]
+    done = {
+        trial["trial"]: nll
         for trial in trials
-        if trial["state"] == "censored"
+        if trial["state"] == "done" and (nll := trial["validation_nll"]) is not None
+    }
+    censored = {
+        trial["trial"]: nll
+        for trial in trials
+        if trial["state"] == "censored" and (nll := trial["validation_nll_when_stopped"]) is not None
     }
     ax.plot(list(done), list(done.values()), "o", color=drawing.INK, alpha=0.6, markersize=5)
     ax.plot(list(censored), list(censored.values()), "v", color=drawing.GREY, markerfacecolor="none")

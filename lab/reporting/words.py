@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from lab.metrics import METRICS, NLL, Metric
 from lab.reporting.results import ResultTree
 from lab.reporting.statistics import CONFIDENCE, PairedDifference, provisional_rate
 
@@ -32,9 +33,34 @@ def scientific(value: float) -> str:
     return f"{mantissa} × 10{str(power).translate(_SUPERSCRIPTS)}"
 
 
-def signed(value: float) -> str:
-    """A difference with its sign, in three decimals."""
-    return f"{value:+.3f}".replace("-", "−")
+def signed(value: float, decimals: int = 3) -> str:
+    """A difference with its sign."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def in_unit(number: str, metric: Metric) -> str:
+    """A number with the metric's unit: `0.165 nats/token`."""
+    return f"{number} {metric.unit}".strip()
+
+
+def named(metric: Metric, unit: str) -> str:
+    """A metric's name with a unit: `NLL in nats/token`."""
+    return f"{metric.name} in {unit}" if unit else metric.name
+
+
+def capital(text: str) -> str:
+    """A text as a sentence begins; `NLL` stays as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def topic(metric: Metric) -> str:
+    """What the figures of a metric show, for their titles."""
+    return "Surprise at held-out text" if metric.key == NLL else f"{capital(metric.name)} on held-out text"
+
+
+def direction(metric: Metric) -> str:
+    """Which way is better: a sentence."""
+    return f"{'Lower' if metric.lower_is_better else 'Higher'} is better."
 
 
 def p_value(value: float) -> str:
@@ -66,14 +92,15 @@ def join(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def uncertainty(gains: Sequence[PairedDifference], where: str = "", sample: str = "windows") -> str:
+def uncertainty(gains: Sequence[PairedDifference], where: str = "", metric: Metric = METRICS[NLL]) -> str:
     """What paired differences are uncertain by, and how verdicts are reached.
 
     Args:
         gains: the differences that are corrected together, at least one.
         where: at what each such set is taken, such as ` at each stop`.
-        sample: what of the held-out text both arms have in common: `windows` or `prompts`.
+        metric: what is compared.
     """
+    sample = metric.sample or "windows"
     counts = sorted({len(gain.by_seed) for gain in gains})
     seeds = " to ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
     sentences = [f"Each difference is paired over {seeds}: both arms share seed, data and {sample}."]
@@ -97,7 +124,7 @@ def uncertainty(gains: Sequence[PairedDifference], where: str = "", sample: str 
             f"{same} comparison{'s have' if same > 1 else ' has'} the same difference at every seed, which "
             "leaves no spread to judge by: undecided, and not counted among the tests."
         )
-    return " ".join([*sentences, scope([gain.window_standard_error for gain in gains], sample)])
+    return " ".join([*sentences, scope([gain.window_standard_error for gain in gains], metric)])
 
 
 def _provisional(tested: Sequence[int]) -> str:
@@ -120,21 +147,29 @@ def _provisional(tested: Sequence[int]) -> str:
     )
 
 
-def scope(errors: Sequence[float], sample: str = "windows") -> str:
+def scope(errors: Sequence[float | None], metric: Metric = METRICS[NLL], unit: str | None = None) -> str:
     """What the verdicts are about, and what is uncertain beyond it.
 
     Args:
-        errors: the differences' standard errors over windows or prompts, nats/token, at least one.
-        sample: `windows` or `prompts`.
+        errors: the differences' standard errors over windows, items or prompts; None where not known.
+        metric: what is compared.
+        unit: of the errors, where it is not the metric's.
     """
-    sizes = [f"{min(errors):.3f}", f"{max(errors):.3f}"]
-    return (
+    sample = metric.sample or "windows"
+    said = (
         f"Verdicts are about these unique tokens and these held-out {sample}, which all seeds share. What "
         "other tokens to train on would change is not measured. As a statement about the whole corpus, a "
-        f"difference carries a further standard error of {' to '.join(dict.fromkeys(sizes))} nats/token from "
-        f"the number of {sample}. That adds the arms' errors as if each had {sample} of its own, which makes "
-        f"it too large, and treats {sample} as independent although several come from one document, which "
-        "makes it too small."
+        "difference carries a further standard error"
+    )
+    known = [error for error in errors if error is not None]
+    if not known:
+        return f"{said} from the number of {sample}, which is not known."
+    sizes = dict.fromkeys(f"{size:.{metric.decimals}f}" for size in (min(known), max(known)))
+    size = f"{' to '.join(sizes)} {metric.unit if unit is None else unit}".strip()
+    return (
+        f"{said} of {size} from the number of {sample}. That adds the arms' errors as if each had {sample} "
+        f"of its own, which makes it too large, and treats {sample} as independent although several come "
+        "from one document, which makes it too small."
     )
 
 

@@ -7,6 +7,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.ablation import Cell
+from lab.arms import ARMS
+from lab.config import RunConfig, make_config
+from lab.results import (
+    DataRecord,
+    Examples,
+    Measured,
+    PlanRecord,
+    Process,
+    RunResult,
+    Stop,
+    StopReference,
+    Task,
+    VersionRecord,
+    write_record,
+)
+from lab.version import Version
+
+PRESET = {
+    "data": {"corpus": "stdlib", "length": 64},
+    "training": {"batch_size": 32, "total_tokens": 5_120_000, "learning_rate": 1e-3},
+    "evaluation": {"stops": 9, "choice_options": 4, "validation_windows": 4, "test_windows": 4},
+}
+CODE, EVALUATION = "feedfacecafebeef", "0ddba11c0ffee000"
+DOCUMENTS = (0, 0, 1, 3)  # of the held-out windows
+# The metrics of each measurement of a stop.
+MEASUREMENTS = {
+    "nll": ("nll", "nll_standard_error", "bits_per_byte"),
+    "choice": (
+        "choice_accuracy",
+        "option_gap",
+        "choice_accuracy_standard_error",
+        "option_gap_standard_error",
+    ),
+    "nelbo": ("nelbo", "nelbo_example_standard_error", "nelbo_mask_standard_error"),
+}
 TOTAL_TOKENS = 5_120_000
 PARAMETERS = 853_504
 STOPS = 9
@@ -32,6 +68,7 @@ class FakeTree:
     analysis: str = "crossover"
     arms: tuple[str, ...] = ("ar", "dlm")
     contrasts: dict[str, str] = field(default_factory=dict)
+    metric: str = "nll"
 
     def level(self, budget: int) -> dict[str, Any]:
         return {"data.unique_tokens": budget}
@@ -74,64 +111,100 @@ class FakeTree:
             }
         return values
 
-    def result(self, arm: str, budget: int, seed: int) -> dict[str, Any]:
+    def config(self, arm: str, budget: int, seed: int) -> RunConfig:
+        own = {"arm": arm, "seed": seed, "factors": ARMS.get(arm, {}), "data": {"unique_tokens": budget}}
+        return make_config(PRESET, own)
+
+    def data_hash(self, budget: int) -> str:
+        return f"data{budget}"
+
+    def measured(self, stop: StopReference, split: str, values: dict[str, float]) -> list[Measured]:
+        """The rows of one stop on one split; the NLL by window too, whose mean is the NLL."""
+        rows = []
+        for name, keys in MEASUREMENTS.items():
+            own = {key: values[key] for key in keys if key in values}
+            if own:
+                task = Task(measurement=name, split=split, settings={"windows": 4})
+                by_window = tuple(values["nll"] + shift for shift in (-0.1, 0.0, 0.1, 0.0))
+                examples = Examples(metric="nll", values=by_window, documents=DOCUMENTS)
+                key = f"{name}-{split}-{stop.run}-{stop.reading}-{stop.step}"
+                found = examples if name == "nll" else None
+                rows.append(Measured(key=key, task=task, stops=(stop,), values=own, examples=found))
+        return rows
+
+    def result(self, arm: str, budget: int, seed: int) -> RunResult:
         flops_per_token = self.flops_per_token(arm)
+        config = self.config(arm, budget, seed)
+        version = Version.of(config, self.data_hash(budget), "jax", CODE)
         stops = []
         for reading in self.readings:
-            for j in reversed(range(STOPS)):
-                tokens = TOTAL_TOKENS // 2**j
+            places = [TOTAL_TOKENS // 2**j for j in reversed(range(STOPS))]
+            nll = {at: self.metrics(arm, at, budget, seed, reading)["nll"] for at in places}
+            picked = {min(places, key=lambda at, nll=nll: nll[at]), TOTAL_TOKENS}
+            for tokens in places:
+                name = StopReference(run=version.digest(), reading=reading, step=tokens // 2048)
+                values = self.metrics(arm, tokens, budget, seed, reading)
+                rows = self.measured(name, "validation", values)
+                if tokens in picked:
+                    rows += self.measured(name, "test", values | {"nll": values["nll"] + 0.03})
                 stops.append(
-                    {
-                        "reading": reading,
-                        "step": tokens // 2048,
-                        "tokens_seen": tokens,
-                        "epoch": tokens / budget,
-                        "train_flops": tokens * flops_per_token,
-                        "validation": self.metrics(arm, tokens, budget, seed, reading),
-                    }
+                    Stop(
+                        reading=reading,
+                        start=tokens // 2048,
+                        step=tokens // 2048,
+                        tokens_seen=tokens,
+                        epoch=tokens / budget,
+                        train_flops=tokens * flops_per_token,
+                        measured=tuple(rows),
+                    )
                 )
-        best, end = {}, {}
-        for reading in self.readings:
-            own = [stop for stop in stops if stop["reading"] == reading]
-            lowest = min(own, key=lambda stop: stop["validation"]["nll"])
-            for chosen, stop in ((best, lowest), (end, own[-1])):
-                test = self.metrics(arm, stop["tokens_seen"], budget, seed, reading)
-                chosen[reading] = stop | {"test": test | {"nll": test["nll"] + 0.03}}
-        return {
-            "schema": 1,
-            "arm": arm,
-            "seed": seed,
-            "config": {
-                "training": {"learning_rate": 0.001, "weight_decay": 0.1, "schedule": "wsd"},
-                "evaluation": {"choice_options": 4, "validation_windows": 32, "test_windows": 64},
-            },
-            "config_key": f"{arm}-{budget}-{seed}",
-            "backend": "jax",
-            "device": "cpu",
-            "code_hash": "feedfacecafebeef",
-            "versions": {"python": "3.11.7", "keras": "3.15.1", "jax": "0.10.2"},
-            "parameters": PARAMETERS,
-            "data": {
-                "hash": f"data{budget}",
-                "corpus": "stdlib",
-                "tokenizer": "bytes",
-                "unique_tokens": budget,
-                "windows": budget // 64,
-                "length": 64,
-                "bytes_per_token": 0.99,
-            },
-            "train_flops_per_token": flops_per_token,
-            "forward_flops_per_token": flops_per_token / 3,
-            "train_flops": TOTAL_TOKENS * flops_per_token * 1.4,
-            "evaluation_flops": 1e12,
-            "wall_seconds": 95.5 + seed,
-            "stops": stops,
-            "best": best,
-            "end": end,
-        }
+        return RunResult(
+            config=config,
+            version=VersionRecord(values=dict(version.values), code=version.code),
+            evaluation=EVALUATION,
+            process=Process(
+                backend="jax",
+                device="cpu",
+                cpu="Fast CPU 3000",
+                threads=2,
+                versions={"python": "3.11.7", "keras": "3.15.1", "jax": "0.10.2"},
+            ),
+            data=DataRecord(
+                hash=self.data_hash(budget),
+                hashes={"train": self.data_hash(budget), "validation": "va1", "test": "7e57"},
+                corpus="stdlib",
+                tokenizer="bytes",
+                unique_tokens=budget,
+                windows=budget // 64,
+                length=64,
+                bytes_per_token=0.99,
+            ),
+            parameters=PARAMETERS,
+            train_flops_per_token=flops_per_token,
+            forward_flops_per_token=flops_per_token / 3,
+            train_flops=TOTAL_TOKENS * flops_per_token * 1.4,
+            evaluation_flops=1e12,
+            wall_seconds=95.5 + seed,
+            stops=tuple(stops),
+        )
 
     def logdir(self, arm: str, budget: int, seed: int) -> Path:
         return self.path / "runs" / arm / f"unique_tokens={budget}" / f"seed={seed}"
+
+    def plan(self, cells: list[Cell]) -> PlanRecord:
+        return PlanRecord(
+            ablation="crossover",
+            preset="laptop",
+            question=self.question,
+            paper="arXiv:2511.03276, section 2",
+            metric=self.metric,
+            expected="The DLM overtakes the AR at the smaller budgets and not at the largest.",
+            analysis=self.analysis,
+            arms=self.arms,
+            contrasts=self.contrasts,
+            command="make crossover",
+            cells=tuple(cells),
+        )
 
     def write(self) -> "FakeTree":
         cells = []
@@ -139,44 +212,47 @@ class FakeTree:
             for arm in self.arms:
                 for seed in self.seeds:
                     logdir = self.logdir(arm, budget, seed)
+                    result = self.result(arm, budget, seed)
                     cells.append(
-                        {
-                            "key": f"{arm}-{budget}-{seed}",
-                            "arm": arm,
-                            "level": self.level(budget),
-                            "seed": seed,
-                            "logdir": logdir.relative_to(self.path).as_posix(),
-                        }
+                        Cell(
+                            arm=arm,
+                            level=self.level(budget),
+                            seed=seed,
+                            logdir=logdir.relative_to(self.path).as_posix(),
+                            config=result.config,
+                            version=result.run,
+                            evaluation=EVALUATION,
+                        )
                     )
-                    logdir.mkdir(parents=True, exist_ok=True)
-                    self.store(logdir / "result.json", self.result(arm, budget, seed))
+                    write_record(logdir / "result.json", result)
                     rows = [{"kind": "train", "tokens_per_second": rate} for rate in self.rates(arm)]
                     lines = [json.dumps(row) + "\n" for row in rows]
                     (logdir / "metrics.jsonl").write_text("".join(lines))
-        plan = {
-            "schema": 2,
-            "ablation": "crossover",
-            "preset": "laptop",
-            "question": self.question,
-            "paper": "arXiv:2511.03276, section 2",
-            "metric": "nll",
-            "unit": "nats/token",
-            "expected": "The DLM overtakes the AR at the smaller budgets and not at the largest.",
-            "analysis": self.analysis,
-            "arms": list(self.arms),
-            "contrasts": self.contrasts,
-            "command": "make crossover",
-            "cells": cells,
-        }
-        self.store(self.path / "plan.json", plan)
+        write_record(self.path / "plan.json", self.plan(cells))
         return self
 
+    def replan(self, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change plan.json in place."""
+        path = self.path / "plan.json"
+        plan = json.loads(path.read_text())
+        change(plan)
+        self.store(path, plan)
+
     def edit(self, arm: str, budget: int, seed: int, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change one run's result.json in place."""
-        path = self.logdir(arm, budget, seed) / "result.json"
+        """Change one run's result.json in place; the plan goes on planning what is there then."""
+        logdir = self.logdir(arm, budget, seed)
+        path = logdir / "result.json"
         result = json.loads(path.read_text())
         change(result)
         self.store(path, result)
+        run = Version(result["version"]["values"], result["version"]["code"]).digest()
+        place = logdir.relative_to(self.path).as_posix()
+
+        def follow(plan: dict[str, Any]) -> None:
+            for cell in plan["cells"]:
+                cell["version"] = run if cell["logdir"] == place else cell["version"]
+
+        self.replan(follow)
 
     def fail(self, arm: str, budget: int, seed: int, reason: str) -> None:
         """Make one run a failed one."""
@@ -189,6 +265,25 @@ class FakeTree:
     @staticmethod
     def store(path: Path, value: Any) -> None:
         path.write_text(json.dumps(value))
+
+
+def set_nll(result: dict[str, Any], place: int, nll: float) -> None:
+    """Give a stop of a result.json another NLL, and a test split that agrees, as if it were picked."""
+    stop = result["stops"][place]
+    kept = [row for row in stop["measured"] if row["task"]["split"] == "validation"]
+    kept[0]["values"]["nll"] = nll
+    test = json.loads(json.dumps(kept))
+    for row in test:
+        row["task"]["split"] = "test"
+    test[0]["values"]["nll"] = nll + 0.03
+    stop["measured"] = kept + test
+
+
+def overfit_at_the_end(result: dict[str, Any]) -> None:
+    """Make the annealed stop before the last the best, as good as the last was."""
+    nll = result["stops"][8]["measured"][0]["values"]["nll"]
+    set_nll(result, 7, nll)
+    set_nll(result, 8, nll + 1e-3)
 
 
 @dataclass

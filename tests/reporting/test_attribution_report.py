@@ -225,11 +225,11 @@ def test_the_bars_lead_from_ar_to_dlm(cube_tree):
     (ax,) = figures.draw_all(cube)["waterfall"].axes
     bars = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in ax.patches]
     assert len(bars) == 3
-    ends = [stop["test"]["nll"] for stop in cube.stops("ar", "annealed", "best")]
+    ends = [stop.test["nll"] for stop in cube.stops("ar", "annealed", "best")]
     assert bars[0][0] == pytest.approx(sum(ends) / 3)
     for before, after in itertools.pairwise(bars):
         assert before[1] == pytest.approx(after[0])
-    ends = [stop["test"]["nll"] for stop in cube.stops("dlm", "annealed", "best")]
+    ends = [stop.test["nll"] for stop in cube.stops("dlm", "annealed", "best")]
     assert bars[-1][1] == pytest.approx(sum(ends) / 3)
 
 
@@ -239,7 +239,7 @@ def test_the_interaction_plot_shows_all_eight_corners_in_each_panel(cube_tree):
         thin = [line for line in ax.get_lines() if line.get_linewidth() < 2]
         heights = sorted(y for line in thin for y in line.get_ydata())
         corners = sorted(
-            sum(stop["test"]["nll"] for stop in cube.stops(arm, "annealed", "best")) / 3
+            sum(stop.test["nll"] for stop in cube.stops(arm, "annealed", "best")) / 3
             for arm in cube.arms
             if arm not in ("ar_masked_frozen", "dlm_complementary")
         )

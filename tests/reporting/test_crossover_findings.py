@@ -1,10 +1,10 @@
-import json
 import math
 
 import pytest
 
 from lab.reporting.crossover.findings import Crossing, CrossingSummary, analyse, first_below
 from lab.reporting.results import read_tree
+from lab.results import Stop
 
 
 def analysed(tree):
@@ -12,7 +12,8 @@ def analysed(tree):
 
 
 def stops_at(*tokens):
-    return [{"tokens_seen": t, "epoch": t / 100, "train_flops": 6.0 * t} for t in tokens]
+    places = [{"step": t, "tokens_seen": t, "epoch": t / 100, "train_flops": 6.0 * t} for t in tokens]
+    return [Stop(reading="annealed", start=0, measured=(), **place) for place in places]
 
 
 def test_a_crossing_is_interpolated_linearly_in_log_tokens():
@@ -83,8 +84,8 @@ def test_gains_are_paired_best_stops_on_the_test_split(fake_tree):
     assert (small.verdict.winner, small.verdict.evidence) == (1, "seed spread")
     assert large.verdict.winner == -1
     stops = small.best_stops("ar")
-    assert [stop["epoch"] for stop in stops] == [16.0, 16.0]
-    assert stops[0]["test"]["nll"] == pytest.approx(2.73)
+    assert [stop.epoch for stop in stops] == [16.0, 16.0]
+    assert stops[0].test["nll"] == pytest.approx(2.73)
 
 
 def test_p_values_are_corrected_for_the_number_of_budgets(fake_tree):
@@ -99,7 +100,7 @@ def test_p_values_are_corrected_for_the_number_of_budgets(fake_tree):
 def test_annealed_is_the_headline_and_along_run_stands_in_where_it_is_alone(fake_tree):
     crossover = analysed(fake_tree())
     assert (crossover.headline, list(crossover.readings)) == ("annealed", ["annealed", "along_run"])
-    assert crossover.readings["along_run"][0].best_stops("ar")[0]["test"]["nll"] == pytest.approx(2.81)
+    assert crossover.readings["along_run"][0].best_stops("ar")[0].test["nll"] == pytest.approx(2.81)
     alone = analysed(fake_tree(readings=("along_run",)))
     assert (alone.headline, list(alone.readings)) == ("along_run", ["along_run"])
 
@@ -131,9 +132,7 @@ def test_one_seed_decides_nothing(fake_tree):
 
 def test_an_ablation_without_levels_is_one_budget_named_by_its_data(fake_tree):
     tree = fake_tree(budgets=(20_000,))
-    plan = json.loads((tree.path / "plan.json").read_text())
-    cells = [cell | {"level": {}} for cell in plan["cells"]]
-    tree.store(tree.path / "plan.json", plan | {"cells": cells})
+    tree.replan(lambda plan: [cell.update(level={}) for cell in plan["cells"]])
     (budget,) = analysed(tree).budgets
     assert budget.name == "20,000 unique tokens"
 
@@ -144,7 +143,6 @@ def test_no_finished_run_or_no_such_arm_is_an_error(fake_tree):
         (tree.logdir(arm, 20_000, 0) / "result.json").unlink()
     with pytest.raises(ValueError, match=r"a report needs a finished run, but none of 2 in .*laptop is"):
         analysed(tree)
-    plan = json.loads((tree.path / "plan.json").read_text())
-    tree.store(tree.path / "plan.json", plan | {"cells": plan["cells"][:1]})
+    tree.replan(lambda plan: plan.update(cells=plan["cells"][:1]))
     with pytest.raises(ValueError, match=r"needs the arms ar and dlm, but .* plans \['ar'\]"):
         analysed(tree)

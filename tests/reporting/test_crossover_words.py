@@ -1,3 +1,4 @@
+from fake_trees import overfit_at_the_end, set_nll
 from report_pages import read_page
 
 from lab.reporting.crossover import words
@@ -29,7 +30,7 @@ def test_an_arm_that_was_still_improving_is_told_and_only_there(fake_tree):
     assert "The AR (2 of 2 seeds) and the DLM (2 of 2 seeds) were still improving" in words.found(large)
     for budget in tree.budgets:
         for seed in tree.seeds:
-            tree.edit("dlm", budget, seed, lambda result: result["end"]["annealed"].update(tokens_seen=7e6))
+            tree.edit("dlm", budget, seed, overfit_at_the_end)
     assert words.headline(analysed(tree)) == (
         "The diffusion model (DLM) wins provisionally at 20,000 unique tokens; "
         "the autoregressive model (AR) wins at 80,000 unique tokens; "
@@ -62,10 +63,7 @@ def test_below_from_the_first_stop_is_told_as_a_bound(fake_tree):
 def test_below_from_the_first_stop_but_not_at_every_later_one_is_told(fake_tree):
     tree = fake_tree(dlm_start=2.0)
 
-    def rise(result):
-        result["stops"][5]["validation"]["nll"] = 9.0
-
-    tree.edit("dlm", 20_000, 1, rise)
+    tree.edit("dlm", 20_000, 1, lambda result: set_nll(result, 5, 9.0))
     small = analysed(tree).budgets[0]
     assert small.below_best.from_first_stop
     said = words.crossing_sentence(small)
@@ -85,8 +83,7 @@ def test_the_table_says_how_many_seeds_cross_and_whether_they_stay(fake_tree):
 
     assert cells()[0] == "208 epochs 152 to 208 2 of 3 seeds"
     assert cells()[1] == "none in the run"
-    tree.edit("dlm", 20_000, 0, lambda result: result["stops"][8]["validation"].update(nll=9.0))
-    tree.edit("dlm", 20_000, 0, lambda result: result["stops"][7]["validation"].update(nll=1.0))
+    tree.edit("dlm", 20_000, 0, lambda result: (set_nll(result, 8, 9.0), set_nll(result, 7, 1.0)))
     assert cells()[0].endswith("2 of 3 seeds not for good")
     page = read_page(write_report(tree.path)).text
     assert "from there on" not in page

@@ -2,20 +2,36 @@
 
 import csv
 import io
-import json
 import math
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_trees import FakeTree
+from fake_trees import FakeTree, overfit_at_the_end
 from report_pages import read_page
 from rich.console import Console
 
+from lab.ablation import Cell
+from lab.config import RunConfig, make_config
+from lab.evaluation.measurements import inference
+from lab.reporting.inference import words
 from lab.reporting.inference.findings import Match, analyse, compute_to_reach
 from lab.reporting.report import write_report
 from lab.reporting.results import read_tree
+from lab.results import (
+    Measured,
+    MeasurementResult,
+    PlanRecord,
+    RunResult,
+    StopReference,
+    Task,
+    Text,
+    measurement_folder,
+    read_result,
+    write_record,
+)
 
 STEPS = (1, 2, 4, 8, 16)
 DRAWS = (1, 4, 16)
@@ -39,47 +55,63 @@ class FakeInference(FakeTree):
     slope: float = 0.2
     ar_accuracy: float = 0.55
     shift: dict[int, float] = field(default_factory=lambda: {0: 0.0, 1: 0.1, 2: -0.1})
-    complete: bool = True
-    code: str = "c0de"
 
     def level(self, budget: int) -> dict[str, Any]:
         return {}
 
-    def result(self, arm: str, budget: int, seed: int) -> dict[str, Any]:
+    def config(self, arm: str, budget: int, seed: int) -> RunConfig:
+        made = super().config(arm, budget, seed).model_dump(mode="json")
+        measured = {"prompt_share": 0.75, "samplers": self.samplers, "draws": DRAWS}
+        return make_config(made, {"inference": measured})
+
+    def data_hash(self, budget: int) -> str:
+        return "data"
+
+    def result(self, arm: str, budget: int, seed: int) -> RunResult:
         made = super().result(arm, budget, seed)
-        made["config"]["inference"] = {"prompts": 200, "choice_items": 128}
-        made["data"]["hash"] = "data"
-        if arm == "judge":
-            made["data"]["unique_tokens"] = 900_000
-        return made
+        if arm != "judge":
+            return made
+        return made.model_copy(update={"data": made.data.model_copy(update={"unique_tokens": 900_000})})
 
-    def text(self, nll: float, flops: float | None, sampler: str = "", steps: int = 0) -> dict[str, Any]:
-        kind = "real" if flops is None else "generation"
-        row = {"kind": kind, "sampler": sampler, "steps": steps, "num_draws": None}
-        row |= {"judge_nll": nll, "judge_nll_standard_error": 0.02, "distinct": 0.8, "repetition": 0.1}
-        row |= {"repetition_standard_error": 0.01, "parse_rate": 0.5, "parse_rate_standard_error": 0.05}
-        row |= {"lines": 90, "examples": [{"prompt": "x = ", "text": f"<b>{sampler} {steps}</b>"}]}
-        return row | ({} if flops is None else {"flops": flops, "flops_computed": 3 * flops})
+    def plan(self, cells: list[Cell]) -> PlanRecord:
+        return super().plan(cells).model_copy(update={"measurements": {"inference": "judge"}})
 
-    def choose(self, accuracy: float, flops: float, draws: int | None = None) -> dict[str, Any]:
-        row = {"kind": "choice", "sampler": "", "steps": 0, "num_draws": draws}
-        row |= {"accuracy": accuracy, "accuracy_standard_error": 0.04, "option_gap": 0.3}
-        return row | {"option_gap_standard_error": 0.02, "flops": flops, "flops_computed": flops}
+    def values(self, arm: str, seed: int, task: Task) -> tuple[dict[str, float], float]:
+        """What a task gives, and its FLOPs."""
+        steps, draws = task.settings.get("steps", 0), task.settings.get("num_draws")
+        if task.measurement == "choice":
+            exact, flops = (0.6, 60.0) if arm == "dlm" else (self.ar_accuracy, 10.0)
+            sampled = draws and (0.4 + 0.05 * math.log2(draws), 10.0 * draws)
+            accuracy, flops = sampled or (exact, flops)
+            values = {"choice_accuracy": accuracy, "choice_accuracy_standard_error": 0.04}
+            return values | {"option_gap": 0.3, "option_gap_standard_error": 0.02}, flops
+        nll, flops = self.ar_judge_nll + (0.4 if arm == "any_order_ar" else 0.0), 1.0
+        if task.measurement == "real_text":
+            nll = 1.8
+        elif arm == "dlm":
+            nll, flops = self.dlm_nll_at_1 - self.slope * math.log2(steps) + self.shift[seed], steps
+        values = {"judge_nll": nll, "judge_nll_standard_error": 0.02, "distinct": 0.8, "repetition": 0.1}
+        values |= {"repetition_standard_error": 0.01, "parse_rate": 0.5, "parse_rate_standard_error": 0.05}
+        return values | {"lines": 90.0}, flops
 
-    def rows(self, arm: str, seed: int) -> list[dict[str, Any]]:
-        move = self.shift[seed]
-        rows = [self.text(1.8, None)]
-        if arm == "dlm":
-            rows += [
-                self.text(self.dlm_nll_at_1 - self.slope * math.log2(steps) + move, steps, sampler, steps)
-                for sampler in self.samplers
-                for steps in STEPS
-            ]
-            rows += [self.choose(0.6, 60.0)]
-            rows += [self.choose(0.4 + 0.05 * math.log2(m), 10.0 * m, m) for m in DRAWS]
-        else:
-            nll = self.ar_judge_nll + (0.4 if arm == "any_order_ar" else 0.0)
-            rows += [self.text(nll, 1.0, "left_to_right", 16), self.choose(self.ar_accuracy, 10.0)]
+    def rows(self, arm: str, seed: int) -> list[Measured]:
+        config = self.config(arm, self.budgets[0], seed)
+        result = self.result(arm, self.budgets[0], seed)
+        rows = []
+        for number, task in enumerate(inference(config)):
+            values, flops = self.values(arm, seed, task)
+            told = f"<b>{task.settings.get('sampler', '')} {task.settings.get('steps', '')}</b>"
+            real, text = task.measurement == "real_text", Text(prompt="x = ", text=told)
+            rows.append(
+                Measured(
+                    key=f"{arm}-{seed}-{number}",
+                    task=task,
+                    stops=(result.reference(result.best()),),
+                    values=values,
+                    costs={} if real else {"flops": flops, "flops_computed": 3 * flops},
+                    texts=() if task.measurement == "choice" else (text,),
+                )
+            )
         return rows
 
     def write(self) -> "FakeInference":
@@ -89,18 +121,28 @@ class FakeInference(FakeTree):
                 self.measure(arm, seed)
         return self
 
+    def measurement(self, arm: str, seed: int) -> Path:
+        logdir = self.logdir(arm, self.budgets[0], seed).relative_to(self.path).as_posix()
+        return self.path / measurement_folder(logdir, "inference") / "result.json"
+
+    def best(self, arm: str, seed: int) -> StopReference:
+        """The best stop of the result that is there."""
+        result = read_result(self.logdir(arm, self.budgets[0], seed))
+        return result.reference(result.best())
+
     def measure(self, arm: str, seed: int, **changes: Any) -> None:
-        content = {
-            **{
-                "schema": 1,
-                "config_key": f"{arm}-{self.budgets[0]}-{seed}",
-                "judges": ["j"],
-                "code_hash": self.code,
-            },
-            **{"prompt_tokens": 16, "generated_tokens": 48, "ngram": 4, "complete": self.complete},
-            "rows": self.rows(arm, seed),
-        }
-        self.store(self.logdir(arm, self.budgets[0], seed) / "inference.json", content | changes)
+        result = self.result(arm, self.budgets[0], seed)
+        made = MeasurementResult(
+            measurement="inference",
+            wanted="all",
+            stops=(result.reference(result.best()),),
+            tokens_seen=result.best().tokens_seen,
+            epoch=result.best().epoch,
+            process=result.process,
+            wall_seconds=1.0,
+            rows=tuple(self.rows(arm, seed)),
+        )
+        write_record(self.measurement(arm, seed), made.model_copy(update=changes))
 
 
 @pytest.fixture
@@ -186,7 +228,7 @@ def test_the_headline_says_never(fake):
         "The DLM does not match AR's text under an independent judge at any amount of compute, " in headline
     )
     assert "even with 16 passes its text's judge NLL is 0.460 nats/token higher (95 % interval" in headline
-    assert "even with 16 draws its accuracy is 0.300 lower" in headline
+    assert "even with 16 draws its choice accuracy is 0.300 lower" in headline
 
 
 def test_the_headline_says_in_how_many_seeds(fake):
@@ -203,17 +245,15 @@ def test_the_headline_says_in_how_many_seeds(fake):
 def test_a_match_in_passing_is_told_and_does_not_count(fake):
     tree = fake()
 
-    def touched(seed, sampler, steps):
-        return 1.9 if (seed, sampler, steps) in ((0, "ancestral", 2), (1, "ancestral", 16)) else 2.3
+    def touched(row, seed):
+        if row.task.measurement != "generation":
+            return row
+        place = (seed, row.task.settings["sampler"], row.task.settings["steps"])
+        nll = 1.9 if place in ((0, "ancestral", 2), (1, "ancestral", 16)) else 2.3
+        return row.model_copy(update={"values": row.values | {"judge_nll": nll}})
 
     for seed in tree.seeds:
-        rows = [
-            row | {"judge_nll": touched(seed, row["sampler"], row["steps"])}
-            if row["kind"] == "generation"
-            else row
-            for row in tree.rows("dlm", seed)
-        ]
-        tree.measure("dlm", seed, rows=rows)
+        tree.measure("dlm", seed, rows=tuple(touched(row, seed) for row in tree.rows("dlm", seed)))
     match = curve_of(tree, "generation", "dlm", "ancestral").match
     assert (match.by_seed[0], match.in_passing) == (None, (0,))
     assert match.by_seed[1] == pytest.approx(8 * 2**0.75)
@@ -223,7 +263,7 @@ def test_a_match_in_passing_is_told_and_does_not_count(fake):
         in (report.summary["headline"])
     )
     for seed in tree.seeds[1:]:
-        tree.measure("dlm", seed, complete=False)
+        tree.measurement("dlm", seed).unlink()
     report = write_report(tree.path)
     assert report.summary["headline"].startswith(
         "The DLM does not match AR's text under an independent judge for good, only at less compute in 1 of "
@@ -244,7 +284,8 @@ def test_an_arm_that_was_still_improving_is_told(fake):
     assert "FLOPs. At" in exact  # one amount: there is no larger one
     assert said.startswith("DLM (3 of 3 seeds) and any-order AR (3 of 3 seeds) were still improving when")
     for seed in tree.seeds:
-        tree.edit("any_order_ar", 20_000, seed, lambda run: run["end"]["annealed"].update(tokens_seen=7e6))
+        tree.edit("any_order_ar", 20_000, seed, overfit_at_the_end)
+        tree.measure("any_order_ar", seed, stops=(tree.best("any_order_ar", seed),))
     matches = read_page(write_report(tree.path)).tables[0]
     within = {(row[1], "within this run length" in row[-1]) for row in matches[1:]}
     assert within == {("DLM", True), ("any-order AR", False)}
@@ -270,7 +311,7 @@ def test_the_page_shows_every_amount_of_compute_and_escapes_the_texts(fake):
     assert "<b>ancestral" not in html
     assert "&lt;b&gt;ancestral 16&lt;/b&gt;" in html
     assert html.count('<td class="left">ancestral</td>') == 1 + len(STEPS)
-    assert "With one pass for each of 48 tokens after a prompt of 16, the DLM costs 16 times" in html
+    assert "With one pass for each of 16 tokens after a prompt of 48, the DLM costs 16 times" in html
     assert "900,000 unique ones" in html
     assert "Trained but not measured" not in html
     assert not re.search(r"url\(|@import|https?://", html)
@@ -278,7 +319,7 @@ def test_the_page_shows_every_amount_of_compute_and_escapes_the_texts(fake):
     assert len(rows) == 3 * (2 + 2 * len(STEPS))
     assert {row["seed"] for row in rows} == {"0", "1", "2"}
     assert len(report.summary["generation"]) == 1 + 2 + 2 * len(STEPS)
-    assert len(list(csv.DictReader(io.StringIO((report.page.parent / "choice.csv").read_text())))) == 3 * 6
+    assert len(list(csv.DictReader(io.StringIO((report.page.parent / "choice.csv").read_text())))) == 3 * 9
 
 
 def test_writing_twice_gives_the_same_bytes(fake):
@@ -289,7 +330,10 @@ def test_writing_twice_gives_the_same_bytes(fake):
     assert {"generation.png", "choice.svg", "generation.csv"} <= set(first)
 
 
-@pytest.mark.parametrize("change", [{"complete": False}, {"config_key": "other"}])
+OTHER = StopReference(run="0ther", reading="annealed", step=2500)
+
+
+@pytest.mark.parametrize("change", [{"rows": ()}, {"stops": (OTHER,)}])
 def test_an_incomplete_or_foreign_measurement_is_left_out_and_said(change, fake):
     tree = fake()
     tree.measure("dlm", 1, **change)
@@ -298,8 +342,39 @@ def test_an_incomplete_or_foreign_measurement_is_left_out_and_said(change, fake)
     assert report.summary["matches"][0]["seeds"] == 2
 
 
+@pytest.mark.parametrize("text", ["", '{"schema": 3, "measure', '{"schema": 2}', "[]"])
+def test_a_damaged_measurement_is_left_out_and_said(fake, text):
+    tree = fake()
+    tree.measurement("dlm", 1).write_text(text)
+    found = analyse(read_tree(tree.path))
+    assert [(cell.arm, cell.seed) for cell in found.unmeasured] == [("dlm", 1)]
+    said = words.left_out(found)
+    assert "Trained but not measured: dlm seed 1" in said
+    assert f"{tree.measurement('dlm', 1)}: " in said
+    assert said.endswith("The same command makes it again.")
+
+
+def test_a_row_without_its_number_is_damage(fake):
+    tree = fake()
+    rows = [row.model_copy(update={"values": {"distinct": 0.5}}) for row in tree.rows("dlm", 1)]
+    tree.measure("dlm", 1, rows=tuple(rows))
+    (said,) = analyse(read_tree(tree.path)).damaged
+    assert "a row of 'real_text' must have judge_nll, but has not." in said
+
+
+def test_a_measurement_of_other_settings_than_planned_is_left_out(fake):
+    tree = fake()
+    tree.replan(lambda plan: plan["cells"][-1]["config"]["inference"].update(prompts=7))
+    found = analyse(read_tree(tree.path))
+    assert [(cell.arm, cell.seed) for cell in found.unmeasured] == [("any_order_ar", 2)]
+
+
 def test_nothing_measured_makes_a_page_that_says_so(fake):
-    report = write_report(fake(complete=False).path)
+    tree = fake()
+    for arm in tree.arms[1:]:
+        for seed in tree.seeds:
+            tree.measurement(arm, seed).unlink()
+    report = write_report(tree.path)
     assert report.summary["headline"].startswith("Nothing is compared")
 
 
@@ -321,8 +396,12 @@ def test_a_text_without_parse_rate_has_two_panels(fake):
     tree = fake()
     for arm in tree.arms[1:]:
         for seed in tree.seeds:
-            rows = [row | {"parse_rate": None, "lines": None} for row in tree.rows(arm, seed)]
-            tree.measure(arm, seed, rows=rows)
+            none = {"parse_rate": None, "parse_rate_standard_error": None, "lines": None}
+            rows = [
+                row.model_copy(update={"values": row.values | none}) if "lines" in row.values else row
+                for row in tree.rows(arm, seed)
+            ]
+            tree.measure(arm, seed, rows=tuple(rows))
     report = write_report(tree.path)
     assert report.summary["generation"][0]["parse_rate"] is None
     assert "parse" not in read_page(report).text
@@ -343,17 +422,16 @@ def test_arms_of_other_budgets_are_refused_but_the_judge_may_have_its_own(fake):
         analyse(read_tree(tree.path))
 
 
-def test_measurements_by_other_code_are_refused(fake):
+def test_measurements_on_another_backend_are_refused(fake):
     tree = fake()
-    tree.measure("dlm", 1, code_hash="other")
-    with pytest.raises(ValueError, match=r"inference must be measured by the same code, .* measure again"):
+    process = tree.result("dlm", 20_000, 1).process
+    tree.measure("dlm", 1, process=process.model_copy(update={"backend": "torch"}))
+    with pytest.raises(ValueError, match=r"inference must be measured on the same backend, .*'torch'"):
         analyse(read_tree(tree.path))
 
 
 def test_levels_are_refused(fake):
     tree = fake()
-    plan = json.loads((tree.path / "plan.json").read_text())
-    plan["cells"][0]["level"] = {"data.unique_tokens": 5}
-    tree.store(tree.path / "plan.json", plan)
+    tree.replan(lambda plan: plan["cells"][0].update(level={"data.unique_tokens": 5}))
     with pytest.raises(ValueError, match=r"must have no levels, but .* varies \['data.unique_tokens'\]"):
         analyse(read_tree(tree.path))

@@ -10,15 +10,15 @@ import pytest
 from report_pages import Page, assert_needs_no_network_and_no_script, read_page
 from rich.console import Console
 
+from lab.ablation import Analysis
 from lab.reporting.report import ANALYSES, write_report
-from lab.scheduling.ablation import Analysis
 
 
 def test_summary_holds_the_numbers_of_the_page(fake_tree):
     report = write_report(fake_tree().path)
     summary = json.loads((report.page.parent / "summary.json").read_text())
     verdicts, best, *_ = read_page(report).tables
-    assert summary["schema"] == 1
+    assert summary["schema"] == 2
     assert len(verdicts) == 1 + len(summary["verdicts"])
     for cells, row in zip(verdicts[1:], summary["verdicts"], strict=True):
         shown = " ".join(cells).replace("−", "-").replace("\n", " ")
@@ -140,7 +140,7 @@ def test_writing_twice_gives_the_same_bytes(fake_tree):
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     write_report(tree.path)
     assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
-    names = {"index.html", "summary.json", "curves.csv", "best_stops.csv"}
+    names = {"index.html", "summary.json", "curves.csv", "best_stops.csv", "windows.csv"}
     drawn = ("validation_nll", "choice", "best_stops", "training_flops")
     assert set(first) == names | {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
 
@@ -194,8 +194,7 @@ def test_a_report_imports_no_keras_and_no_array_backend():
 
 def test_a_plan_with_an_analysis_that_no_page_exists_for_is_refused(fake_tree):
     tree = fake_tree(budgets=(20_000,), seeds=(0,))
-    plan = json.loads((tree.path / "plan.json").read_text())
-    tree.store(tree.path / "plan.json", plan | {"analysis": "guess"})
+    tree.replan(lambda plan: plan.update(analysis="guess"))
     with pytest.raises(ValueError, match=r"`analysis` must be one of \[.*'crossover'.*laptop plans 'guess'"):
         write_report(tree.path)
 

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from lab.reporting.results import by_level, check_comparable, level_name, read_tree
@@ -15,8 +13,10 @@ def test_cells_are_done_failed_or_missing(fake_tree):
     assert failed.log_tail == "Traceback\nRuntimeError: last line"
     assert missing.status == "missing"
     assert [cell.status for cell in cells.values()].count("done") == 10
-    assert cells["dlm", 20_000, 1].done["seed"] == 1
-    with pytest.raises(ValueError, match=r"the run dlm-80000-1 has no result: it is failed"):
+    assert cells["dlm", 20_000, 1].done.config.seed == 1
+    with pytest.raises(
+        ValueError, match=r"the run dlm unique_tokens=80000 seed=1 has no result: it is failed"
+    ):
         assert failed.done
 
 
@@ -31,13 +31,11 @@ def test_a_plan_is_needed_and_must_be_of_this_schema_without_repeats(fake_tree, 
     with pytest.raises(ValueError, match=r"expected a JSON file at .*plan.json"):
         read_tree(tmp_path / "nothing")
     tree = fake_tree()
-    path = tree.path / "plan.json"
-    plan = json.loads(path.read_text())
-    tree.store(path, plan | {"cells": [*plan["cells"], plan["cells"][0]]})
+    tree.replan(lambda plan: plan["cells"].append(plan["cells"][0]))
     with pytest.raises(ValueError, match=r"planned once, but these are twice: \[\('ar', .*20000', 0\)\]"):
         read_tree(tree.path)
-    tree.store(path, plan | {"schema": 1})
-    with pytest.raises(ValueError, match=r"`schema` must be 2, but got 1; 'make crossover' writes it anew"):
+    tree.replan(lambda plan: plan.update(schema=1))
+    with pytest.raises(ValueError, match=r"`schema` must be 3, but got 1. 'make crossover' writes it anew"):
         read_tree(tree.path)
 
 
@@ -49,10 +47,14 @@ def test_a_plan_is_needed_and_must_be_of_this_schema_without_repeats(fake_tree, 
             r"runs at unique_tokens=80000 must have the same data hash, but got data80000 for ar seed 0 "
             r"and other for dlm seed 1",
         ),
-        (lambda result: result.update(code_hash="0ld"), r"all levels must have the same code hash"),
-        (lambda result: result.update(backend="torch"), r"all levels must have the same backend"),
+        (lambda result: result["version"].update(code="0ld"), r"all levels must have the same code hash"),
+        (lambda result: result["process"].update(backend="torch"), r"all levels must have the same backend"),
+        (
+            lambda result: result["data"]["hashes"].update(test="other"),
+            r"unique_tokens=80000 .* held-out text",
+        ),
         (lambda result: result.update(parameters=7), r"unique_tokens=80000 must have the same number of par"),
-        (lambda result: result["stops"].pop(), r"unique_tokens=80000 must have the same stops"),
+        (lambda result: result["stops"].pop(0), r"unique_tokens=80000 must have the same stops"),
     ],
 )
 def test_runs_that_differ_are_not_compared(fake_tree, change, message):
@@ -73,8 +75,6 @@ def test_other_data_and_parameters_are_allowed_at_another_level(fake_tree):
 
 def test_arms_planned_with_other_seeds_are_not_compared(fake_tree):
     tree = fake_tree()
-    plan = json.loads((tree.path / "plan.json").read_text())
-    cells = [cell for cell in plan["cells"] if cell["key"] != "dlm-80000-1"]
-    tree.store(tree.path / "plan.json", plan | {"cells": cells})
+    tree.replan(lambda plan: plan["cells"].remove(plan["cells"][7]))
     with pytest.raises(ValueError, match=r"must have the same seeds, but got {'ar': \[0, 1\], 'dlm': \[0\]}"):
         check_comparable(read_tree(tree.path).cells)

@@ -2,6 +2,7 @@ import pytest
 
 from lab.reporting.results import read_tree
 from lab.reporting.sweep.findings import analyse
+from lab.results import write_record
 
 
 def analysed(tree):
@@ -70,7 +71,7 @@ def test_a_contrast_without_spread_is_undecided_and_leaves_holms_family(fake_swe
     tree = fake_sweep()
     tree.gain_shift = (0.0, 0.0, 0.0)  # up to rounding
     for seed in tree.seeds:
-        tree.store(
+        write_record(
             tree.logdir("ar_mask30", 20_000, seed) / "result.json", tree.result("ar_mask30", 20_000, seed)
         )
     (level,) = analysed(tree).levels

@@ -1,5 +1,6 @@
 import pytest
 
+from lab.metrics import find_metric
 from lab.reporting import words
 from lab.reporting.statistics import paired_difference
 
@@ -67,6 +68,6 @@ def test_the_scope_names_what_the_seeds_share_and_what_the_window_error_neglects
     assert "a further standard error of 0.071 to 0.141 nats/token from the number of windows" in text
     assert "independent although several come from one document, which makes it too small" in text
     assert "at most" not in text
-    prompts = words.uncertainty([gain(0.1, 0.2)], sample="prompts")
+    prompts = words.uncertainty([gain(0.1, 0.2)], metric=find_metric("judge_nll"))
     assert "windows" not in prompts
     assert "error of 0.071 nats/token from the number of prompts" in prompts

@@ -1,11 +1,11 @@
 """What the report of an attribution says."""
 
+from lab.files import Row
 from lab.reporting.attribution import figures, tables, words
-from lab.reporting.attribution.findings import CONTROLS, METRICS, NLL, analyse
+from lab.reporting.attribution.findings import CONTROLS, analyse, unit_of
 from lab.reporting.attribution.verdict_table import verdict_table
 from lab.reporting.content import Content
 from lab.reporting.results import STOPS, ResultTree
-from lab.reporting.tables import Row
 from lab.reporting.words import improving
 
 
@@ -37,7 +37,9 @@ def content(tree: ResultTree) -> Content:
             "effects": {reading: _by_metric(effects, reading) for reading in cube.readings},
             "kind_words": words.KIND_WORDS,
             "level_words": words.LEVEL_WORDS,
-            "metrics": METRICS,
+            "metrics": cube.metrics,
+            "metric_name": cube.name,
+            "unit_of": unit_of,
             "stops": STOPS,
             "steps": [row for row in steps if row["reading"] == first],
             "asymmetries": {control: words.asymmetry(cube, control) for control in CONTROLS},
@@ -53,7 +55,9 @@ def content(tree: ResultTree) -> Content:
             "controls": steps,
         },
         verdict_table=verdict_table(
-            headline, [row for row in effects if (row["reading"], row["metric"]) == (first, NLL.key)]
+            headline,
+            [row for row in effects if (row["reading"], row["metric"]) == (first, tree.plan.metric)],
+            tree.metric,
         ),
         tables={
             "corners": [row for rows in corners.values() for row in rows],

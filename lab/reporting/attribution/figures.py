@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lab.arms import CORNERS
 from lab.reporting import drawing
 from lab.reporting.attribution.effects import FACTORS, INTERACTION, Effect
-from lab.reporting.attribution.findings import BESIDE, METRICS, Attribution, Cube
+from lab.reporting.attribution.findings import BESIDE, Attribution, Cube, unit_of
 from lab.reporting.attribution.words import (
     AR,
     DLM,
@@ -20,10 +20,9 @@ from lab.reporting.attribution.words import (
     LEVEL_WORDS,
     STOP_WORDS,
     effect_name,
-    nll,
 )
-from lab.reporting.results import STOPS, stops_of
-from lab.reporting.words import signed
+from lab.reporting.results import STOPS
+from lab.reporting.words import capital, signed
 
 # Okabe and Ito's blue, vermilion and green: told apart under every common colour blindness.
 BETTER, WORSE, CONTROL = "#0072B2", "#D55E00", "#009E73"
@@ -32,7 +31,6 @@ OFF_ON = (WORSE, BETTER)
 # Colour, marker and offset of the best stop and of the end.
 _STOP_STYLES = ((BETTER, "o", -0.15), (WORSE, "s", 0.15))
 _HALF = 0.28  # of a bar's width
-AXIS_LABELS = {"nll": "Test NLL", "choice_accuracy": "Choice accuracy", "option_gap": "Option gap"}
 
 
 def draw_all(cube: Cube) -> dict[str, Figure]:
@@ -50,21 +48,23 @@ def draw_all(cube: Cube) -> dict[str, Figure]:
 
 
 def waterfall(cube: Cube, found: Attribution) -> Figure:
-    """From the AR's test NLL down to the DLM's, one bar for each factor's Shapley value."""
+    """From the AR's test metric to the DLM's, one bar for each factor's Shapley value."""
     figure = drawing.new_figure(8.6, 4.6)
     ax = figure.add_subplot()
-    tops = [nll(cube, AR)]
+    metric = cube.metric
+    tops = [cube.mean(AR, found.reading, found.stop)]
     for effect in found.shapley:
-        tops.append(tops[-1] - effect.mean)
+        tops.append(_moved(cube, tops[-1], effect.mean))
     bars = list(zip(itertools.count(1), tops, found.shapley, strict=False))
     for place, top, effect in bars:
-        ax.bar(place, -effect.mean, bottom=top, width=2 * _HALF, color=_colour(effect), alpha=0.85, zorder=2)
-        _whiskers(ax, place, top, effect)
+        height = _moved(cube, top, effect.mean) - top
+        ax.bar(place, height, bottom=top, width=2 * _HALF, color=_colour(effect), alpha=0.85, zorder=2)
+        _whiskers(ax, cube, place, top, effect)
     for place, top in enumerate(tops):
         ax.plot([place, place + 1 + _HALF], [top, top], color=drawing.FAINT, linewidth=1, zorder=1)
     _set_height(ax, cube, found, tops)
     for place, top, effect in bars:
-        _say_amount(ax, place, top, effect)
+        _say_amount(ax, cube, place, top, effect)
     _end(ax, cube, AR, 0, "")
     undecided = "" if found.gain.evidence == "test" else "\n(undecided)"
     _end(ax, cube, DLM, len(tops), f"\n{_side(found.gain)} than AR{undecided}")
@@ -72,7 +72,8 @@ def waterfall(cube: Cube, found: Attribution) -> Figure:
     names = [f"{FACTOR_WORDS[factor]} ({factor})".replace(" ", "\n") for factor in FACTORS]
     ax.set_xticks(range(len(tops) + 1), ["AR", *names, "DLM"])
     ax.tick_params(axis="x", length=0)
-    ax.set_ylabel("Test NLL (nats/token), lower is better")
+    side = "lower" if metric.lower_is_better else "higher"
+    ax.set_ylabel(f"{drawing.axis_label(metric, 'test')}, {side} is better")
     keys = [drawing.key("one seed", marker="o", linestyle="", alpha=0.5)]
     if found.gain.interval:
         keys += [
@@ -83,6 +84,11 @@ def waterfall(cube: Cube, found: Attribution) -> Figure:
     return figure
 
 
+def _moved(cube: Cube, value: float, effect: float) -> float:
+    """Where an effect leads from a value: effects are positive where they are better."""
+    return value - effect if cube.metric.lower_is_better else value + effect
+
+
 def _colour(effect: Effect) -> str:
     return BETTER if effect.mean > 0 else WORSE
 
@@ -91,21 +97,21 @@ def _side(effect: Effect) -> str:
     return f"{abs(effect.mean):.3f} {'better' if effect.mean > 0 else 'worse'}"
 
 
-def _whiskers(ax: Axes, place: float, top: float, effect: Effect) -> None:
+def _whiskers(ax: Axes, cube: Cube, place: float, top: float, effect: Effect) -> None:
     """Where the bar that hangs from `top` may end."""
     for interval, width, alpha in ((effect.interval, 1.2, 1.0), (effect.bootstrap_interval, 4, 0.55)):
         if interval:
-            ends = [top - end for end in interval]
+            ends = [_moved(cube, top, end) for end in interval]
             ax.plot([place, place], ends, color=drawing.INK, linewidth=width, alpha=alpha, zorder=3)
 
 
 def _set_height(ax: Axes, cube: Cube, found: Attribution, tops: Sequence[float]) -> None:
     """The y axis: all seeds of both ends and all bars; whiskers far beyond them are cut."""
-    seeds = [stop["test"]["nll"] for arm in (AR, DLM) for stop in cube.stops(arm, found.reading, found.stop)]
+    seeds = [value for arm in (AR, DLM) for value in _values(cube, arm)]
     low, high = min([*seeds, *tops]), max([*seeds, *tops])
     reach = 0.6 * max(high - low, 0.01)
     ends = [
-        top - end
+        _moved(cube, top, end)
         for top, effect in zip(tops, found.shapley, strict=False)
         for end in effect.interval or (effect.mean,)
     ]
@@ -113,10 +119,10 @@ def _set_height(ax: Axes, cube: Cube, found: Attribution, tops: Sequence[float])
     ax.set_ylim(low - 0.1 * (high - low), high + 0.2 * (high - low))
 
 
-def _say_amount(ax: Axes, place: float, top: float, effect: Effect) -> None:
+def _say_amount(ax: Axes, cube: Cube, place: float, top: float, effect: Effect) -> None:
     """The size of a bar in words, above all of it."""
     low, high = ax.get_ylim()
-    ends = [top, top - effect.mean, *(top - end for end in effect.interval or ())]
+    ends = [top, *(_moved(cube, top, end) for end in (effect.mean, *(effect.interval or ())))]
     ax.annotate(
         _side(effect),
         (place, min(max(ends), high - 0.08 * (high - low))),
@@ -133,7 +139,7 @@ def _say_amount(ax: Axes, place: float, top: float, effect: Effect) -> None:
 
 def _end(ax: Axes, cube: Cube, arm: str, place: float, note: str) -> None:
     """An arm's mean as a line, with its seeds."""
-    values = [stop["test"]["nll"] for stop in cube.stops(arm, cube.readings[0], "best")]
+    values = _values(cube, arm)
     ax.plot([place - _HALF, place + _HALF], [fmean(values)] * 2, color=drawing.INK, linewidth=3, zorder=2)
     spots = [place + 0.12 * (index - (len(values) - 1) / 2) for index in range(len(values))]
     ax.plot(spots, values, "o", color=drawing.GREY, alpha=0.6, markersize=5, zorder=3)
@@ -148,8 +154,14 @@ def _end(ax: Axes, cube: Cube, arm: str, place: float, note: str) -> None:
     )
 
 
+def _values(cube: Cube, arm: str) -> list[float]:
+    """The test metric of an arm's runs at their best stops, to its scale."""
+    stops = cube.stops(arm, cube.readings[0], "best")
+    return [cube.metric.scale * stop.test[cube.metric.key] for stop in stops]
+
+
 def interactions(cube: Cube, found: Attribution) -> Figure:
-    """Test NLL against one factor, a line for each level of another: one panel for each pair.
+    """The test metric against one factor, a line for each level of another: one panel for each pair.
 
     Thick lines are means over the third factor; the thin ones beside them are its two levels, so that all
     eight corners are there in each panel. Parallel lines mean no interaction.
@@ -158,8 +170,7 @@ def interactions(cube: Cube, found: Attribution) -> Figure:
     pairs = [effect for effect in found.of_kind(INTERACTION) if len(effect.contrast.factors) == 2]
     axes = figure.subplots(1, len(pairs), sharey=True)
     means: dict[tuple[int, ...], float] = {
-        levels: fmean(stop["test"]["nll"] for stop in cube.stops(arm, found.reading, found.stop))
-        for arm, levels in CORNERS.items()
+        levels: cube.mean(arm, found.reading, found.stop) for arm, levels in CORNERS.items()
     }
     for effect, ax in zip(pairs, axes, strict=True):
         _pair(ax, effect, means)
@@ -167,7 +178,7 @@ def interactions(cube: Cube, found: Attribution) -> Figure:
     margin = 0.06 * (high - low) or 0.01
     # Above the lines there is room for the key.
     axes[0].set_ylim(low - margin, high + 5 * margin)
-    axes[0].set_ylabel("Test NLL (nats/token)")
+    axes[0].set_ylabel(drawing.axis_label(cube.metric, "test"))
     drawing.legend(
         figure,
         [
@@ -185,7 +196,7 @@ def _pair(ax: Axes, effect: Effect, means: Mapping[tuple[int, ...], float]) -> N
     Args:
         ax: where to draw.
         effect: the interaction of the two factors.
-        means: (order, compute, draws) -> test NLL.
+        means: (order, compute, draws) -> the test metric.
     """
     first, second = effect.contrast.factors
     (third,) = (factor for factor in FACTORS if factor not in (first, second))
@@ -218,17 +229,18 @@ def _pair(ax: Axes, effect: Effect, means: Mapping[tuple[int, ...], float]) -> N
 def effects(cube: Cube) -> Figure:
     """Every effect with its two intervals: a column for each metric, the best stop and the end in each."""
     figure = drawing.new_figure(11.0, 5.4)
-    axes = figure.subplots(1, len(METRICS), sharey=True)
-    for metric, ax in zip(METRICS, axes, strict=True):
+    axes = figure.subplots(1, len(cube.metrics), sharey=True)
+    for metric, ax in zip(cube.metrics, axes, strict=True):
         ax.set_xlim(_spread(cube, metric.key))
         for stop, style in zip(STOPS, _STOP_STYLES, strict=True):
             _column(ax, cube.attributions[cube.readings[0], stop, metric.key], *style)
         ax.axvline(0, color=drawing.INK, linewidth=0.9, zorder=1)
         ax.grid(visible=False, axis="y")
         ax.grid(visible=True, axis="x")
-        ax.set_title(AXIS_LABELS[metric.key])
-        ax.set_xlabel(f"Effect ({metric.unit}),\npositive is better")
-    found = cube.attributions[cube.readings[0], "best", METRICS[0].key]
+        ax.set_title(capital(cube.name(metric)))
+        unit = unit_of(metric)
+        ax.set_xlabel(f"Effect{f' ({unit})' if unit else ''},\npositive is better")
+    found = cube.attributions[cube.readings[0], "best", cube.metric.key]
     places = _places(found)
     axes[0].set_yticks(list(places), [_row_name(effect) for effect in places.values()])
     axes[0].set_ylim(max(places) + 0.7, min(places) - 0.7)
@@ -280,10 +292,11 @@ def _spread(cube: Cube, key: str) -> tuple[float, float]:
 
 
 def curves(cube: Cube) -> Figure:
-    """Validation NLL against epochs: a panel for each order and compute, with its draws and its control."""
+    """The validation metric against epochs: a panel for each order and compute, with draws and control."""
     figure = drawing.new_figure(9.6, 6.6)
     grid = figure.subplots(2, 2, sharex=True, sharey=True)
-    limits = _limits(cube)
+    runs = [run for arm in cube.arms for run in zip(*_samples(cube, arm)[1], strict=True)]
+    limits = drawing.curve_limits(cube.metric, runs)
     for compute, order in itertools.product((0, 1), repeat=2):
         ax = grid[compute][order]
         ax.set_ylim(*limits)
@@ -306,7 +319,7 @@ def curves(cube: Cube) -> Figure:
                 color=drawing.GREY,
             )
         if not order:
-            ax.set_ylabel("Validation NLL (nats/token)")
+            ax.set_ylabel(drawing.axis_label(cube.metric, "validation"))
     drawing.legend(
         figure,
         [
@@ -321,10 +334,11 @@ def curves(cube: Cube) -> Figure:
 
 
 def _samples(cube: Cube, arm: str) -> tuple[list[float], list[list[float]]]:
-    """Epochs of the stops and, for each, the validation NLL of every seed."""
-    columns = list(zip(*(stops_of(cell.done, cube.readings[0]) for cell in cube.runs(arm)), strict=True))
-    return [column[0]["epoch"] for column in columns], [
-        [stop["validation"]["nll"] for stop in column] for column in columns
+    """Epochs of the stops and, for each, the validation metric of every seed, to its scale."""
+    columns = list(zip(*(cell.done.along(cube.readings[0]) for cell in cube.runs(arm)), strict=True))
+    key, scale = cube.metric.key, cube.metric.scale
+    return [column[0].epoch for column in columns], [
+        [scale * stop.validation[key] for stop in column] for column in columns
     ]
 
 
@@ -336,8 +350,8 @@ def _curve(ax: Axes, cube: Cube, arm: str, colour: str) -> list[drawing.Label]:
     drawing.curve(ax, epochs, values, colour)
     best = cube.stops(arm, cube.readings[0], "best")
     ax.plot(
-        median(stop["epoch"] for stop in best),
-        fmean(stop["validation"]["nll"] for stop in best),
+        median(stop.epoch for stop in best),
+        cube.metric.scale * fmean(stop.validation[cube.metric.key] for stop in best),
         "D",
         color=colour,
         markersize=7,
@@ -345,20 +359,3 @@ def _curve(ax: Axes, cube: Cube, arm: str, colour: str) -> list[drawing.Label]:
         zorder=4,
     )
     return [drawing.Label(epochs[-1], fmean(values[-1]), arm, colour)]
-
-
-def _limits(cube: Cube) -> tuple[float, float]:
-    """The y axis: each arm up to its best stop, and at least the lowest quarter of all that there is.
-
-    An arm that overfits steeply would flatten everything else: what lies above is cut, and its label says so.
-    """
-    everything: list[float] = []
-    kept: list[float] = []
-    for arm in cube.arms:
-        for run in zip(*_samples(cube, arm)[1], strict=True):
-            everything += run
-            kept += run[: run.index(min(run)) + 1]
-    low = min(everything)
-    high = max(max(kept), low + 0.25 * (max(everything) - low))
-    margin = 0.06 * (high - low) + 0.02
-    return low - margin, high + margin

@@ -3,22 +3,25 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
 from lab.arms import CORNERS
+from lab.metrics import Metric, find_metric
 from lab.reporting.attribution.effects import SHAPLEY, Array, Effect, effects
 from lab.reporting.results import (
     STOPS,
-    Cell,
+    YARDSTICK,
+    CellResult,
     ResultTree,
-    Stop,
     check_comparable,
     level_name,
     readings_of,
     still_improving,
 )
-from lab.reporting.statistics import over_seeds
+from lab.reporting.statistics import over_seeds, sample_errors
+from lab.results import Reading, Stop
 
 # The corner arms in the order of `CUBE`.
 CORNER_ARMS = tuple(sorted(CORNERS, key=lambda arm: CORNERS[arm]))
@@ -28,29 +31,14 @@ CONTROLS = {"ar_masked_frozen": ("ar", "ar_masked"), "dlm_complementary": ("dlm_
 BESIDE = {"ar_masked_frozen": "ar_masked", "dlm_complementary": "dlm_frozen"}
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A metric that is attributed.
-
-    Attributes:
-        key: its name in result.json.
-        name: in words.
-        unit: of the effects.
-        scale: what turns the stored value into one in `unit` of which more is better.
-    """
-
-    key: str
-    name: str
-    unit: str
-    scale: float
+def unit_of(metric: Metric) -> str:
+    """The unit of effects on a metric: of a share, percentage points."""
+    return "percentage points" if metric.percent else metric.unit
 
 
-NLL = Metric("nll", "test NLL", "nats/token", -1.0)
-METRICS = (
-    NLL,
-    Metric("choice_accuracy", "choice accuracy", "percentage points", 100.0),
-    Metric("option_gap", "option gap", "nats/token", 1.0),
-)
+def oriented(metric: Metric, value: float) -> float:
+    """A value in the unit of the effects, so that more is better."""
+    return metric.scale * metric.improvement(0.0, value)
 
 
 @dataclass(frozen=True)
@@ -61,10 +49,11 @@ class Attribution:
         stop: `best` (by validation NLL) or `end`.
         gain: from `ar` to `dlm`, positive if the DLM is better.
         effects: the ten effects.
-        window_variances: for the NLL, (8,) squared standard errors over held-out windows, mean over seeds.
+        window_variances: (8,) squared standard errors over held-out examples, mean over seeds; None where
+            they were not measured.
     """
 
-    reading: str
+    reading: Reading
     stop: str
     metric: Metric
     gain: Effect
@@ -103,7 +92,7 @@ class Step:
         seeds: those that both arms finished, among the seeds that count.
     """
 
-    reading: str
+    reading: Reading
     stop: str
     metric: Metric
     control: str
@@ -132,16 +121,36 @@ class Cube:
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
     left_out: tuple[int, ...]
-    readings: tuple[str, ...]
-    attributions: Mapping[tuple[str, str, str], Attribution]
+    readings: tuple[Reading, ...]
+    attributions: Mapping[tuple[Reading, str, str], Attribution]
     steps: tuple[Step, ...]
 
     @property
     def headline(self) -> Attribution | None:
-        """The effects on the test NLL at the best stop under the headline reading; None if refused."""
-        return self.attributions.get((self.readings[0], "best", NLL.key))
+        """The effects on what is compared, at the best stop under the headline reading; None if refused."""
+        return self.attributions.get((self.readings[0], "best", self.metric.key))
 
-    def improving(self, reading: str) -> dict[str, tuple[int, int]]:
+    @property
+    def metric(self) -> Metric:
+        """What is compared: the first of `metrics`."""
+        return self.tree.metric
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is attributed: what is compared, and the rest of the yardstick."""
+        return metrics_of(self.tree)
+
+    def name(self, metric: Metric) -> str:
+        """A metric in words; of what is compared it is said that it is of the test split, as all are."""
+        return f"test {metric.name}" if metric == self.metric else metric.name
+
+    def mean(self, arm: str, reading: Reading, stop: str) -> float:
+        """An arm's mean test metric at a stop, to its scale."""
+        return self.metric.scale * fmean(
+            found.test[self.metric.key] for found in self.stops(arm, reading, stop)
+        )
+
+    def improving(self, reading: Reading) -> dict[str, tuple[int, int]]:
         """Arm -> how many of `runs(arm)` were best at their last stop, and of how many; corners only."""
         runs = {arm: self.runs(arm) for arm in CORNER_ARMS}
         return {arm: (still_improving(cells, reading), len(cells)) for arm, cells in runs.items()}
@@ -154,14 +163,19 @@ class Cube:
         }
         return {arm: seeds for arm, seeds in found.items() if seeds}
 
-    def runs(self, arm: str) -> list[Cell]:
+    def runs(self, arm: str) -> list[CellResult]:
         """The finished runs of an arm, by seed: those that count, or all where attribution is refused."""
         runs = [c for c in self.tree.finished if c.arm == arm and c.seed in (self.seeds or [c.seed])]
         return sorted(runs, key=lambda cell: cell.seed)
 
-    def stops(self, arm: str, reading: str, stop: str) -> list[Stop]:
+    def stops(self, arm: str, reading: Reading, stop: str) -> list[Stop]:
         """The best or the last stop of each run of `runs(arm)`."""
-        return [cell.done[stop][reading] for cell in self.runs(arm)]
+        return [cell.stop(stop, reading) for cell in self.runs(arm)]
+
+
+def metrics_of(tree: ResultTree) -> tuple[Metric, ...]:
+    """What is compared, and the rest of the yardstick."""
+    return tuple(map(find_metric, dict.fromkeys((tree.plan.metric, *YARDSTICK))))
 
 
 def analyse(tree: ResultTree) -> Cube:
@@ -188,7 +202,9 @@ def analyse(tree: ResultTree) -> Cube:
         if all((arm, seed) in {(cell.arm, cell.seed) for cell in tree.finished} for arm in CORNER_ARMS)
     )
     results = {(cell.arm, cell.seed): cell for cell in tree.finished}
-    places = [(reading, stop, metric) for reading in readings for stop in STOPS for metric in METRICS]
+    places = [
+        (reading, stop, metric) for reading in readings for stop in STOPS for metric in metrics_of(tree)
+    ]
     return Cube(
         tree=tree,
         arms=_in_order(planned),
@@ -217,22 +233,25 @@ def _in_order(planned: list[str]) -> tuple[str, ...]:
 
 
 def _attribute(
-    results: Mapping[tuple[str, int], Cell], seeds: tuple[int, ...], reading: str, stop: str, metric: Metric
+    results: Mapping[tuple[str, int], CellResult],
+    seeds: tuple[int, ...],
+    reading: Reading,
+    stop: str,
+    metric: Metric,
 ) -> Attribution:
-    def measured(key: str) -> Array:
-        return np.array(
-            [[results[arm, seed].done[stop][reading]["test"][key] for seed in seeds] for arm in CORNER_ARMS]
-        )
-
-    gain, *rest = effects(metric.scale * measured(metric.key), seeds)
-    variances = (measured("nll_standard_error") ** 2).mean(axis=1) if metric is NLL else None
+    corners = [{seed: results[arm, seed].stop(stop, reading).test for seed in seeds} for arm in CORNER_ARMS]
+    values = [[oriented(metric, found[metric.key]) for found in corner.values()] for corner in corners]
+    gain, *rest = effects(np.array(values), seeds)
+    errors = [sample_errors(metric, corner) for corner in corners]
+    known = [list(found.values()) for found in errors if found]
+    variances = ((metric.scale * np.array(known)) ** 2).mean(axis=1) if len(known) == len(corners) else None
     return Attribution(reading, stop, metric, gain, tuple(rest), variances)
 
 
 def _steps(
-    results: Mapping[tuple[str, int], Cell],
+    results: Mapping[tuple[str, int], CellResult],
     seeds: tuple[int, ...],
-    reading: str,
+    reading: Reading,
     stop: str,
     metric: Metric,
     control: str,
@@ -244,7 +263,7 @@ def _steps(
         return []
 
     def value(arm: str, seed: int) -> float:
-        return metric.scale * float(results[arm, seed].done[stop][reading]["test"][metric.key])
+        return oriented(metric, results[arm, seed].stop(stop, reading).test[metric.key])
 
     made = []
     for start, end in ((first, control), (control, last)):

@@ -4,19 +4,20 @@ from collections.abc import Callable, Iterable
 from statistics import fmean, median, stdev
 
 from lab.arms import CORNERS
+from lab.files import Row
 from lab.reporting.attribution.effects import FACTORS, INTERACTION, Effect
-from lab.reporting.attribution.findings import BESIDE, METRICS, Attribution, Cube
+from lab.reporting.attribution.findings import BESIDE, Attribution, Cube, unit_of
 from lab.reporting.attribution.words import effect_name, evidence_words
 from lab.reporting.results import STOPS, still_improving
-from lab.reporting.tables import Row
+from lab.results import Reading
 
 
-def corner_rows(cube: Cube, reading: str) -> list[Row]:
+def corner_rows(cube: Cube, reading: Reading) -> list[Row]:
     """One row per arm, each control behind its corner: what it is and what it reaches."""
     return [_corner_row(cube, arm, reading) for arm in cube.arms]
 
 
-def _corner_row(cube: Cube, arm: str, reading: str) -> Row:
+def _corner_row(cube: Cube, arm: str, reading: Reading) -> Row:
     levels = CORNERS.get(arm, (None,) * len(FACTORS))
     best = cube.stops(arm, reading, "best")
     row: Row = {
@@ -25,14 +26,14 @@ def _corner_row(cube: Cube, arm: str, reading: str) -> Row:
         **dict(zip(FACTORS, levels, strict=True)),
         "reading": reading,
         "seeds": len(best),
-        "best_epoch": _of(median, (stop["epoch"] for stop in best)),
+        "best_epoch": _of(median, (stop.epoch for stop in best)),
         "best_at_last_stop": still_improving(cube.runs(arm), reading),
-        "train_flops_at_best": _of(median, (stop["train_flops"] for stop in best)),
+        "train_flops_at_best": _of(median, (stop.train_flops for stop in best)),
     }
     for which in STOPS:
         stops = cube.stops(arm, reading, which)
-        for metric in METRICS:
-            values = [stop["test"][metric.key] for stop in stops]
+        for metric in cube.metrics:
+            values = [stop.test[metric.key] for stop in stops]
             row[f"{which}_{metric.key}"] = _of(fmean, values)
             row[f"{which}_{metric.key}_standard_deviation"] = stdev(values) if len(values) > 1 else None
     return row
@@ -60,7 +61,7 @@ def _effect_row(found: Attribution, effect: Effect) -> Row:
         "reading": found.reading,
         "stop": found.stop,
         "metric": found.metric.key,
-        "unit": found.metric.unit,
+        "unit": unit_of(found.metric),
         "kind": effect.contrast.kind,
         "effect": effect_name(effect.contrast),
         "seeds": len(effect.by_seed),
@@ -78,10 +79,10 @@ def _effect_row(found: Attribution, effect: Effect) -> Row:
     }
 
 
-def share_rows(cube: Cube, reading: str) -> list[Row]:
+def share_rows(cube: Cube, reading: Reading) -> list[Row]:
     """One row per metric and stop: the gain, the three Shapley values and the largest interaction."""
     rows = []
-    for metric in METRICS:
+    for metric in cube.metrics:
         for stop in STOPS:
             found = cube.attributions.get((reading, stop, metric.key))
             if found is None:
@@ -104,7 +105,7 @@ def by_seed_rows(cube: Cube) -> list[Row]:
             "reading": found.reading,
             "stop": found.stop,
             "metric": found.metric.key,
-            "unit": found.metric.unit,
+            "unit": unit_of(found.metric),
             "kind": effect.contrast.kind,
             "effect": effect_name(effect.contrast),
             "seed": seed,
@@ -124,7 +125,7 @@ def step_rows(cube: Cube) -> list[Row]:
             "reading": step.reading,
             "stop": step.stop,
             "metric": step.metric.key,
-            "unit": step.metric.unit,
+            "unit": unit_of(step.metric),
             "from": step.start,
             "to": step.end,
             "seeds": len(step.seeds),

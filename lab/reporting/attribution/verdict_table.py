@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from rich.box import SIMPLE
 from rich.table import Table
 
+from lab.files import Row
+from lab.metrics import Metric
+from lab.reporting.attribution.findings import unit_of
 from lab.reporting.attribution.words import KIND_WORDS
-from lab.reporting.tables import Row
 from lab.reporting.words import p_number, signed
 
 
-def verdict_table(headline: str, effects: Sequence[Row]) -> Table:
-    """One line per effect on the test NLL: at the best stop with interval and verdict, and at the end.
+def verdict_table(headline: str, effects: Sequence[Row], metric: Metric) -> Table:
+    """One line per effect on what is compared: at the best stop with interval and verdict, and at the end.
 
     Args:
         headline: the finding in one sentence.
-        effects: the rows of one reading and the NLL; none if attribution is refused.
+        effects: the rows of one reading and the metric; none if attribution is refused.
+        metric: what is compared.
     """
     table = Table(title=headline, title_justify="left", caption_justify="left", box=SIMPLE, padding=0)
     table.add_column("effect", no_wrap=True)
@@ -33,14 +36,15 @@ def verdict_table(headline: str, effects: Sequence[Row]) -> Table:
         low, high, p = row["interval_low"], row["interval_high"], row["holm_p_value"]
         table.add_row(
             f" {row['effect']}",
-            signed(row["mean"]),
-            "–" if low is None else f"{signed(low)} to {signed(high)}",
+            signed(row["mean"], metric.decimals),
+            "–" if low is None else f"{signed(low, metric.decimals)} to {signed(high, metric.decimals)}",
             "–" if p is None else p_number(p),
-            signed(at_end[row["kind"], row["effect"]]["mean"]),
+            signed(at_end[row["kind"], row["effect"]]["mean"], metric.decimals),
             row["verdict"].replace(" (uncorrected)", "\n(alone)"),
         )
+    compared = ", ".join(filter(None, [f"test {metric.name}", unit_of(metric)]))
     table.caption = (
-        "test NLL, nats/token; positive: better than without\n"
+        f"{compared}; positive: better than without\n"
         "alone: p < 0.05 by itself, but not corrected for the ten effects"
     )
     return table

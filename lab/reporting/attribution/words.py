@@ -1,10 +1,8 @@
 """What an attribution found, in words."""
 
-from statistics import fmean
-
 from lab.reporting import tables
 from lab.reporting.attribution.effects import GAIN, INTERACTION, Contrast, Effect
-from lab.reporting.attribution.findings import CONTROLS, CORNER_ARMS, NLL, Attribution, Cube, Step
+from lab.reporting.attribution.findings import CONTROLS, CORNER_ARMS, Attribution, Cube, Step, unit_of
 from lab.reporting.words import improving_clause, join, scope, signed
 
 FACTOR_WORDS = {
@@ -49,14 +47,16 @@ def headline(cube: Cube) -> str:
     found = cube.headline
     if found is None:
         return f"The gain is not attributed: {refusal(cube)}"
-    ar, dlm = (nll(cube, arm) for arm in (AR, DLM))
-    verb = "falls" if found.gain.mean > 0 else "rises"
+    metric, unit = cube.metric, unit_of(cube.metric)
+    ar, dlm = (f"{cube.mean(arm, found.reading, found.stop):.{metric.decimals}f}" for arm in (AR, DLM))
+    verb = _verb(found.gain.mean, found)
+    amount = f"{abs(found.gain.mean):.{metric.decimals}f} {unit}".strip()
     share = 100 / found.gain.mean if found.gain.evidence == "test" and found.gain.mean > 0 else None
     parts = [_part(effect, share) for effect in found.shapley]
     undecided = "" if found.gain.evidence == "test" else ", which is undecided"
     return (
-        f"From AR to DLM the test NLL {STOP_WORDS['best']} {verb} by {abs(found.gain.mean):.3f} nats/token "
-        f"({ar:.3f} to {dlm:.3f}){undecided}; by Shapley value, {join(parts)}{_held(found)}"
+        f"From AR to DLM the test {metric.name} {STOP_WORDS['best']} {verb} by {amount} "
+        f"({ar} to {dlm}){undecided}; by Shapley value, {join(parts)}{_held(found)}"
         f"{_of_what(found)}{improving_clause(cube.improving(found.reading))}."
     )
 
@@ -68,9 +68,9 @@ def _of_what(attribution: Attribution) -> str:
     return "; the sum of these parts cannot be told from 0"
 
 
-def nll(cube: Cube, arm: str) -> float:
-    """An arm's mean test NLL at its best stop under the headline reading, nats/token."""
-    return fmean(stop["test"]["nll"] for stop in cube.stops(arm, cube.readings[0], "best"))
+def _verb(gain: float, found: Attribution | Step) -> str:
+    """Whether the metric falls or rises with a gain."""
+    return "falls" if (gain > 0) == found.metric.lower_is_better else "rises"
 
 
 def _part(effect: Effect, share: float | None) -> str:
@@ -107,9 +107,9 @@ def found(attribution: Attribution) -> str:
     metric = attribution.metric
     parts = [f"{FACTOR_WORDS[e.contrast.name]} {_measured(e)}" for e in attribution.shapley]
     largest = max(attribution.of_kind(INTERACTION), key=lambda effect: abs(effect.mean))
-    name = metric.name[0].upper() + metric.name[1:]
+    unit = ", ".join(filter(None, [unit_of(metric), "positive is better"]))
     return (
-        f"{name} {STOP_WORDS[attribution.stop]} ({metric.unit}, positive is better): AR to DLM "
+        f"Test {metric.name} {STOP_WORDS[attribution.stop]} ({unit}): AR to DLM "
         f"{_measured(attribution.gain)}, of which {join(parts)}{_of_what(attribution)}. "
         f"Largest interaction: {largest.contrast.name}, {_measured(largest)}."
     )
@@ -138,7 +138,7 @@ def uncertainty(cube: Cube) -> str:
     elif reach and spread:
         deviations = (reach[1] - reach[0]) / 2 / spread
         wide = f" With {n} seeds it reaches {deviations:.1f} standard deviations to each side."
-    window = found.window_error(found.gain) or 0.0
+    window = found.window_error(found.gain)
     return (
         f"Every effect is taken seed by seed ({n} seeds), so what all arms of a seed share drops out. The "
         "paired t interval asks only that an effect varies about normally over seeds, and the verdicts rest "
@@ -148,7 +148,7 @@ def uncertainty(cube: Cube) -> str:
         "factor, the bootstrap of that factor's main effect covered 70 %. p-values are of the paired t test, "
         "corrected (Holm) over the ten effects of one metric and stop; “uncorrected” marks an effect below "
         "0.05 only before that. The gain is one comparison and is not corrected, and neither are the 95 % "
-        f"intervals. {_without_spread(found)}{scope([window])}"
+        f"intervals. {_without_spread(found)}{scope([window], cube.metric, unit_of(cube.metric))}"
     )
 
 
@@ -182,21 +182,20 @@ def left_out(cube: Cube) -> str:
 
 
 def asymmetry(cube: Cube, control: str) -> str:
-    """What a control says about its edge of the cube, at the best stop by test NLL."""
-    steps = [
-        step
-        for step in cube.steps
-        if (step.control, step.reading, step.stop, step.metric) == (control, cube.readings[0], "best", NLL)
-    ]
+    """What a control says about its edge of the cube, at the best stop by what is compared."""
+    place = (control, cube.readings[0], "best", cube.metric)
+    steps = [step for step in cube.steps if (step.control, step.reading, step.stop, step.metric) == place]
     if not steps:
         return "Its control has no finished run that counts."
     first, second = (_stepped(step) for step in steps)
     start, end = CONTROLS[control]
-    return f"From {start} to {control} the NLL {first}, and from {control} to {end} it {second}."
+    return (
+        f"From {start} to {control} the {cube.metric.name} {first}, and from {control} to {end} it {second}."
+    )
 
 
 def _stepped(step: Step) -> str:
-    verb = "falls" if step.gain > 0 else "rises"
+    verb = _verb(step.gain, step)
     if step.interval is None:
         return f"{verb} by {abs(step.gain):.3f}"
     low, high = sorted(bound if step.gain > 0 else -bound for bound in step.interval)

@@ -1,11 +1,15 @@
 """What the report of a crossover says."""
 
+from lab.metrics import NLL, find_metric
 from lab.reporting.content import Content
 from lab.reporting.crossover import figures, tables, words
 from lab.reporting.crossover.findings import Crossover, analyse
 from lab.reporting.crossover.verdict_table import verdict_table
 from lab.reporting.results import ResultTree
 from lab.reporting.statistics import Verdict
+
+# What the table of best stops shows beside what is compared.
+OTHERS = (NLL, "bits_per_byte", "choice_accuracy", "option_gap")
 
 
 def content(tree: ResultTree) -> Content:
@@ -33,6 +37,8 @@ def content(tree: ResultTree) -> Content:
             "other_verdicts": {reading: verdicts[reading] for reading in others},
             "best_stops": best_stops,
             "crossing_notes": words.notes,
+            "beyond": words.beyond(tree.metric),
+            "others": [find_metric(key) for key in OTHERS if key != tree.metric.key],
         },
         figures=figures.draw_all(crossover),
         summary={
@@ -42,7 +48,7 @@ def content(tree: ResultTree) -> Content:
             "verdicts_by_reading": verdicts,
             "best_stops": best_stops,
         },
-        verdict_table=verdict_table(headline, verdicts[crossover.headline]),
+        verdict_table=verdict_table(headline, verdicts[crossover.headline], tree.metric),
     )
 
 

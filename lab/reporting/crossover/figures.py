@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from lab.metrics import Metric, find_metric
 from lab.reporting import drawing
 from lab.reporting.crossover.findings import AR, DLM, BudgetFinding, Crossover
 from lab.reporting.crossover.words import crossing_short
-from lab.reporting.results import Stop, stops_of
+from lab.reporting.statistics import sample_errors
 from lab.reporting.words import READING_WORDS, scientific
+from lab.results import Reading
 
 # Okabe and Ito's vermilion and blue: told apart under every common colour blindness.
 COLOURS = {AR: "#D55E00", DLM: "#0072B2"}
@@ -26,15 +28,16 @@ def draw_all(crossover: Crossover) -> dict[str, Figure]:
     """Every figure of the page, by file name without its ending."""
     with mpl.rc_context(drawing.STYLE):
         return {
-            "validation_nll": validation_nll(crossover),
+            f"validation_{crossover.tree.metric.key}": validation(crossover),
             "choice": choice(crossover),
             "best_stops": best_stops(crossover),
             "training_flops": training_flops(crossover),
         }
 
 
-def validation_nll(crossover: Crossover) -> Figure:
-    """Validation NLL against epochs, one panel per budget, with the crossover and the best stops marked."""
+def validation(crossover: Crossover) -> Figure:
+    """The validation metric against epochs, one panel per budget, crossover and best stops marked."""
+    metric = crossover.tree.metric
     figure, (axes,) = _panels(len(crossover.budgets), rows=1, height=3.9)
     limits = _limits(crossover.budgets)
     for budget, ax in zip(crossover.budgets, axes, strict=True):
@@ -42,12 +45,12 @@ def validation_nll(crossover: Crossover) -> Figure:
         ax.set_ylim(*limits)
         for reading in reversed(crossover.readings):
             for arm in (AR, DLM):
-                _curve(ax, budget, arm, reading, "epoch", "nll", main=reading == crossover.headline)
+                _curve(ax, budget, arm, reading, "epoch", metric, main=reading == crossover.headline)
         drawing.log_axis(ax, "Epochs")
         _mark_best(ax, budget, "epoch")
         _mark_crossover(ax, budget, "epoch")
-        _label_arms(ax, budget, "epoch", "nll")
-    axes[0].set_ylabel("Validation NLL (nats/token)")
+        _label_arms(ax, budget, "epoch", metric)
+    axes[0].set_ylabel(drawing.axis_label(metric, "validation"))
     drawing.legend(figure, [*_reading_keys(crossover), drawing.band_key(), drawing.best_key()])
     return figure
 
@@ -55,18 +58,16 @@ def validation_nll(crossover: Crossover) -> Figure:
 def choice(crossover: Crossover) -> Figure:
     """Choice accuracy (above) and option gap (below) against epochs, one column per budget."""
     figure, axes = _panels(len(crossover.budgets), rows=2, height=5.4)
-    options = crossover.tree.finished[0].done["config"]["evaluation"]["choice_options"]
+    options = crossover.tree.finished[0].done.config.evaluation.choice_options
     for column, budget in enumerate(crossover.budgets):
-        for row, (metric, label) in enumerate(
-            (("choice_accuracy", "Choice accuracy (%)"), ("option_gap", "Option gap (nats/token)"))
-        ):
+        for row, metric in enumerate(map(find_metric, ("choice_accuracy", "option_gap"))):
             ax = axes[row][column]
             for arm in (AR, DLM):
                 _curve(ax, budget, arm, crossover.headline, "epoch", metric, main=True)
             chance = 100 / options if row == 0 else 0.0
             ax.axhline(chance, color=drawing.FAINT, linewidth=1, linestyle=(0, (1, 2)))
             if column == 0:
-                ax.set_ylabel(label)
+                ax.set_ylabel(drawing.axis_label(metric))
                 ax.annotate(
                     "chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom"
                 )
@@ -78,7 +79,8 @@ def choice(crossover: Crossover) -> Figure:
 
 
 def best_stops(crossover: Crossover) -> Figure:
-    """Test NLL at each arm's best stop against the budget of unique tokens."""
+    """The test metric at each arm's best stop against the budget of unique tokens."""
+    metric = crossover.tree.metric
     figure = drawing.new_figure(6.6, 4.0)
     ax = figure.add_subplot()
     places = []
@@ -87,17 +89,16 @@ def best_stops(crossover: Crossover) -> Figure:
         for budget in crossover.budgets:
             stops = budget.best_stops(arm)
             if stops and budget.unique_tokens:
-                values = [stop["test"]["nll"] for stop in stops]
-                error = fmean(stop["test"]["nll_standard_error"] for stop in stops)
+                values = [metric.scale * stop.test[metric.key] for stop in stops]
+                errors = sample_errors(metric, {place: stop.test for place, stop in enumerate(stops)})
+                error = metric.scale * fmean(errors.values()) if errors else 0.0
                 means.append((budget.unique_tokens, fmean(values), error))
                 ax.plot(
                     [budget.unique_tokens] * len(values), values, MARKERS[arm], color=COLOURS[arm], alpha=0.45
                 )
         if means:
-            tokens, heights, errors = zip(*means, strict=True)
-            ax.errorbar(
-                tokens, heights, yerr=errors, color=COLOURS[arm], linewidth=2, elinewidth=1, capsize=3
-            )
+            tokens, heights, bars = zip(*means, strict=True)
+            ax.errorbar(tokens, heights, yerr=bars, color=COLOURS[arm], linewidth=2, elinewidth=1, capsize=3)
             places.append(drawing.Label(tokens[-1], heights[-1], NAMES[arm], COLOURS[arm]))
     drawing.place_labels(ax, places)
     budgets = [budget.unique_tokens for budget in crossover.budgets if budget.unique_tokens]
@@ -106,33 +107,39 @@ def best_stops(crossover: Crossover) -> Figure:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("Unique tokens")
-    ax.set_ylabel("Test NLL at the best stop (nats/token)")
+    ax.set_ylabel(drawing.axis_label(metric, "test", "at the best stop"))
     ax.margins(x=0.14)
     drawing.legend(
         figure,
         [
             drawing.key("mean over seeds", linewidth=2),
             drawing.key("one seed", marker="o", linestyle="", alpha=0.5),
-            drawing.key("bar: standard error over windows", linewidth=1, marker="|", linestyle=""),
+            *[
+                drawing.key(
+                    f"bar: standard error over {metric.sample}", linewidth=1, marker="|", linestyle=""
+                )
+                for _ in metric.errors[:1]
+            ],
         ],
     )
     return figure
 
 
 def training_flops(crossover: Crossover) -> Figure:
-    """Validation NLL against training FLOPs at the smallest budget."""
+    """The validation metric against training FLOPs at the smallest budget."""
+    metric = crossover.tree.metric
     figure = drawing.new_figure(6.6, 4.0)
     ax = figure.add_subplot()
     budget = crossover.budgets[0]
     ax.set_title(budget.name)
     ax.set_ylim(*_limits((budget,)))
     for arm in (AR, DLM):
-        _curve(ax, budget, arm, crossover.headline, "train_flops", "nll", main=True)
+        _curve(ax, budget, arm, crossover.headline, "train_flops", metric, main=True)
     drawing.log_axis(ax, "Training FLOPs")
-    ax.set_ylabel("Validation NLL (nats/token)")
+    ax.set_ylabel(drawing.axis_label(metric, "validation"))
     _mark_best(ax, budget, "train_flops")
     _mark_crossover(ax, budget, "train_flops")
-    _label_arms(ax, budget, "train_flops", "nll")
+    _label_arms(ax, budget, "train_flops", metric)
     drawing.legend(figure, [_reading_keys(crossover)[0], drawing.band_key(), drawing.best_key()])
     return figure
 
@@ -145,21 +152,20 @@ def _panels(count: int, rows: int, height: float) -> tuple[Figure, list[list[Axe
 
 
 def _samples(
-    budget: BudgetFinding, arm: str, reading: str, x: str, metric: str
+    budget: BudgetFinding, arm: str, reading: Reading, x: str, metric: Metric
 ) -> tuple[list[float], list[list[float]]]:
     """Positions of the stops and, for each, the metric of every seed."""
-    curves: list[list[Stop]] = [stops_of(cell.done, reading) for cell in budget.runs(arm)]
+    curves = [cell.done.along(reading) for cell in budget.runs(arm)]
     if not curves:
         return [], []
-    scale = 100 if metric == "choice_accuracy" else 1
     columns = list(zip(*curves, strict=True))
-    return [column[0][x] for column in columns], [
-        [scale * stop["validation"][metric] for stop in column] for column in columns
+    return [getattr(column[0], x) for column in columns], [
+        [metric.scale * stop.validation[metric.key] for stop in column] for column in columns
     ]
 
 
 def _curve(
-    ax: Axes, budget: BudgetFinding, arm: str, reading: str, x: str, metric: str, *, main: bool
+    ax: Axes, budget: BudgetFinding, arm: str, reading: Reading, x: str, metric: Metric, *, main: bool
 ) -> None:
     """The mean over seeds; for the main reading a thick line with the band from lowest to highest seed."""
     positions, values = _samples(budget, arm, reading, x, metric)
@@ -174,12 +180,13 @@ def _curve(
 
 def _mark_best(ax: Axes, budget: BudgetFinding, x: str) -> None:
     """Each arm's best stop, median position and mean value over seeds; a dotted line carries on the AR's."""
+    metric = budget.metric
     left, right = ax.get_xlim()
     for arm in (AR, DLM):
         stops = budget.best_stops(arm)
         if stops:
-            at = median(stop[x] for stop in stops)
-            best = fmean(stop["validation"]["nll"] for stop in stops)
+            at = median(getattr(stop, x) for stop in stops)
+            best = metric.scale * fmean(stop.validation[metric.key] for stop in stops)
             ax.plot(at, best, "D", color=COLOURS[arm], markersize=8, markeredgecolor="white", zorder=4)
             if arm == AR:
                 ax.plot([at, right], [best, best], ":", color=COLOURS[AR], linewidth=1.2)
@@ -214,21 +221,23 @@ def _limits(budgets: Sequence[BudgetFinding]) -> tuple[float, float]:
     """The y axis: all that the AR does up to its best stop, and the DLM's whole run.
 
     An AR that overfits steeply would flatten everything else: what lies above is cut, and its label says so.
+    Where higher is better nothing is cut.
     """
     kept: list[float] = []
     for budget in budgets:
         for arm in (AR, DLM):
             for cell, best in zip(budget.runs(arm), budget.best_stops(arm), strict=True):
-                stops = stops_of(cell.done, budget.reading)
-                until = best["tokens_seen"] if arm == AR else stops[-1]["tokens_seen"]
-                kept += [stop["validation"]["nll"] for stop in stops if stop["tokens_seen"] <= until]
+                stops, metric = cell.done.along(budget.reading), budget.metric
+                until = best.step if arm == AR and metric.lower_is_better else stops[-1].step
+                values = [stop.validation[metric.key] for stop in stops if stop.step <= until]
+                kept += [metric.scale * value for value in values]
     if not kept:
         return 0.0, 1.0
     margin = 0.06 * (max(kept) - min(kept)) + 0.02
     return min(kept) - 3 * margin, max(kept) + margin
 
 
-def _label_arms(ax: Axes, budget: BudgetFinding, x: str, metric: str) -> None:
+def _label_arms(ax: Axes, budget: BudgetFinding, x: str, metric: Metric) -> None:
     """The arms' names beside the right ends of their curves."""
     places = []
     for arm in (AR, DLM):

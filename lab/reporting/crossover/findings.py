@@ -6,22 +6,20 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-import numpy as np
-
+from lab.metrics import Metric
 from lab.reporting.results import (
     UNIQUE_TOKENS,
-    Cell,
+    CellResult,
     Findings,
     ResultTree,
-    Stop,
     by_level,
     check_comparable,
     level_name,
     readings_of,
     still_improving,
-    stops_of,
 )
-from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_difference
+from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_gain
+from lab.results import Reading, Stop
 
 # The baseline and its challenger: a positive gain means that the challenger is better.
 AR, DLM = "ar", "dlm"
@@ -29,7 +27,9 @@ AR, DLM = "ar", "dlm"
 
 @dataclass(frozen=True)
 class Crossing:
-    """The first point of one seed's run at which the DLM lies below the AR, by validation NLL.
+    """The first point of one seed's run at which the DLM is better than the AR on the validation split.
+
+    The names here are those of the NLL, by which the better one lies below.
 
     Attributes:
         tokens_seen: interpolated linearly in log tokens between two stops.
@@ -90,19 +90,21 @@ class BudgetFinding:
     """One budget of unique tokens under one reading: who is better, and where the curves cross.
 
     Attributes:
+        metric: what is compared; best stops are chosen by validation NLL whatever it is.
         seeds: those that both arms finished; only they are compared.
         left_out: planned seeds that at least one arm did not finish.
-        gain: AR's test NLL minus the DLM's, each at its best stop by validation, nats/token; positive if the
-            DLM is better. None if no seed is left.
+        gain: by how much the DLM's test metric is better than AR's, each at its best stop, in the metric's
+            unit; positive if it is. None if no seed is left.
         adjusted_p: the paired test's p-value, Holm-corrected over the budgets of this reading.
-        below_best: where the DLM falls below the AR's best of the whole run.
+        below_best: where the DLM falls below the AR at its best stop; rises above, where higher is better.
         below_current: where it falls below the AR at the same tokens seen.
     """
 
     level: dict[str, Any]
     unique_tokens: int | None
-    reading: str
-    cells: tuple[Cell, ...]
+    metric: Metric
+    reading: Reading
+    cells: tuple[CellResult, ...]
     seeds: tuple[int, ...]
     left_out: tuple[int, ...]
     gain: PairedDifference | None
@@ -118,7 +120,7 @@ class BudgetFinding:
             return level_name(self.level) or "the whole corpus"
         return f"{self.unique_tokens:,} unique tokens"
 
-    def runs(self, arm: str) -> list[Cell]:
+    def runs(self, arm: str) -> list[CellResult]:
         """The compared runs of one arm, by seed; every finished one where none can be compared."""
         runs = [
             c
@@ -138,7 +140,7 @@ class BudgetFinding:
 
     def best_stops(self, arm: str) -> list[Stop]:
         """The best stop, by validation NLL, of each run of `runs(arm)`."""
-        return [cell.done["best"][self.reading] for cell in self.runs(arm)]
+        return [cell.stop("best", self.reading) for cell in self.runs(arm)]
 
 
 class Crossover(Findings[BudgetFinding]):
@@ -161,7 +163,7 @@ def analyse(tree: ResultTree) -> Crossover:
         raise ValueError(f"a crossover needs the arms {AR} and {DLM}, but {tree.path} plans {sorted(arms)}.")
     check_comparable(tree.cells)
     readings = {
-        reading: _correct([_find(cells, reading) for cells in by_level(tree.cells)])
+        reading: _correct([_find(cells, reading, tree.metric) for cells in by_level(tree.cells)])
         for reading in readings_of(tree)
     }
     return Crossover(tree, readings)
@@ -172,7 +174,7 @@ def first_below(stops: Sequence[Stop], difference: Sequence[float]) -> Crossing 
 
     Args:
         stops: in order of tokens seen; they give the position in tokens, epochs and FLOPs.
-        difference: one value per stop, nats/token.
+        difference: one value per stop, in the metric's unit.
 
     Returns:
         The crossing, or None if no value is below 0.
@@ -184,39 +186,38 @@ def first_below(stops: Sequence[Stop], difference: Sequence[float]) -> Crossing 
     holds = all(below[after:])
     if after == 0:
         first = stops[0]
-        return Crossing(first["tokens_seen"], first["epoch"], first["train_flops"], True, holds)
+        return Crossing(first.tokens_seen, first.epoch, first.train_flops, True, holds)
     left, right = stops[after - 1], stops[after]
     share = difference[after - 1] / (difference[after - 1] - difference[after])
-    tokens = left["tokens_seen"] * (right["tokens_seen"] / left["tokens_seen"]) ** share
+    tokens = left.tokens_seen * (right.tokens_seen / left.tokens_seen) ** share
     # Epochs and FLOPs grow in proportion to tokens, so between two stops they are linear in them.
-    at = (tokens - left["tokens_seen"]) / (right["tokens_seen"] - left["tokens_seen"])
-    epoch, flops = (left[name] + at * (right[name] - left[name]) for name in ("epoch", "train_flops"))
+    at = (tokens - left.tokens_seen) / (right.tokens_seen - left.tokens_seen)
+    epoch = left.epoch + at * (right.epoch - left.epoch)
+    flops = left.train_flops + at * (right.train_flops - left.train_flops)
     return Crossing(tokens, epoch, flops, False, holds)
 
 
-def _find(cells: tuple[Cell, ...], reading: str) -> BudgetFinding:
+def _find(cells: tuple[CellResult, ...], reading: Reading, metric: Metric) -> BudgetFinding:
     """One budget's finding, not yet corrected for the number of budgets."""
     results = {(c.arm, c.seed): c.done for c in cells if c.status == "done"}
     planned = sorted({cell.seed for cell in cells})
     seeds = tuple(seed for seed in planned if (AR, seed) in results and (DLM, seed) in results)
-    unique_tokens = next((result["data"]["unique_tokens"] for result in results.values()), None)
-
-    def best(arm: str, metric: str) -> dict[int, float]:
-        return {seed: results[arm, seed]["best"][reading]["test"][metric] for seed in seeds}
-
+    unique_tokens = next((result.data.unique_tokens for result in results.values()), None)
     gain = None
     if seeds:
-        errors = (best(AR, "nll_standard_error"), best(DLM, "nll_standard_error"))
-        gain = paired_difference(best(AR, "nll"), best(DLM, "nll"), *errors)
+        best = [{seed: results[arm, seed].best(reading).test for seed in seeds} for arm in (AR, DLM)]
+        gain = paired_gain(metric, *best)
     below_best, below_current = {}, {}
     for seed in seeds:
-        ar, dlm = (stops_of(results[arm, seed], reading) for arm in (AR, DLM))
-        ar_nll, dlm_nll = (np.array([stop["validation"]["nll"] for stop in stops]) for stops in (ar, dlm))
-        below_best[seed] = first_below(dlm, (dlm_nll - ar_nll.min()).tolist())
-        below_current[seed] = first_below(dlm, (dlm_nll - ar_nll).tolist())
+        ar, dlm = (results[arm, seed].along(reading) for arm in (AR, DLM))
+        values, current = ([stop.validation[metric.key] for stop in stops] for stops in (dlm, ar))
+        best_of_ar = results[AR, seed].best(reading).validation[metric.key]
+        below_best[seed] = first_below(dlm, [metric.improvement(value, best_of_ar) for value in values])
+        below_current[seed] = first_below(dlm, list(map(metric.improvement, values, current)))
     return BudgetFinding(
         level=cells[0].level,
         unique_tokens=cells[0].level.get(UNIQUE_TOKENS, unique_tokens),
+        metric=metric,
         reading=reading,
         cells=cells,
         seeds=seeds,

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from statistics import fmean, median, stdev
 
+from lab.files import Row
+from lab.metrics import NLL
 from lab.reporting.crossover.findings import AR, DLM, BudgetFinding, CrossingSummary
 from lab.reporting.crossover.words import crossing_short, verdict_words
-from lab.reporting.results import Stop
-from lab.reporting.tables import METRICS, Row
+from lab.reporting.tables import METRICS
+from lab.results import Stop
 
 
 def verdict_rows(budgets: Sequence[BudgetFinding]) -> list[Row]:
@@ -44,13 +46,13 @@ def _verdict_row(budget: BudgetFinding) -> Row:
 
 
 def _best_of(budget: BudgetFinding, arm: str) -> Row:
-    stops = budget.best_stops(arm)
+    stops, key = budget.best_stops(arm), budget.metric.key
     return {
-        "best_epoch": median(stop["epoch"] for stop in stops) if stops else None,
+        "best_epoch": median(stop.epoch for stop in stops) if stops else None,
         "best_at_last_stop": budget.improving(arm),
         "runs": len(stops),
-        "train_flops_at_best": median(stop["train_flops"] for stop in stops) if stops else None,
-        "test_nll": fmean(stop["test"]["nll"] for stop in stops) if stops else None,
+        "train_flops_at_best": median(stop.train_flops for stop in stops) if stops else None,
+        f"test_{key}": fmean(stop.test[key] for stop in stops) if stops else None,
     }
 
 
@@ -86,7 +88,7 @@ def best_stop_rows(budgets: Sequence[BudgetFinding]) -> list[Row]:
 
 
 def _best_stop_row(budget: BudgetFinding, arm: str, stops: list[Stop]) -> Row:
-    epochs = [stop["epoch"] for stop in stops]
+    epochs, key = [stop.epoch for stop in stops], budget.metric.key
     row: Row = {
         "budget": budget.name,
         "unique_tokens": budget.unique_tokens,
@@ -97,11 +99,14 @@ def _best_stop_row(budget: BudgetFinding, arm: str, stops: list[Stop]) -> Row:
         "best_epoch_low": min(epochs),
         "best_epoch_high": max(epochs),
         "best_at_last_stop": budget.improving(arm),
-        "validation_nll": fmean(stop["validation"]["nll"] for stop in stops),
+        **{
+            f"validation_{name}": fmean(stop.validation[name] for stop in stops)
+            for name in dict.fromkeys((NLL, key))
+        },
     }
-    for metric in METRICS:
-        values = [stop["test"][metric] for stop in stops if metric in stop["test"]]
+    for metric in dict.fromkeys([*METRICS, key, *budget.metric.errors]):
+        values = [stop.test[metric] for stop in stops if metric in stop.test]
         row[f"test_{metric}"] = fmean(values) if values else None
-    values = [stop["test"]["nll"] for stop in stops]
-    row["test_nll_standard_deviation"] = stdev(values) if len(values) > 1 else None
+    values = [stop.test[key] for stop in stops]
+    row[f"test_{key}_standard_deviation"] = stdev(values) if len(values) > 1 else None
     return row

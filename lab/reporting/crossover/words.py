@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, median
 
+from lab.files import Row
+from lab.metrics import Metric
 from lab.reporting import words
 from lab.reporting.crossover.findings import AR, DLM, BudgetFinding, CrossingSummary, Crossover
 from lab.reporting.statistics import Verdict
-from lab.reporting.tables import Row
-from lab.reporting.words import join, plain, scientific
+from lab.reporting.words import in_unit, join, plain, scientific
 
 
 def verdict_words(verdict: Verdict) -> str:
@@ -61,11 +62,7 @@ def found(budget: BudgetFinding) -> str:
     """One budget in words: the two best stops, who is better and by how much."""
     if budget.gain is None:
         return f"With {budget.name}, no seed was finished by both arms, so nothing is compared."
-    ar, dlm = (
-        f"after {_epochs(median(stop['epoch'] for stop in stops))} "
-        f"(test NLL {fmean(stop['test']['nll'] for stop in stops):.3f} nats/token)"
-        for stops in (budget.best_stops(AR), budget.best_stops(DLM))
-    )
+    ar, dlm = (_reached(budget, arm) for arm in (AR, DLM))
     side = "better" if budget.gain.mean > 0 else "worse"
     runs = len(budget.seeds)
     counts = {f"the {arm.upper()}": (budget.improving(arm), runs) for arm in (AR, DLM)}
@@ -74,10 +71,21 @@ def found(budget: BudgetFinding) -> str:
     sentences = [
         f"With {budget.name}, the AR is best {ar} and the DLM {dlm}.",
         f"{improving[:1].upper()}{improving[1:]}",
-        f"The DLM is {side} by {abs(budget.gain.mean):.3f} nats/token: "
+        f"The DLM is {side} by {_number(abs(budget.gain.mean), budget.metric)}: "
         f"{verdict_words(budget.verdict)}{within}, as {evidence_words(budget)}.",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _reached(budget: BudgetFinding, arm: str) -> str:
+    """When an arm is best, and what it reaches there."""
+    stops, metric = budget.best_stops(arm), budget.metric
+    value = _number(fmean(stop.test[metric.key] for stop in stops), metric)
+    return f"after {_epochs(median(stop.epoch for stop in stops))} (test {metric.name} {value})"
+
+
+def _number(value: float, metric: Metric) -> str:
+    return in_unit(f"{value:.{metric.decimals}f}", metric)
 
 
 def _epochs(value: float) -> str:
@@ -109,36 +117,45 @@ def notes(crossing: Row) -> list[str]:
     )
 
 
+def beyond(metric: Metric) -> dict[str, str]:
+    """How the better of two curves lies: the verbs and the side."""
+    side = "below" if metric.lower_is_better else "above"
+    return {"side": side, "falls": f"{'falls' if side == 'below' else 'rises'} {side}"}
+
+
 def _seeds_that_cross(summary: CrossingSummary) -> str:
     return f"in {len(summary.crossed)} of {len(summary.by_seed)} seeds"
 
 
 def crossing_sentence(budget: BudgetFinding) -> str:
-    """Where the DLM's validation NLL falls below the AR's at one budget, in epochs and FLOPs."""
+    """Where the DLM's validation metric falls below the AR's at one budget, in epochs and FLOPs."""
     if not budget.seeds:
         return ""
+    said = beyond(budget.metric)
+    its, side, falls = f"Its validation {budget.metric.name}", said["side"], said["falls"]
+    not_falls = falls.replace("s ", " ", 1)
     summary = budget.below_best
     epoch, flops = summary.median("epoch"), summary.median("train_flops")
     low, high = summary.range("epoch") or (math.inf, math.inf)
     span = f"{plain(low)} to {plain(high)}"
     if not summary.crossed:
         same_moment = _at_the_same_moment(budget)
-        return f"Its validation NLL does not fall below the AR's best within the run{same_moment}."
-    back = "" if summary.holds else " It does not stay below at every later stop."
+        return f"{its} does not {not_falls} the AR's best within the run{same_moment}."
+    back = "" if summary.holds else f" It does not stay {side} at every later stop."
     if summary.from_first_stop:
         if summary.holds:
-            return "Its validation NLL lies below the AR's best from the first stop on."
-        return f"Its validation NLL lies below the AR's best at the first stop already.{back}"
+            return f"{its} lies {side} the AR's best from the first stop on."
+        return f"{its} lies {side} the AR's best at the first stop already.{back}"
     if epoch is None or flops is None:
         return (
-            f"Its validation NLL falls below the AR's best {_seeds_that_cross(summary)} "
+            f"{its} {falls} the AR's best {_seeds_that_cross(summary)} "
             f"(at {span} epochs) and not within the run in the others.{back}"
         )
     seeds = f" (seeds: {span})" if len(summary.crossed) > 1 else ""
-    share = flops / median(stop["train_flops"] for stop in budget.best_stops(AR))
+    share = flops / median(stop.train_flops for stop in budget.best_stops(AR))
     missing = len(summary.by_seed) - len(summary.crossed)
     sentences = [
-        f"Its validation NLL falls below the AR's best after {_epochs(epoch)}{seeds} and "
+        f"{its} {falls} the AR's best after {_epochs(epoch)}{seeds} and "
         f"{scientific(flops)} training FLOPs, {plain(share)} times what the AR's best stop cost"
         f"{_at_the_same_moment(budget)}."
     ]
@@ -153,7 +170,7 @@ def _at_the_same_moment(budget: BudgetFinding) -> str:
         return ""
     where = crossing_short(budget.below_current)
     back = "" if budget.below_current.holds else ", not for good"
-    return f"; below the AR's value at the same moment: {where}{back}"
+    return f"; {beyond(budget.metric)['side']} the AR's value at the same moment: {where}{back}"
 
 
 def uncertainty(crossover: Crossover) -> str:
@@ -161,7 +178,7 @@ def uncertainty(crossover: Crossover) -> str:
     gains = [budget.gain for budget in crossover.budgets if budget.gain]
     if not gains:
         return "No seed was finished by both arms at any budget, so no uncertainty can be given."
-    return words.uncertainty(gains)
+    return words.uncertainty(gains, metric=crossover.tree.metric)
 
 
 def left_out(crossover: Crossover) -> str:

@@ -1,6 +1,6 @@
 """What the report of an inference ablation says."""
 
-from lab.evaluation.inference_file import CHOICE, GENERATION, JUDGE
+from lab.evaluation.measurements import CHOICE, GENERATION
 from lab.reporting.content import Content
 from lab.reporting.inference import figures, tables, words
 from lab.reporting.inference.findings import analyse
@@ -19,7 +19,7 @@ def content(tree: ResultTree) -> Content:
     headline = headline[0].upper() + headline[1:]
     generations, choices = tables.generation_rows(found), tables.choice_rows(found)
     matches = tables.match_rows(found)
-    judges = [cell for cell in tree.finished if cell.arm == JUDGE]
+    judges = [cell for cell in tree.finished if cell.arm == found.judge]
     return Content(
         headline=headline,
         left_out=words.left_out(found),
@@ -35,9 +35,9 @@ def content(tree: ResultTree) -> Content:
             "examples": tables.example_rows(found),
             "about": found.about,
             "parsed": any(row["parse_rate"] is not None for row in generations),
-            "judge_tokens": sorted({cell.done["data"]["unique_tokens"] for cell in judges}),
-            "prompts": sorted({cell.done["config"]["inference"]["prompts"] for cell in tree.finished}),
-            "items": sorted({cell.done["config"]["inference"]["choice_items"] for cell in tree.finished}),
+            "judge_tokens": sorted({cell.done.data.unique_tokens for cell in judges}),
+            "prompts": sorted({cell.done.config.inference.prompts for cell in tree.finished}),
+            "items": sorted({cell.done.config.inference.choice_items for cell in tree.finished}),
             "arm_name": words.arm_name,
             "sampler_name": words.sampler_name,
         },

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from lab.evaluation.inference_file import CHOICE, GENERATION
+from lab.evaluation.measurements import CHOICE, GENERATION
+from lab.metrics import Metric, find_metric
 from lab.reporting import drawing
 from lab.reporting.inference.findings import AR, Curve, Inference
 from lab.reporting.inference.words import arm_name, sampler_name
@@ -22,11 +23,8 @@ OTHER = "#CC79A7"
 LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D")
 
-TEXT_PANELS = (
-    ("judge_nll", "Judge NLL (nats/token)", 1),
-    ("distinct", "Distinct {ngram}-grams", 1),
-    ("parse_rate", "Python lines that parse (%)", 100),
-)
+TEXT_PANELS = tuple(map(find_metric, ("judge_nll", "distinct", "parse_rate")))
+ACCURACY, GAP = map(find_metric, ("choice_accuracy", "option_gap"))
 
 
 def draw_all(found: Inference) -> dict[str, Figure]:
@@ -44,21 +42,21 @@ def generation(found: Inference) -> Figure:
     """Judge NLL, diversity and parsing against inference FLOPs per generated token."""
     curves = found.of(GENERATION)
     panels = [
-        panel for panel in TEXT_PANELS if any(curve.most.mean(panel[0]) is not None for curve in curves)
+        metric for metric in TEXT_PANELS if any(curve.most.mean(metric.key) is not None for curve in curves)
     ]
     figure = drawing.new_figure(4.1 * len(panels), 4.4)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, (metric, label, scale) in zip(axes, panels, strict=True):
+    for ax, metric in zip(axes, panels, strict=True):
         for curve in curves:
-            _curve(ax, curve, _place(curves, curve), "flops", metric, scale)
-        real = found.real.mean(metric) if found.real else None
+            _curve(ax, curve, _place(curves, curve), "flops", metric)
+        real = found.real.mean(metric.key) if found.real else None
         if real is not None:
-            _level(ax, scale * real, drawing.GREY)
+            _level(ax, metric.scale * real, drawing.GREY)
         reference = found.reference(GENERATION)
-        if reference and (level := reference.most.mean(metric)) is not None:
-            _level(ax, scale * level, COLOURS[AR])
+        if reference and (level := reference.most.mean(metric.key)) is not None:
+            _level(ax, metric.scale * level, COLOURS[AR])
         drawing.log_axis(ax, "Inference FLOPs per generated token", narrow=True)
-        ax.set_title(label.format_map(found.about))
+        ax.set_title(drawing.axis_label(metric).replace("n-grams", f"{found.about['ngram']}-grams"))
     _legend(figure, curves, [drawing.key("real text", linewidth=1.2, linestyle=":")])
     return figure
 
@@ -68,24 +66,19 @@ def choice(found: Inference) -> Figure:
     curves = found.of(CHOICE)
     figure = drawing.new_figure(12.3, 4.4)
     axes = figure.subplots(1, 3)
-    for ax, x, metric, scale in zip(
-        axes,
-        ("num_draws", "num_draws", "flops"),
-        ("accuracy", "option_gap", "accuracy"),
-        (100, 1, 100),
-        strict=True,
-    ):
+    drawn = (("num_draws", ACCURACY), ("num_draws", GAP), ("flops", ACCURACY))
+    for ax, (x, metric) in zip(axes, drawn, strict=True):
         for curve in curves:
             if x == "num_draws" and curve.sampler == "exact":
-                _level(ax, scale * (curve.most.mean(metric) or 0.0), _colour(curve))
+                _level(ax, metric.scale * (curve.most.mean(metric.key) or 0.0), _colour(curve))
             else:
-                _curve(ax, curve, 0 if curve.sampler == "draws" else 1, x, metric, scale)
+                _curve(ax, curve, 0 if curve.sampler == "draws" else 1, x, metric)
         if x == "num_draws":
             _draws_axis(ax, curves)
         else:
             drawing.log_axis(ax, "Inference FLOPs per item", narrow=True)
-        ax.set_title("Choice accuracy (%)" if metric == "accuracy" else "Option gap (nats/token)")
-    options = found.tree.finished[0].done["config"]["evaluation"]["choice_options"]
+        ax.set_title(drawing.axis_label(metric))
+    options = found.tree.finished[0].done.config.evaluation.choice_options
     for ax in (axes[0], axes[2]):
         ax.axhline(100 / options, color=drawing.FAINT, linewidth=1, linestyle=(0, (1, 3)))
         ax.annotate(
@@ -102,11 +95,11 @@ def choice(found: Inference) -> Figure:
     return figure
 
 
-def _curve(ax: Axes, curve: Curve, place: int, x: str, metric: str, scale: float) -> None:
+def _curve(ax: Axes, curve: Curve, place: int, x: str, metric: Metric) -> None:
     """The mean over seeds as a line with a mark at each amount of compute, and each seed as a dot."""
-    points = [point for point in curve.points if point.mean(metric) is not None]
-    positions = [point.number(x) for point in points]
-    values = [[scale * value for value in point.values(metric).values()] for point in points]
+    points = [point for point in curve.points if point.mean(metric.key) is not None]
+    positions = [point.cost("flops") if x == "flops" else point.num_draws or 1 for point in points]
+    values = [[metric.scale * value for value in point.values(metric.key).values()] for point in points]
     colour, style = _colour(curve), place % len(LINES)
     for position, seeds in zip(positions, values, strict=True):
         ax.plot([position] * len(seeds), seeds, ".", color=colour, alpha=0.35, markersize=5)

@@ -3,24 +3,21 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean, stdev
 
-from lab.evaluation.inference_file import CHOICE, FILE, GENERATION, JUDGE, REAL
-from lab.reporting.results import Cell, ResultTree, check_comparable, readings_of, still_improving
-from lab.reporting.statistics import (
-    PairedDifference,
-    Verdict,
-    holm,
-    judge,
-    over_seeds,
-    paired_difference,
-)
-from lab.reporting.tables import Row
-from lab.tracking.records import read_json
+from lab.evaluation.measurements import CHOICE, GENERATION, REAL_TEXT, inference, prompt_and_generated
+from lab.evaluation.text_quality import NGRAM
+from lab.files import Row
+from lab.metrics import Metric, find_metric
+from lab.reporting.results import CellResult, ResultTree, check_comparable, readings_of, still_improving
+from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, over_seeds, paired_gain
+from lab.results import RESULT, DamagedError, Measured, MeasurementResult, measurement_folder, read_record
 
 AR, DLM = "ar", "dlm"
-# What is matched: the metric of each kind, and 1 where lower is better.
-METRICS = {GENERATION: ("judge_nll", 1), CHOICE: ("accuracy", -1)}
+MEASUREMENT = "inference"
+# What is matched: the metric of each kind.
+METRICS = {GENERATION: find_metric("judge_nll"), CHOICE: find_metric("choice_accuracy")}
 NO_VERDICT = Verdict(0, "too few seeds")
 
 
@@ -29,14 +26,15 @@ class Point:
     """One arm, with one sampler or kind of scoring, at one amount of compute.
 
     Attributes:
-        rows: seed -> the row of inference.json.
+        rows: seed -> what was measured.
     """
 
-    rows: Mapping[int, Row]
+    rows: Mapping[int, Measured]
 
     def values(self, metric: str) -> dict[int, float]:
         """The value of each seed that has one."""
-        return {seed: row[metric] for seed, row in self.rows.items() if row[metric] is not None}
+        found = {seed: row.values.get(metric) for seed, row in self.rows.items()}
+        return {seed: value for seed, value in found.items() if value is not None}
 
     def mean(self, metric: str) -> float | None:
         """The mean over seeds, None if no seed has it."""
@@ -48,15 +46,23 @@ class Point:
         values = self.values(metric).values()
         return stdev(values) if len(values) > 1 else None
 
-    def number(self, name: str) -> float:
-        """What is the same for all seeds, such as `flops` and `steps`."""
-        return float(next(iter(self.rows.values()))[name])
+    def cost(self, name: str) -> float:
+        """The FLOPs that it takes, the same for all seeds: `flops` or `flops_computed`."""
+        return next(iter(self.rows.values())).costs[name]
+
+    @property
+    def steps(self) -> int | None:
+        """Passes of a generation."""
+        return self._setting("steps")
 
     @property
     def num_draws(self) -> int | None:
         """Monte Carlo draws an option, None for the exact chain rule."""
-        draws: int | None = next(iter(self.rows.values()))["num_draws"]
-        return draws
+        return self._setting("num_draws")
+
+    def _setting(self, name: str) -> int | None:
+        number: int | None = next(iter(self.rows.values())).task.settings.get(name)
+        return number
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,7 @@ class Curve:
         sampler: of a generation; of a choice `exact` or `draws`.
         points: ascending FLOPs.
         match: what it takes to be as good as AR; None if no seed of both was measured.
-        gain: at the most compute, AR's metric minus the arm's, or the arm's minus AR's where higher is
-            better: positive if the arm is better.
+        gain: at the most compute, by how much the arm's metric is better than AR's: positive if it is.
         adjusted_p: of the paired test of the gain, Holm-corrected over the curves of this kind.
     """
 
@@ -126,6 +131,11 @@ class Curve:
     verdict: Verdict = NO_VERDICT
 
     @property
+    def metric(self) -> Metric:
+        """What is matched."""
+        return METRICS[self.kind]
+
+    @property
     def most(self) -> Point:
         """The point with the most compute."""
         return self.points[-1]
@@ -137,16 +147,20 @@ class Inference:
 
     Attributes:
         about: what is the same for all measured runs: `prompt_tokens`, `generated_tokens`, `ngram`.
+        judge: the arm that judges text and is not compared; empty if there is none.
         real: real text; None if nothing was measured.
         curves: AR's first within each kind; the others are compared with it.
-        unmeasured: finished runs, judges aside, without a complete inference.json.
+        unmeasured: finished runs, judges aside, without all that is to be measured of them.
+        damaged: why measurements that are there cannot be read, in sentences.
     """
 
     tree: ResultTree
     about: Row
+    judge: str
     real: Point | None
     curves: tuple[Curve, ...]
-    unmeasured: tuple[Cell, ...]
+    unmeasured: tuple[CellResult, ...]
+    damaged: tuple[str, ...]
 
     def improving(self, arms: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Arm -> how many of its finished runs were best at their last stop, and of how many."""
@@ -172,65 +186,107 @@ class Inference:
 
 
 def analyse(tree: ResultTree) -> Inference:
-    """Read every run's inference.json and compare each arm with AR.
+    """Read what was measured of every run's best stop and compare each arm with AR.
 
     Judges must have the code and data of the other arms, but may have more unique tokens.
 
     Raises:
-        ValueError: if no run has finished, the arms may not be compared, the ablation has levels, or the
-            measurements are of different code.
+        ValueError: if no run has finished, the arms may not be compared, the ablation has levels, or runs
+            were measured on several backends.
     """
     if levels := sorted({name for cell in tree.cells for name in cell.level}):
         raise ValueError(f"an inference ablation must have no levels, but {tree.path} varies {levels}.")
     check_comparable(tree.cells)
-    finished = [cell for cell in tree.finished if cell.arm != JUDGE]
-    _refuse_other_budgets(finished)
-    files = {cell.key: _read(cell) for cell in finished}
-    measured = [(cell, file) for cell in finished if (file := files[cell.key])]
-    _refuse_other_code(measured)
+    judging = tree.plan.measurements.get(MEASUREMENT, "")
+    finished = [cell for cell in tree.finished if cell.arm != judging]
+    _refuse_other_budgets(finished, judging)
+    measured, unmeasured, damaged = [], [], []
+    for cell in finished:
+        try:
+            found = _read(tree, cell)
+        except DamagedError as error:
+            found = None
+            damaged.append(f"{error} The same command makes it again.")
+        if found:
+            measured.append((cell, found))
+        else:
+            unmeasured.append(cell)
+    _refuse_other_backend(measured)
     curves = _compare([curve for kind in METRICS for curve in _curves(tree, measured, kind)])
-    real = {cell.seed: row for cell, file in measured for row in file["rows"] if row["kind"] == REAL}
-    about = (
-        {name: measured[0][1][name] for name in ("prompt_tokens", "generated_tokens", "ngram")}
-        if measured
-        else {}
+    real = {
+        cell.seed: row for cell, found in measured for row in found.rows if row.task.measurement == REAL_TEXT
+    }
+    about: Row = {}
+    if measured:
+        prompt, generated = prompt_and_generated(measured[0][0].cell.config)
+        about = {"prompt_tokens": prompt, "generated_tokens": generated, "ngram": NGRAM}
+    return Inference(
+        tree,
+        about,
+        judging,
+        Point(real) if real else None,
+        tuple(curves),
+        tuple(unmeasured),
+        tuple(damaged),
     )
-    unmeasured = tuple(cell for cell in finished if files[cell.key] is None)
-    return Inference(tree, about, Point(real) if real else None, tuple(curves), unmeasured)
 
 
-def _read(cell: Cell) -> Row | None:
-    """A run's complete measurements, None if they are not there or of another configuration."""
-    path = cell.logdir / FILE
-    if not path.is_file():
+def _read(tree: ResultTree, cell: CellResult) -> MeasurementResult | None:
+    """What was measured of a run; None if it is not of its best stop, or lacks a task of its configuration.
+
+    The tasks of all arms follow from one preset, and the key of each row names the code that measured it:
+    where the code changed, the same command measures anew.
+
+    Raises:
+        DamagedError: if the file is not as the lab writes it.
+    """
+    path = tree.path / measurement_folder(cell.cell.logdir, MEASUREMENT) / RESULT
+    found = read_record(MeasurementResult, path)
+    if found is None or found.stops[0] != cell.done.reference(cell.done.best()):
         return None
-    file: Row = read_json(path)
-    complete = file.get("complete") and file["config_key"] == cell.done["config_key"]
-    return file if complete else None
+    rows = {repr(row.task): row for row in found.rows}
+    wanted = [repr(task) for task in inference(cell.cell.config)]
+    if any(task not in rows for task in wanted):
+        return None
+    for row in rows.values():
+        _require(row, path)
+    return found.model_copy(update={"rows": tuple(rows[task] for task in wanted)})
 
 
-def _refuse_other_budgets(cells: list[Cell]) -> None:
-    budgets = {cell.arm: cell.done["data"]["unique_tokens"] for cell in cells}
+def _require(row: Measured, path: Path) -> None:
+    """Refuse a row without the numbers that are compared."""
+    kind = row.task.measurement
+    metric = METRICS[CHOICE if kind == CHOICE else GENERATION].key
+    costs = () if kind == REAL_TEXT else ("flops", "flops_computed")
+    missing = [metric] * (row.values.get(metric) is None) + [name for name in costs if name not in row.costs]
+    if missing:
+        raise DamagedError(f"{path}: a row of {kind!r} must have {', '.join(missing)}, but has not.")
+
+
+def _refuse_other_budgets(cells: list[CellResult], judging: str) -> None:
+    budgets = {cell.arm: cell.done.data.unique_tokens for cell in cells}
     if len(set(budgets.values())) > 1:
-        raise ValueError(f"all arms but {JUDGE} must have the same unique tokens, but got {budgets}.")
+        but = f" but {judging}" * bool(judging)
+        raise ValueError(f"all arms{but} must have the same unique tokens, but got {budgets}.")
 
 
-def _refuse_other_code(measured: list[tuple[Cell, Row]]) -> None:
-    codes = {f"{cell.arm} seed {cell.seed}": file["code_hash"] for cell, file in measured}
-    if len(set(codes.values())) > 1:
-        raise ValueError(f"all inference must be measured by the same code, but got {codes}: measure again.")
+def _refuse_other_backend(measured: list[tuple[CellResult, MeasurementResult]]) -> None:
+    backends = {f"{cell.arm} seed {cell.seed}": found.process.backend for cell, found in measured}
+    if len(set(backends.values())) > 1:
+        raise ValueError(f"all inference must be measured on the same backend, but got {backends}.")
 
 
-def _curves(tree: ResultTree, measured: list[tuple[Cell, Row]], kind: str) -> list[Curve]:
+def _curves(tree: ResultTree, measured: list[tuple[CellResult, MeasurementResult]], kind: str) -> list[Curve]:
     """The curves of a kind, AR's first, then the arms in declared order."""
-    found: dict[tuple[str, str], dict[tuple[int, int], dict[int, Row]]] = {}
-    order = {arm: place for place, arm in enumerate(tree.plan["arms"])}
-    for cell, file in sorted(measured, key=lambda pair: (pair[0].arm != AR, order[pair[0].arm])):
-        for row in file["rows"]:
-            if row["kind"] == kind:
-                scoring = "exact" if row["num_draws"] is None else "draws"
-                name = (cell.arm, row["sampler"] or scoring)
-                amount = (row["steps"], row["num_draws"] or 0)
+    found: dict[tuple[str, str], dict[tuple[int, int], dict[int, Measured]]] = {}
+    order = {arm: place for place, arm in enumerate(tree.plan.arms)}
+    for cell, result in sorted(measured, key=lambda pair: (pair[0].arm != AR, order[pair[0].arm])):
+        for row in result.rows:
+            if row.task.measurement == kind:
+                settings = row.task.settings
+                draws = settings.get("num_draws")
+                name = (cell.arm, settings.get("sampler") or ("exact" if draws is None else "draws"))
+                amount = (settings.get("steps") or 0, draws or 0)
                 found.setdefault(name, {}).setdefault(amount, {})[cell.seed] = row
     return [
         Curve(arm, kind, sampler, tuple(Point(rows) for _, rows in sorted(amounts.items())))
@@ -255,18 +311,18 @@ def _compare(curves: list[Curve]) -> list[Curve]:
 
 
 def _against(curve: Curve, reference: Point) -> Curve:
-    metric, sign = METRICS[curve.kind]
-    targets = reference.values(metric)
+    metric = curve.metric
+    targets = reference.values(metric.key)
     by_seed: dict[int, float | None] = {}
     from_first, in_passing = [], []
     for seed in sorted(targets):
         amounts = [
-            (point.rows[seed]["flops"] / reference.number("flops"), sign * point.rows[seed][metric])
+            (point.rows[seed].costs["flops"] / reference.cost("flops"), _lower(metric, values[seed]))
             for point in curve.points
-            if seed in point.rows
+            if seed in (values := point.values(metric.key))
         ]
         if amounts:
-            target = sign * targets[seed]
+            target = _lower(metric, targets[seed])
             enough = [value <= target for _, value in amounts]
             by_seed[seed] = compute_to_reach(amounts, target)
             if all(enough):
@@ -280,19 +336,25 @@ def _against(curve: Curve, reference: Point) -> Curve:
     )
 
 
+def _lower(metric: Metric, value: float) -> float:
+    """A value turned so that lower is better."""
+    return metric.improvement(value, 0.0)
+
+
 def gain_over(point: Point, reference: Point, kind: str) -> PairedDifference | None:
     """How much better a point is than AR's, seed by seed; None if no seed has both."""
-    metric, sign = METRICS[kind]
-    values = [point.values(metric), reference.values(metric)]
-    seeds = sorted(values[0].keys() & values[1].keys())
+    metric = METRICS[kind]
+    seeds = sorted(point.values(metric.key).keys() & reference.values(metric.key).keys())
     if not seeds:
         return None
-    upper, lower = values if sign < 0 else values[::-1]
-    first, second = ({seed: side[seed] for seed in seeds} for side in (upper, lower))
-    errors = [
-        {seed: side.rows[seed][f"{metric}_standard_error"] for seed in seeds} for side in (point, reference)
+    sides = [
+        {
+            seed: {key: value for key, value in side.rows[seed].values.items() if value is not None}
+            for seed in seeds
+        }
+        for side in (reference, point)
     ]
-    return paired_difference(first, second, *errors)
+    return paired_gain(metric, *sides)
 
 
 def compute_to_reach(amounts: list[tuple[float, float]], target: float) -> float | None:

@@ -1,12 +1,12 @@
 """The numbers of an inference ablation as rows of plain values: the page, summary.json and the CSV files."""
 
-from lab.evaluation.inference_file import CHOICE, GENERATION
+from lab.evaluation.measurements import CHOICE, GENERATION
+from lab.files import Row
 from lab.reporting.inference.findings import Curve, Inference, Point, gain_over
 from lab.reporting.inference.words import verdict_words
-from lab.reporting.tables import Row
 
 TEXT_METRICS = ("judge_nll", "distinct", "repetition", "parse_rate")
-CHOICE_METRICS = ("accuracy", "option_gap")
+CHOICE_METRICS = ("choice_accuracy", "option_gap")
 
 
 def generation_rows(found: Inference) -> list[Row]:
@@ -28,17 +28,17 @@ def _row(found: Inference, curve: Curve | None, point: Point, metrics: tuple[str
     row: Row = {
         "arm": curve.arm if curve else "real text",
         "sampler": curve.sampler if curve else "",
-        "steps": int(point.number("steps")) or None,
+        "steps": point.steps,
         "num_draws": point.num_draws,
         "seeds": len(point.rows),
         **dict.fromkeys(("flops", "flops_computed", "flops_ratio")),
     }
     if curve:
-        row["flops"], row["flops_computed"] = point.number("flops"), point.number("flops_computed")
+        row["flops"], row["flops_computed"] = point.cost("flops"), point.cost("flops_computed")
     for metric in metrics:
         row[metric] = point.mean(metric)
         row[f"{metric}_standard_deviation"] = point.deviation(metric)
-    if "lines" in next(iter(point.rows.values())):
+    if metrics == TEXT_METRICS:
         row["lines"] = point.mean("lines")
     return row | _compared(found, curve, point)
 
@@ -48,7 +48,7 @@ def _compared(found: Inference, curve: Curve | None, point: Point) -> Row:
     reference = found.reference(curve.kind) if curve else None
     if curve is None or reference is None:
         return row
-    row["flops_ratio"] = point.number("flops") / reference.most.number("flops")
+    row["flops_ratio"] = point.cost("flops") / reference.most.cost("flops")
     gain = gain_over(point, reference.most, curve.kind)
     if curve is not reference and gain:
         low, high = gain.interval or (None, None)
@@ -95,7 +95,11 @@ def seed_rows(found: Inference, kind: str) -> list[Row]:
         {
             "arm": curve.arm,
             "seed": seed,
-            **{name: value for name, value in row.items() if name not in ("kind", "examples")},
+            "sampler": row.task.settings.get("sampler", ""),
+            "steps": point.steps,
+            "num_draws": point.num_draws,
+            **row.values,
+            **row.costs,
         }
         for curve in found.of(kind)
         for point in curve.points
@@ -114,7 +118,7 @@ def example_rows(found: Inference) -> list[Row]:
         places = sorted({0, len(curve.points) // 2, len(curve.points) - 1}, reverse=True)
         told += [(arm, curve.points[place]) for place in places]
     return [
-        {"arm": arm, "steps": int(point.number("steps")) or None, "examples": row["examples"]}
+        {"arm": arm, "steps": point.steps, "examples": row.texts}
         for arm, point in told
         for _, row in sorted(point.rows.items())[:1]
     ]

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from rich.box import SIMPLE
 from rich.table import Table
 
+from lab.evaluation.measurements import CHOICE, GENERATION
+from lab.files import Row
+from lab.reporting.inference.findings import METRICS
 from lab.reporting.inference.words import arm_name, sampler_name
-from lab.reporting.tables import Row
 from lab.reporting.words import MARK, MARK_CAPTION, plain, signed
 
 
@@ -27,8 +29,9 @@ def verdict_table(headline: str, matches: Sequence[Row]) -> Table:
                 " (", "\n("
             ),
         )
+    text, chosen = METRICS[GENERATION], METRICS[CHOICE]
     table.caption = (
-        "gain: judge NLL (nats/token) or accuracy against AR's, mean and 95 % interval over seeds; "
+        f"gain: {text.name} ({text.unit}) or {chosen.name} against AR's, mean and 95 % interval over seeds; "
         "positive: better"
     ) + (MARK_CAPTION if any(row["within_run_length"] for row in matches) else "")
     return table

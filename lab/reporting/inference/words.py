@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from lab.evaluation.inference_file import CHOICE, GENERATION
+from lab.evaluation.measurements import CHOICE, GENERATION
 from lab.reporting import words
-from lab.reporting.inference.findings import AR, DLM, Curve, Inference
+from lab.reporting.inference.findings import AR, DLM, METRICS, Curve, Inference
 from lab.reporting.statistics import Verdict
-from lab.reporting.words import join, plain, signed
+from lab.reporting.words import in_unit, join, plain, signed
 
 ARM_NAMES = {"ar": "AR", "dlm": "DLM", "any_order_ar": "any-order AR"}
 SAMPLER_NAMES = {
@@ -16,7 +16,6 @@ SAMPLER_NAMES = {
 }
 _GOALS = {GENERATION: "match AR's text under an independent judge", CHOICE: "match AR's choice accuracy"}
 _STAY = ", and it matches at every larger amount measured"
-_UNITS = {GENERATION: " nats/token", CHOICE: ""}
 
 
 def arm_name(arm: str) -> str:
@@ -88,23 +87,21 @@ def _needs(curve: Curve) -> str:
 def _at_most(curve: Curve) -> str:
     """Where a curve ends: its compute in words, and what is still missing there."""
     gain = curve.gain
-    passes = int(curve.most.number("steps"))
+    metric, draws = curve.metric, curve.most.num_draws
     if curve.kind == GENERATION:
-        where = f"even with {passes} passes"
-        metric = "its text's judge NLL is"
+        where, whose = f"even with {curve.most.steps} passes", "its text's"
     else:
-        draws = curve.most.num_draws
-        where = f"even with {draws} draws" if draws else "scored exactly"
-        metric = "its accuracy is"
+        where, whose = f"even with {draws} draws" if draws else "scored exactly", "its"
     if gain is None:
         return where
-    difference = -gain.mean if curve.kind == GENERATION else gain.mean
-    side = "higher" if difference > 0 else "lower"
+    side = "higher" if metric.improvement(0.0, gain.mean) > 0 else "lower"
     interval = ""
     if gain.interval:
-        low, high = sorted(_in_direction(bound, gain.mean) for bound in gain.interval)
-        interval = f" (95 % interval {low:.3f} to {high:.3f})".replace("-", "−")
-    return f"{where} {metric} {abs(difference):.3f}{_UNITS[curve.kind]} {side}{interval}"
+        ends = sorted(_in_direction(bound, gain.mean) for bound in gain.interval)
+        low, high = (f"{end:.{metric.decimals}f}".replace("-", "−") for end in ends)
+        interval = f" (95 % interval {low} to {high})"
+    amount = in_unit(f"{abs(gain.mean):.{metric.decimals}f}", metric)
+    return f"{where} {whose} {metric.name} is {amount} {side}{interval}"
 
 
 def _in_direction(bound: float, mean: float) -> float:
@@ -130,7 +127,8 @@ def found_sentences(found: Inference) -> list[str]:
 def _test_words(curve: Curve) -> str:
     if curve.gain is None or curve.adjusted_p is None:
         return ""
-    return f" (gain {signed(curve.gain.mean)}{_UNITS[curve.kind]}, {words.p_value(curve.adjusted_p)})"
+    gain = in_unit(signed(curve.gain.mean, curve.metric.decimals), curve.metric)
+    return f" (gain {gain}, {words.p_value(curve.adjusted_p)})"
 
 
 def full_cost(found: Inference) -> str:
@@ -139,7 +137,7 @@ def full_cost(found: Inference) -> str:
     curves = found.against(GENERATION, DLM)
     if reference is None or not curves:
         return ""
-    ratio = curves[0].most.number("flops") / reference.most.number("flops")
+    ratio = curves[0].most.cost("flops") / reference.most.cost("flops")
     tokens, prompt = found.about["generated_tokens"], found.about["prompt_tokens"]
     return (
         f"With one pass for each of {tokens} tokens after a prompt of {prompt}, the DLM costs {plain(ratio)} "
@@ -180,7 +178,7 @@ def left_out(found: Inference) -> str:
         said = (
             f"{said} Trained but not measured: {names}; the command below measures what is missing.".strip()
         )
-    return said
+    return " ".join(filter(None, [said, *found.damaged]))
 
 
 def uncertainty(found: Inference) -> str:
@@ -191,5 +189,5 @@ def uncertainty(found: Inference) -> str:
     gains = [curve.gain for curve in found.against(GENERATION) if curve.gain]
     if not gains:
         return ""
-    said = words.uncertainty(gains, " of text", "prompts")
+    said = words.uncertainty(gains, " of text", METRICS[GENERATION])
     return f"{said} The comparisons of choice accuracy are corrected among themselves."

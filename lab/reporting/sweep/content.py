@@ -1,7 +1,8 @@
 """What the report of a sweep says."""
 
+from lab.metrics import find_metric
 from lab.reporting.content import Content
-from lab.reporting.results import STOPS, ResultTree
+from lab.reporting.results import STOPS, YARDSTICK, ResultTree
 from lab.reporting.sweep import figures, tables, words
 from lab.reporting.sweep.findings import analyse
 from lab.reporting.sweep.verdict_table import verdict_table
@@ -34,6 +35,7 @@ def content(tree: ResultTree) -> Content:
             "other_contrasts": {reading: contrasts[reading] for reading in others},
             "arms": arms[sweep.headline],
             "stops": STOPS,
+            "others": [find_metric(key) for key in YARDSTICK if key != tree.metric.key],
         },
         figures=figures.draw_all(sweep),
         summary={
@@ -44,7 +46,7 @@ def content(tree: ResultTree) -> Content:
             "arms": arms[sweep.headline],
             "arms_by_reading": arms,
         },
-        verdict_table=verdict_table(headline, arms[sweep.headline], contrasts[sweep.headline]),
+        verdict_table=verdict_table(headline, arms[sweep.headline], contrasts[sweep.headline], tree.metric),
         tables={
             "arms": [row for rows in arms.values() for row in rows],
             "contrasts": [row for rows in contrasts.values() for row in rows],

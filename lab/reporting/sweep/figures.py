@@ -33,7 +33,8 @@ class Panel:
 def draw_all(sweep: Sweep) -> dict[str, Figure]:
     """Every figure of the page, by file name without its ending."""
     with mpl.rc_context(drawing.STYLE):
-        return {"test_nll": test_nll(sweep), "validation_nll": validation_nll(sweep)}
+        key = sweep.tree.metric.key
+        return {f"test_{key}": test(sweep), f"validation_{key}": validation(sweep)}
 
 
 def panels(level: LevelFinding) -> list[Panel]:
@@ -65,8 +66,8 @@ def colours(level: LevelFinding) -> dict[str, str]:
     return chosen
 
 
-def test_nll(sweep: Sweep) -> Figure:
-    """The test NLL of every arm, in declared order: its seeds, their mean, and the interval of its gain."""
+def test(sweep: Sweep) -> Figure:
+    """The test metric of every arm, in declared order: its seeds, their mean, the interval of its gain."""
     rows = sum(len(level.arms) for level in sweep.levels)
     figure = drawing.new_figure(9.6, 1.5 + 0.3 * rows + 0.6 * (len(sweep.levels) - 1))
     heights = [len(level.arms) + 1 for level in sweep.levels]
@@ -78,7 +79,7 @@ def test_nll(sweep: Sweep) -> Figure:
         for which, ax in zip(STOPS, axes, strict=True):
             _dots(ax, level, which, chosen)
             ax.set_title(_title(level, STOP_WORDS[which]))
-            ax.set_xlabel("Test NLL (nats/token)")
+            ax.set_xlabel(drawing.axis_label(sweep.tree.metric, "test"))
         axes[0].set_ylim(len(level.arms) - 0.4, -0.6)
         axes[0].set_yticks(range(len(level.arms)), list(level.arms))
     drawing.legend(
@@ -94,12 +95,12 @@ def test_nll(sweep: Sweep) -> Figure:
 
 
 def _dots(ax: Axes, level: LevelFinding, which: str, chosen: Mapping[str, str]) -> None:
-    """One panel of `test_nll`. Its width is set by the seeds: an interval that is wider is cut."""
+    """One panel of `test`. Its width is set by the seeds: an interval that is wider is cut."""
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
     rows = {name: row for row, name in enumerate(level.arms)}
     for name, arm in level.arms.items():
-        values = arm.test_nll(which)
+        values = [arm.metric.scale * value for value in arm.test(which)]
         if not values:
             ax.annotate(
                 "no finished run",
@@ -127,7 +128,7 @@ def _reference(
     """The dotted line of an arm compared with; beside each arm the mean of the seeds that both finished."""
     if not reference.cells:
         return
-    everything = fmean(reference.test_nll(which))
+    everything = reference.metric.scale * fmean(reference.test(which))
     paired = {rows[c.arm.arm]: _mean(reference, which, c.seeds) for c in contrasts if c.seeds}
     span = [rows[arm] for arm in (reference.arm, *(contrast.arm.arm for contrast in contrasts))]
     places = range(min(span), max(span) + 1)
@@ -143,9 +144,9 @@ def _reference(
 
 
 def _mean(arm: ArmFinding, which: str, seeds: Sequence[int]) -> float:
-    """An arm's mean test NLL over some seeds that it finished."""
-    values = zip(arm.cells, arm.test_nll(which), strict=True)
-    return fmean(nll for cell, nll in values if cell.seed in seeds)
+    """An arm's mean test metric, to its scale, over some seeds that it finished."""
+    values = zip(arm.cells, arm.test(which), strict=True)
+    return arm.metric.scale * fmean(value for cell, value in values if cell.seed in seeds)
 
 
 def _whisker(ax: Axes, contrast: Contrast, which: str, row: int, colour: str) -> None:
@@ -153,13 +154,14 @@ def _whisker(ax: Axes, contrast: Contrast, which: str, row: int, colour: str) ->
     gain = contrast.at[which].gain
     if gain is None or gain.interval is None:
         return
-    low, high = (gain.mean - bound for bound in reversed(gain.interval))
+    metric = contrast.arm.metric
+    low, high = sorted(metric.scale * metric.improvement(gain.mean, bound) for bound in gain.interval)
     centre = _mean(contrast.arm, which, contrast.seeds)
     ax.plot([centre + low, centre + high], [row, row], color=colour, linewidth=1.5, alpha=0.9)
 
 
-def validation_nll(sweep: Sweep) -> Figure:
-    """Validation NLL against epochs, training FLOPs and training time: one row per panel of arms."""
+def validation(sweep: Sweep) -> Figure:
+    """The validation metric against epochs, training FLOPs and training time: one row per panel of arms."""
     rows = [(level, panel) for level in sweep.levels for panel in panels(level)]
     figure = drawing.new_figure(11.5, 3.1 * len(rows) + 0.5)
     grid = figure.subplots(len(rows), len(X_LABELS), sharey="row", squeeze=False)
@@ -167,7 +169,8 @@ def validation_nll(sweep: Sweep) -> Figure:
         chosen = colours(level)
         drawn = [arm for arm in (panel.reference, *panel.arms) if arm is not None and arm.cells]
         shades = {arm.arm: drawing.INK if arm is panel.reference else chosen[arm.arm] for arm in drawn}
-        axes[0].set_ylim(*_limits(drawn))
+        runs = [run for arm in drawn for run in zip(*arm.curve("epoch")[1], strict=True)]
+        axes[0].set_ylim(*drawing.curve_limits(sweep.tree.metric, runs))
         for (x, label), ax in zip(X_LABELS.items(), axes, strict=True):
             for arm in drawn:
                 _curve(ax, arm, x, shades[arm.arm])
@@ -176,7 +179,7 @@ def validation_nll(sweep: Sweep) -> Figure:
             else:
                 _say_unknown(ax, label)
         _name(axes[-1], drawn, shades)
-        axes[0].set_ylabel("Validation NLL (nats/token)")
+        axes[0].set_ylabel(drawing.axis_label(sweep.tree.metric, "validation"))
         compared = f"compared with {panel.reference.arm}" if panel.reference else "in no comparison"
         axes[0].set_title(_title(level, compared), loc="left")
     drawing.legend(
@@ -204,10 +207,10 @@ def _curve(ax: Axes, arm: ArmFinding, x: str, colour: str) -> None:
     drawing.curve(ax, positions, values, colour)
     stops = arm.stops("best")
     if x == "seconds":
-        at = median(stop["tokens_seen"] for stop in stops) / (arm.speed or 1.0)
+        at = median(stop.tokens_seen for stop in stops) / (arm.speed or 1.0)
     else:
-        at = median(stop[x] for stop in stops)
-    best = fmean(stop["validation"]["nll"] for stop in stops)
+        at = median(getattr(stop, x) for stop in stops)
+    best = arm.metric.scale * fmean(stop.validation[arm.metric.key] for stop in stops)
     ax.plot(at, best, "D", color=colour, markersize=7, markeredgecolor="white", zorder=4)
 
 
@@ -221,22 +224,3 @@ def _name(ax: Axes, arms: Sequence[ArmFinding], shades: Mapping[str, str]) -> No
     right = ax.get_xlim()[1]
     ends = [(arm, fmean(arm.curve("epoch")[1][-1])) for arm in arms]
     drawing.place_labels(ax, [drawing.Label(right, y, arm.arm, shades[arm.arm]) for arm, y in ends])
-
-
-def _limits(arms: Sequence[ArmFinding]) -> tuple[float, float]:
-    """The y axis: each arm up to its best stop, and at least the lowest quarter of all that there is.
-
-    An arm that overfits steeply would flatten everything else: what lies above is cut, and its label says so.
-    """
-    everything: list[float] = []
-    kept: list[float] = []
-    for arm in arms:
-        for cell in zip(*arm.curve("epoch")[1], strict=True):
-            everything += cell
-            kept += cell[: cell.index(min(cell)) + 1]
-    if not kept:
-        return 0.0, 1.0
-    low = min(everything)
-    high = max(max(kept), low + 0.25 * (max(everything) - low))
-    margin = 0.06 * (high - low) + 0.02
-    return low - margin, high + margin

@@ -5,21 +5,20 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
+from lab.metrics import Metric
 from lab.reporting.results import (
     STOPS,
-    Cell,
+    CellResult,
     Findings,
     ResultTree,
-    Stop,
     by_level,
     check_comparable,
     level_name,
     readings_of,
     still_improving,
-    stops_of,
 )
-from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_difference
-from lab.reporting.tables import tokens_per_second
+from lab.reporting.statistics import PairedDifference, Verdict, holm, judge, paired_gain
+from lab.results import Reading, Stop
 
 NO_VERDICT = Verdict(0, "too few seeds")
 
@@ -29,44 +28,50 @@ class ArmFinding:
     """One arm at one level under one reading.
 
     Attributes:
+        metric: what is compared; best stops are chosen by validation NLL whatever it is.
         cells: its finished runs, by seed.
         planned: number of its planned runs.
-        speeds: the median training speed of each finished run, tokens/s; None where it left no metrics.
     """
 
     arm: str
     level: dict[str, Any]
-    reading: str
-    cells: tuple[Cell, ...]
+    metric: Metric
+    reading: Reading
+    cells: tuple[CellResult, ...]
     planned: int
-    speeds: tuple[float | None, ...]
 
     def stops(self, which: str) -> list[Stop]:
         """The `best` or the `end` stop of each finished run."""
-        return [cell.done[which][self.reading] for cell in self.cells]
+        return [cell.stop(which, self.reading) for cell in self.cells]
 
-    def test_nll(self, which: str) -> list[float]:
-        """The test NLL of each finished run at its `best` or `end` stop, nats/token."""
-        return [stop["test"]["nll"] for stop in self.stops(which)]
+    @property
+    def speeds(self) -> tuple[float | None, ...]:
+        """The median training speed of each finished run, tokens/s; None where it left no metrics."""
+        return tuple(cell.log.tokens_per_second for cell in self.cells)
+
+    def test(self, which: str) -> list[float]:
+        """The test metric of each finished run at its `best` or `end` stop."""
+        return [stop.test[self.metric.key] for stop in self.stops(which)]
 
     def curve(self, x: str) -> tuple[list[float], list[list[float]]]:
-        """Validation NLL over the stops.
+        """The metric on the validation split, over the stops.
 
         Args:
             x: `epoch`, `train_flops` or `seconds` of training.
 
         Returns:
-            Positions, medians over seeds, and for each the validation NLL of every seed. Empty if no run has
-            finished, or its speed is not known.
+            Positions, medians over seeds, and for each the value of every seed, to the metric's scale. Empty
+            if no run has finished, or its speed is not known.
         """
         if not self.cells or (x == "seconds" and None in self.speeds):
             return [], []
-        stops = list(zip(*(stops_of(cell.done, self.reading) for cell in self.cells), strict=True))
+        stops = list(zip(*(cell.done.along(self.reading) for cell in self.cells), strict=True))
         positions = [
             median(_position(stop, x, speed) for stop, speed in zip(column, self.speeds, strict=True))
             for column in stops
         ]
-        return positions, [[stop["validation"]["nll"] for stop in column] for column in stops]
+        key, scale = self.metric.key, self.metric.scale
+        return positions, [[scale * stop.validation[key] for stop in column] for column in stops]
 
     @property
     def improving(self) -> int:
@@ -76,7 +81,7 @@ class ArmFinding:
     @property
     def run_flops(self) -> float | None:
         """Training FLOPs up to the last stop; None if no run has finished."""
-        return median(stop["train_flops"] for stop in self.stops("end")) if self.cells else None
+        return median(stop.train_flops for stop in self.stops("end")) if self.cells else None
 
     @property
     def speed(self) -> float | None:
@@ -86,7 +91,7 @@ class ArmFinding:
 
 
 def _position(stop: Stop, x: str, speed: float | None) -> float:
-    return stop["tokens_seen"] / speed if x == "seconds" and speed else stop[x]
+    return stop.tokens_seen / speed if x == "seconds" and speed else float(getattr(stop, x))
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,8 @@ class Comparison:
     """An arm against its reference at one stop.
 
     Attributes:
-        gain: the reference's test NLL minus the arm's, nats/token; positive if the arm is better. None if no
-            seed was finished by both.
+        gain: by how much the arm's test metric is better than its reference's, in the metric's unit; positive
+            if it is. None if no seed was finished by both.
         adjusted_p: the paired test's p-value, Holm-corrected over all contrasts at this stop and reading.
         verdict: the winner is 1 if the arm is better, -1 if its reference is.
     """
@@ -171,30 +176,25 @@ def analyse(tree: ResultTree) -> Sweep:
         ValueError: if no run has finished, or the arms may not be compared.
     """
     check_comparable(tree.cells)
-    speeds = {cell.key: tokens_per_second(cell) for cell in tree.finished}
     return Sweep(
         tree,
         {
-            reading: _correct([_find(tree, cells, reading, speeds) for cells in by_level(tree.cells)])
+            reading: _correct([_find(tree, cells, reading) for cells in by_level(tree.cells)])
             for reading in readings_of(tree)
         },
     )
 
 
-def _find(
-    tree: ResultTree, cells: tuple[Cell, ...], reading: str, speeds: Mapping[str, float | None]
-) -> LevelFinding:
+def _find(tree: ResultTree, cells: tuple[CellResult, ...], reading: Reading) -> LevelFinding:
     """One level's finding, its comparisons not yet corrected for their number."""
     arms = {}
-    for arm in tree.plan["arms"]:
+    for arm in tree.plan.arms:
         planned = [cell for cell in cells if cell.arm == arm]
         done = sorted((cell for cell in planned if cell.status == "done"), key=lambda cell: cell.seed)
-        own_speeds = tuple(speeds[cell.key] for cell in done)
-        arms[arm] = ArmFinding(arm, cells[0].level, reading, tuple(done), len(planned), own_speeds)
+        arms[arm] = ArmFinding(arm, cells[0].level, tree.metric, reading, tuple(done), len(planned))
     planned_seeds = sorted({cell.seed for cell in cells})
     contrasts = [
-        _contrast(arms[arm], arms[reference], planned_seeds)
-        for arm, reference in tree.plan["contrasts"].items()
+        _contrast(arms[arm], arms[reference], planned_seeds) for arm, reference in tree.plan.contrasts.items()
     ]
     return LevelFinding(cells[0].level, arms, tuple(contrasts))
 
@@ -213,15 +213,11 @@ def _gain(
     if not seeds:
         return None
 
-    def test(finding: ArmFinding, metric: str) -> dict[int, float]:
+    def test(finding: ArmFinding) -> dict[int, dict[str, float]]:
         runs = zip(finding.cells, finding.stops(which), strict=True)
-        return {cell.seed: stop["test"][metric] for cell, stop in runs if cell.seed in seeds}
+        return {cell.seed: stop.test for cell, stop in runs if cell.seed in seeds}
 
-    values, errors = ([test(finding, name) for finding in (reference, arm)] for name in _NLL)
-    return paired_difference(*values, *errors)
-
-
-_NLL = ("nll", "nll_standard_error")
+    return paired_gain(arm.metric, test(reference), test(arm))
 
 
 def _correct(levels: list[LevelFinding]) -> tuple[LevelFinding, ...]:
@@ -248,9 +244,9 @@ def _judged(levels: list[LevelFinding], which: str) -> list[Comparison]:
     ]
 
 
-def mean_test_nll(arm: ArmFinding, which: str) -> float | None:
-    """The mean over seeds of an arm's test NLL at a stop, nats/token; None if no run has finished."""
-    return fmean(arm.test_nll(which)) if arm.cells else None
+def mean_test(arm: ArmFinding, which: str) -> float | None:
+    """The mean over seeds of an arm's test metric at a stop; None if no run has finished."""
+    return fmean(arm.test(which)) if arm.cells else None
 
 
 def level_text(level: Mapping[str, Any]) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, median, stdev
 
-from lab.reporting.results import STOPS, Stop, level_name
+from lab.files import Row
+from lab.reporting.results import STOPS, YARDSTICK, level_name
 from lab.reporting.sweep.findings import ArmFinding, Contrast, LevelFinding
 from lab.reporting.sweep.words import verdict_words
-from lab.reporting.tables import Row
+from lab.results import Stop
 
 
 def arm_rows(levels: Sequence[LevelFinding]) -> list[Row]:
@@ -15,12 +16,13 @@ def arm_rows(levels: Sequence[LevelFinding]) -> list[Row]:
 
 
 def _arm_row(arm: ArmFinding) -> Row:
-    best, end = arm.stops("best"), arm.stops("end")
+    best, end, key = arm.stops("best"), arm.stops("end"), arm.metric.key
 
     def test(stops: list[Stop], metric: str) -> float | None:
-        return _of(fmean, (stop["test"][metric] for stop in stops))
+        return _of(fmean, [stop.test[metric] for stop in stops if metric in stop.test])
 
-    epochs = [stop["epoch"] for stop in best]
+    epochs = [stop.epoch for stop in best]
+    others = [name for name in YARDSTICK if name != key]
     return {
         "level": level_name(arm.level),
         "arm": arm.arm,
@@ -31,19 +33,17 @@ def _arm_row(arm: ArmFinding) -> Row:
         "best_epoch_low": _of(min, epochs),
         "best_epoch_high": _of(max, epochs),
         "best_at_last_stop": arm.improving,
-        "best_test_nll": test(best, "nll"),
-        "best_test_nll_standard_deviation": _deviation(arm.test_nll("best")),
-        "best_test_nll_standard_error": test(best, "nll_standard_error"),
-        "end_test_nll": test(end, "nll"),
-        "end_test_nll_standard_deviation": _deviation(arm.test_nll("end")),
-        "best_choice_accuracy": test(best, "choice_accuracy"),
-        "best_option_gap": test(best, "option_gap"),
-        "end_choice_accuracy": test(end, "choice_accuracy"),
-        "end_option_gap": test(end, "option_gap"),
-        "train_flops_at_best": _of(median, (stop["train_flops"] for stop in best)),
+        f"best_test_{key}": test(best, key),
+        f"best_test_{key}_standard_deviation": _deviation(arm.test("best")),
+        f"best_test_{key}_standard_error": test(best, arm.metric.errors[0]) if arm.metric.errors else None,
+        f"end_test_{key}": test(end, key),
+        f"end_test_{key}_standard_deviation": _deviation(arm.test("end")),
+        **{f"best_{name}": test(best, name) for name in others},
+        **{f"end_{name}": test(end, name) for name in others},
+        "train_flops_at_best": _of(median, (stop.train_flops for stop in best)),
         "train_flops": arm.run_flops,
         "tokens_per_second": arm.speed,
-        "parameters": arm.cells[0].done["parameters"] if arm.cells else None,
+        "parameters": arm.cells[0].done.parameters if arm.cells else None,
     }
 
 

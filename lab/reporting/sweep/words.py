@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from lab.metrics import Metric
 from lab.reporting import words
 from lab.reporting.statistics import PairedDifference, Verdict
-from lab.reporting.sweep.findings import Contrast, LevelFinding, Sweep, level_text, mean_test_nll
-from lab.reporting.words import join, signed
+from lab.reporting.sweep.findings import Contrast, LevelFinding, Sweep, level_text, mean_test
+from lab.reporting.words import in_unit, join, signed
 
 STOP_WORDS = {"best": "at the best stop", "end": "at the end of training"}
 PAIRS_TOLD = 4
@@ -36,7 +37,12 @@ def headline(sweep: Sweep) -> str:
     if not clauses:
         return _lowest(sweep)
     within = words.improving_clause(_improving([c for level in sweep.levels for c in level.contrasts]))
-    return f"By test NLL at the best stop (nats/token, [95 % interval]): {'; '.join(clauses)}{within}."
+    return f"By {_told(sweep.tree.metric)}[95 % interval]): {'; '.join(clauses)}{within}."
+
+
+def _told(metric: Metric) -> str:
+    """What is compared, with its unit, up to the interval."""
+    return f"test {metric.name} at the best stop ({metric.unit}{', ' * bool(metric.unit)}"
 
 
 def _improving(contrasts: Sequence[Contrast]) -> dict[str, tuple[int, int]]:
@@ -85,22 +91,24 @@ def _clearest(chosen: Sequence[Contrast]) -> str:
     """Which arm of one verdict has the largest difference."""
     gains = {c.arm.arm: c.at["best"].gain for c in chosen}
     name, gain = max(((n, g) for n, g in gains.items() if g), key=lambda pair: abs(pair[1].mean))
-    return f"{name}{' most' if len(chosen) > 1 else ''}, by {_amount(gain)}"
+    return f"{name}{' most' if len(chosen) > 1 else ''}, by {_amount(gain, chosen[0].arm.metric)}"
 
 
 def _lowest(sweep: Sweep) -> str:
     clauses = []
+    metric = sweep.tree.metric
+    most, best = ("lowest", min) if metric.lower_is_better else ("highest", max)
     for level in sweep.levels:
-        found = {name: mean_test_nll(arm, "best") for name, arm in level.arms.items()}
+        found = {name: mean_test(arm, "best") for name, arm in level.arms.items()}
         values = {name: value for name, value in found.items() if value is not None}
         if values:
-            name = min(values, key=lambda arm: values[arm])
+            name = best(values, key=lambda arm: values[arm])
             clauses.append(
-                f"{name} has the lowest mean test NLL{level_text(level.level)}, {values[name]:.3f}"
+                f"{name} has the {most} mean test {metric.name}{level_text(level.level)}, "
+                f"{values[name]:.{metric.decimals}f}"
             )
-    return (
-        f"At the best stop, {'; '.join(clauses)} nats/token; no arm is declared to be compared with another."
-    )
+    told = in_unit("; ".join(clauses), metric)
+    return f"At the best stop, {told}; no arm is declared to be compared with another."
 
 
 def found(level: LevelFinding, reference: str) -> str:
@@ -110,8 +118,8 @@ def found(level: LevelFinding, reference: str) -> str:
     seeds = " to ".join(map(str, counts)) or "0"
     improving = words.improving(_improving(contrasts))
     return (
-        f"Against {reference}{level_text(level.level)}, by test NLL at the best stop "
-        f"(nats/token, [95 % interval] over {seeds} seed{'' if counts == [1] else 's'}): "
+        f"Against {reference}{level_text(level.level)}, by {_told(contrasts[0].arm.metric)}"
+        f"[95 % interval] over {seeds} seed{'' if counts == [1] else 's'}): "
         f"{_by_verdict(contrasts, 'best')}.{' ' * bool(improving)}{improving}"
     )
 
@@ -130,49 +138,53 @@ def _by_verdict(contrasts: Sequence[Contrast], which: str) -> str:
         if made.gain is None:
             told["not compared"].append(contrast.arm.arm)
         elif made.verdict.winner == 0:
-            told["undecided"].append(f"{contrast.arm.arm} at {_signed(made.gain)}")
+            told["undecided"].append(f"{contrast.arm.arm} at {_signed(made.gain, contrast.arm.metric)}")
         else:
             verdict = _provisionally(made.verdict) + _SIDES[made.verdict.winner]
-            told[verdict].append(f"{contrast.arm.arm} by {_amount(made.gain)}")
+            told[verdict].append(f"{contrast.arm.arm} by {_amount(made.gain, contrast.arm.metric)}")
     return "; ".join(f"{verdict}: {join(arms)}" for verdict, arms in told.items() if arms)
 
 
 def _alone(contrast: Contrast) -> str:
     """The only arm that is compared with its reference, in a clause."""
     arm, reference, made = contrast.arm.arm, contrast.reference.arm, contrast.at["best"]
+    metric = contrast.arm.metric
     if made.gain is None:
         return f"{arm} is not compared with {reference}, as no seed was finished by both"
     if made.verdict.winner == 0:
-        return f"{arm} against {reference} is undecided at {_signed(made.gain)}"
+        return f"{arm} against {reference} is undecided at {_signed(made.gain, metric)}"
     verdict = _provisionally(made.verdict) + _SIDES[made.verdict.winner]
-    return f"{arm} is {verdict} than {reference} by {_amount(made.gain)}"
+    return f"{arm} is {verdict} than {reference} by {_amount(made.gain, metric)}"
 
 
 def _provisionally(verdict: Verdict) -> str:
     return "provisionally " if verdict.evidence == "seed spread" else ""
 
 
-def _signed(gain: PairedDifference) -> str:
+def _signed(gain: PairedDifference, metric: Metric) -> str:
     """A gain with its sign and its interval."""
+    mean = signed(gain.mean, metric.decimals)
     if gain.interval is None:
-        return signed(gain.mean)
-    low, high = gain.interval
-    return f"{signed(gain.mean)} [{signed(low)} to {signed(high)}]"
+        return mean
+    low, high = (signed(bound, metric.decimals) for bound in gain.interval)
+    return f"{mean} [{low} to {high}]"
 
 
-def _amount(gain: PairedDifference) -> str:
+def _amount(gain: PairedDifference, metric: Metric) -> str:
     """The size of a difference, with its interval read in the same direction."""
+    mean = f"{abs(gain.mean):.{metric.decimals}f}"
     if gain.interval is None:
-        return f"{abs(gain.mean):.3f}"
-    low, high = sorted(bound * (1 if gain.mean >= 0 else -1) for bound in gain.interval)
-    return f"{abs(gain.mean):.3f} [{low:.3f} to {high:.3f}]".replace("-", "−")
+        return mean
+    ends = sorted(bound * (1 if gain.mean >= 0 else -1) for bound in gain.interval)
+    low, high = (f"{end:.{metric.decimals}f}".replace("-", "−") for end in ends)
+    return f"{mean} [{low} to {high}]"
 
 
 def uncertainty(sweep: Sweep) -> str:
     """What the gains are uncertain by, and how verdicts are reached."""
     contrasts = [contrast for level in sweep.levels for contrast in level.contrasts]
     gains = [gain for contrast in contrasts if (gain := contrast.at["best"].gain)]
-    return words.uncertainty(gains, " at each stop") if gains else ""
+    return words.uncertainty(gains, " at each stop", sweep.tree.metric) if gains else ""
 
 
 def left_out(sweep: Sweep) -> str:
