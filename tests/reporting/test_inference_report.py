@@ -135,6 +135,7 @@ class FakeInference(FakeTree):
         made = MeasurementResult(
             measurement="inference",
             wanted="all",
+            code="feed",
             stops=(result.reference(result.best()),),
             tokens_seen=result.best().tokens_seen,
             epoch=result.best().epoch,
@@ -426,8 +427,15 @@ def test_measurements_on_another_backend_are_refused(fake):
     tree = fake()
     process = tree.result("dlm", 20_000, 1).process
     tree.measure("dlm", 1, process=process.model_copy(update={"backend": "torch"}))
-    with pytest.raises(ValueError, match=r"inference must be measured on the same backend, .*'torch'"):
+    with pytest.raises(ValueError, match=r"inference must be measured with the same backend, .*'torch'"):
         analyse(read_tree(tree.path))
+
+
+def test_measurements_by_other_code_are_refused(fake):
+    tree = fake()
+    tree.measure("dlm", 1, code="beef")
+    with pytest.raises(ValueError, match=r"inference must be measured with the same code, .*'beef'.*again"):
+        write_report(tree.path)
 
 
 def test_levels_are_refused(fake):

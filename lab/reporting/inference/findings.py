@@ -192,7 +192,7 @@ def analyse(tree: ResultTree) -> Inference:
 
     Raises:
         ValueError: if no run has finished, the arms may not be compared, the ablation has levels, or runs
-            were measured on several backends.
+            were measured on several backends or by several versions of the code.
     """
     if levels := sorted({name for cell in tree.cells for name in cell.level}):
         raise ValueError(f"an inference ablation must have no levels, but {tree.path} varies {levels}.")
@@ -211,7 +211,7 @@ def analyse(tree: ResultTree) -> Inference:
             measured.append((cell, found))
         else:
             unmeasured.append(cell)
-    _refuse_other_backend(measured)
+    _refuse_mixed(measured)
     curves = _compare([curve for kind in METRICS for curve in _curves(tree, measured, kind)])
     real = {
         cell.seed: row for cell, found in measured for row in found.rows if row.task.measurement == REAL_TEXT
@@ -270,10 +270,19 @@ def _refuse_other_budgets(cells: list[CellResult], judging: str) -> None:
         raise ValueError(f"all arms{but} must have the same unique tokens, but got {budgets}.")
 
 
-def _refuse_other_backend(measured: list[tuple[CellResult, MeasurementResult]]) -> None:
-    backends = {f"{cell.arm} seed {cell.seed}": found.process.backend for cell, found in measured}
-    if len(set(backends.values())) > 1:
-        raise ValueError(f"all inference must be measured on the same backend, but got {backends}.")
+def _refuse_mixed(measured: list[tuple[CellResult, MeasurementResult]]) -> None:
+    """Refuse measurements by several backends, or by several versions of the code."""
+    places = [f"{cell.arm} seed {cell.seed}" for cell, _ in measured]
+    by = {
+        "backend": [found.process.backend for _, found in measured],
+        "code": [found.code for _, found in measured],
+    }
+    for name, values in by.items():
+        if len(set(values)) > 1:
+            raise ValueError(
+                f"all inference must be measured with the same {name}, "
+                f"but got {dict(zip(places, values, strict=True))}: measure again."
+            )
 
 
 def _curves(tree: ResultTree, measured: list[tuple[CellResult, MeasurementResult]], kind: str) -> list[Curve]:
