@@ -4,32 +4,94 @@ A preset in `configs/` gives every value; an ablation's arm and the user's `SET=
 The resolved configuration is what a run trains from and what its logdir keeps as `config.yaml`.
 """
 
-import hashlib
-import json
 import re
+import types
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from lab.factors import parse_input_noise, parse_noise_window, parse_order
 from lab.models.sizes import SIZES
-
-LAYOUT_KEYS = {"parallel", "model_parallel"}  # of `training`: where a run is computed, not what
 
 PRESETS_DIR = Path(__file__).parent.parent / "configs"
 
 Values = Mapping[str, Any]
 
 
-class _Section(BaseModel):
-    """A frozen part of the configuration that refuses keys it does not know."""
+@dataclass(frozen=True)
+class Neutral:
+    """Marks a field that drops out of a run's key at this value, at which the run is as if it were not there.
+
+    A field that is added later is marked so: then it makes no older run new.
+    """
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Unkeyed:
+    """Marks a field on which a run's weights do not depend, or which is in the hash of its data."""
+
+
+def strict_number(annotation: Any, value: Any) -> Any:
+    """A value for a field of this type, whole numbers as such however they are written; `1e3` is 1000.
+
+    Raises:
+        ValueError: for text, or true and false, where a number is expected, and a number where they are.
+    """
+    kinds = set(_kinds(annotation))
+    if isinstance(value, list | tuple):
+        inner = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple), None)
+        return value if inner is None else tuple(strict_number(inner, each) for each in value)
+    numbers = kinds & {int, float}
+    words = sorted(word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
+    if numbers and isinstance(value, bool | str) and value not in words:
+        said = str(value).lower() if isinstance(value, bool) else repr(value)
+        raise ValueError(f"expected {' or '.join([_of_kinds(numbers), *words])}, but got {said}.")
+    if bool in kinds and not isinstance(value, bool):
+        raise ValueError(f"expected true or false, but got {value!r}.")
+    if isinstance(value, float) and int in kinds and float not in kinds and value.is_integer():
+        return int(value)
+    return value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types of a union, without what is noted beside them."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        for each in get_args(annotation):
+            yield from _kinds(each)
+    else:
+        yield get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _of_kinds(numbers: set[Any]) -> str:
+    return "a number" if float in numbers else "a whole number"
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses keys it does not know, and values of another type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_other_type(cls, value: Any, info: ValidationInfo) -> Any:
+        return strict_number(cls.model_fields[info.field_name or ""].annotation, value)
 
-class DataConfig(_Section):
+
+class DataConfig(Section):
     """Which text, cut how. `unique_tokens` is U, the budget; None takes the whole training split.
 
     `corpus` is `packages`, the source of Keras and KerasHub (lab/data/packages.py), the same text everywhere;
@@ -38,16 +100,16 @@ class DataConfig(_Section):
     characters, each a document of its own (lab/data/pieces.py); 0 leaves them whole.
     """
 
-    corpus: Literal["packages", "stdlib", "text"] = "packages"
-    paths: tuple[str, ...] = ()
-    text_field: str = "text"
-    document_characters: int = Field(default=0, ge=0)
-    tokenizer: str = "bytes"
+    corpus: Annotated[Literal["packages", "stdlib", "text"], Unkeyed()] = "packages"
+    paths: Annotated[tuple[str, ...], Unkeyed()] = ()
+    text_field: Annotated[str, Unkeyed()] = "text"
+    document_characters: Annotated[int, Unkeyed()] = Field(default=0, ge=0)
+    tokenizer: Annotated[str, Unkeyed()] = "bytes"
     unique_tokens: int | None = Field(default=None, gt=0)
     length: int = Field(default=64, ge=2, le=32767)
     windows: Literal["fixed", "jittered"] = "fixed"
-    validation_share: float = Field(default=0.1, gt=0, lt=0.5)
-    test_share: float = Field(default=0.1, gt=0, lt=0.5)
+    validation_share: Annotated[float, Unkeyed()] = Field(default=0.1, gt=0, lt=0.5)
+    test_share: Annotated[float, Unkeyed()] = Field(default=0.1, gt=0, lt=0.5)
 
     @model_validator(mode="after")
     def _paths_belong_to_text(self) -> "DataConfig":
@@ -59,21 +121,21 @@ class DataConfig(_Section):
         return self
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The Transformer. `size` names a shape; `layers`, `width`, `heads`, `ffn_width` change parts of it.
 
     `loops` applies the block stack several times with the same weights: compute without parameters.
     """
 
-    size: str = "0.8m"
+    size: Annotated[str, Unkeyed()] = "0.8m"
     layers: int = Field(default=0, gt=0)
     width: int = Field(default=0, gt=0)
     heads: int = Field(default=0, gt=0)
     ffn_width: int = Field(default=0, gt=0)
-    loops: int = Field(default=1, gt=0)
+    loops: Annotated[int, Neutral(1)] = Field(default=1, gt=0)
     tie_embeddings: bool = True
-    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    mlp_dropout: float = Field(default=0.0, ge=0, lt=1)
+    attention_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
+    mlp_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
 
     @model_validator(mode="before")
@@ -96,7 +158,7 @@ class ModelConfig(_Section):
         return self
 
 
-class FactorsConfig(_Section):
+class FactorsConfig(Section):
     """The cube: which orders, what one pass computes, how many draws a sequence gets (docs/cube.md).
 
     Args:
@@ -120,15 +182,15 @@ class FactorsConfig(_Section):
     order: str = "left_to_right"
     compute: Literal["causal", "dense"] = "causal"
     draws: int | Literal["inf"] = "inf"
-    redraw: Literal["visit", "epoch"] = "visit"
-    complementary: bool = False
-    passes: int = Field(default=1, gt=0)
+    redraw: Annotated[Literal["visit", "epoch"], Neutral("visit")] = "visit"
+    complementary: Annotated[bool, Neutral(False)] = False
+    passes: Annotated[int, Neutral(1)] = Field(default=1, gt=0)
     estimator: Literal["counted", "bernoulli"] = "counted"
-    noise_schedule: Literal["linear", "cosine"] = "linear"
-    noise_window: str = "all"
-    input_noise: str = "none"
-    loss_on: Literal["all", "hidden"] = "all"
-    attention_mask_dropout: float = Field(default=0.0, ge=0, lt=1)
+    noise_schedule: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"
+    noise_window: Annotated[str, Neutral("all")] = "all"
+    input_noise: Annotated[str, Neutral("none")] = "none"
+    loss_on: Annotated[Literal["all", "hidden"], Neutral("all")] = "all"
+    attention_mask_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
 
     @field_validator("order")
     @classmethod
@@ -210,7 +272,7 @@ class FactorsConfig(_Section):
             yield "redraw", "says when to draw, and nothing is drawn"
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """The optimizer and its schedule. Exactly one of `total_epochs`, `total_tokens`, `total_steps` is given.
 
     A step is one update of the weights on `batch_size` sequences, computed in `accumulation` equal parts.
@@ -221,10 +283,14 @@ class TrainingConfig(_Section):
     all its processes, each with all weights and a part of every micro-batch, `data`; or with the weights in
     `model_parallel` parts and the micro-batch in as many as there are devices for, `model`. It changes the
     order of sums alone, so it is no part of the run's key.
+
+    The weights of all stops are kept if together they take at most `kept_megabytes`, and else those of the
+    best and the last; so are the main run's checkpoints if they fit in what is left, and else the last two.
+    What is kept can be measured again, and another stop be added, without training.
     """
 
     batch_size: int = Field(default=32, gt=0)
-    accumulation: int = Field(default=1, gt=0)
+    accumulation: Annotated[int, Neutral(1)] = Field(default=1, gt=0)
     total_epochs: float | None = Field(default=None, gt=0)
     total_tokens: int | None = Field(default=None, gt=0)
     total_steps: int | None = Field(default=None, gt=0)
@@ -238,10 +304,11 @@ class TrainingConfig(_Section):
     beta_2: float = Field(default=0.95, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)
     clip_norm: float = Field(default=1.0, gt=0)
-    log_steps: int = Field(default=20, gt=0)
-    checkpoint_steps: int = Field(default=200, gt=0)
-    parallel: Literal["none", "data", "model"] = "none"
-    model_parallel: int = Field(default=1, gt=0)
+    log_steps: Annotated[int, Unkeyed()] = Field(default=20, gt=0)
+    checkpoint_steps: Annotated[int, Unkeyed()] = Field(default=200, gt=0)
+    parallel: Annotated[Literal["none", "data", "model"], Unkeyed()] = "none"
+    model_parallel: Annotated[int, Unkeyed()] = Field(default=1, gt=0)
+    kept_megabytes: Annotated[float, Unkeyed()] = Field(default=64.0, ge=0)
 
     @model_validator(mode="after")
     def _parts_of_a_model(self) -> "TrainingConfig":
@@ -267,14 +334,14 @@ class TrainingConfig(_Section):
         return self
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """The yardstick. Stops lie at total / ratio^j tokens for j = 0 .. stops - 1."""
 
     stops: int = Field(default=8, gt=0)
     stop_ratio: float = Field(default=2.0, gt=1)
     validation_windows: int = Field(default=32, gt=1)
     test_windows: int = Field(default=64, gt=1)
-    nelbo_draws: int = Field(default=8, gt=1)
+    nelbo_draws: int = Field(default=8, gt=1, multiple_of=2)
     choice_items: int = Field(default=64, gt=1)
     choice_options: int = Field(default=4, gt=1)
     choice_context_tokens: int = Field(default=48, gt=0)
@@ -283,7 +350,7 @@ class EvaluationConfig(_Section):
     batch_size: int = Field(default=128, gt=0)
 
 
-class InferenceConfig(_Section):
+class InferenceConfig(Section):
     """Generation and multiple choice at several amounts of compute, measured after training where asked for.
 
     A prompt is the first part of a held-out window, the rest of it is generated: n tokens, in n, n/2, n/4,
@@ -302,7 +369,7 @@ class InferenceConfig(_Section):
     choice_items: int = Field(default=128, gt=1)
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """All that decides one run's numbers: one arm at one seed."""
 
     arm: str = Field(default="ar", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=-]*$")
@@ -336,109 +403,76 @@ class RunConfig(_Section):
 
     def to_yaml(self) -> str:
         """The whole configuration as YAML that `load_config` reads back to an equal object."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
+        return yaml.dump(self.model_dump(mode="json", exclude_none=True), Dumper=_Dumper, sort_keys=False)
 
-    def key(self) -> str:
-        """16 hex digits that name the configuration: equal exactly if every value is, but for the layout."""
-        values = self.model_dump(mode="json", exclude={"training": LAYOUT_KEYS})
-        text = json.dumps(values, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def keyed_values(self) -> dict[str, Any]:
+        """What a run's weights depend on, beside its data: dotted key -> value, in the order of declaration.
+
+        What is not set, or has a neutral value, is left out; so is what only says how a run is logged, kept,
+        laid out and measured, and what its arm is called.
+        """
+        found: dict[str, Any] = {}
+        for name in ("data", "model", "factors", "training"):
+            section = getattr(self, name)
+            for key, value in section.model_dump(mode="json").items():
+                marks = type(section).model_fields[key].metadata
+                if value is not None and Unkeyed() not in marks and Neutral(value) not in marks:
+                    found[f"{name}.{key}"] = value
+        return {**found, "seed": self.seed}
 
 
-def parse_order(order: str) -> tuple[str, float]:
-    """Split an order level into its kind and its number.
+class StopConfig(Section):
+    """Which weights a measurement reads.
 
-    Args:
-        order: `left_to_right`, `any`, `fixed:N` with 1 <= N < 2**15, or `right_to_left:share` with
-            share in [0, 1].
-
-    Returns:
-        The kind and N, the share, or 0.
-
-    Raises:
-        ValueError: for any other text.
+    `run` is the folder of a run, relative to the measurement's own; `version` the digest of its version.
     """
-    kind, _, number = order.partition(":")
-    if kind in ("left_to_right", "any") and not number and ":" not in order:
-        return kind, 0.0
-    if kind == "fixed" and number.isdecimal() and 1 <= int(number) < 2**15:
-        return kind, float(number)
-    if kind == "right_to_left":
-        try:
-            share = float(number)
-        except ValueError:
-            share = -1.0
-        if 0 <= share <= 1:
-            return kind, share
-    raise ValueError(
-        "`order` must be left_to_right, any, fixed:N (1 <= N < 32768) or right_to_left:share "
-        f"(0 <= share <= 1), but got order={order!r}."
-    )
+
+    run: str
+    version: str
+    reading: Literal["annealed", "along_run"]
+    step: int = Field(gt=0)
+    tokens_seen: int = Field(gt=0)
+    epoch: float = Field(gt=0)
 
 
-def parse_noise_window(noise_window: str) -> tuple[str, float]:
-    """Split a noise window into its kind and its number.
+class MeasurementConfig(Section):
+    """A measurement of finished runs: what `python -m lab measure` reads.
 
-    Args:
-        noise_window: which counts k of hidden tokens are drawn: `all` of 1 .. L, the `low`, `mid` or `high`
-            third of them, or `fixed:SHARE`, k = max(1, round(SHARE L)), with SHARE in (0, 1].
-
-    Returns:
-        The kind, and the share or 0.
-
-    Raises:
-        ValueError: for any other text.
+    `measurement` names the set of tasks; of `stops` the first is the subject's, the others are of those that
+    it is measured with. `config` is the subject's configuration as it is now: data may have moved, and
+    `evaluation` and `inference` may ask for more than when it was trained.
     """
-    kind, colon, number = noise_window.partition(":")
-    if kind in ("all", "low", "mid", "high") and not colon:
-        return kind, 0.0
-    share = _share(number)
-    if kind == "fixed" and share:
-        return kind, share
-    raise ValueError(
-        "`noise_window` must be all, low, mid, high or fixed:SHARE (0 < SHARE <= 1), "
-        f"but got noise_window={noise_window!r}."
-    )
+
+    measurement: str
+    stops: tuple[StopConfig, ...] = Field(min_length=1)
+    config: RunConfig
+
+    def to_yaml(self) -> str:
+        """The whole as YAML that `load_measurement` reads back to an equal object."""
+        return yaml.dump(self.model_dump(mode="json", exclude_none=True), Dumper=_Dumper, sort_keys=False)
 
 
-def parse_input_noise(input_noise: str) -> tuple[str, float, bool]:
-    """Split an input noise into its kind, its ratio, and whether the ratio is drawn.
-
-    Args:
-        input_noise: `none`; or what altered inputs become, `mask` (the mask id) or `replace` (random tokens),
-            and how many are: `mask:R`, k = max(1, round(R L)) of L, or `mask:0-R`, k uniform on
-            1 .. max(1, round(R L)); R in (0, 1].
-
-    Returns:
-        The kind, R (0 for none), and whether k is drawn.
-
-    Raises:
-        ValueError: for any other text.
-    """
-    kind, _, number = input_noise.partition(":")
-    if input_noise == "none":
-        return "none", 0.0, False
-    drawn = number.startswith("0-")
-    ratio = _share(number.removeprefix("0-"))
-    if kind in ("mask", "replace") and ratio:
-        return kind, ratio, drawn
-    raise ValueError(
-        "`input_noise` must be none, or mask or replace with a ratio such as mask:0.3 or mask:0-1 "
-        f"(0 < ratio <= 1), but got input_noise={input_noise!r}."
-    )
-
-
-def _share(text: str) -> float:
-    """A number in (0, 1], or 0 for any other text."""
-    try:
-        share = float(text)
-    except ValueError:
-        return 0.0
-    return share if 0 < share <= 1 else 0.0
+# YAML 1.2's numbers and words: `1e3` is a number, `yes` and `12:30` are texts, and no number starts with 0.
+_WHOLE = r"[-+]?(0|[1-9][0-9_]*)"
+_SCALARS = {
+    "null": ("~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": ("true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (_WHOLE, list("-+0123456789")),
+    "float": (
+        rf"({_WHOLE}(\.[0-9_]*)?|[-+]?\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+0123456789."),
+    ),
+}
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice."""
+    """A safe loader of YAML 1.2's scalars that refuses a key given twice."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what the loader reads back: it quotes texts that this YAML, or an older one, takes for more."""
 
 
 def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -454,15 +488,16 @@ def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any
 
 
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+for _name, (_pattern, _first) in _SCALARS.items():
+    for _class in (_UniqueKeyLoader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^({_pattern})$"), _first)
 
 
 def _scalar(text: str, assignment: str) -> Any:
-    """A value from the command line. YAML 1.1 reads `1e-3` as text; people mean a number."""
-    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)e[+-]?[0-9]+", text, re.IGNORECASE):
-        return float(text)
+    """A value from the command line."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except (ValueError, yaml.YAMLError):
         raise ValueError(f"an override's value must be YAML, but got {assignment!r}.") from None
 
 
@@ -583,3 +618,16 @@ def _explain(problem: Any) -> str:
 def load_config(path: Path) -> RunConfig:
     """Read a resolved configuration, such as a logdir's `config.yaml`."""
     return make_config(read_yaml(path))
+
+
+def load_measurement(path: Path) -> MeasurementConfig:
+    """Read the configuration of a measurement.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        return MeasurementConfig.model_validate(read_yaml(path))
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise ValueError(f"{path}: not a measurement:\n  " + "\n  ".join(lines)) from None

@@ -78,11 +78,6 @@ def make_items(
     return Items(contexts.astype(np.int32), chosen.astype(np.int32))
 
 
-def score_items(scorer: Scorer, items: Items) -> ChoiceScore:
-    """Rank each item's options by their chain-rule NLL given the context."""
-    return rank_options(option_nll(scorer, items))
-
-
 def option_windows(items: Items, length: int) -> np.ndarray:
     """Each option behind its context: (items, options, length) int32.
 

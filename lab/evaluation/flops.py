@@ -5,7 +5,7 @@ the count. A causal pass is counted with the L (L + 1) / 2 pairs of slots that i
 so causal attention counts half of dense.
 """
 
-from lab.config import ModelConfig
+from lab.config import ModelConfig, RunConfig
 from lab.models.sizes import Shape
 
 
@@ -42,3 +42,9 @@ def train_flops_per_token(shape: Shape, length: int, vocab_size: int, causal: bo
     Reference: Kaplan et al. 2020, arXiv:2001.08361, section 2.1.
     """
     return 3 * forward_flops_per_token(shape, length, vocab_size, causal, loops)
+
+
+def pass_flops(config: RunConfig, vocab_size: int) -> float:
+    """FLOPs of one forward pass of a run's arm over one window."""
+    model, length, causal = config.model, config.data.length, config.factors.compute == "causal"
+    return length * forward_flops_per_token(shape_of(model), length, vocab_size, causal, model.loops)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+import lab.models.keras_settings  # noqa: F401  # before any variable is made
 from lab.models.block import Block
 from lab.models.rotary import rotary_angles
 from lab.models.seeds import derive_seed

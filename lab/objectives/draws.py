@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lab import threefry
-from lab.config import parse_noise_window, parse_order
+from lab.factors import parse_noise_window, parse_order
 from lab.threefry import Stream, Words
 
 Array = Any

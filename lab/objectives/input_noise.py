@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lab import threefry
-from lab.config import parse_input_noise
+from lab.factors import parse_input_noise
 from lab.objectives.corruption import Example
 from lab.objectives.draws import Draw, draw_keys, hidden_positions, single_word
 from lab.threefry import Stream

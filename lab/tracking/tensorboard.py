@@ -5,7 +5,7 @@ costs seconds; the record format and the protocol buffers beneath them need none
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,28 +16,11 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.text.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from lab.tracking.records import naming
+from lab.files import naming
+from lab.metrics import METRICS
 
 # TensorBoard's steps are whole numbers, so an epoch counts as a hundred of them.
 STEPS_PER_EPOCH = 100
-
-# Name in a row of metrics.jsonl -> name in TensorBoard, which carries the unit.
-TRAIN_TAGS = {
-    "train_loss": "loss_nats_per_token",
-    "gradient_norm": "gradient_norm",
-    "learning_rate": "learning_rate",
-    "tokens_per_second": "tokens_per_second",
-}
-VALIDATION_TAGS = {
-    "nll": "nll_nats_per_token",
-    "nll_standard_error": "nll_standard_error_nats_per_token",
-    "bits_per_byte": "bits_per_byte",
-    "choice_accuracy": "choice_accuracy",
-    "option_gap": "option_gap_nats_per_token",
-    "nelbo": "nelbo_bound_nats_per_token",
-    "nelbo_example_standard_error": "nelbo_example_standard_error_nats_per_token",
-    "nelbo_mask_standard_error": "nelbo_mask_standard_error_nats_per_token",
-}
 
 
 class RunBoard:
@@ -60,29 +43,23 @@ class RunBoard:
         self.flush()
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Write one row of `metrics.jsonl`: kind train, stop or sample.
+        """Write one row of `metrics.jsonl`: kind train, measured or sample.
 
         Raises:
             ValueError: if the row is of another kind.
         """
         kind = row["kind"]
         if kind == "train":
-            scalars = {f"train/{tag}": row.get(name) for name, tag in TRAIN_TAGS.items()}
-        elif kind == "stop":
-            prefix = f"validation/{row['reading']}"
-            scalars = {
-                f"{prefix}/{tag}": row["validation"].get(name) for name, tag in VALIDATION_TAGS.items()
-            }
+            scalars = {f"train/{tag}": value for tag, value in _tagged(row)}
+        elif kind == "measured":
+            prefix = f"{row['measured']['task']['split']}/{row['reading']}"
+            scalars = {f"{prefix}/{tag}": value for tag, value in _tagged(row["measured"]["values"])}
         elif kind == "sample":
             self.text("sample", row["text"], row["tokens_seen"], row["epoch"])
             return
         else:
-            raise ValueError(f"`kind` must be train, stop or sample, but got kind={kind!r}.")
-        values = [
-            summary_pb2.Summary.Value(tag=tag, simple_value=float(value))
-            for tag, value in scalars.items()
-            if value is not None
-        ]
+            raise ValueError(f"`kind` must be train, measured or sample, but got kind={kind!r}.")
+        values = [summary_pb2.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self._add(values, row["tokens_seen"], row["epoch"])
 
     def text(self, tag: str, text: str, tokens_seen: int, epoch: float) -> None:
@@ -121,6 +98,13 @@ class RunBoard:
         summary = summary_pb2.Summary(value=values)
         self._by_tokens.add(event_pb2.Event(step=int(tokens_seen), summary=summary))
         self._by_epochs.add(event_pb2.Event(step=round(epoch * STEPS_PER_EPOCH), summary=summary))
+
+
+def _tagged(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Every metric of a row that is declared, and its standard errors, under their names in TensorBoard."""
+    for metric in METRICS.values():
+        tags = {metric.key: metric.tag, **{error: metric.error_tag(error) for error in metric.errors}}
+        yield from ((tag, float(values[key])) for key, tag in tags.items() if values.get(key) is not None)
 
 
 class _EventFile:

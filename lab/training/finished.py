@@ -1,34 +1,39 @@
-"""A finished run as an arm to measure: its network with the weights of its best stop."""
+"""The weights of a finished run's stop as an arm to measure."""
 
 from pathlib import Path
 
-from lab.config import load_config
-from lab.evaluation.inference import FinishedArm
-from lab.evaluation.yardstick import make_scorer
-from lab.tracking.records import read_json
+from lab.config import RunConfig
+from lab.evaluation.arm import Arm, make_scorer
+from lab.results import StopReference
 from lab.training.build import build_transformer
-from lab.training.checkpoint import assign_variables, load_arrays, stop_weights_path
+from lab.training.checkpoint import load_arrays, stop_weights_path
+from lab.training.variables import assign_variables
+from lab.version import read_version
 
 
-def load_finished(logdir: Path, vocab_size: int) -> FinishedArm:
-    """Load the best stop of a finished run, in its headline reading.
+def load_arm(logdir: Path, stop: StopReference, vocab_size: int, config: RunConfig) -> Arm:
+    """Load the network of a run with the weights of a stop.
 
     Args:
-        logdir: of a run that has its `result.json`.
+        logdir: of the run.
+        stop: which of its stops.
         vocab_size: of its tokenizer.
+        config: of the run; what its weights do not depend on may be other than it was.
 
     Raises:
-        ValueError: if the run has no result, or its weights are gone.
+        ValueError: if the folder holds another run, or the weights are gone or damaged.
     """
-    config = load_config(logdir / "config.yaml")
-    reading, stop = next(iter(read_json(logdir / "result.json")["best"].items()))
-    path = stop_weights_path(logdir, reading, stop["step"])
+    version = read_version(logdir)
+    if version is None or version.digest() != stop.run:
+        raise ValueError(
+            f"{logdir} must hold the run {stop.run}, but it holds {version and version.digest()}."
+        )
+    path = stop_weights_path(logdir, stop.reading, stop.step)
     if not path.is_file():
         raise ValueError(
-            f"expected the weights of the best stop at {path}, but there are none: "
-            f"move {logdir / 'result.json'} away to train the run again."
+            f"expected the weights of a stop at {path}, but there are none: they were not kept "
+            "(training.kept_megabytes), or were removed; move the run's result.json away to train it again."
         )
     transformer = build_transformer(config, vocab_size)
     assign_variables(transformer.trainable_variables, load_arrays(path))
-    place = {name: stop[name] for name in ("step", "tokens_seen", "epoch")}
-    return FinishedArm(config, make_scorer(transformer, config), {"reading": reading, **place})
+    return Arm(config, make_scorer(transformer, config), stop)

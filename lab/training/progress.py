@@ -8,9 +8,7 @@ from typing import Any
 
 import keras
 
-from lab.tracking.records import write_json
-
-Row = dict[str, Any]
+from lab.files import Row, read_json, write_json
 
 
 class ProgressFile:
@@ -18,15 +16,21 @@ class ProgressFile:
 
     Args:
         path: the file.
-        total_steps: updates of the main run.
-        total_epochs: epochs of the main run.
+        values: what it says from the start.
+        started: when this attempt began, unix seconds; now, if it is not given.
     """
 
-    def __init__(self, path: Path, total_steps: int, total_epochs: float) -> None:
+    def __init__(self, path: Path, values: Row, started: float | None = None) -> None:
         self._path = path
-        self._fixed = {"total_steps": total_steps, "total_epochs": total_epochs}
-        self._values: Row = {"tokens_per_second": 0.0, "train_loss": None}
+        self._values = dict(values)
         self._written = 0.0
+        self._started = time.time() if started is None else started
+        self._earlier = _seconds(path)
+
+    @property
+    def seconds(self) -> float:
+        """Time that all attempts have taken so far."""
+        return self._earlier + time.time() - self._started
 
     def update(self, force: bool = False, **values: Any) -> None:
         """Lay new values over the old ones."""
@@ -34,7 +38,15 @@ class ProgressFile:
         now = time.time()
         if force or now - self._written >= 1.0:
             self._written = now
-            write_json(self._path, {**self._fixed, **self._values, "updated": now})
+            write_json(self._path, {**self._values, "seconds": self.seconds, "updated": now})
+
+
+def _seconds(path: Path) -> float:
+    """What an earlier attempt said; 0 if there is none, or its file is damaged."""
+    try:
+        return float(read_json(path)["seconds"])
+    except (ValueError, LookupError, TypeError):
+        return 0.0
 
 
 class StepLog(keras.callbacks.Callback):

@@ -19,6 +19,32 @@ class Decay(NamedTuple):
     stop: int
 
 
+def total_steps(config: TrainingConfig, length: int, windows: int) -> int:
+    """Updates of the main run, from the duration that is given in steps, tokens or epochs.
+
+    Args:
+        config: gives the duration and the batch size.
+        length: L, tokens a window.
+        windows: windows an epoch.
+
+    Raises:
+        ValueError: if the total is less than one step.
+    """
+    if config.total_steps is not None:
+        total = config.total_steps
+    elif config.total_tokens is not None:
+        total = round(config.total_tokens / (config.batch_size * length))
+    else:
+        total = round((config.total_epochs or 0) * windows / config.batch_size)
+    if total < 1:
+        raise ValueError(
+            f"the duration must be at least one step of {config.batch_size * length} tokens, "
+            f"but got {config.total_tokens or config.total_epochs} "
+            f"{'tokens' if config.total_tokens else 'epochs'} of {windows} windows."
+        )
+    return total
+
+
 def main_decay(config: TrainingConfig, total_steps: int) -> Decay:
     """Where the main run decays: over all of it after the warm-up (cosine), or not at all (WSD)."""
     if config.schedule == "cosine":

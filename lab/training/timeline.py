@@ -1,9 +1,10 @@
 """Which steps a run makes: its main run, its stops, and the branches that anneal towards them."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lab.config import RunConfig
-from lab.training.schedule import branch_decay
+from lab.training.schedule import branch_decay, total_steps
 
 
 @dataclass(frozen=True, order=True)
@@ -19,7 +20,7 @@ class Stop:
 
     start: int
     step: int
-    reading: str
+    reading: Literal["annealed", "along_run"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,6 @@ class Timeline:
         """Updates in all, those of the branches included."""
         return self.total_steps + sum(stop.step - stop.start for stop in self.stops)
 
-    def work_before(self, step: int, done: int) -> int:
-        """Updates made when the main run is at `step` and the first `done` stops are measured."""
-        return step + sum(stop.step - stop.start for stop in self.stops[:done])
-
 
 def make_timeline(config: RunConfig, windows: int) -> Timeline:
     """Lay out a run over `windows` windows an epoch.
@@ -69,18 +66,7 @@ def make_timeline(config: RunConfig, windows: int) -> Timeline:
         ValueError: if the total is less than one step.
     """
     training, length = config.training, config.data.length
-    if training.total_steps is not None:
-        total = training.total_steps
-    elif training.total_tokens is not None:
-        total = round(training.total_tokens / (training.batch_size * length))
-    else:
-        total = round((training.total_epochs or 0) * windows / training.batch_size)
-    if total < 1:
-        raise ValueError(
-            f"the duration must be at least one step of {training.batch_size * length} tokens, "
-            f"but got {training.total_tokens or training.total_epochs} "
-            f"{'tokens' if training.total_tokens else 'epochs'} of {windows} windows."
-        )
+    total = total_steps(training, length, windows)
     evaluation = config.evaluation
     steps = {round(total / evaluation.stop_ratio**j) for j in range(evaluation.stops)} - {0}
     stops = [Stop(step, step, "along_run") for step in steps]

@@ -1,0 +1,55 @@
+"""Measure multiple choice made from held-out text, exactly or by Monte Carlo draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lab.evaluation.arm import Arm, Finding
+from lab.evaluation.choice import make_items, option_nll, rank_options
+from lab.evaluation.choice_draws import sampled_option_nll
+from lab.evaluation.flops import pass_flops
+from lab.evaluation.inference_flops import InferenceCounter
+from lab.results import Task
+
+if TYPE_CHECKING:
+    from lab.data.dataset import Dataset
+
+
+def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
+    """Measure one arm.
+
+    Args:
+        task: its settings say how many `items` of how many `options`, their `context_tokens` and
+            `option_tokens`, and `num_draws` where options are scored by draws and not by the chain rule.
+        arms: one.
+        dataset: its corpus.
+
+    Returns:
+        `choice_accuracy` in [0, 1] and `option_gap`, nats/token, with their standard errors over the items;
+        the costs `flops` and `flops_computed` an item (lab/evaluation/inference_flops.py).
+    """
+    (arm,) = arms
+    settings, vocab_size = task.settings, dataset.tokenizer.vocab_size
+    num_draws: int | None = settings.get("num_draws")
+    shape = (settings["options"], settings["context_tokens"], settings["option_tokens"])
+    items = make_items(getattr(dataset, task.split), settings["items"], *shape)
+    score = rank_options(
+        option_nll(arm.scorer, items)
+        if num_draws is None
+        else sampled_option_nll(arm.scorer, items, num_draws)
+    )
+    counter = InferenceCounter(arm.config.model, arm.config.data.length, vocab_size, arm.scorer.causal)
+    cost = counter.per_choice_item(*shape, num_draws)
+    each = num_draws or (1 if arm.scorer.causal else settings["option_tokens"])
+    rows = settings["items"] * settings["options"] * each
+    return Finding(
+        {
+            "choice_accuracy": score.accuracy,
+            "option_gap": score.option_gap,
+            "choice_accuracy_standard_error": score.accuracy_standard_error,
+            "option_gap_standard_error": score.option_gap_standard_error,
+        },
+        costs={"flops": cost.needed, "flops_computed": cost.computed},
+        flops=rows * pass_flops(arm.config, vocab_size),
+    )

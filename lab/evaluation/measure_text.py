@@ -1,0 +1,89 @@
+"""Measure text: held-out text itself, and what an arm writes in its place, as other arms judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lab.data.tokenizers import Tokenizer
+from lab.data.windows import evaluation_windows
+from lab.evaluation.arm import Arm, Finding, standard_error, window_examples
+from lab.evaluation.chain_rule import chain_rule_nll
+from lab.evaluation.denoising import denoise
+from lab.evaluation.generation import sample_left_to_right
+from lab.evaluation.inference_flops import InferenceCounter
+from lab.evaluation.text_quality import distinct_ngrams, parse_rate, repetition
+from lab.results import Task, Text
+
+if TYPE_CHECKING:
+    from lab.data.dataset import Dataset
+
+LEFT_TO_RIGHT = "left_to_right"  # as measurements.py names it, which plans and decides no number
+KEPT_TEXTS = 2  # of each sampler and number of steps, to be looked at
+
+
+def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
+    """Measure held-out text, or an arm's continuations of its first parts.
+
+    Args:
+        task: `real_text` or `generation`. Its settings say how many `prompts` of how many `prompt_tokens`,
+            whether the text is `python`, and of a generation the `sampler` and its `steps`.
+        arms: the arm that writes, and after it the causal arms that judge, whose NLLs are averaged.
+        dataset: its corpus.
+
+    Returns:
+        `judge_nll`, nats/token, with its standard error over the texts, and by text; `distinct`,
+        `repetition`, `parse_rate` (of Python's whole lines) with their standard errors and the number of
+        `lines`; the costs `flops` and `flops_computed` a generated token.
+    """
+    arm, *judges = arms
+    settings = task.settings
+    tokens, length = getattr(dataset, task.split), arm.config.data.length
+    windows = evaluation_windows(tokens, settings["prompts"], length)
+    first = settings["prompt_tokens"]
+    costs: dict[str, float] = {}
+    if task.measurement == "generation":
+        windows = _write(task, arm, windows[:, :first])
+        counter = InferenceCounter(arm.config.model, length, dataset.tokenizer.vocab_size, arm.scorer.causal)
+        cost = counter.per_generated_token(first, length - first, settings["steps"])
+        costs = {"flops": cost.needed, "flops_computed": cost.computed}
+    nll = np.mean([chain_rule_nll(judge.scorer, windows, first) for judge in judges], axis=0)
+    by_window = nll.mean(axis=1)
+    texts = windows[:, first:]
+    tokenizer: Tokenizer = dataset.tokenizer
+    decoded = [tokenizer.decode(text) for text in texts]
+    repeated = repetition(texts)
+    return Finding(
+        {
+            "judge_nll": float(by_window.mean()),
+            "judge_nll_standard_error": standard_error(by_window),
+            "distinct": distinct_ngrams(texts),
+            "repetition": float(repeated.mean()),
+            "repetition_standard_error": standard_error(repeated),
+            **(_parsing(decoded) if settings["python"] else {}),
+        },
+        window_examples("judge_nll", by_window, tokens, length, dataset.tokenizer.end_id),
+        tuple(
+            Text(prompt=tokenizer.decode(window[:first]), text=text)
+            for window, text in zip(windows[:KEPT_TEXTS], decoded, strict=False)
+        ),
+        costs,
+    )
+
+
+def _write(task: Task, arm: Arm, prompts: np.ndarray) -> np.ndarray:
+    length, seed, rows = arm.config.data.length, arm.config.seed, arm.config.evaluation.batch_size
+    if task.settings["sampler"] == LEFT_TO_RIGHT:
+        return sample_left_to_right(arm.sampler, prompts, length, seed, rows)
+    return denoise(arm.sampler, prompts, length, task.settings["sampler"], task.settings["steps"], seed, rows)
+
+
+def _parsing(texts: Sequence[str]) -> dict[str, float | None]:
+    lines = parse_rate(texts)
+    if not lines.lines:
+        return {"parse_rate": None, "parse_rate_standard_error": None, "lines": None}
+    rate = lines.parsed / lines.lines
+    error = float(np.sqrt(rate * (1 - rate) / lines.lines))
+    return {"parse_rate": rate, "parse_rate_standard_error": error, "lines": float(lines.lines)}

@@ -1,0 +1,211 @@
+"""What can be measured of trained weights, declared: which tasks a run has, what names them, what they cost.
+
+A measurement is a module `lab/evaluation/measure_<name>.py` with a function `measure`. What it gives depends
+on the weights of some stops, on its settings, on the held-out text and on the code that the module imports:
+these four name its row, and a row that is there is not measured again. Imports no Keras: drivers plan by it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lab.code import closure_hash
+from lab.config import RunConfig
+from lab.results import Measured, Split, StopReference, Task
+from lab.version import digest
+
+if TYPE_CHECKING:
+    from lab.data.dataset import Dataset
+    from lab.evaluation.arm import Arm
+
+NLL, CHOICE, NELBO, REAL_TEXT, GENERATION = "nll", "choice", "nelbo", "real_text", "generation"
+LEFT_TO_RIGHT = "left_to_right"
+PYTHON_CORPORA = ("packages", "stdlib")
+
+# The module of each measurement; its import closure is the measurement's code.
+MODULES: Mapping[str, str] = {
+    NLL: "lab.evaluation.measure_nll",
+    CHOICE: "lab.evaluation.measure_choice",
+    NELBO: "lab.evaluation.measure_nelbo",
+    REAL_TEXT: "lab.evaluation.measure_text",
+    GENERATION: "lab.evaluation.measure_text",
+}
+JUDGED = {REAL_TEXT, GENERATION}  # what is measured with other arms; the rest reads the subject alone
+STOPS = "lab.training.timeline"  # where the stops lie
+
+
+def yardstick(config: RunConfig, split: Split) -> list[Task]:
+    """What a run measures of its stops: on the validation split of each, on the test split of a few."""
+    evaluation = config.evaluation
+    windows = evaluation.validation_windows if split == "validation" else evaluation.test_windows
+    tasks = [_task(NLL, split, windows=windows), _choice(config, split, evaluation.choice_items)]
+    if config.factors.order == "any":
+        tasks.append(_task(NELBO, split, windows=windows, draws=evaluation.nelbo_draws))
+    return tasks
+
+
+def inference(config: RunConfig) -> list[Task]:
+    """What an arm makes of more or less compute at test time.
+
+    A causal arm samples left to right. A dense one takes each sampler with n, n/2, n/4, ..., 1 passes for n
+    tokens. Arms trained on random orders answer multiple choice with each number of draws beside the exact
+    chain rule.
+    """
+    prompt, generated = prompt_and_generated(config)
+    text = {
+        "prompts": config.inference.prompts,
+        "prompt_tokens": prompt,
+        "python": config.data.corpus in PYTHON_CORPORA,
+    }
+    if config.factors.compute == "causal":
+        samplings = [(LEFT_TO_RIGHT, generated)]
+    else:
+        counts = [generated >> halvings for halvings in range(generated.bit_length())]
+        samplings = [(sampler, steps) for sampler in config.inference.samplers for steps in counts[::-1]]
+    draws = config.inference.draws if config.factors.order == "any" else ()
+    return [
+        _task(REAL_TEXT, "test", **text),
+        *(_task(GENERATION, "test", **text, sampler=sampler, steps=steps) for sampler, steps in samplings),
+        *(_choice(config, "test", config.inference.choice_items, number) for number in (None, *draws)),
+    ]
+
+
+class TaskSet(NamedTuple):
+    """Tasks that are measured of a finished run together.
+
+    Attributes:
+        tasks: of an arm, by its configuration.
+        section: of the configuration, which says how much held-out text they take.
+    """
+
+    tasks: Callable[[RunConfig], list[Task]]
+    section: str
+
+
+# What may be measured of finished runs, by name.
+SETS: Mapping[str, TaskSet] = {
+    "inference": TaskSet(inference, "inference"),
+    "yardstick": TaskSet(lambda config: yardstick(config, "test"), "evaluation"),
+}
+
+
+def find_set(name: str) -> TaskSet:
+    """The set of tasks of this name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in SETS:
+        raise ValueError(f"`measurement` must be one of {sorted(SETS)}, but got measurement={name!r}.")
+    return SETS[name]
+
+
+def prompt_and_generated(config: RunConfig) -> tuple[int, int]:
+    """Tokens of a prompt, and tokens generated after it: together the window."""
+    prompt = int(config.inference.prompt_share * config.data.length)
+    return prompt, config.data.length - prompt
+
+
+def load_measurements() -> None:
+    """Import every measurement and hash its code at once: an edit may come before one is used."""
+    for module in MODULES.values():
+        importlib.import_module(module)
+        closure_hash(module)
+
+
+def row_key(task: Task, stops: Sequence[StopReference], held_out_hash: str) -> str:
+    """16 hex digits that name one measurement of some weights.
+
+    Args:
+        task: what is measured.
+        stops: whose weights: the subject's, then those of what it is measured with.
+        held_out_hash: of the content of the task's split.
+    """
+    code = closure_hash(MODULES[task.measurement])
+    read = [stop.model_dump() for stop in stops[: _arms_read(task)]]
+    return digest([task.model_dump(), read, held_out_hash, code])
+
+
+def _arms_read(task: Task) -> int | None:
+    """How many of the arms a task reads; None for all."""
+    return None if task.measurement in JUDGED else 1
+
+
+def rows_digest(keys: Iterable[str]) -> str:
+    """16 hex digits that name a list of rows, whatever their order."""
+    return digest(sorted(keys))
+
+
+def code_digest(tasks: Iterable[Task]) -> str:
+    """16 hex digits over the code of all these tasks."""
+    return digest({task.measurement: closure_hash(MODULES[task.measurement]) for task in tasks})
+
+
+def evaluation_digest(config: RunConfig, hashes: Mapping[str, str]) -> str:
+    """16 hex digits that name what is to be measured of a run, and by which code, but not its weights.
+
+    Args:
+        config: the run's configuration.
+        hashes: split -> hash of its content.
+    """
+    evaluation = config.evaluation
+    tasks = [*yardstick(config, "validation"), *yardstick(config, "test")]
+    return digest(
+        {
+            "stops": [evaluation.stops, evaluation.stop_ratio, closure_hash(STOPS)],
+            "tasks": [task.model_dump() for task in tasks],
+            "held_out": {split: hashes[split] for split in ("validation", "test")},
+            "code": code_digest(tasks),
+        }
+    )
+
+
+def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Measured:
+    """Measure trained weights.
+
+    Args:
+        task: what is measured.
+        arms: the subject, and after it what it is measured with.
+        dataset: its corpus.
+
+    Raises:
+        ValueError: if the split is too short for the task.
+    """
+    arms = arms[: _arms_read(task)]
+    found = importlib.import_module(MODULES[task.measurement]).measure(task, arms, dataset)
+    stops = tuple(arm.stop for arm in arms)
+    key = row_key(task, stops, dataset.hashes[task.split])
+    return Measured(key=key, task=task, stops=stops, **found._asdict())
+
+
+def passes(config: RunConfig, task: Task) -> int:
+    """Rows that a task passes through the network, about: what a progress bar needs."""
+    settings = task.settings
+    dense = config.factors.compute == "dense"
+    match task.measurement:
+        case "choice":
+            each = settings.get("num_draws") or (settings["option_tokens"] if dense else 1)
+            return int(settings["items"] * settings["options"] * each)
+        case "nll":
+            return int(settings["windows"] * (config.data.length if dense else 1))
+        case "nelbo":
+            return int(settings["windows"] * settings["draws"])
+        case _:
+            return int(settings["prompts"] * (1 + settings.get("steps", 0)))
+
+
+def _task(measurement: str, split: Split, **settings: Any) -> Task:
+    return Task(measurement=measurement, split=split, settings=settings)
+
+
+def _choice(config: RunConfig, split: Split, items: int, num_draws: int | None = None) -> Task:
+    evaluation = config.evaluation
+    settings = {
+        "items": items,
+        "options": evaluation.choice_options,
+        "context_tokens": evaluation.choice_context_tokens,
+        "option_tokens": evaluation.choice_option_tokens,
+    }
+    return _task(CHOICE, split, **settings, **({} if num_draws is None else {"num_draws": num_draws}))

@@ -1,0 +1,93 @@
+"""The grammar of the factors: what their levels are called, and what the names mean (docs/cube.md)."""
+
+
+def parse_order(order: str) -> tuple[str, float]:
+    """Split an order level into its kind and its number.
+
+    Args:
+        order: `left_to_right`, `any`, `fixed:N` with 1 <= N < 2**15, or `right_to_left:share` with
+            share in [0, 1].
+
+    Returns:
+        The kind and N, the share, or 0.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    kind, _, number = order.partition(":")
+    if kind in ("left_to_right", "any") and not number and ":" not in order:
+        return kind, 0.0
+    if kind == "fixed" and number.isdecimal() and 1 <= int(number) < 2**15:
+        return kind, float(number)
+    if kind == "right_to_left":
+        try:
+            share = float(number)
+        except ValueError:
+            share = -1.0
+        if 0 <= share <= 1:
+            return kind, share
+    raise ValueError(
+        "`order` must be left_to_right, any, fixed:N (1 <= N < 32768) or right_to_left:share "
+        f"(0 <= share <= 1), but got order={order!r}."
+    )
+
+
+def parse_noise_window(noise_window: str) -> tuple[str, float]:
+    """Split a noise window into its kind and its number.
+
+    Args:
+        noise_window: which counts k of hidden tokens are drawn: `all` of 1 .. L, the `low`, `mid` or `high`
+            third of them, or `fixed:SHARE`, k = max(1, round(SHARE L)), with SHARE in (0, 1].
+
+    Returns:
+        The kind, and the share or 0.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    kind, colon, number = noise_window.partition(":")
+    if kind in ("all", "low", "mid", "high") and not colon:
+        return kind, 0.0
+    share = _share(number)
+    if kind == "fixed" and share:
+        return kind, share
+    raise ValueError(
+        "`noise_window` must be all, low, mid, high or fixed:SHARE (0 < SHARE <= 1), "
+        f"but got noise_window={noise_window!r}."
+    )
+
+
+def parse_input_noise(input_noise: str) -> tuple[str, float, bool]:
+    """Split an input noise into its kind, its ratio, and whether the ratio is drawn.
+
+    Args:
+        input_noise: `none`; or what altered inputs become, `mask` (the mask id) or `replace` (random tokens),
+            and how many are: `mask:R`, k = max(1, round(R L)) of L, or `mask:0-R`, k uniform on
+            1 .. max(1, round(R L)); R in (0, 1].
+
+    Returns:
+        The kind, R (0 for none), and whether k is drawn.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    kind, _, number = input_noise.partition(":")
+    if input_noise == "none":
+        return "none", 0.0, False
+    drawn = number.startswith("0-")
+    ratio = _share(number.removeprefix("0-"))
+    if kind in ("mask", "replace") and ratio:
+        return kind, ratio, drawn
+    raise ValueError(
+        "`input_noise` must be none, or mask or replace with a ratio such as mask:0.3 or mask:0-1 "
+        f"(0 < ratio <= 1), but got input_noise={input_noise!r}."
+    )
+
+
+def _share(text: str) -> float:
+    """A number in (0, 1], or 0 for any other text."""
+    try:
+        share = float(text)
+    except ValueError:
+        return 0.0
+    return share if 0 < share <= 1 else 0.0

@@ -1,0 +1,116 @@
+"""Every metric, declared once: TensorBoard, tables, figures, CSV files and sentences take it from here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that is measured.
+
+    Attributes:
+        key: its name in records and CSV files.
+        name: its name on pages.
+        unit: of its values; empty for a plain number or share.
+        unit_in_key: whether the key says the unit already.
+        lower_is_better: whether less of it is better.
+        decimals: shown on pages.
+        bound: whether it is an upper bound on the NLL and not the NLL itself.
+        errors: keys of its standard errors, each from one source; the first is over the held-out examples.
+        sample: what these examples are: `windows`, `items` or `prompts`.
+        percent: whether it is a share that figures and tables show in percent.
+    """
+
+    key: str
+    name: str
+    unit: str = ""
+    unit_in_key: bool = False
+    lower_is_better: bool = True
+    decimals: int = 3
+    bound: bool = False
+    errors: tuple[str, ...] = ()
+    sample: Literal["windows", "items", "prompts", ""] = ""
+    percent: bool = False
+
+    @property
+    def tag(self) -> str:
+        """Its name in TensorBoard, which carries the unit, and says of a bound that it is one."""
+        return "_".join([self.key, *["bound"] * self.bound, *self._unit_words()])
+
+    def error_tag(self, error: str) -> str:
+        """The name in TensorBoard of one of its standard errors."""
+        return "_".join([error, *self._unit_words()])
+
+    def _unit_words(self) -> list[str]:
+        return [] if self.unit_in_key else self.unit.replace("/", " per ").split()
+
+    @property
+    def scale(self) -> int:
+        """What a value is multiplied by where it is shown in percent."""
+        return 100 if self.percent else 1
+
+    def improvement(self, before: float, after: float) -> float:
+        """How much better `after` is, in the metric's unit: positive if it is."""
+        return before - after if self.lower_is_better else after - before
+
+
+NLL = "nll"
+
+_DECLARED = (
+    Metric(NLL, "NLL", "nats/token", errors=("nll_standard_error",), sample="windows"),
+    Metric("bits_per_byte", "bits per byte", "bits/byte", unit_in_key=True, sample="windows"),
+    Metric(
+        "choice_accuracy",
+        "choice accuracy",
+        lower_is_better=False,
+        errors=("choice_accuracy_standard_error",),
+        sample="items",
+        percent=True,
+    ),
+    Metric(
+        "option_gap",
+        "option gap",
+        "nats/token",
+        lower_is_better=False,
+        errors=("option_gap_standard_error",),
+        sample="items",
+    ),
+    Metric(
+        "nelbo",
+        "NELBO",
+        "nats/token",
+        bound=True,
+        errors=("nelbo_example_standard_error", "nelbo_mask_standard_error"),
+        sample="windows",
+    ),
+    Metric("judge_nll", "judge NLL", "nats/token", errors=("judge_nll_standard_error",), sample="prompts"),
+    Metric("distinct", "distinct n-grams", lower_is_better=False, sample="prompts"),
+    Metric("repetition", "repetition", errors=("repetition_standard_error",), sample="prompts"),
+    Metric(
+        "parse_rate",
+        "Python lines that parse",
+        lower_is_better=False,
+        errors=("parse_rate_standard_error",),
+        sample="prompts",
+        percent=True,
+    ),
+    # Of training.
+    Metric("train_loss", "training loss", "nats/token"),
+    Metric("gradient_norm", "gradient norm"),
+    Metric("learning_rate", "learning rate"),
+    Metric("tokens_per_second", "speed", "tokens/s", unit_in_key=True, lower_is_better=False, decimals=0),
+)
+
+METRICS = {metric.key: metric for metric in _DECLARED}
+TRAINING = ("train_loss", "gradient_norm", "learning_rate", "tokens_per_second")
+
+
+def find_metric(key: str) -> Metric:
+    """The metric of this key.
+
+    Raises:
+        ValueError: if none is declared.
+    """
+    if key not in METRICS:
+        raise ValueError(f"`metric` must be one of {sorted(METRICS)}, but got metric={key!r}.")
+    return METRICS[key]

@@ -1,0 +1,120 @@
+"""The engine: a network, its objective, its optimizer and its windows, and the updates that change them.
+
+A run's weights follow from this module, what it imports, the configuration and the training data; nothing of
+how they are logged, kept or measured comes in here (lab/code.py).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+
+from lab.config import RunConfig
+from lab.data.budget import budget
+from lab.data.windows import TrainingWindows
+from lab.training.build import build_learner
+from lab.training.distribution import set_layout
+from lab.training.schedule import branch_decay, learning_rate, main_decay, total_steps
+from lab.training.variables import Arrays, assign_variables, read_variables
+
+
+class Engine:
+    """The state of training. Of several ranks each keeps all of it.
+
+    Args:
+        config: the run's configuration.
+        train: (n,) token ids of the training split.
+        vocab_size: of its tokenizer.
+
+    Attributes:
+        windows: what its steps see.
+        total_steps: updates of the main run.
+        layout: where it is computed.
+        learner: the model that is trained.
+
+    Raises:
+        ValueError: if the data do not suffice, or the devices cannot be laid out as configured.
+    """
+
+    def __init__(self, config: RunConfig, train: np.ndarray, vocab_size: int) -> None:
+        self._config = config
+        training, data = config.training, config.data
+        self.windows = TrainingWindows(
+            budget(train, data.unique_tokens, data.length),
+            data.length,
+            training.batch_size,
+            config.seed,
+            data.windows,
+        )
+        self.total_steps = total_steps(training, data.length, self.windows.count)
+        self.layout = set_layout(training)
+        self.learner = build_learner(config, vocab_size)
+        self._variables = [*self.learner.variables, *self.learner.optimizer.variables]
+        self.follow_main()
+
+    def fit(self, first: int, last: int, callbacks: Sequence[keras.callbacks.Callback] = ()) -> None:
+        """Make the updates first .. last - 1, or some of them if a callback stops the training.
+
+        Args:
+            first: the updates that the weights have had.
+            last: those that they are to have.
+            callbacks: Keras's, called after each micro-batch.
+        """
+        self.learner.fit(
+            self._micro_batches(first, last),
+            steps_per_epoch=(last - first) * self._config.training.accumulation,
+            shuffle=False,
+            verbose=0,
+            callbacks=list(callbacks),
+        )
+
+    def _micro_batches(self, first: int, last: int) -> Iterator[tuple[dict[str, np.ndarray]]]:
+        accumulation = self._config.training.accumulation
+        rows = self._config.training.batch_size // accumulation
+        skipped, own = self.layout.own_rows(rows)
+        for step in range(first, last):
+            for part in range(accumulation):
+                yield (self.windows.batch(step, part * rows + skipped, own)._asdict(),)
+
+    def follow_main(self) -> None:
+        """Take the learning rate of the main run for the updates to come."""
+        self.learner.optimizer.set_decay(main_decay(self._config.training, self.total_steps))
+
+    def follow_branch(self, step: int) -> None:
+        """Take the learning rate of the branch that is annealed at a step."""
+        self.learner.optimizer.set_decay(branch_decay(self._config.training, step))
+
+    def main_learning_rate(self, step: int) -> float:
+        """The learning rate of the update that made the main run's weights at a step."""
+        decay = main_decay(self._config.training, self.total_steps)
+        return float(learning_rate(self._config.training, step - 1, decay.start, decay.stop, np))
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of the whole state."""
+        return sum(_bytes(variable) for variable in self._variables)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the trained weights alone."""
+        return sum(map(_bytes, self.learner.trainable_variables))
+
+    def state(self) -> Arrays:
+        """Copies of all variables: weights, the optimizer's slots, the generators of dropout."""
+        return read_variables(self._variables)
+
+    def assign_state(self, arrays: Arrays) -> None:
+        """Go back to a state."""
+        assign_variables(self._variables, arrays)
+
+    def weights(self) -> Arrays:
+        """Copies of the trained weights."""
+        return read_variables(self.learner.trainable_variables)
+
+    def assign_weights(self, arrays: Arrays) -> None:
+        """Take other weights, to be measured; the rest of the state stays and no longer belongs to them."""
+        assign_variables(self.learner.trainable_variables, arrays)
+
+
+def _bytes(variable: keras.Variable) -> int:
+    return int(np.prod(variable.shape)) * np.dtype(keras.backend.standardize_dtype(variable.dtype)).itemsize

@@ -1,0 +1,50 @@
+"""A model's variables as plain arrays, matched strictly by path."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import keras
+import numpy as np
+
+from lab.models.layout import whole
+
+Arrays = dict[str, np.ndarray]
+
+
+def _path(variable: keras.Variable) -> str:
+    """A variable's path, but for the number by which Keras counts the process's seed generators."""
+    return re.sub(r"/seed_generator_\d+/", "/seed_generator/", variable.path)
+
+
+def read_variables(variables: Iterable[keras.Variable]) -> Arrays:
+    """Copies of the variables' whole values by path, however they lie on the devices; all ranks must ask.
+
+    Raises:
+        ValueError: if two variables have one path.
+    """
+    arrays: Arrays = {}
+    for variable in variables:
+        path = _path(variable)
+        if path in arrays:
+            raise ValueError(f"variable paths must be unique, but {path!r} is there twice.")
+        arrays[path] = np.array(keras.ops.convert_to_numpy(whole(variable.value)))
+    return arrays
+
+
+def assign_variables(variables: Iterable[keras.Variable], arrays: Mapping[str, np.ndarray]) -> None:
+    """Assign every variable its array.
+
+    Raises:
+        ValueError: if the paths, a shape or a dtype differ; both lists are shown. Nothing is assigned then.
+    """
+    by_path = {_path(variable): variable for variable in variables}
+    expected = {
+        path: f"{tuple(v.shape)} {keras.backend.standardize_dtype(v.dtype)}" for path, v in by_path.items()
+    }
+    found = {path: f"{array.shape} {array.dtype.name}" for path, array in arrays.items()}
+    if expected != found:
+        missing = sorted(f"{path} {what}" for path, what in expected.items() if found.get(path) != what)
+        surplus = sorted(f"{path} {what}" for path, what in found.items() if expected.get(path) != what)
+        raise ValueError(f"the checkpoint must hold {missing}, but it holds {surplus} in their place.")
+    for path, variable in by_path.items():
+        variable.assign(arrays[path])

@@ -1,0 +1,102 @@
+"""Which version of a run a folder holds: what its weights follow from, value by value."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from lab.config import RunConfig
+
+FILE = "version.json"
+ENGINE = "lab.training.engine"  # the module whose imports are the code of a run
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a run's weights follow from.
+
+    Attributes:
+        values: dotted key -> value: the configuration's (`RunConfig.keyed_values`), `data`, the hash of what
+            it trains on, and the `backend`.
+        code: hash of the code that trains.
+    """
+
+    values: Mapping[str, Any]
+    code: str
+
+    @classmethod
+    def of(cls, config: "RunConfig", data_hash: str, backend: str, code: str) -> "Version":
+        """The version of a run."""
+        return cls({**config.keyed_values(), "data": data_hash, "backend": backend}, code)
+
+    def digest(self) -> str:
+        """16 hex digits that name the version."""
+        return digest([dict(self.values), self.code])
+
+    def differs(self, other: "Version") -> list[str]:
+        """What changed from this version to another, in words: each key with its values, and the code."""
+        keys = dict.fromkeys([*other.values, *self.values])
+        changed = [
+            f"{key} ({_told(self.values, key)} became {_told(other.values, key)})"
+            for key in keys
+            if self.values.get(key) != other.values.get(key)
+        ]
+        return changed + ["code"] * (self.code != other.code)
+
+
+def digest(value: Any) -> str:
+    """16 hex digits over a JSON value; the order of its keys counts for nothing."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _told(values: Mapping[str, Any], key: str) -> str:
+    return f"{values[key]}" if key in values else "none"
+
+
+def read_version(logdir: Path) -> Version | None:
+    """The version that a run's folder holds; None if it does not say.
+
+    Where `version.json` is missing or damaged, the result and the checkpoints say it too.
+    """
+    states = sorted(logdir.glob("checkpoints/step-*/state.json"), reverse=True)
+    paths = (logdir / FILE, logdir / "result.json", *states)
+    return next(filter(None, map(_read, paths)), None)
+
+
+def _read(path: Path) -> Version | None:
+    """The version that a file is, or has under `version`."""
+    try:
+        found = read_json(path)
+        found = found if path.name == FILE else found["version"]
+        sound = isinstance(found["values"], dict) and isinstance(found["code"], str)
+        return Version(found["values"], found["code"]) if sound else None
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def claim_version(logdir: Path, version: Version) -> None:
+    """Write a folder's version, or make sure that it is this one.
+
+    Raises:
+        ValueError: if the folder holds another one, or what is there does not say which it is of; numbers of
+            two versions never mix.
+    """
+    path, found = logdir / FILE, read_version(logdir)
+    if found is None and any((logdir / name).exists() for name in ("metrics.jsonl", "checkpoints")):
+        raise ValueError(
+            f"{path} must say of which run the folder is, but it is missing or damaged, and nothing else "
+            "says it. Give another folder, or move that one away."
+        )
+    if found is not None and found != version:
+        changed = " and ".join(found.differs(version))
+        raise ValueError(
+            f"{logdir} must be gone on with as it began, but this changed: {changed}. "
+            "Give another folder, or move that one away."
+        )
+    if _read(path) is None:
+        write_json(path, asdict(version))
