@@ -1,4 +1,4 @@
-import re
+import math
 
 import pytest
 import yaml
@@ -7,18 +7,20 @@ import lab.config
 from lab.arms import ARMS, arm_values
 from lab.config import (
     PRESETS_DIR,
+    EvaluationConfig,
+    InferenceConfig,
     RunConfig,
     load_config,
     make_config,
     merge,
     nest,
-    parse_order,
     parse_overrides,
     preset_names,
     read_preset,
     read_yaml,
 )
 from lab.models.sizes import SIZES
+from lab.version import Version
 
 BASE = {"training": {"total_tokens": 1000}}
 
@@ -69,6 +71,7 @@ INVALID = {
         r"the whole: choice_context_tokens \+ choice_option_tokens must fit in data\.length, but got 56 > 55",
     ),
     "arm in a path": ({"arm": "../x"}, r"arm: String should match pattern.*but got '\.\./x'"),
+    "half a pair of draws": ({"evaluation": {"nelbo_draws": 3}}, r"nelbo_draws: .*multiple of 2, but got 3"),
     "seed": ({"seed": -1}, r"seed: .*greater than or equal to 0, but got -1"),
 }
 
@@ -180,47 +183,205 @@ def test_yaml_round_trip_keeps_every_value_and_the_key(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert load_config(path) == config
-    assert load_config(path).key() == config.key()
+    assert load_config(path).keyed_values() == config.keyed_values()
 
 
-def test_key_tells_configurations_apart_and_ignores_spelling():
-    config = make_config(BASE)
-    assert re.fullmatch("[0-9a-f]{16}", config.key())
-    assert config.key() != make_config(BASE, {"seed": 1}).key()
-    assert config.key() == make_config({"training": {"total_tokens": 1000.0}, "seed": 0}).key()
+# Every field of what a run is trained from has decided whether it is in the run's key.
+UNKEYED = {
+    *(f"data.{key}" for key in ("corpus", "paths", "text_field", "document_characters", "tokenizer")),
+    *("data.validation_share", "data.test_share"),  # these all are in the hash of the data
+    "model.size",  # stands for layers, width, heads and ffn_width
+    *(f"training.{key}" for key in ("log_steps", "checkpoint_steps", "kept_megabytes")),
+    *("training.parallel", "training.model_parallel"),
+}
+# What drops out of the key, and at which value; a value of another meaning, to be told from it.
+NEUTRAL = {
+    "model.loops": (1, 2),
+    "model.attention_dropout": (0.0, 0.1),
+    "model.mlp_dropout": (0.0, 0.1),
+    "factors.redraw": ("visit", "epoch"),
+    "factors.complementary": (False, True),
+    "factors.passes": (1, 2),
+    "factors.noise_schedule": ("linear", "cosine"),
+    "factors.noise_window": ("all", "low"),
+    "factors.input_noise": ("none", "mask:0-1"),
+    "factors.loss_on": ("all", "hidden"),
+    "factors.attention_mask_dropout": (0.0, 0.1),
+    "training.accumulation": (1, 2),
+}
+# What is always in the key where it is set, and two values of it.
+KEYED = {
+    "data.unique_tokens": (5000, 6000),
+    "data.length": (64, 128),
+    "data.windows": ("fixed", "jittered"),
+    **{f"model.{key}": (2, 4) for key in ("layers", "width", "heads", "ffn_width")},
+    "model.tie_embeddings": (True, False),
+    "model.dtype": ("float32", "mixed_bfloat16"),
+    "factors.order": ("any", "fixed:4"),
+    "factors.compute": ("causal", "dense"),
+    "factors.draws": ("inf", 4),
+    "factors.estimator": ("counted", "bernoulli"),
+    "training.batch_size": (32, 64),
+    **{f"training.total_{unit}": (3, 4) for unit in ("epochs", "tokens", "steps")},
+    "training.schedule": ("wsd", "cosine"),
+    "training.warmup_steps": (0, 5),
+    **{
+        f"training.{key}": (0.1, 0.2)
+        for key in (
+            *("learning_rate", "decay_share", "final_learning_rate_share", "weight_decay"),
+            *("beta_1", "beta_2", "epsilon", "clip_norm"),
+        )
+    },
+}
+
+
+def with_value(config, key, value):
+    """A configuration with another value, which need not fit the others."""
+    section, _, name = key.rpartition(".")
+    if not section:
+        return config.model_copy(update={name: value})
+    changed = getattr(config, section).model_copy(update={name: value})
+    return config.model_copy(update={section: changed})
+
+
+def keyed_with(key, value):
+    return with_value(make_config(BASE), key, value).keyed_values()
+
+
+def test_every_field_has_decided_whether_it_is_in_the_key():
+    fields = {
+        f"{section}.{key}"
+        for section in ("data", "model", "factors", "training")
+        for key in RunConfig.model_fields[section].annotation.model_fields
+    }
+    assert fields == UNKEYED | NEUTRAL.keys() | KEYED.keys()
+    assert len(fields) == len(UNKEYED) + len(NEUTRAL) + len(KEYED)
+
+
+@pytest.mark.parametrize("key", KEYED)
+def test_another_value_is_another_run(key):
+    one, other = KEYED[key]
+    assert keyed_with(key, one)[key] == one
+    assert keyed_with(key, other) == {**keyed_with(key, one), key: other}
+
+
+@pytest.mark.parametrize("key", NEUTRAL)
+def test_a_neutral_value_is_as_if_the_field_were_not_there(key):
+    neutral, other = NEUTRAL[key]
+    plain = make_config(BASE).keyed_values()
+    assert key not in plain
+    assert keyed_with(key, neutral) == plain
+    assert keyed_with(key, other) == {**plain, key: other}
 
 
 @pytest.mark.parametrize(
-    ("order", "parsed"),
+    ("key", "value"),
     [
-        ("left_to_right", ("left_to_right", 0)),
-        ("any", ("any", 0)),
-        ("fixed:16", ("fixed", 16)),
-        ("right_to_left:0.25", ("right_to_left", 0.25)),
+        ("arm", "another"),
+        ("data.corpus", "text"),
+        ("data.paths", ("moved.txt",)),
+        ("data.text_field", "body"),
+        ("data.document_characters", 500),
+        ("data.tokenizer", "bpe:300"),
+        ("data.validation_share", 0.2),
+        ("data.test_share", 0.2),
+        ("model.size", "3m"),
+        ("training.log_steps", 7),
+        ("training.checkpoint_steps", 7),
+        ("training.parallel", "data"),
+        ("training.model_parallel", 2),
+        ("training.kept_megabytes", 0.0),
+        *((f"evaluation.{key}", 99) for key in EvaluationConfig.model_fields),
+        *((f"inference.{key}", 99) for key in InferenceConfig.model_fields),
     ],
 )
-def test_parse_order(order, parsed):
-    assert parse_order(order) == parsed
+def test_what_the_weights_do_not_depend_on_is_not_in_the_key(key, value):
+    assert keyed_with(key, value) == make_config(BASE).keyed_values()
 
 
-@pytest.mark.parametrize(
-    "order",
-    [
-        "",
-        "any:",
-        "any:1",
-        "fixed",
-        "fixed:0",
-        "fixed:32768",
-        "fixed:1.5",
-        "right_to_left:2",
-        "right_to_left:nan",
-        "r",
-    ],
-)
-def test_parse_order_refuses(order):
-    with pytest.raises(ValueError, match=rf"`order` must be .*but got order='{re.escape(order)}'"):
-        parse_order(order)
+def test_a_seed_is_another_run_and_spelling_is_not():
+    assert keyed_with("seed", 1) == {**make_config(BASE).keyed_values(), "seed": 1}
+    spelled = make_config({"training": {"total_tokens": 1000.0, "clip_norm": 1}, "seed": 0})
+    assert spelled.keyed_values() == make_config(BASE).keyed_values()
+    sized = make_config(BASE, {"model": {"size": "3m"}})
+    parts = make_config(BASE, {"model": dict(SIZES["3m"])})
+    assert sized.keyed_values() == parts.keyed_values() != make_config(BASE).keyed_values()
+
+
+def test_a_version_names_the_keys_that_differ_with_both_values():
+    old, new = make_config(BASE), make_config(BASE, {"model": {"width": 256, "loops": 2}, "seed": 3})
+    versions = [Version.of(config, "data", "jax", "code") for config in (old, new)]
+    expected = ["model.width (128 became 256)", "seed (0 became 3)", "model.loops (none became 2)"]
+    assert sorted(versions[0].differs(versions[1])) == sorted(expected)
+
+
+# A value of another type -> what is said of it.
+MISTYPED = {
+    "true for a number": ({"model": {"layers": True}}, "model.layers: expected a whole number, but got true"),
+    "yes for a number": (
+        {"training": {"total_steps": "yes"}},
+        "training.total_steps: expected a whole number, but got 'yes'",
+    ),
+    "text for a number": ({"training": {"clip_norm": "1"}}, "clip_norm: expected a number, but got '1'"),
+    "false for a share": ({"model": {"mlp_dropout": False}}, "mlp_dropout: expected a number, but got false"),
+    "text for a budget": ({"data": {"unique_tokens": "9"}}, "expected a whole number, but got '9'"),
+    "part of a step": ({"training": {"warmup_steps": 1.5}}, "warmup_steps: .*fractional part, but got 1.5"),
+    "a number for true": ({"model": {"tie_embeddings": 1}}, "expected true or false, but got 1"),
+    "yes for true": ({"factors": {"complementary": "yes"}}, "expected true or false, but got 'yes'"),
+    "text for draws": ({"factors": {"draws": "3"}}, "draws: expected a whole number or inf, but got '3'"),
+    "true for draws": ({"factors": {"draws": True}}, "draws: expected a whole number or inf, but got true"),
+    "true in a list": ({"inference": {"draws": [1, True]}}, "expected a whole number, but got true"),
+    "a number for a name": ({"arm": 3}, "arm: Input should be a valid string, but got 3"),
+    "true for a section": ({"model": True}, "model: Input should be a valid dictionary.*but got True"),
+}
+
+
+@pytest.mark.parametrize(("layer", "message"), MISTYPED.values(), ids=MISTYPED)
+def test_a_value_of_another_type_is_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        make_config({"training": {"total_tokens": 1000}}, layer)
+
+
+def test_a_whole_number_is_one_however_it_is_written():
+    written = ["1000", "1e3", "1000.0", "1_000"]
+    configs = [make_config(parse_overrides([f"training.total_steps={text}"])) for text in written]
+    assert {type(config.training.total_steps) for config in configs} == {int}
+    assert all(config == configs[0] for config in configs)
+    assert make_config(BASE, parse_overrides(["factors.draws=4.0 factors.order=any"])).factors.draws == 4
+    assert make_config(BASE, {"inference": {"draws": [2.0]}}).inference.draws == (2,)
+
+
+# YAML 1.2: what is a number or a word, and what is not.
+SCALARS = {
+    **{"1e3": 1000.0, "1E-3": 0.001, "1_000": 1000, "-3": -3, "+4": 4, ".5": 0.5, "1.": 1.0, "0": 0},
+    **{"true": True, "FALSE": False, "null": None, "~": None, "": None, "-.inf": -math.inf},
+    **{
+        text: text
+        for text in (
+            *("yes", "no", "on", "Off", "010", "-08", "0x10", "0o7", "12:30", "1:2:3", "2024-01-01"),
+            *("1e", "e3", "1.2.3", "_1", "inf", "nan", "tRUE", "n"),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("text", SCALARS)
+def test_a_scalar_is_what_yaml_1_2_says(tmp_path, text):
+    path = tmp_path / "x.yaml"
+    path.write_text(f"a: {text}\n", encoding="utf-8")
+    for found in (read_yaml(path)["a"], parse_overrides([f"a={text}"])["a"]):
+        assert found == SCALARS[text]
+        assert type(found) is type(SCALARS[text])
+
+
+@pytest.mark.parametrize("text", [*SCALARS, "it's", '"', "a: b", "# c", "- d", "Ä\n\t", " "])
+def test_a_text_is_written_so_that_it_comes_back_as_text(tmp_path, text):
+    config = make_config(BASE, {"data": {"corpus": "text", "paths": [text], "text_field": text}})
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(path) == config
+    if text.strip():
+        assert yaml.safe_load(config.to_yaml())["data"]["text_field"] == text  # for older readers too
 
 
 def test_overrides_are_read_as_people_mean_them():

@@ -7,9 +7,14 @@ import pytest
 
 import ablations
 import lab
+from lab.code import closure
+from lab.version import ENGINE
 
 ROOTS = {"lab": Path(lab.__file__).parent, "ablations": Path(ablations.__file__).parent}
-BASE = {"lab", "lab.config", "lab.arms", "lab.threefry", "lab.models.sizes"}
+BASE = {
+    *("lab", "lab.ablation", "lab.arms", "lab.code", "lab.config", "lab.environment", "lab.factors"),
+    *("lab.files", "lab.metrics", "lab.results", "lab.threefry", "lab.version", "lab.models.sizes"),
+}
 GROUND = {"data", "models", "objectives", "tracking"}
 MAY_IMPORT = {
     **{package: {package} for package in GROUND},
@@ -77,14 +82,37 @@ def test_backends_are_imported_in_their_own_files_only(module):
     assert wrong_backends(module, MODULES[module].read_text(encoding="utf-8")) == set()
 
 
+def test_what_trains_knows_nothing_of_how_it_is_measured_kept_and_read():
+    """So that nothing of it can make a run new (lab/code.py)."""
+    engine = set(closure(ENGINE))
+    assert {part(module) for module in engine} == {
+        "data",
+        "models",
+        "objectives",
+        "training",
+        "factors",
+        "threefry",
+    }
+    assert {"lab.data.windows", "lab.objectives.objective", "lab.training.optimizer"} <= engine
+    assert not engine & {"lab.training.run", "lab.training.measured", "lab.training.checkpoint"}
+
+
+def test_every_module_beside_the_packages_is_a_base_module():
+    beside = {module for module in MODULES if module.count(".") == 1 and module.startswith("lab.")}
+    assert beside - {"lab.__init__", "lab.__main__"} == {name for name in BASE if name.count(".") == 1}
+
+
 @pytest.mark.parametrize(
     ("module", "source", "wrong"),
     [
         (
             "lab.data.cache",
-            "from lab.tracking.records import write_json",
-            ["lab.tracking.records.write_json"],
+            "from lab.tracking.records import read_rows",
+            ["lab.tracking.records.read_rows"],
         ),
+        ("lab.results", "from lab.evaluation.measurements import x", ["lab.evaluation.measurements.x"]),
+        ("lab.results", "from lab.ablation import Cell\nfrom lab.models.sizes import SIZES", []),
+        ("lab.version", "def f():\n    import lab.training.engine", ["lab.training.engine"]),
         ("lab.models.block", "def f():\n    import lab.objectives.draws", ["lab.objectives.draws"]),
         ("lab.evaluation.nll", "from lab.training import run", ["lab.training.run"]),
         ("lab.scheduling.plan", "from lab.reporting.report import x", ["lab.reporting.report.x"]),
@@ -95,7 +123,7 @@ def test_backends_are_imported_in_their_own_files_only(module):
         ("lab.objectives.draws", "from lab.models.sizes import SIZES", []),
         (
             "ablations.crossover",
-            "from lab.arms import arm_values\nfrom lab.scheduling.ablation import Ablation",
+            "from lab.arms import arm_values\nfrom lab.ablation import Ablation",
             [],
         ),
     ],

@@ -24,16 +24,28 @@ def train_row(step: int) -> dict:
     }
 
 
-def stop_row(step: int, reading: str) -> dict:
-    validation = {"nll": 2.5, "nll_standard_error": 0.1, "bits_per_byte": 3.6, "choice_accuracy": 0.5}
+VALUES = {
+    **{"nll": 2.5, "nll_standard_error": 0.1, "bits_per_byte": 3.6},
+    **{"choice_accuracy": 0.5, "choice_accuracy_standard_error": 0.05},
+    **{"option_gap": 0.25, "option_gap_standard_error": 0.02},
+    **{"nelbo": 2.75, "nelbo_example_standard_error": 0.03, "nelbo_mask_standard_error": 0.04},
+}
+
+
+def measured_row(step: int, reading: str, split: str = "validation", **values: float | None) -> dict:
     return {
-        "kind": "stop",
+        "kind": "measured",
         "reading": reading,
+        "start": step,
         "step": step,
         "tokens_seen": 2048 * step,
         "epoch": 0.125 * step,
-        "train_flops": 1e12,
-        "validation": validation | {"option_gap": 0.25, "nelbo": 2.75},
+        "measured": {
+            "key": "k",
+            "task": {"measurement": "nll", "split": split},
+            "stops": [{"run": "r", "reading": reading, "step": step}],
+            "values": VALUES | values,
+        },
     }
 
 
@@ -71,14 +83,14 @@ def test_every_scalar_stands_against_tokens_and_against_epochs(tmp_path):
     with RunBoard(tmp_path, []) as board:
         for step in (8, 16):
             board.write(train_row(step))
-        board.write(stop_row(16, "annealed"))
+        board.write(measured_row(16, "annealed"))
     by_tokens = scalars_of(tmp_path / "tensorboard" / "by_tokens")
     by_epochs = scalars_of(tmp_path / "tensorboard" / "by_epochs_x100")
-    assert by_tokens["train/loss_nats_per_token"] == [
+    assert by_tokens["train/train_loss_nats_per_token"] == [
         (16384, pytest.approx(0.625)),
         (32768, pytest.approx(0.3125)),
     ]
-    assert by_epochs["train/loss_nats_per_token"] == [
+    assert by_epochs["train/train_loss_nats_per_token"] == [
         (100, pytest.approx(0.625)),
         (200, pytest.approx(0.3125)),
     ]
@@ -88,14 +100,37 @@ def test_every_scalar_stands_against_tokens_and_against_epochs(tmp_path):
     assert {"validation/annealed/choice_accuracy", "validation/annealed/bits_per_byte"} < set(by_tokens)
 
 
+def test_tags_are_those_of_the_declared_metrics(tmp_path):
+    """What a run is plotted under stays: these are the names that it always had, but for the loss's."""
+    rows = [train_row(1), measured_row(1, "annealed"), measured_row(1, "along_run", "test", unknown=1.0)]
+    with RunBoard(tmp_path, rows):
+        pass
+    measured = {
+        *("nll_nats_per_token", "nll_standard_error_nats_per_token", "bits_per_byte"),
+        *("choice_accuracy", "choice_accuracy_standard_error"),
+        *("option_gap_nats_per_token", "option_gap_standard_error_nats_per_token"),
+        *("nelbo_bound_nats_per_token", "nelbo_example_standard_error_nats_per_token"),
+        "nelbo_mask_standard_error_nats_per_token",
+    }
+    train = {"train_loss_nats_per_token", "gradient_norm", "learning_rate", "tokens_per_second"}
+    assert set(scalars_of(tmp_path / "tensorboard" / "by_tokens")) == {
+        *(f"train/{name}" for name in train),
+        *(f"validation/annealed/{name}" for name in measured),
+        *(f"test/along_run/{name}" for name in measured),
+    }
+
+
 def test_a_metric_that_an_arm_lacks_is_absent_rather_than_zero(tmp_path):
-    row = stop_row(8, "along_run")
-    del row["validation"]["nelbo"]
+    row = measured_row(8, "along_run", nelbo=None)
+    del row["measured"]["values"]["bits_per_byte"]
     with RunBoard(tmp_path, [row, train_row(8) | {"train_loss": None}]):
         pass
     tags = set(scalars_of(tmp_path / "tensorboard" / "by_tokens"))
     assert "validation/along_run/nll_nats_per_token" in tags
-    assert not {"validation/along_run/nelbo_bound_nats_per_token", "train/loss_nats_per_token"} & tags
+    absent = {"nelbo_bound_nats_per_token", "bits_per_byte"}
+    assert (
+        not {*(f"validation/along_run/{name}" for name in absent), "train/train_loss_nats_per_token"} & tags
+    )
 
 
 def test_a_resumed_run_neither_doubles_nor_loses_a_point(tmp_path):
@@ -108,12 +143,11 @@ def test_a_resumed_run_neither_doubles_nor_loses_a_point(tmp_path):
     board._by_tokens._file.write(b"\x10torn")  # killed in the midst of a record
     board.close()
 
-    log.keep(lambda row: row["step"] <= 2)  # the checkpoint was at step 2
-    with RunBoard(tmp_path, log.rows) as resumed:
+    with RunBoard(tmp_path, log.rows[:2]) as resumed:  # the log is behind the events
         for step in (3, 4, 5):
             resumed.write(train_row(step))
     for folder, unit in (("by_tokens", 2048.0), ("by_epochs_x100", 12.5)):
-        points = scalars_of(tmp_path / "tensorboard" / folder)["train/loss_nats_per_token"]
+        points = scalars_of(tmp_path / "tensorboard" / folder)["train/train_loss_nats_per_token"]
         assert [step for step, _ in points] == [round(unit * step) for step in (1, 2, 3, 4, 5)]
 
 
@@ -126,7 +160,7 @@ def test_a_watching_tensorboard_forgets_the_points_it_had(tmp_path):
     with RunBoard(tmp_path, [train_row(step) for step in (1, 2)]):
         pass
     watcher.Reload()
-    steps = [point.step for point in watcher.Tensors("train/loss_nats_per_token")]
+    steps = [point.step for point in watcher.Tensors("train/train_loss_nats_per_token")]
     assert steps == [2048, 4096]
 
 
@@ -160,7 +194,7 @@ def test_tensorflow_and_keras_are_never_imported(tmp_path):
         from pathlib import Path
         from lab.tracking.tensorboard import RunBoard
         assert find_spec("tensorflow")
-        with RunBoard(Path({str(tmp_path)!r}), [{train_row(1)!r}, {stop_row(1, "annealed")!r}]) as board:
+        with RunBoard(Path({str(tmp_path)!r}), [{train_row(1)!r}, {measured_row(1, "annealed")!r}]) as board:
             board.text("sample", "hello", 2048, 0.125)
         assert not {{"tensorflow", "keras", "jax", "torch"}} & set(sys.modules)
         """

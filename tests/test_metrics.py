@@ -1,0 +1,55 @@
+import re
+
+import pytest
+
+from lab.metrics import METRICS, NLL, TRAINING, find_metric
+
+DECLARED = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+
+
+def test_a_metric_is_found_by_its_key():
+    assert find_metric("nelbo").bound
+    assert not find_metric(NLL).bound
+    with pytest.raises(
+        ValueError, match=r"`metric` must be one of \['bits_per_byte', .*but got metric='bpb'\."
+    ):
+        find_metric("bpb")
+
+
+@DECLARED
+def test_every_key_and_every_error_has_a_tag_of_its_own(metric):
+    """No tag says another thing twice, and no standard error has the key of a metric."""
+    tags = [metric.tag, *(metric.error_tag(error) for error in metric.errors)]
+    others = [other.tag for other in METRICS.values() if other is not metric]
+    assert len({*tags, *others}) == len(tags) + len(others)
+    assert not set(metric.errors) & set(METRICS)
+    assert all(re.fullmatch("[a-z_]+", tag) for tag in tags)
+
+
+@DECLARED
+def test_a_tag_carries_the_unit_once(metric):
+    words = metric.unit.replace("/", " per ").split()
+    spoken = "_".join(words) or metric.key
+    assert metric.tag.count(spoken) == 1
+    for error in metric.errors:
+        assert metric.error_tag(error).startswith(f"{error}_" if words and not metric.unit_in_key else error)
+
+
+def test_a_bound_is_called_one():
+    assert METRICS["nelbo"].tag == "nelbo_bound_nats_per_token"
+    assert (
+        METRICS["nelbo"].error_tag("nelbo_mask_standard_error") == "nelbo_mask_standard_error_nats_per_token"
+    )
+    assert METRICS[NLL].tag == "nll_nats_per_token"
+    assert METRICS["bits_per_byte"].tag == "bits_per_byte"
+    assert METRICS["choice_accuracy"].tag == "choice_accuracy"
+
+
+def test_an_improvement_is_positive_whichever_way_the_metric_points():
+    assert METRICS[NLL].improvement(before=3.0, after=2.5) == 0.5
+    assert METRICS["choice_accuracy"].improvement(before=0.25, after=0.75) == 0.5
+    assert METRICS["option_gap"].improvement(before=0.5, after=0.25) == -0.25
+
+
+def test_what_is_measured_names_its_examples_and_training_has_none():
+    assert {key for key, metric in METRICS.items() if not metric.sample} == set(TRAINING)
