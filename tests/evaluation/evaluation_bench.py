@@ -1,11 +1,14 @@
-"""What the tests of evaluation share: tiny arms with weights large enough to matter, and rigged scorers."""
+"""What the tests of evaluation share: tiny arms whose weights matter, rigged scorers, and texts."""
 
 from types import SimpleNamespace
 
 import numpy as np
 
-from lab.arms import ARMS
-from lab.config import FactorsConfig
+from lab.arms import ARMS, arm_values
+from lab.config import FactorsConfig, make_config
+from lab.data.dataset import Dataset
+from lab.data.tokenizers import ByteTokenizer
+from lab.results import StopReference
 
 
 def tiny_transformer(vocab_size=5, length=8, scale=15.0):
@@ -57,3 +60,74 @@ class RiggedScorer:
         slots = rows["scored"] if self.causal else np.maximum(rows["scored"] - 1, 0)
         previous = np.take_along_axis(np.asarray(rows["tokens"]), slots, axis=1)
         return np.broadcast_to(self.nll(previous, rows["targets"]), rows["targets"].shape).astype(float)
+
+
+MEASURED = {
+    "data": {"length": 16},
+    "model": {"size": "0.1m"},
+    "training": {"total_steps": 1},
+    "evaluation": {
+        **{"validation_windows": 5, "test_windows": 9, "nelbo_draws": 4, "batch_size": 8},
+        **{"choice_items": 3, "choice_options": 4, "choice_context_tokens": 8, "choice_option_tokens": 4},
+    },
+    "inference": {"prompts": 5, "samplers": ["ancestral", "blocks:4"], "draws": [1, 3], "choice_items": 4},
+}
+STOP = StopReference(run="run", reading="annealed", step=7)
+TEXT = "".join(f"if value_{i}:\n    return {i}\nelse:\n    (\n# note {i}\n\n" for i in range(30))
+
+
+def config_of(arm, *layers):
+    return make_config(MEASURED, arm_values(arm), *layers)
+
+
+def dataset_of(**splits):
+    """Splits of tokens of bytes; one that is not given is empty."""
+    arrays = {split: splits.get(split, np.zeros(0, np.uint16)) for split in ("train", "validation", "test")}
+    hashes = {split: f"hash of {split}" for split in arrays}
+    return Dataset(**arrays, tokenizer=ByteTokenizer(), hashes=hashes, statistics={})
+
+
+def random_documents():
+    """Documents of 1 to 40 bytes, each with its end."""
+    numbers = np.random.default_rng(0)
+
+    def split(documents):
+        parts = []
+        for _ in range(documents):
+            parts += [numbers.integers(97, 123, numbers.integers(1, 41)), [ByteTokenizer().end_id]]
+        return np.concatenate(parts).astype(np.uint16)
+
+    return dataset_of(train=split(40), validation=split(20), test=split(30))
+
+
+def text_dataset():
+    tokens = np.append(ByteTokenizer().encode(TEXT), ByteTokenizer().end_id).astype(np.uint16)
+    return dataset_of(train=tokens, validation=tokens, test=tokens)
+
+
+def rigged_arm(arm, nll, *layers, stop=STOP):
+    """An arm whose NLL is `nll(previous token, target)`."""
+    from lab.evaluation.arm import Arm
+
+    config = config_of(arm, *layers)
+    causal = config.factors.compute == "causal"
+    return Arm(config, RiggedScorer(causal, nll, config.data.length, vocab_size=257), stop)
+
+
+def trained_arm(arm, *layers):
+    """A tiny arm whose weights are no uniform predictor's."""
+    from lab.evaluation.arm import Arm, make_scorer
+
+    config = config_of(arm, *layers)
+    transformer = tiny_transformer(vocab_size=257, length=config.data.length, scale=3.0)
+    return Arm(config, make_scorer(transformer, config), STOP)
+
+
+def task_of(tasks, measurement, **settings):
+    """The one task of a measurement with these settings, too."""
+    (task,) = (
+        task
+        for task in tasks
+        if task.measurement == measurement and settings.items() <= task.settings.items()
+    )
+    return task

@@ -2,9 +2,13 @@ import numpy as np
 import pytest
 from evaluation_bench import RiggedScorer
 
-from lab.evaluation.choice import make_items, rank_options, score_items
+from lab.evaluation.choice import make_items, option_nll, rank_options
 
 SPLIT = np.arange(400, dtype=np.uint16)  # a token is its own place, so an option tells where it was cut
+
+
+def score_items(scorer, made):
+    return rank_options(option_nll(scorer, made))
 
 
 def items(tokens=SPLIT, count=20, options=4, context=6, option=3):

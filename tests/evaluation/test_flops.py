@@ -1,7 +1,7 @@
 import pytest
 
-from lab.config import ModelConfig
-from lab.evaluation.flops import forward_flops_per_token, shape_of, train_flops_per_token
+from lab.config import ModelConfig, make_config
+from lab.evaluation.flops import forward_flops_per_token, pass_flops, shape_of, train_flops_per_token
 from lab.models.sizes import SIZES
 
 ONE_LAYER = {"layers": 1, "width": 8, "heads": 2, "ffn_width": 12}
@@ -61,6 +61,20 @@ def test_at_the_papers_1b_shape_a_dense_pass_costs_a_twelfth_more():
     """About 8 % at length 2048; the vocabulary is GPT-2's."""
     dense, causal = (forward_flops_per_token(SIZES["paper_1b"], 2048, 50257, kind) for kind in (False, True))
     assert dense / causal == pytest.approx(1.08, abs=0.01)
+
+
+@pytest.mark.parametrize("compute", ["causal", "dense"])
+def test_a_pass_of_a_runs_arm_is_one_over_a_window(compute):
+    config = make_config(
+        {
+            "data": {"length": 128},
+            "model": {"loops": 2},
+            "factors": {"compute": compute},
+            "training": {"total_steps": 1},
+        }
+    )
+    each = forward_flops_per_token(SIZES["0.8m"], 128, 257, compute == "causal", loops=2)
+    assert pass_flops(config, 257) == 128 * each
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -26,7 +26,7 @@ LAYER = {
 
 def dataset(validation, test):
     arrays = [np.zeros(n, np.uint16) for n in (1000, validation, test)]
-    return Dataset(*arrays, ByteTokenizer(), "hash", {})
+    return Dataset(*arrays, ByteTokenizer(), {}, {})
 
 
 EVALUATION, INFERENCE, BOTH = ("evaluation",), ("inference",), ("evaluation", "inference")

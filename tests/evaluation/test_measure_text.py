@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from evaluation_bench import TEXT, rigged_arm, task_of, text_dataset, trained_arm
+
+from lab.data.windows import evaluation_windows
+from lab.evaluation.measure_text import measure
+from lab.evaluation.measurements import inference
+
+DATA = text_dataset()
+LONGER = {"data": {"length": 32}}
+
+
+def rigged_judge(nats):
+    """A judge to which every token costs the same."""
+    return rigged_arm("ar", lambda previous, target: np.full(target.shape, nats), LONGER)
+
+
+def tasks_of(arm):
+    return [task for task in inference(arm.config) if task.measurement in ("real_text", "generation")]
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("name", ["ar", "dlm", "any_order_ar"])
+def test_every_task_gets_its_values_with_costs_and_errors(name):
+    arm = trained_arm(name, LONGER)
+    judges = [rigged_judge(2.0), rigged_judge(4.0)]
+    found = {task.settings.get("steps"): measure(task, [arm, *judges], DATA) for task in tasks_of(arm)}
+    for steps, finding in found.items():
+        assert finding.values["judge_nll"] == pytest.approx(3.0)  # the mean of both judges
+        assert finding.values["judge_nll_standard_error"] == pytest.approx(0.0)
+        assert 0 < finding.values["distinct"] <= 1
+        assert 0 <= finding.values["repetition"] <= 1
+        assert finding.values["repetition_standard_error"] >= 0
+        assert finding.examples.metric == "judge_nll"
+        assert finding.examples.values == pytest.approx([3.0] * 5)
+        assert finding.examples.documents == (0,) * 5
+        assert len(finding.texts) == 2
+        assert (steps is None) == (finding.costs == {})  # text that is there costs nothing
+    if name == "dlm":
+        assert found[24].costs["flops"] == pytest.approx(24 * found[1].costs["flops"])
+
+
+@pytest.mark.backend
+def test_real_text_is_real_text():
+    arm = trained_arm("ar", LONGER)
+    found = measure(task_of(tasks_of(arm), "real_text"), [arm, rigged_judge(2.0)], DATA)
+    windows = [TEXT[start : start + 32] for start in (i * (len(TEXT) + 1) // 5 for i in range(5))]
+    assert [example.prompt + example.text for example in found.texts] == windows[:2]
+    assert {len(example.prompt) for example in found.texts} == {8}
+    whole = [line for window in windows for line in window[8:].split("\n")[1:-1]]
+    tried = [line for line in whole if line.strip() and not line.startswith("#")]
+    rate = sum(line.strip() != "(" for line in tried) / len(tried)
+    assert found.values["lines"] == len(tried) > 3
+    assert found.values["parse_rate"] == rate < 1
+    assert found.values["parse_rate_standard_error"] == pytest.approx(np.sqrt(rate * (1 - rate) / len(tried)))
+
+
+@pytest.mark.backend
+def test_an_arm_is_judged_on_its_own_samples_after_the_prompt():
+    """A judge to whom a token costs its id / 100: the mean over the generated tokens alone."""
+    from lab.evaluation.generation import sample_left_to_right
+
+    arm = trained_arm("ar", LONGER)
+    judge = rigged_arm("ar", lambda previous, target: target / 100, LONGER)
+    found = measure(task_of(tasks_of(arm), "generation"), [arm, judge], DATA)
+    tokens = DATA.test
+    prompts = np.stack([tokens[i * len(tokens) // 5 :][:8] for i in range(5)]).astype(np.int32)
+    sampled = sample_left_to_right(arm.sampler, prompts, 32, arm.config.seed)[:, 8:]
+    assert found.values["judge_nll"] == pytest.approx(sampled.mean() / 100)
+    errors = sampled.mean(axis=1).std(ddof=1) / np.sqrt(5) / 100
+    assert found.values["judge_nll_standard_error"] == pytest.approx(errors)
+    assert found.examples.values == pytest.approx(sampled.mean(axis=1) / 100)
+    assert [example.text for example in found.texts] == [DATA.tokenizer.decode(row) for row in sampled[:2]]
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("sampler", ["ancestral", "blocks:4"])
+def test_a_dense_arm_writes_with_the_sampler_and_the_steps_of_the_task(sampler):
+    from lab.evaluation.denoising import denoise
+
+    arm = trained_arm("dlm", LONGER)
+    prompts = evaluation_windows(DATA.test, 5, 32)[:, :8]
+    for steps in (3, 24):
+        task = task_of(tasks_of(arm), "generation", sampler=sampler, steps=steps)
+        found = measure(task, [arm, rigged_judge(2.0)], DATA)
+        written = denoise(arm.sampler, prompts, 32, sampler, steps, arm.config.seed, 8)[:, 8:]
+        assert [example.text for example in found.texts] == [
+            DATA.tokenizer.decode(row) for row in written[:2]
+        ]
+
+
+@pytest.mark.backend
+def test_only_python_is_parsed_as_python():
+    for corpus, paths, parsed in (("text", ["a.txt"], False), ("stdlib", [], True), ("packages", [], True)):
+        arm = trained_arm("ar", LONGER, {"data": {"corpus": corpus, "paths": paths}})
+        for task in tasks_of(arm):
+            values = measure(task, [arm, rigged_judge(2.0)], DATA).values
+            assert ({"parse_rate", "parse_rate_standard_error", "lines"} <= values.keys()) == parsed
+
+
+def test_where_no_line_is_tried_the_rate_is_none():
+    arm = trained_arm("ar", LONGER)
+    comments = text_dataset()
+    object.__setattr__(comments, "test", np.full(400, ord("#"), np.uint16))
+    values = measure(task_of(tasks_of(arm), "real_text"), [arm, rigged_judge(2.0)], comments).values
+    assert [values[key] for key in ("parse_rate", "parse_rate_standard_error", "lines")] == [None] * 3

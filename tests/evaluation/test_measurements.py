@@ -1,0 +1,286 @@
+"""What is measured, what names it, and what it costs."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from evaluation_bench import STOP, config_of, random_documents, rigged_arm, trained_arm
+
+from lab.arms import ARMS
+from lab.config import make_config
+from lab.evaluation import measurements
+from lab.evaluation.flops import forward_flops_per_token, shape_of
+from lab.evaluation.measurements import (
+    JUDGED,
+    MODULES,
+    SETS,
+    evaluation_digest,
+    find_set,
+    inference,
+    measure,
+    passes,
+    prompt_and_generated,
+    row_key,
+    yardstick,
+)
+from lab.metrics import METRICS
+from lab.results import StopReference, Task
+
+DATA = random_documents()
+LONGER = {"data": {"length": 32}}
+
+
+def nll_of(previous, target):
+    return 0.5 + (target % 7) / 10
+
+
+def test_the_yardstick_is_nll_and_choice_and_for_arms_trained_on_orders_the_bound():
+    choice = {"items": 3, "options": 4, "context_tokens": 8, "option_tokens": 4}
+    expected = [
+        Task(measurement="nll", split="validation", settings={"windows": 5}),
+        Task(measurement="choice", split="validation", settings=choice),
+    ]
+    bound = Task(measurement="nelbo", split="validation", settings={"windows": 5, "draws": 4})
+    for arm, values in ARMS.items():
+        made = yardstick(config_of(arm), "validation")
+        assert made == ([*expected, bound] if values["order"] == "any" else expected), arm
+    assert [task.settings.get("windows") for task in yardstick(config_of("dlm"), "test")] == [9, None, 9]
+    assert {task.split for task in yardstick(config_of("dlm"), "test")} == {"test"}
+
+
+def test_what_is_measured_of_each_arm_after_its_run():
+    dlm, ar = inference(config_of("dlm", LONGER)), inference(config_of("ar", LONGER))
+    generations = [
+        (task.settings["sampler"], task.settings["steps"]) for task in dlm if task.measurement == "generation"
+    ]
+    assert generations == [(s, t) for s in ("ancestral", "blocks:4") for t in (1, 3, 6, 12, 24)]
+    draws = [task.settings.get("num_draws") for task in dlm if task.measurement == "choice"]
+    assert draws == [None, 1, 3]
+    assert [(task.measurement, task.settings.get("sampler"), task.settings.get("steps")) for task in ar] == [
+        ("real_text", None, None),
+        ("generation", "left_to_right", 24),
+        ("choice", None, None),
+    ]
+    assert len(inference(config_of("any_order_ar", LONGER))) == 5
+    assert {task.split for task in dlm} == {"test"}
+    assert {task.settings["items"] for task in dlm if task.measurement == "choice"} == {4}
+
+
+def test_text_is_parsed_where_the_corpus_is_python():
+    for corpus, paths, python in (("packages", [], True), ("stdlib", [], True), ("text", ["a.txt"], False)):
+        tasks = inference(config_of("ar", {"data": {"corpus": corpus, "paths": paths}}))
+        texts = [task.settings["python"] for task in tasks if task.measurement != "choice"]
+        assert texts == [python, python]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, (0, 32)), (0.25, (8, 24)), (0.99, (31, 1))])
+def test_prompt_and_generated_tokens_fill_the_window(share, expected):
+    made = config_of("dlm", LONGER, {"inference": {"prompt_share": share}})
+    assert prompt_and_generated(made) == expected
+    tasks = inference(made)
+    assert {task.settings.get("steps") for task in tasks} >= {1, expected[1]}
+    assert {task.settings.get("prompt_tokens") for task in tasks} == {None, expected[0]}
+
+
+def test_passes_count_rows_by_hand():
+    dlm, ar = config_of("dlm"), config_of("ar")
+
+    def of(config, measurement, **settings):
+        tasks = [*yardstick(config, "test"), *inference(config)]
+        (found,) = {
+            passes(config, task)
+            for task in tasks
+            if task.measurement == measurement and settings.items() <= task.settings.items()
+        }
+        return found
+
+    assert of(dlm, "generation", sampler="ancestral", steps=6) == 5 * 7  # 5 prompts, 6 passes and the judge's
+    assert of(dlm, "real_text") == 5
+    assert of(dlm, "choice", num_draws=3) == 4 * 4 * 3  # items, options, draws
+    assert of(dlm, "choice", items=3) == 3 * 4 * 4  # and tokens
+    assert of(ar, "choice", items=4) == 4 * 4
+    assert of(ar, "nll") == 9
+    assert of(dlm, "nll") == 9 * 16
+    assert of(dlm, "nelbo") == 9 * 4
+
+
+@pytest.mark.parametrize(
+    ("arm", "rows"),
+    [
+        ("ar", 9 + 12),  # windows, options
+        ("suffix_denoiser", 9 * 16 + 12 * 4),  # a row for each scored token
+        ("dlm", 9 * 16 + 12 * 4 + 9 * 4),  # and the bound's draws
+        ("any_order_ar", 9 + 12 + 9 * 4),
+    ],
+)
+def test_flops_are_those_of_the_rows_that_are_scored(arm, rows):
+    made = rigged_arm(arm, nll_of)
+    found = [measure(task, [made], DATA) for task in yardstick(made.config, "test")]
+    assert sum(len(scored["tokens"]) for scored in made.scorer.rows) == rows
+    a_pass = 16 * forward_flops_per_token(shape_of(made.config.model), 16, 257, made.scorer.causal)
+    assert sum(row.flops for row in found) == rows * a_pass
+    assert sum(passes(made.config, row.task) for row in found) == rows
+
+
+@pytest.mark.parametrize("arm", ["ar", "dlm"])
+def test_measuring_twice_gives_the_same(arm):
+    tasks = [*yardstick(config_of(arm), "test"), *inference(config_of(arm))]
+    first, again = (
+        [measure(task, [rigged_arm(arm, nll_of)], DATA) for task in tasks if task.measurement not in JUDGED]
+        for _ in range(2)
+    )
+    assert first == again
+    assert len(first) == {"ar": 3, "dlm": 6}[arm]
+
+
+def test_every_value_is_of_a_declared_metric():
+    """But for the number of lines, which a parse rate is of."""
+    declared = {*METRICS, *(error for metric in METRICS.values() for error in metric.errors)}
+    arm = trained_arm("any_order_ar")
+    tasks = [*yardstick(arm.config, "test"), *inference(arm.config)]
+    assert {task.measurement for task in tasks} == set(MODULES)
+    for task in tasks:
+        judges = [trained_arm("ar")] if task.measurement in JUDGED else []
+        found = measure(task, [arm, *judges], DATA)
+        assert set(found.values) <= declared | {"lines"}
+        if found.examples:
+            values = np.array(found.examples.values)
+            assert found.values[found.examples.metric] == pytest.approx(values.mean(), rel=1e-12)
+
+
+def test_a_row_says_what_was_measured_of_whose_weights():
+    arm, task = rigged_arm("ar", nll_of), yardstick(config_of("ar"), "test")[0]
+    row = measure(task, [arm], DATA)
+    assert (row.task, row.stops) == (task, (STOP,))
+    assert row.key == row_key(task, [STOP], "hash of test")
+
+
+def test_a_row_has_another_key_for_other_weights_tasks_texts_and_code(monkeypatch):
+    task, other = yardstick(config_of("ar"), "test")
+    wider = yardstick(config_of("ar", {"evaluation": {"test_windows": 10}}), "test")[0]
+    judged = StopReference(run="judge", reading="annealed", step=7)
+    written = inference(config_of("ar"))[1]
+    keys = [
+        row_key(task, [STOP], "text"),
+        row_key(other, [STOP], "text"),
+        row_key(wider, [STOP], "text"),
+        row_key(task, [STOP.model_copy(update={"step": 8})], "text"),
+        row_key(task, [STOP.model_copy(update={"reading": "along_run"})], "text"),
+        row_key(task, [STOP], "more text"),
+        *(row_key(written, stops, "text") for stops in ([STOP], [STOP, judged], [judged, STOP])),
+    ]
+    assert row_key(task, [STOP, judged], "text") == keys[0]  # a judge has no part in it
+    assert row_key(task.model_copy(), [STOP.model_copy()], "text") == keys[0]
+    monkeypatch.setattr(measurements, "closure_hash", lambda module: f"other {module}")
+    keys.append(row_key(task, [STOP], "text"))
+    assert len(set(keys)) == len(keys)
+
+
+HASHES = {"train": "a", "validation": "b", "test": "c"}
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *({"evaluation": {key: value}} for key, value in {"stops": 3, "stop_ratio": 3.0}.items()),
+        *({"evaluation": {key: 6}} for key in ("validation_windows", "test_windows", "nelbo_draws")),
+        {"evaluation": {"choice_items": 6}},
+        {"evaluation": {"choice_options": 6}},
+        {"evaluation": {"choice_context_tokens": 6}},
+        {"evaluation": {"choice_option_tokens": 6}},
+    ],
+    ids=str,
+)
+def test_other_stops_and_settings_are_another_evaluation(layer):
+    assert evaluation_digest(config_of("dlm", layer), HASHES) != evaluation_digest(config_of("dlm"), HASHES)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"evaluation": {"batch_size": 4, "sample_tokens": 0}},
+        {"inference": {"prompts": 9}},
+        {"training": {"log_steps": 3, "learning_rate": 0.5}},
+        {"seed": 4},
+    ],
+    ids=str,
+)
+def test_what_no_measurement_depends_on_is_no_other_evaluation(layer):
+    assert evaluation_digest(config_of("dlm", layer), HASHES) == evaluation_digest(config_of("dlm"), HASHES)
+
+
+def edit_of(edited):
+    real = measurements.closure_hash
+    return lambda module: real(module) + "x" * (module == edited)
+
+
+def test_another_held_out_text_or_code_is_another_evaluation(monkeypatch):
+    config = config_of("dlm")
+    digests = [evaluation_digest(config, {**HASHES, split: "other"}) for split in ("validation", "test")]
+    digests.append(evaluation_digest(config, HASHES))
+    assert evaluation_digest(config, {**HASHES, "train": "other"}) == digests[-1]
+    for edited in (MODULES["nelbo"], MODULES["nll"], "lab.training.timeline", MODULES["generation"]):
+        with monkeypatch.context() as patch:
+            patch.setattr(measurements, "closure_hash", edit_of(edited))
+            digests.append(evaluation_digest(config, HASHES))
+    assert digests.pop() == digests[2]  # generation is no part of it
+    assert len(set(digests)) == len(digests)
+
+
+def test_sets_are_found_by_name():
+    assert find_set("inference").tasks(config_of("dlm")) == inference(config_of("dlm"))
+    with pytest.raises(
+        ValueError, match=r"`measurement` must be one of \['inference'.*\], but got measurement='x'"
+    ):
+        find_set("x")
+    assert {section.section for section in SETS.values()} <= {"evaluation", "inference"}
+
+
+def test_planning_imports_no_backend():
+    code = (
+        "import sys; from lab.config import make_config;"
+        "from lab.evaluation.measurements import evaluation_digest, inference, passes, row_key, yardstick;"
+        "config = make_config({'training': {'total_steps': 1}});"
+        "[passes(config, task) for task in [*yardstick(config, 'test'), *inference(config)]];"
+        "evaluation_digest(config, {'validation': 'a', 'test': 'b'});"
+        "assert not {'keras', 'jax', 'tensorflow', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_measurement_is_imported_and_hashed_before_it_is_needed(monkeypatch):
+    imported, hashed = [], []
+    monkeypatch.setattr(measurements.importlib, "import_module", imported.append)
+    monkeypatch.setattr(measurements, "closure_hash", hashed.append)
+    measurements.load_measurements()
+    assert imported == hashed == list(MODULES.values())
+
+
+NOISES = {
+    "ar": {
+        "factors": {"input_noise": "mask:0-1", "attention_mask_dropout": 0.9, "passes": 2},
+        "model": {"attention_dropout": 0.5, "mlp_dropout": 0.5},
+    },
+    "any_order_ar": {"factors": {"input_noise": "replace:1", "loss_on": "hidden", "redraw": "epoch"}},
+    "dlm": {"factors": {"attention_mask_dropout": 0.9, "complementary": True, "redraw": "epoch"}},
+    "suffix_denoiser": {"factors": {"attention_mask_dropout": 0.9, "noise_window": "fixed:0.15"}},
+}
+
+
+@pytest.mark.parametrize("arm", NOISES)
+def test_no_noise_of_training_touches_the_yardstick(arm):
+    """The same weights measure the same, whatever they were trained under."""
+    from lab.evaluation.arm import Arm, make_scorer
+    from lab.training.build import build_transformer
+
+    found = []
+    for layer in ({}, NOISES[arm]):
+        config = make_config(config_of(arm).model_dump(mode="json", exclude_none=True), layer)
+        transformer = build_transformer(config, DATA.tokenizer.vocab_size)
+        for weight in transformer.trainable_weights:
+            weight.assign(10 * weight.value)
+        measured = Arm(config, make_scorer(transformer, config), STOP)
+        found.append([measure(task, [measured], DATA) for task in yardstick(config, "validation")])
+    assert found[0] == found[1]
+    assert found[0][0].values["nll"] > 6  # the weights are no uniform predictor's
