@@ -85,12 +85,12 @@ def train(arm, weights):
     import keras
 
     from lab.data.windows import TrainingWindows, evaluation_windows
+    from lab.evaluation.arm import make_scorer
     from lab.evaluation.chain_rule import chain_rule_nll
     from lab.evaluation.nelbo import nelbo
-    from lab.evaluation.yardstick import make_scorer
     from lab.training.build import build_learner
-    from lab.training.checkpoint import assign_variables
     from lab.training.schedule import main_decay
+    from lab.training.variables import assign_variables
 
     config = config_of(arm)
     learner = build_learner(config, VOCAB)

@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lab.training.checkpoint import Checkpoints, assign_variables, load_arrays, read_variables, save_arrays
+from lab.results import DamagedError
+from lab.training.checkpoint import Checkpoints, load_arrays, save_arrays
+from lab.version import Version, read_version
 
-KEY = "0123456789abcdef"
+VERSION = Version({"seed": 0, "training.learning_rate": 1e-3, "data": "da7a"}, "c0de")
 
 
 def arrays(step):
@@ -38,7 +41,7 @@ def same(found, expected):
 @pytest.fixture
 def checkpoints(tmp_path):
     """Checkpoints of steps 10 and 20."""
-    made = Checkpoints(tmp_path / "checkpoints", KEY)
+    made = Checkpoints(tmp_path / "checkpoints", VERSION)
     for step in (10, 20):
         made.save(step, arrays(step))
     return made
@@ -55,11 +58,11 @@ def test_the_newest_comes_back_as_it_was_saved(checkpoints):
 
 
 def test_none_is_there_before_the_first(tmp_path):
-    assert Checkpoints(tmp_path / "nothing", KEY).load() is None
+    assert Checkpoints(tmp_path / "nothing", VERSION).load() is None
 
 
 def test_the_newest_two_are_kept_in_the_order_of_steps(tmp_path):
-    made = Checkpoints(tmp_path, KEY)
+    made = Checkpoints(tmp_path, VERSION)
     for step in (5, 90, 100, 1000):
         made.save(step, arrays(step))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000000100", "step-000000001000"]
@@ -125,16 +128,42 @@ def test_if_all_are_damaged_there_is_none(checkpoints):
         assert checkpoints.load() is None
 
 
-def test_another_configuration_is_refused(checkpoints):
-    message = r"step-0+20 must be of schema 1 and configuration another, but it is of schema 1 and .*" + KEY
+@pytest.mark.parametrize(
+    "other", [Version({**VERSION.values, "seed": 1}, "c0de"), Version(VERSION.values, "c")]
+)
+def test_another_run_is_refused(checkpoints, other):
+    message = (
+        rf"step-0+20 must be of schema 2 and of the run {other.digest()}, but it is .* another run: move it"
+    )
     with pytest.raises(ValueError, match=message):
-        Checkpoints(checkpoints.folder, "another").load()
+        Checkpoints(checkpoints.folder, other).load()
 
 
 def test_another_schema_is_refused(checkpoints, monkeypatch):
-    monkeypatch.setattr("lab.training.checkpoint.SCHEMA", 2)
-    with pytest.raises(ValueError, match=r"must be of schema 2 .* but it is of schema 1"):
+    monkeypatch.setattr("lab.training.checkpoint.SCHEMA", 3)
+    with pytest.raises(ValueError, match=r"must be of schema 3 .* but it is of schema 2"):
         checkpoints.load()
+
+
+@pytest.mark.parametrize(("most", "expected"), [(25, 20), (20, 20), (19, 10), (10, 10), (9, None)])
+def test_the_newest_up_to_a_step_is_loaded_and_later_ones_are_not_looked_at(checkpoints, most, expected):
+    checkpoints.keep_all = True
+    checkpoints.save(100, arrays(100))
+    (checkpoints.folder / "step-000000000100" / "state.json").write_text("damaged, and no warning")
+    found = checkpoints.load(most)
+    assert (found and found[0]) == expected
+    if found:
+        same(found[1], arrays(expected))
+
+
+def test_all_are_kept_where_it_is_asked_for(tmp_path):
+    made = Checkpoints(tmp_path, VERSION, keep_all=True)
+    for step in (5, 90, 100, 1000):
+        made.save(step, arrays(step))
+    assert len(list(tmp_path.iterdir())) == 4
+    same(made.load(99)[1], arrays(90))
+    Checkpoints(tmp_path, VERSION).save(2000, arrays(2000))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_what_a_killed_save_left_is_ignored_and_removed(checkpoints):
@@ -182,13 +211,14 @@ def test_a_save_cut_off_at_any_write_leaves_the_previous_one(checkpoints, monkey
 
 
 SAVER = """
-import pathlib, resource, sys
+import json, pathlib, resource, sys
 import numpy as np
 from lab.training.checkpoint import Checkpoints
-folder, key, most = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+from lab.version import Version
+folder, version, most = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
 if most:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-checkpoints = Checkpoints(folder, key)
+checkpoints = Checkpoints(folder, Version(**version))
 for step in range(30, 10_000_000, 10):
     checkpoints.save(step, {"w": np.full(5000, step, np.int64)})
     print(step, flush=True)
@@ -197,7 +227,7 @@ for step in range(30, 10_000_000, 10):
 
 def saver(checkpoints, most=0):
     """A process that saves one checkpoint after the other; its files may have `most` bytes."""
-    command = [sys.executable, "-c", SAVER, str(checkpoints.folder), KEY, str(most)]
+    command = [sys.executable, "-c", SAVER, str(checkpoints.folder), json.dumps(asdict(VERSION)), str(most)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -212,7 +242,7 @@ def test_a_hundred_kills_among_saves_never_leave_less_than_the_last_one_told(che
             time.sleep(moments.uniform(0, 0.01))
             process.send_signal(signal.SIGSTOP)
             os.waitpid(process.pid, os.WUNTRACED)
-            copy = Checkpoints(checkpoints.folder.with_name("copy"), KEY)
+            copy = Checkpoints(checkpoints.folder.with_name("copy"), VERSION)
             shutil.copytree(checkpoints.folder, copy.folder)
             step, found = copy.load()
             assert step >= told
@@ -275,6 +305,20 @@ def test_a_read_of_weights_that_fails_is_named(tmp_path, monkeypatch):
     assert caught.value.filename == str(tmp_path / "weights.npz")
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "no archive"])
+def test_damaged_weights_are_named(tmp_path, damage):
+    path = tmp_path / "weights.npz"
+    save_arrays(path, arrays(1))
+    sound = path.read_bytes()
+    middle = sound.index(arrays(1)["a/kernel"].tobytes()) + 5
+    flipped = sound[:middle] + bytes([sound[middle] ^ 1]) + sound[middle + 1 :]
+    path.write_bytes(
+        {"empty": b"", "cut": sound[: len(sound) // 2], "flipped": flipped, "no archive": b"x"}[damage]
+    )
+    with pytest.raises(DamagedError, match=rf"{path}: not weights as the lab writes them"):
+        load_arrays(path)
+
+
 def test_a_file_in_the_place_of_a_checkpoint_falls_back(checkpoints):
     shutil.rmtree(newest(checkpoints))
     newest(checkpoints).write_bytes(b"no folder")
@@ -283,11 +327,12 @@ def test_a_file_in_the_place_of_a_checkpoint_falls_back(checkpoints):
 
 def test_the_state_says_what_it_is_of(checkpoints):
     state = json.loads((newest(checkpoints) / "state.json").read_text())
-    assert {name: state[name] for name in ("schema", "step", "config_key")} == {
-        "schema": 1,
+    assert {name: state[name] for name in ("schema", "step", "version")} == {
+        "schema": 2,
         "step": 20,
-        "config_key": KEY,
+        "version": asdict(VERSION),
     }
+    assert read_version(checkpoints.folder.parent) == VERSION
 
 
 def test_arrays_replace_a_file_in_one_step(tmp_path, monkeypatch):
@@ -305,52 +350,3 @@ def test_arrays_replace_a_file_in_one_step(tmp_path, monkeypatch):
     save_arrays(path, arrays(2))
     same(load_arrays(path), arrays(2))
     assert [file.name for file in tmp_path.iterdir()] == ["weights.npz"]
-
-
-@pytest.fixture
-def variables():
-    import keras
-
-    with keras.name_scope("net"):
-        return [
-            keras.Variable(np.zeros((2, 3)), dtype="float32", name="kernel"),
-            keras.Variable(np.zeros(2), dtype="int32", trainable=False, name="state"),
-        ]
-
-
-VALUES = {"net/kernel": np.ones((2, 3), np.float32), "net/state": np.array([5, 6], np.int32)}
-
-
-@pytest.mark.backend
-def test_variables_take_their_arrays_and_give_them_back(variables):
-    assign_variables(variables, VALUES)
-    found = read_variables(variables)
-    same(found, VALUES)
-    variables[0].assign(np.zeros((2, 3)))
-    same(found, VALUES)  # a copy, not a view
-
-
-@pytest.mark.parametrize(
-    ("changed", "missing", "surplus"),
-    [
-        (
-            {"net/kernel": np.ones((3, 2), np.float32)},
-            r"'net/kernel \(2, 3\) float32'",
-            r"'net/kernel \(3, 2\) float32'",
-        ),
-        ({"net/kernel": np.ones((2, 3))}, r"'net/kernel \(2, 3\) float32'", r"'net/kernel \(2, 3\) float64'"),
-        ({"net/more": np.ones(1, np.int32)}, "", r"'net/more \(1,\) int32'"),
-        ({"net/state": None}, r"'net/state \(2,\) int32'", ""),
-    ],
-)
-def test_other_paths_shapes_and_dtypes_are_refused_with_both_lists(variables, changed, missing, surplus):
-    wrong = {name: array for name, array in (VALUES | changed).items() if array is not None}
-    message = rf"the checkpoint must hold \[{missing}\], but it holds \[{surplus}\] in their place\."
-    with pytest.raises(ValueError, match=message):
-        assign_variables(variables, wrong)
-    assert not any(array.any() for array in read_variables(variables).values())  # nothing was assigned
-
-
-def test_two_variables_of_one_path_are_refused(variables):
-    with pytest.raises(ValueError, match=r"paths must be unique, but 'net/kernel' is there twice"):
-        read_variables([*variables, variables[0]])

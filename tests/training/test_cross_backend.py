@@ -19,7 +19,8 @@ CASES = ("jax", "tensorflow", pytest.param("torch", marks=pytest.mark.extra(torc
 def numbers(tmp_path_factory):
     """What each installed backend gives, from one file of initial weights; all at work at once."""
     from lab.training.build import build_transformer
-    from lab.training.checkpoint import read_variables, save_arrays
+    from lab.training.checkpoint import save_arrays
+    from lab.training.variables import read_variables
 
     folder = tmp_path_factory.mktemp("backends")
     weights = folder / "weights.npz"

@@ -1,6 +1,5 @@
 """A run on several devices and in several processes has the numbers of one device, and ends as a whole."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,8 +12,10 @@ import pytest
 from distribution_runs import LAYOUTS, STEPS, config_of
 from training_bench import rows_of
 
+from lab.results import read_result
 from lab.scheduling.outcomes import Outcome, outcome_of
 from lab.scheduling.ranks import free_address, rank_environment
+from lab.version import Version, claim_version
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="keras.distribution is complete under JAX alone"
@@ -92,13 +93,10 @@ def measured(logdir):
         if row["kind"] == "train":
             for name in ("train_loss", "gradient_norm"):
                 numbers[f"{name} {row['step']}"] = row[name]
-    result = json.loads((logdir / "result.json").read_text())
-    for stop in result["stops"]:
-        for name, value in stop["validation"].items():
-            numbers[f"{name} {stop['reading']} {stop['step']}"] = value
-    for name in ("best", "end"):
-        for reading, stop in result[name].items():
-            numbers |= {f"{name} {reading} test {key}": value for key, value in stop["test"].items()}
+    for stop in read_result(logdir).stops:
+        for split in ("validation", "test"):
+            for name, value in stop.metrics(split).items():
+                numbers[f"{split} {name} {stop.reading} {stop.step}"] = value
     return numbers
 
 
@@ -114,8 +112,7 @@ def assert_equal_runs(found, expected):
 def test_four_devices_give_the_numbers_of_one(layout, data, model, runs):
     """With dropout, too: JAX draws its masks for the whole batch, wherever the rows lie."""
     assert_equal_runs(runs / layout, runs / "one")
-    devices = json.loads((runs / layout / "result.json").read_text())["devices"]
-    assert devices == {
+    assert read_result(runs / layout).process.devices == {
         "parallel": LAYOUTS[layout]["parallel"],
         "count": 4,
         "data": data,
@@ -125,14 +122,14 @@ def test_four_devices_give_the_numbers_of_one(layout, data, model, runs):
 
 
 def test_one_device_says_so(runs):
-    devices = json.loads((runs / "one" / "result.json").read_text())["devices"]
+    devices = read_result(runs / "one").process.devices
     assert devices == {"parallel": "none", "count": 1, "data": 1, "model": 1, "processes": 1}
 
 
 def test_a_run_goes_on_under_another_layout(runs):
     """Stopped with the weights in four parts, finished with the batch in four parts."""
     assert_equal_runs(runs / "moved", runs / "one")
-    assert json.loads((runs / "moved" / "result.json").read_text())["devices"]["parallel"] == "data"
+    assert read_result(runs / "moved").process.devices["parallel"] == "data"
 
 
 def test_the_weights_are_kept_whole(runs):
@@ -168,7 +165,7 @@ def test_a_lost_rank_ends_the_group_and_the_next_attempt_finishes(runs, tmp_path
     assert [row["step"] for row in rows_of(group.logdirs[0]) if row["kind"] == "train"] == list(
         range(2, STEPS + 1, 2)
     )
-    devices = json.loads((group.logdirs[0] / "result.json").read_text())["devices"]
+    devices = read_result(group.logdirs[0]).process.devices
     assert (devices["processes"], devices["data"]) == (2, 2)
     assert not group.logdirs[1].exists(), "rank 1 must leave the files to rank 0"
 
@@ -229,7 +226,7 @@ def test_two_nodes_train_one_run_and_a_lost_node_costs_one_attempt(
     assert finish(executor.start(attempt)) == Ended(0), (logdir / "log.txt").read_text()
     executor.close()
     assert_equal_runs(logdir, tmp_path / "one")
-    assert json.loads((logdir / "result.json").read_text())["devices"]["processes"] == 2
+    assert read_result(logdir).process.devices["processes"] == 2
 
 
 def test_weights_in_parts_on_two_processes_give_the_numbers_of_one(runs, tmp_path, corpus, cache):
@@ -242,10 +239,11 @@ def test_what_rank_0_refuses_ends_the_group(tmp_path, corpus, cache):
     config = config_of("data", corpus)
     logdir = tmp_path / "rank_0"
     logdir.mkdir()
-    (logdir / "config.yaml").write_text(config.model_copy(update={"seed": 1}).to_yaml(), encoding="utf-8")
+    other = Version.of(config.model_copy(update={"seed": 1}), "data", "jax", "code")
+    claim_version(logdir, other)
     with Group(tmp_path, config, cache) as group:
         codes = group.wait(GROUP_SECONDS)
     assert codes == [2, -signal.SIGABRT]
     said = group.said()
-    assert f"must hold the run {config.key()}" in said[0]
+    assert "must be gone on with as it began" in said[0]
     assert "another rank of the run has ended" in said[1]

@@ -1,6 +1,5 @@
 """A run that is asked to end does so at once or after its update, and goes on to the same numbers."""
 
-import json
 import os
 import shutil
 import signal
@@ -9,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 from test_kill import start
-from training_bench import rows_of
+from training_bench import numbers_of, rows_of, weights_of_stops
 
 from lab.training import ending
 from lab.training.ending import REPEAT_SECONDS, Notice, PreemptedError
+from lab.version import read_version
 
 
 def test_notice_is_kept_until_it_can_be_obeyed():
@@ -61,40 +61,43 @@ def test_ctrl_c_twice_is_never_taken_for_one():
 @pytest.mark.backend
 def test_a_run_asked_to_end_at_any_moment_goes_on_to_the_same_result(undisturbed, tmp_path, monkeypatch):
     """Notice comes in the main run, in a branch, and while a stop is measured."""
+    from lab.training import run as module
     from lab.training.checkpoint import Checkpoints
     from lab.training.run import Run, train_run
 
     run = undisturbed("dlm")
     logdir = tmp_path / "run"
-    moments = {"step": [3, 45], "measure": [15]}  # steps made; rows in the log
-    tick, measured = Run._progress, Run._measured
+    moments = {"step": [3, 45], "measure": [20]}  # steps made; rows in the log
+    tick, measure_one = Run._progress, module.measure
+    noticed = Notice()
 
-    def progress(self, phase, step):
+    def progress(self, phase, step=None):
         tick(self, phase, step)
         if phase == "train" and moments["step"] and step >= moments["step"][0] and not self.notice.given:
             moments["step"].pop(0)
             self.notice.give()
 
-    def measure(self, split):
-        done = len(self.log.rows)
-        if moments["measure"] and done >= moments["measure"][0] and not self.notice.given:
+    def measure(*arguments):
+        done = len(rows_of(logdir))
+        if moments["measure"] and done >= moments["measure"][0] and not noticed.given:
             moments["measure"].pop(0)
-            self.notice.give()
-        return measured(self, split)
+            noticed.give()
+        return measure_one(*arguments)
 
     monkeypatch.setattr(Run, "_progress", progress)
-    monkeypatch.setattr(Run, "_measured", measure)
+    monkeypatch.setattr(module, "measure", measure)
     steps = []
     while moments["step"] or moments["measure"]:
         with pytest.raises(PreemptedError):
-            train_run(run.config, logdir, run.cache, Notice())
-        steps.append(Checkpoints(logdir / "checkpoints", run.config.key()).load()[0])
+            train_run(run.config, logdir, run.cache, noticed)
+        noticed = Notice()
+        steps.append(Checkpoints(logdir / "checkpoints", read_version(logdir)).load()[0])
         assert not (logdir / "result.json").exists()
     assert steps[:2] == [3, 40]  # the branch towards stop 50 begins at 40
     assert steps[2] > 40
-    result = train_run(run.config, logdir, run.cache, Notice())
-    assert {**result, "wall_seconds": 0} == {**run.result, "wall_seconds": 0}
-    assert not list((logdir / "checkpoints").glob("step-*"))
+    result = train_run(run.config, logdir, run.cache, noticed)
+    assert numbers_of(result) == numbers_of(run.result)
+    assert weights_of_stops(logdir) == weights_of_stops(run.logdir)
 
 
 @pytest.mark.slow
@@ -110,22 +113,24 @@ def test_a_process_that_gets_a_notice_leaves_a_checkpoint_and_says_so(undisturbe
         assert not (logdir / "result.json").exists()
         assert list((logdir / "checkpoints").glob("step-*"))
     assert start(run, logdir).wait(timeout=300) == 0
-    result = json.loads((logdir / "result.json").read_text())
-    assert {**result, "wall_seconds": 0} == {**run.result, "wall_seconds": 0}
+    assert numbers_of(logdir) == numbers_of(run.result)
 
 
-def test_data_that_changed_since_a_run_began_are_refused(undisturbed, corpus, tmp_path):
+def test_training_data_that_changed_since_a_run_began_are_refused(undisturbed, corpus, tmp_path):
+    from lab.data.dataset import prepare
     from lab.training.run import train_run
 
     run = undisturbed("ar")
     logdir, cache = tmp_path / "run", tmp_path / "cache"
     shutil.copytree(run.logdir, logdir)
     (logdir / "result.json").unlink()
-    file = sorted(path for path in corpus.rglob("*") if path.is_file())[0]
+    dataset = prepare(run.config.data, cache)
+    trained_on = dataset.tokenizer.decode(dataset.train)
+    file = next(path for path in sorted(corpus.glob("*.txt")) if path.read_text() in trained_on)
     content = file.read_bytes()
     try:
         file.write_bytes(content + b"and one line more\n")
-        with pytest.raises(ValueError, match="but other data came"):
+        with pytest.raises(ValueError, match=r"this changed: data \([0-9a-f]{16} became [0-9a-f]{16}\)"):
             train_run(run.config, logdir, cache)
     finally:
         file.write_bytes(content)

@@ -1,46 +1,77 @@
+import shutil
+
 import numpy as np
 import pytest
 
+from lab.config import make_config
 from lab.data.dataset import prepare
-from lab.tracking.records import read_json, write_json
+from lab.evaluation.measurements import measure, yardstick
 
 
 @pytest.mark.backend
 @pytest.mark.parametrize("arm", ["ar", "dlm"])
 def test_the_loaded_arm_measures_as_the_run_said_at_its_best_stop(arm, undisturbed):
-    from lab.evaluation.yardstick import Yardstick
-    from lab.training.finished import load_finished
+    from lab.training.finished import load_arm
 
     run = undisturbed(arm)
     dataset = prepare(run.config.data, run.cache)
-    loaded = load_finished(run.logdir, dataset.tokenizer.vocab_size)
+    best = run.result.best()
+    loaded = load_arm(run.logdir, run.result.reference(best), dataset.tokenizer.vocab_size, run.config)
     assert loaded.config == run.config
-    (reading, best), *_ = run.result["best"].items()
-    assert loaded.stop == {"reading": reading, **{n: best[n] for n in ("step", "tokens_seen", "epoch")}}
-    measured = Yardstick(run.config, dataset).measure(loaded.scorer, "test")
-    assert measured["nll"] == pytest.approx(best["test"]["nll"], rel=1e-6)
+    assert loaded.stop == run.result.reference(best)
+    task, *_ = yardstick(run.config, "test")
+    measured = measure(task, [loaded], dataset)
+    assert measured.values["nll"] == pytest.approx(best.test["nll"], rel=1e-6)
+    assert measured.key in {row.key for row in best.measured}
     assert loaded.sampler.transformer is loaded.scorer.transformer
     assert loaded.sampler.causal == (arm == "ar")
 
 
-def test_a_run_without_weights_says_what_to_do(undisturbed, tmp_path):
-    from lab.training.finished import load_finished
+def test_a_configuration_that_asks_for_more_measures_the_same_weights(undisturbed):
+    from lab.training.finished import load_arm
 
     run = undisturbed("ar")
-    (tmp_path / "config.yaml").write_bytes((run.logdir / "config.yaml").read_bytes())
-    write_json(tmp_path / "result.json", read_json(run.logdir / "result.json"))
-    with pytest.raises(
-        ValueError, match=r"expected the weights of the best stop at .* to train the run again"
-    ):
-        load_finished(tmp_path, 257)
+    more = make_config(
+        run.config.model_dump(mode="json", exclude_none=True), {"evaluation": {"batch_size": 5}}
+    )
+    loaded = load_arm(run.logdir, run.result.reference(run.result.end()), 257, more)
+    assert (loaded.config, loaded.scorer.batch_size) == (more, 5)
+
+
+def test_a_run_without_weights_or_with_damaged_ones_says_what_to_do(undisturbed, tmp_path):
+    from lab.training.checkpoint import stop_weights_path
+    from lab.training.finished import load_arm
+
+    run = undisturbed("ar")
+    shutil.copytree(run.logdir, tmp_path / "run")
+    stop = run.result.reference(run.result.best())
+    path = stop_weights_path(tmp_path / "run", stop.reading, stop.step)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError, match=rf"{path}: not weights as the lab writes them"):
+        load_arm(tmp_path / "run", stop, 257, run.config)
+    path.unlink()
+    with pytest.raises(ValueError, match=rf"expected the weights of a stop at {path}, .* to train it again"):
+        load_arm(tmp_path / "run", stop, 257, run.config)
+
+
+def test_the_weights_of_another_run_are_refused(undisturbed, tmp_path):
+    from lab.training.finished import load_arm
+
+    run = undisturbed("ar")
+    stop = run.result.reference(run.result.best()).model_copy(update={"run": "another"})
+    with pytest.raises(ValueError, match=rf"must hold the run another, but it holds {run.result.run}\."):
+        load_arm(run.logdir, stop, 257, run.config)
+    with pytest.raises(ValueError, match=r"must hold the run another, but it holds None\."):
+        load_arm(tmp_path, stop, 257, run.config)
 
 
 @pytest.mark.backend
 def test_the_weights_are_not_the_initial_ones(undisturbed):
     from lab.training.build import build_transformer
-    from lab.training.finished import load_finished
+    from lab.training.finished import load_arm
 
     run = undisturbed("ar")
     fresh = build_transformer(run.config, 257).trainable_variables
-    loaded = load_finished(run.logdir, 257).scorer.transformer.trainable_variables
+    arm = load_arm(run.logdir, run.result.reference(run.result.best()), 257, run.config)
+    loaded = arm.scorer.transformer.trainable_variables
     assert any((np.array(one) != np.array(other)).any() for one, other in zip(fresh, loaded, strict=True))

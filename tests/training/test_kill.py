@@ -1,6 +1,5 @@
 """kill -9 at any moment: the same command ends with the numbers of a run that was left alone."""
 
-import json
 import os
 import random
 import signal
@@ -11,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-from training_bench import differences, rows_of
+from training_bench import differences, numbers_of, rows_of
 
 pytestmark = [pytest.mark.backend, pytest.mark.slow]
 
@@ -77,10 +76,9 @@ def killed(undisturbed, tmp_path_factory):
 def test_every_number_is_that_of_the_undisturbed_run(arm, killed, undisturbed):
     logdir, kills = killed[arm]
     assert len(kills) == KILLS, f"the run ended before a kill: {kills}"
-    result = json.loads((logdir / "result.json").read_text())
-    expected = json.loads((undisturbed(arm).logdir / "result.json").read_text())
-    for name in expected.keys() - {"wall_seconds"}:
-        assert result[name] == expected[name], f"{name} after kills at {kills} rows"
+    found, expected = numbers_of(logdir), numbers_of(undisturbed(arm).logdir)
+    for name, value in expected.items():
+        assert found[name] == value, f"{name} after kills at {kills} rows"
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -93,7 +91,9 @@ def test_the_log_has_each_row_once_and_in_order(arm, killed, undisturbed):
         ]
         for folder in (logdir, undisturbed(arm).logdir)
     )
-    places = [(row["kind"], row.get("reading"), row["step"]) for row in found]
+    places = [
+        (row["kind"], row.get("reading"), row["step"], row.get("measured", {}).get("key")) for row in found
+    ]
     assert len(places) == len(set(places))
     assert found == expected
 
@@ -106,21 +106,24 @@ def test_tensorboard_shows_each_point_once(arm, killed):
         (file,) = (logdir / "tensorboard" / folder).iterdir()
         values = [value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value]
         counts = {kind: sum(row["kind"] == kind for row in rows) for kind in ("train", "sample")}
-        assert values.count("train/loss_nats_per_token") == counts["train"] == 40
+        assert values.count("train/train_loss_nats_per_token") == counts["train"] == 40
         assert values.count("sample") == counts["sample"] == 4
         for reading in ("annealed", "along_run"):
             assert values.count(f"validation/{reading}/nll_nats_per_token") == 4
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_the_weights_of_the_best_and_the_last_stop_are_kept(arm, killed, undisturbed):
+def test_the_weights_of_every_stop_and_the_checkpoints_are_those_of_the_undisturbed_run(
+    arm, killed, undisturbed
+):
     from lab.training.checkpoint import load_arrays
 
     logdir, _ = killed[arm]
-    result = undisturbed(arm).result
-    stops = [stop for name in ("best", "end") for stop in result[name].values()]
-    files = [path for path in (logdir / "checkpoints").rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {f"{stop['reading']}-{stop['step']:012d}.npz" for stop in stops}
+    files, others = (
+        {path.relative_to(folder) for path in (folder / "checkpoints").rglob("*.npz")}
+        for folder in (logdir, undisturbed(arm).logdir)
+    )
+    assert files == others
+    assert len(files) == 8 + 10
     for path in files:
-        expected = load_arrays(undisturbed(arm).logdir / path.relative_to(logdir))
-        assert differences(load_arrays(path), expected) == []
+        assert differences(load_arrays(logdir / path), load_arrays(undisturbed(arm).logdir / path)) == []

@@ -133,7 +133,7 @@ def test_it_is_rebuilt_from_its_configuration():
 
 def test_four_quarter_batches_are_one_clipped_step_on_the_whole():
     from lab.training.build import build_learner
-    from lab.training.checkpoint import read_variables
+    from lab.training.variables import read_variables
 
     whole = batch(8, VOCAB)
     quarters = [{name: array[i : i + 2] for name, array in whole.items()} for i in range(0, 8, 2)]
@@ -197,7 +197,7 @@ def test_moving_the_decay_window_compiles_nothing_again(compilations):
         pytest.skip("PyTorch runs the objective's Python at every step")
     from lab.objectives.objective import Objective
     from lab.training.build import build_learner
-    from lab.training.checkpoint import assign_variables, read_variables
+    from lab.training.variables import assign_variables, read_variables
 
     class Counting(Objective):
         traced = 0

@@ -23,7 +23,7 @@ def make_steps(config, *batches):
     Dropout's generators go on from step to step.
     """
     from lab.training.build import build_learner
-    from lab.training.checkpoint import assign_variables, read_variables
+    from lab.training.variables import assign_variables, read_variables
 
     learner = build_learner(config, VOCAB)
     scale_up(learner)
@@ -93,7 +93,7 @@ def test_each_pass_has_a_dropout_of_its_own():
 def test_passes_and_accumulation_are_one_mean():
     """Two micro-batches of two passes each move the weights as one batch of all four does."""
     from lab.training.build import build_learner
-    from lab.training.checkpoint import assign_variables, read_variables
+    from lab.training.variables import assign_variables, read_variables
 
     parts = [{**batch(2, VOCAB, seed), "visits": np.array([3, 4], np.int32)} for seed in range(2)]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -12,10 +12,13 @@ from training_bench import (
     tiny_config,
 )
 
+from lab.version import Version
+
 pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
 
 VOCAB = 5
 HALF = 6  # steps
+VERSION = Version({"seed": 0}, "c0de")
 
 
 @pytest.mark.parametrize(
@@ -25,8 +28,9 @@ HALF = 6  # steps
 )
 def test_half_save_restore_half_is_the_whole(arm, mechanisms, tmp_path):
     from lab.training.build import build_learner
-    from lab.training.checkpoint import Checkpoints, assign_variables, read_variables
+    from lab.training.checkpoint import Checkpoints
     from lab.training.schedule import Decay
+    from lab.training.variables import assign_variables, read_variables
 
     config = tiny_config(arm, mechanisms, {"model": DROPOUT, "training": {"accumulation": 2}})
     batches = [batch(2, VOCAB, seed) for seed in range(4 * HALF)]
@@ -39,11 +43,11 @@ def test_half_save_restore_half_is_the_whole(arm, mechanisms, tmp_path):
 
     assign_variables(state_of(straight), start)
     fit(straight, batches[: 2 * HALF + 1])  # an accumulation is open
-    Checkpoints(tmp_path, config.key()).save(HALF, read_variables(state_of(straight)))
+    Checkpoints(tmp_path, VERSION).save(HALF, read_variables(state_of(straight)))
     del straight
 
     resumed = build_learner(config, VOCAB)
-    step, arrays = Checkpoints(tmp_path, config.key()).load()
+    step, arrays = Checkpoints(tmp_path, VERSION).load()
     assert step == HALF
     assign_variables(state_of(resumed), arrays)
     fit(resumed, batches[2 * HALF + 1 :])
@@ -52,7 +56,8 @@ def test_half_save_restore_half_is_the_whole(arm, mechanisms, tmp_path):
 
 def test_a_checkpoint_holds_slots_step_window_and_generators(tmp_path):
     from lab.training.build import build_learner
-    from lab.training.checkpoint import Checkpoints, assign_variables, read_variables
+    from lab.training.checkpoint import Checkpoints
+    from lab.training.variables import assign_variables, read_variables
 
     config = tiny_config("dlm", {"model": DROPOUT, "seed": 3})
     learner = build_learner(config, VOCAB)
@@ -67,9 +72,9 @@ def test_a_checkpoint_holds_slots_step_window_and_generators(tmp_path):
     assert [int(found[path]) for path in draw_seed] == [3]
     rate = {"optimizer/learning_rate"} & set(found)
     assert set(found) == weights | set(generators) | others | slots | draw_seed | rate
-    Checkpoints(tmp_path, "key").save(1, found)
+    Checkpoints(tmp_path, VERSION).save(1, found)
     larger = build_learner(tiny_config("dlm", {"model": {"layers": 2}}), VOCAB)
     before = read_variables(state_of(larger))
     with pytest.raises(ValueError, match=r"must hold \['.*block_1.*\], but it holds \["):
-        assign_variables(state_of(larger), Checkpoints(tmp_path, "key").load()[1])
+        assign_variables(state_of(larger), Checkpoints(tmp_path, VERSION).load()[1])
     assert differences(read_variables(state_of(larger)), before) == []

@@ -1,38 +1,29 @@
 """What one run writes, refuses and leaves alone."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from training_bench import DROPOUT, fit, rows_of, state_of, tiny_config
+from training_bench import DROPOUT, fit, numbers_of, rows_of, state_of, tiny_config, weights_of_stops
 
-from lab.config import load_config
+from lab.code import closure_hash
+from lab.config import load_config, make_config
+from lab.environment import available_cpus, cpu_model, versions
 from lab.evaluation.flops import forward_flops_per_token, shape_of, train_flops_per_token
+from lab.evaluation.measurements import evaluation_digest, measure, yardstick
+from lab.results import Measured, read_result
 from lab.scheduling.outcomes import EXIT_CODES, Outcome, exit_code_of
-from lab.tracking.records import code_hash
+from lab.version import ENGINE, Version, read_version
 
-METRICS = {"nll", "nll_standard_error", "bits_per_byte", "choice_accuracy", "option_gap"}
-BOUND = {"nelbo", "nelbo_example_standard_error", "nelbo_mask_standard_error"}
-STOP = {"reading", "step", "tokens_seen", "epoch", "train_flops", "validation"}
-READINGS = {"annealed", "along_run"}
-RESULT = {
-    *(
-        "schema",
-        "arm",
-        "seed",
-        "config",
-        "config_key",
-        "backend",
-        "device",
-        "devices",
-        "code_hash",
-        "versions",
-    ),
-    *("parameters", "data", "train_flops_per_token", "forward_flops_per_token", "train_flops"),
-    *("evaluation_flops", "wall_seconds", "stops", "best", "end"),
+METRICS = {
+    *("nll", "nll_standard_error", "bits_per_byte"),
+    *("choice_accuracy", "option_gap", "choice_accuracy_standard_error", "option_gap_standard_error"),
 }
+BOUND = {"nelbo", "nelbo_example_standard_error", "nelbo_mask_standard_error"}
+READINGS = ("annealed", "along_run")
 STEPS = [25, 50, 100, 200]
 
 
@@ -43,78 +34,99 @@ def run(request, undisturbed):
 
 def test_the_result_says_what_was_run(run):
     result = run.result
-    assert json.loads((run.logdir / "result.json").read_text()) == result
-    assert result.keys() == RESULT
-    assert load_config(run.logdir / "config.yaml") == run.config
-    assert (result["schema"], result["arm"], result["seed"]) == (1, run.config.arm, 0)
-    assert result["config_key"] == run.config.key()
-    assert (result["device"], result["code_hash"]) == ("cpu", code_hash())
-    assert result["devices"] == {"parallel": "none", "count": 1, "data": 1, "model": 1, "processes": 1}
-    assert result["versions"].keys() >= {"python", "keras", "numpy"}
+    assert read_result(run.logdir) == result
+    assert load_config(run.logdir / "config.yaml") == result.config == run.config
+    version = Version(result.version.values, result.version.code)
+    assert version == Version.of(
+        run.config, result.data.hash, os.environ["KERAS_BACKEND"], closure_hash(ENGINE)
+    )
+    assert read_version(run.logdir) == version
+    assert result.evaluation == evaluation_digest(run.config, result.data.hashes)
+    assert result.parent is None
     # token and target embeddings; projections of one block
-    assert result["parameters"] == (258 + 16) * 16 + 4 * 16 * 16 + 3 * 16 * 32
-    data = result["data"]
-    assert (data["corpus"], data["tokenizer"], data["length"]) == ("text", "bytes", 16)
-    assert (data["unique_tokens"], data["windows"]) == (960, 60)
-    assert 0.98 < data["bytes_per_token"] < 1
+    assert result.parameters == (258 + 16) * 16 + 4 * 16 * 16 + 3 * 16 * 32
+    data = result.data
+    assert (data.corpus, data.tokenizer, data.length, data.packages) == ("text", "bytes", 16, {})
+    assert (data.unique_tokens, data.windows) == (960, 60)
+    assert 0.98 < data.bytes_per_token < 1
+
+
+def test_the_result_says_what_it_was_computed_by_and_on(run):
+    from lab.data.dataset import prepare
+
+    process = run.result.process
+    assert (process.backend, process.device) == (os.environ["KERAS_BACKEND"], "cpu")
+    assert process.devices == {"parallel": "none", "count": 1, "data": 1, "model": 1, "processes": 1}
+    assert (process.cpu, process.threads) == (cpu_model(), len(available_cpus()))
+    assert process.versions == versions()
+    assert process.population == ()
+    assert run.result.data.hashes == prepare(run.config.data, run.cache).hashes
+    assert run.result.data.hash == run.result.data.hashes["train"]
 
 
 def test_each_stop_has_every_metric_in_both_readings(run):
-    stops = run.result["stops"]
-    assert [(stop["step"], stop["reading"]) for stop in stops] == [
+    stops = run.result.stops
+    assert [(stop.step, stop.reading) for stop in stops] == [
         (step, reading) for step in STEPS for reading in ("along_run", "annealed")
     ]
     metrics = METRICS | BOUND if run.config.arm == "dlm" else METRICS
     per_token = train_flops_per_token(shape_of(run.config.model), 16, 257, run.config.arm == "ar")
     for stop in stops:
-        assert stop.keys() == STOP
-        assert stop["validation"].keys() == metrics
-        assert stop["tokens_seen"] == stop["step"] * 4 * 16
-        assert stop["epoch"] == stop["step"] * 4 / 60
-        assert stop["train_flops"] == pytest.approx(stop["tokens_seen"] * per_token)
+        assert stop.validation.keys() == metrics
+        assert stop.start == stop.step - (stop.step // 5 if stop.reading == "annealed" else 0)
+        assert stop.tokens_seen == stop.step * 4 * 16
+        assert stop.epoch == stop.step * 4 / 60
+        assert stop.train_flops == pytest.approx(stop.tokens_seen * per_token)
+        examples = stop.examples("nll", "validation")
+        assert np.mean(examples.values) == pytest.approx(stop.validation["nll"])
+        assert len(examples.values) == 8
 
 
-def test_the_best_stop_is_the_lowest_on_validation_and_the_end_is_the_last(run):
-    for name in ("best", "end"):
-        assert run.result[name].keys() == READINGS
+def test_the_best_stop_is_the_lowest_on_validation_and_it_and_the_last_are_tested(run):
+    tested = set()
     for reading in READINGS:
-        stops = [stop for stop in run.result["stops"] if stop["reading"] == reading]
-        lowest = min(stops, key=lambda stop: stop["validation"]["nll"])
-        for name, expected in (("best", lowest), ("end", stops[-1])):
-            found = run.result[name][reading]
-            assert {key: value for key, value in found.items() if key != "test"} == expected
-            assert found["test"].keys() == expected["validation"].keys()
+        stops = run.result.along(reading)
+        lowest = min(stops, key=lambda stop: stop.validation["nll"])
+        assert (run.result.best(reading), run.result.end(reading)) == (lowest, stops[-1])
+        tested |= {(reading, lowest.step), (reading, stops[-1].step)}
+    for stop in run.result.stops:
+        expected = stop.validation.keys() if (stop.reading, stop.step) in tested else set()
+        assert stop.test.keys() == expected
+
+
+def test_each_measurement_is_of_the_weights_of_its_stop_in_its_run(run):
+    keys = [row.key for stop in run.result.stops for row in stop.measured]
+    assert len(keys) == len(set(keys))
+    for stop in run.result.stops:
+        assert {row.stops for row in stop.measured} == {(run.result.reference(stop),)}
 
 
 def test_flops_count_the_branches_and_every_measurement(run):
     result, causal = run.result, run.config.arm == "ar"
     shape = shape_of(run.config.model)
-    assert result["train_flops_per_token"] == train_flops_per_token(shape, 16, 257, causal)
-    assert result["forward_flops_per_token"] == forward_flops_per_token(shape, 16, 257, causal)
+    assert result.train_flops_per_token == train_flops_per_token(shape, 16, 257, causal)
+    assert result.forward_flops_per_token == forward_flops_per_token(shape, 16, 257, causal)
     branches = 5 + 10 + 20 + 40
-    assert result["train_flops"] == pytest.approx((200 + branches) * 64 * result["train_flops_per_token"])
+    assert result.train_flops == pytest.approx((200 + branches) * 64 * result.train_flops_per_token)
     # 8 windows and 8 items of 4 options, 4 tokens each; 2 draws of each window
     passes = 8 + 32 if causal else 8 * 16 + 32 * 4 + 8 * 2
-    tested = {(stop["reading"], stop["step"]) for name in ("best", "end") for stop in result[name].values()}
-    measured = 8 + len(tested)
-    assert result["evaluation_flops"] == pytest.approx(
-        measured * passes * 16 * result["forward_flops_per_token"]
-    )
+    measured = 8 + sum(bool(stop.test) for stop in result.stops)
+    assert result.evaluation_flops == pytest.approx(measured * passes * 16 * result.forward_flops_per_token)
 
 
 def test_flops_count_every_pass_and_every_loop(undisturbed):
     run = undisturbed("causal_mechanisms")
     per_token = train_flops_per_token(shape_of(run.config.model), 16, 257, True, loops=2)
-    assert run.result["train_flops_per_token"] == per_token
-    assert run.result["train_flops"] == pytest.approx(2 * (200 + 5 + 10 + 20 + 40) * 64 * per_token)
-    for stop in run.result["stops"]:
-        assert stop["tokens_seen"] == stop["step"] * 64  # the same sequences again are no more tokens
-        assert stop["train_flops"] == pytest.approx(2 * stop["tokens_seen"] * per_token)
+    assert run.result.train_flops_per_token == per_token
+    assert run.result.train_flops == pytest.approx(2 * (200 + 5 + 10 + 20 + 40) * 64 * per_token)
+    for stop in run.result.stops:
+        assert stop.tokens_seen == stop.step * 64  # the same sequences again are no more tokens
+        assert stop.train_flops == pytest.approx(2 * stop.tokens_seen * per_token)
 
 
 def test_stops_are_at_the_same_tokens_for_both_arms(undisturbed):
     places = [
-        [(stop["reading"], stop["tokens_seen"], stop["epoch"]) for stop in undisturbed(arm).result["stops"]]
+        [(stop.reading, stop.tokens_seen, stop.epoch) for stop in undisturbed(arm).result.stops]
         for arm in ("ar", "dlm")
     ]
     assert places[0] == places[1]
@@ -160,6 +172,7 @@ def test_progress_goes_from_compiling_to_done_and_never_back(run):
         **{"epoch": 200 * 4 / 60, "total_epochs": 200 * 4 / 60},
     }
     assert written.keys() >= {"tokens_per_second", "train_loss", "updated"}
+    assert written["seconds"] == pytest.approx(run.result.wall_seconds, abs=1)
 
 
 def test_a_finished_run_is_not_made_again(run, monkeypatch):
@@ -168,10 +181,12 @@ def test_a_finished_run_is_not_made_again(run, monkeypatch):
     def refuse(*_):
         raise AssertionError("trained again")
 
-    before = (run.logdir / "result.json").stat().st_mtime_ns
+    before = {path: path.stat().st_mtime_ns for path in run.logdir.rglob("*") if path.name != "config.yaml"}
     monkeypatch.setattr(module, "Run", refuse)
     assert module.train_run(run.config, run.logdir, run.cache) == run.result
-    assert (run.logdir / "result.json").stat().st_mtime_ns == before
+    assert {path: path.stat().st_mtime_ns for path in before if path.is_file()} == {
+        path: time for path, time in before.items() if path.is_file()
+    }
 
 
 def test_a_finished_run_of_another_version_is_no_answer(run, tmp_path, monkeypatch):
@@ -179,16 +194,18 @@ def test_a_finished_run_of_another_version_is_no_answer(run, tmp_path, monkeypat
 
     logdir = tmp_path / "run"
     shutil.copytree(run.logdir, logdir)
-    monkeypatch.setattr(module, "code_hash", lambda: "other")
-    with pytest.raises(ValueError, match="but other code came"):
+    monkeypatch.setattr(module, "CODE_HASH", "other")
+    with pytest.raises(ValueError, match=r"this changed: code\. Give another folder"):
         module.train_run(run.config, logdir, run.cache)
 
 
 def test_the_folder_of_another_configuration_is_refused(run):
     from lab.training.run import train_run
 
-    other = tiny_config(run.config.arm, {"seed": 1})
-    message = rf"must hold the run {other.key()}, but it holds {run.config.key()} \(config\.yaml\)"
+    other = make_config(
+        run.config.model_dump(mode="json", exclude_none=True), {"seed": 1, "model": {"loops": 2}}
+    )
+    message = r"this changed: model\.loops \(none became 2\) and seed \(0 became 1\)\. Give another folder"
     with pytest.raises(ValueError, match=message):
         train_run(other, run.logdir, run.cache)
     assert load_config(run.logdir / "config.yaml") == run.config
@@ -199,10 +216,10 @@ def test_measuring_and_branching_leave_the_training_alone(undisturbed):
     from lab.data.budget import budget
     from lab.data.dataset import prepare
     from lab.data.windows import TrainingWindows
-    from lab.evaluation.yardstick import Yardstick, make_scorer
+    from lab.evaluation.arm import Arm, make_scorer
     from lab.training.build import build_learner
-    from lab.training.checkpoint import assign_variables, read_variables
     from lab.training.schedule import Decay
+    from lab.training.variables import assign_variables, read_variables
 
     run = undisturbed("dlm")
     dataset = prepare(run.config.data, run.cache)
@@ -213,23 +230,38 @@ def test_measuring_and_branching_leave_the_training_alone(undisturbed):
     for first, last in ((0, 40), (40, 50), (50, 200)):
         fit(learner, batches[first:last])
         state[last] = read_variables(state_of(learner))
-    yardstick, scorer = Yardstick(run.config, dataset), make_scorer(learner.transformer, run.config)
+    scorer = make_scorer(learner.transformer, run.config)
+    stops = {(stop.reading, stop.step): stop for stop in run.result.stops}
 
-    def measured(weights, split):
+    def measured(weights, stop, split):
         assign_variables(state_of(learner), weights)
-        return yardstick.measure(scorer, split)
+        arm = Arm(run.config, scorer, run.result.reference(stop))
+        return tuple(measure(task, [arm], dataset) for task in yardstick(run.config, split))
 
-    stops = {(stop["reading"], stop["step"]): stop["validation"] for stop in run.result["stops"]}
-    assert measured(state[50], "validation") == stops["along_run", 50]
-    assert measured(state[200], "validation") == stops["along_run", 200]
-    assert measured(state[200], "test") == run.result["end"]["along_run"]["test"]
+    def recorded(stop, split):
+        return tuple(row for row in stop.measured if row.task.split == split)
+
+    along, last = stops["along_run", 50], stops["along_run", 200]
+    assert measured(state[50], along, "validation") == recorded(along, "validation")
+    assert measured(state[200], last, "validation") == recorded(last, "validation")
+    assert measured(state[200], last, "test") == recorded(last, "test") != ()
 
     assign_variables(state_of(learner), state[40])
     learner.optimizer.set_decay(Decay(40, 50))
     fit(learner, batches[40:50])
     annealed = read_variables(state_of(learner))
-    assert measured(annealed, "validation") == stops["annealed", 50]
-    assert stops["annealed", 50] != stops["along_run", 50]
+    assert measured(annealed, stops["annealed", 50], "validation") == recorded(
+        stops["annealed", 50], "validation"
+    )
+    assert stops["annealed", 50].validation != along.validation
+
+
+def test_the_weights_of_every_stop_are_kept_and_so_is_every_checkpoint(run):
+    """They are small: `kept_megabytes` has room for them."""
+    names = {f"{reading}-{step:012d}.npz" for reading in READINGS for step in STEPS}
+    assert set(weights_of_stops(run.logdir)) == names
+    steps = sorted(path.name for path in (run.logdir / "checkpoints").glob("step-*"))
+    assert steps == [f"step-{step:012d}" for step in range(20, 201, 20)]
 
 
 class LostPowerError(Exception):
@@ -254,14 +286,14 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
     monkeypatch.setattr(Run, "_save", save_and_stop)
     with pytest.raises(LostPowerError):
         train_run(run.config, logdir, run.cache)
-    assert [row["step"] for row in rows_of(logdir) if row["kind"] == "stop"] == [25, 25, 50, 50]
+    measured = [(row["reading"], row["step"]) for row in rows_of(logdir) if row["kind"] == "measured"]
+    assert set(measured) == {(reading, step) for reading in READINGS for step in (25, 50)}
     (newest,) = (logdir / "checkpoints").glob("step-*60")
     shutil.copy(newest.parent / "step-000000000040" / "state.json", newest / "state.json")
     monkeypatch.setattr(Run, "_save", save)
     with pytest.warns(UserWarning, match=r"step-000000000060 is damaged"):
         result = train_run(run.config, logdir, run.cache)
-    for name in RESULT - {"wall_seconds"}:
-        assert result[name] == run.result[name], name
+    assert numbers_of(result) == numbers_of(run.result)
     places, expected = (
         [(row["kind"], row.get("reading"), row["step"]) for row in rows_of(folder)]
         for folder in (logdir, run.logdir)
@@ -283,7 +315,7 @@ def test_a_stale_handle_ends_the_attempt_as_an_error_and_the_next_goes_on(
         at = Path(caught.value.filename)
         assert at.name == "arrays.npz" if name == "arrays" else at == tmp_path / name
         assert not (tmp_path / "result.json").exists()
-    assert train_run(config, tmp_path, cache)["config_key"] == config.key()
+    assert train_run(config, tmp_path, cache).config == config
 
 
 def test_a_cosine_run_is_read_along_the_run_alone(corpus, cache, tmp_path, quick_compilation):
@@ -299,21 +331,20 @@ def test_a_cosine_run_is_read_along_the_run_alone(corpus, cache, tmp_path, quick
         corpus=corpus,
     )
     result = train_run(config, tmp_path, cache)
-    assert result["data"]["unique_tokens"] == 320  # whole windows
-    assert result["best"].keys() == result["end"].keys() == {"along_run"}
-    assert [(stop["reading"], stop["step"], stop["epoch"]) for stop in result["stops"]] == [
+    assert result.data.unique_tokens == 320  # whole windows
+    assert result.readings == ("along_run",)
+    assert [(stop.reading, stop.step, stop.epoch) for stop in result.stops] == [
         ("along_run", 5, 1.0),
         ("along_run", 10, 2.0),
     ]
-    assert result["train_flops"] == pytest.approx(2 * 320 * result["train_flops_per_token"])
+    assert result.train_flops == pytest.approx(2 * 320 * result.train_flops_per_token)
     rows = rows_of(tmp_path)
-    assert {row["kind"] for row in rows} == {"train", "stop"}
+    assert {row["kind"] for row in rows} == {"train", "measured"}
     rates = {row["step"]: row["learning_rate"] for row in rows if row["kind"] == "train"}
     assert rates == {5: pytest.approx(0.01), 10: pytest.approx(0.01 * (1 + np.cos(np.pi * 4 / 5)) / 2)}
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp_path, quick_compilation):
-    from lab.training.checkpoint import Checkpoints
     from lab.training.run import train_run
 
     config = tiny_config("ar", {"training": {"learning_rate": 1e30, "warmup_steps": 0}}, corpus=corpus)
@@ -323,24 +354,27 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp
         ):
             train_run(config, tmp_path, cache)
     assert not (tmp_path / "result.json").exists()
-    assert Checkpoints(tmp_path / "checkpoints", config.key()).load() is None
+    assert not list((tmp_path / "checkpoints").glob("step-*"))
     assert all(np.isfinite(row["train_loss"]) for row in rows_of(tmp_path) if row["kind"] == "train")
 
 
 def test_a_measurement_that_is_not_finite_ends_the_run(
     corpus, cache, tmp_path, monkeypatch, quick_compilation
 ):
-    from lab.evaluation.yardstick import Yardstick
+    from lab.training import run as module
     from lab.training.ending import DivergedError
-    from lab.training.run import train_run
 
-    monkeypatch.setattr(Yardstick, "measure", lambda *_: {"nll": float("nan"), "option_gap": 0.5})
+    def measure(task, *_):
+        values = {"nll": float("nan"), "option_gap": 0.5, "parse_rate": None}
+        return Measured.model_construct(task=task, values=values)
+
+    monkeypatch.setattr(module, "measure", measure)
     with pytest.raises(
         DivergedError, match=r"on the validation split must be finite, but got \{'nll': nan\}"
     ):
-        train_run(tiny_config("ar", {"training": {"total_steps": 4}}, corpus=corpus), tmp_path, cache)
+        module.train_run(tiny_config("ar", {"training": {"total_steps": 4}}, corpus=corpus), tmp_path, cache)
     assert not (tmp_path / "result.json").exists()
-    assert not [row for row in rows_of(tmp_path) if row["kind"] == "stop"]
+    assert not [row for row in rows_of(tmp_path) if row["kind"] == "measured"]
 
 
 @pytest.mark.parametrize(
@@ -360,11 +394,12 @@ def test_a_measurement_that_is_not_finite_ends_the_run(
 def test_what_the_data_cannot_give_is_said_before_anything_is_compiled(
     corpus, cache, tmp_path, monkeypatch, layer, message
 ):
-    from lab.training import run as module
+    from lab.training import engine
+    from lab.training.run import train_run
 
     def refuse(*_):
         raise AssertionError("built a model")
 
-    monkeypatch.setattr(module, "build_learner", refuse)
+    monkeypatch.setattr(engine, "build_learner", refuse)
     with pytest.raises(ValueError, match=message):
-        module.train_run(tiny_config("ar", {"model": DROPOUT}, layer, corpus=corpus), tmp_path, cache)
+        train_run(tiny_config("ar", {"model": DROPOUT}, layer, corpus=corpus), tmp_path, cache)

@@ -15,19 +15,39 @@ def test_progress_is_rewritten_at_most_once_a_second(tmp_path, monkeypatch):
     clock = SimpleNamespace(time=lambda: clock.now, now=100.0)
     monkeypatch.setattr(progress, "time", clock)
     path = tmp_path / "progress.json"
-    file = ProgressFile(path, total_steps=40, total_epochs=2.5)
+    first = {"total_steps": 40, "total_epochs": 2.5}
+    file = ProgressFile(path, first, started=98.0)
     file.update(phase="train", step=1)
-    first = {"total_steps": 40, "total_epochs": 2.5, "tokens_per_second": 0.0, "train_loss": None}
-    assert read(path) == {**first, "phase": "train", "step": 1, "updated": 100.0}
+    assert read(path) == {**first, "phase": "train", "step": 1, "seconds": 2.0, "updated": 100.0}
     clock.now = 100.9
     file.update(step=2, train_loss=3.5)
     assert read(path)["step"] == 1
     clock.now = 101.0
     file.update(step=3)
-    assert read(path) == {**first, "phase": "train", "step": 3, "train_loss": 3.5, "updated": 101.0}
+    assert read(path) == {
+        **{**first, "phase": "train", "step": 3, "train_loss": 3.5, "seconds": 3.0, "updated": 101.0}
+    }
     clock.now = 101.1
     file.update(force=True, phase="done")
     assert read(path)["phase"] == "done"
+    assert first == {"total_steps": 40, "total_epochs": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "seconds"),
+    [('{"seconds": 7.5}', 7.5), (None, 0), ("", 0), ('{"seconds": ', 0), ("{}", 0), ('{"seconds": []}', 0)],
+)
+def test_the_time_of_earlier_attempts_counts_where_it_can_be_read(tmp_path, monkeypatch, earlier, seconds):
+    clock = SimpleNamespace(time=lambda: clock.now, now=100.0)
+    monkeypatch.setattr(progress, "time", clock)
+    path = tmp_path / "progress.json"
+    if earlier is not None:
+        path.write_text(earlier)
+    file = ProgressFile(path, {})
+    clock.now = 102.0
+    assert file.seconds == seconds + 2
+    file.update(force=True)
+    assert ProgressFile(path, {}).seconds == seconds + 2
 
 
 class Steps:

@@ -58,13 +58,18 @@ def test_annealed_stops_branch_off_before_them_and_come_in_the_order_of_their_st
         Stop(100, 100, "along_run"),
     )
     assert made.work == 100 + 15 + 30
-    assert [made.work_before(35, 0), made.work_before(35, 1), made.work_before(100, 4)] == [35, 50, 145]
 
 
 def test_a_cosine_has_the_reading_along_the_run_alone():
     made = timeline(10, {"schedule": "cosine", "total_steps": 100}, stops=2)
     assert made.stops == (Stop(50, 50, "along_run"), Stop(100, 100, "along_run"))
     assert made.work == 100
+
+
+def test_one_more_stop_moves_no_other():
+    few, more = (timeline(10, {"total_steps": 100}, stops=number) for number in (3, 4))
+    assert set(few.stops) < set(more.stops)
+    assert {stop.step for stop in set(more.stops) - set(few.stops)} == {12}
 
 
 def test_more_stops_than_steps_fold_into_one_each():

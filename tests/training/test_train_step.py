@@ -48,7 +48,7 @@ class Logs:
 
 def weights_of(learner):
     """float64 arrays by the end of their paths."""
-    from lab.training.checkpoint import read_variables
+    from lab.training.variables import read_variables
 
     found = read_variables(learner.trainable_variables)
     return {path.removeprefix("transformer/"): array.astype(float) for path, array in found.items()}
@@ -120,7 +120,7 @@ def test_fifty_steps_learn_a_repeated_text(arm):
 
 def test_dropout_acts_in_training_and_is_another_one_each_step():
     from lab.training.build import build_learner
-    from lab.training.checkpoint import assign_variables, read_variables
+    from lab.training.variables import assign_variables, read_variables
 
     learner = build_learner(tiny_config("ar", {"model": DROPOUT}), VOCAB)
     scale_up(learner)
@@ -136,7 +136,7 @@ def test_dropout_acts_in_training_and_is_another_one_each_step():
 def test_attention_mask_dropout_is_part_of_the_draw_and_dropout_of_weights_is_not():
     """The same visit blocks the same slots again; attention weights and features drop anew at each step."""
     from lab.training.build import build_learner
-    from lab.training.checkpoint import assign_variables, read_variables
+    from lab.training.variables import assign_variables, read_variables
 
     losses = {}
     for name, layer in {

@@ -8,6 +8,7 @@ import numpy as np
 
 from lab.arms import arm_values
 from lab.config import RunConfig, make_config
+from lab.results import RunResult, read_result
 
 LENGTH = 16
 MODEL = {"size": "0.1m", "layers": 1, "width": 16, "heads": 2, "ffn_width": 32}
@@ -92,6 +93,17 @@ def differences(left: dict, right: dict) -> list[str]:
     """The names under which two dictionaries of arrays are not bit-equal."""
     assert left.keys() == right.keys()
     return [name for name in left if left[name].tobytes() != right[name].tobytes()]
+
+
+def numbers_of(result: RunResult | Path) -> dict:
+    """All that a result says, or the one in a folder, but for the time that it took."""
+    result = read_result(result) if isinstance(result, Path) else result
+    return {**result.model_dump(mode="json"), "wall_seconds": 0.0}
+
+
+def weights_of_stops(logdir: Path) -> dict[str, bytes]:
+    """The files of the weights of a run's stops, by name."""
+    return {path.name: path.read_bytes() for path in (logdir / "checkpoints" / "stops").iterdir()}
 
 
 def rows_of(logdir: Path) -> list[dict]:

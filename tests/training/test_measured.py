@@ -1,0 +1,96 @@
+import pytest
+from training_bench import tiny_config
+
+from lab.evaluation.measurements import row_key, yardstick
+from lab.results import Measured
+from lab.training.measured import MEASURED, MeasuredStops, measured_of
+from lab.training.timeline import Stop, make_timeline
+
+CONFIG = tiny_config("ar", {"training": {"total_steps": 40}, "evaluation": {"stops": 3}})
+TIMELINE = make_timeline(CONFIG, 60)
+HASHES = {"train": "a", "validation": "b", "test": "c"}
+ALONG = {stop.step: stop for stop in TIMELINE.stops if stop.reading == "along_run"}
+ANNEALED = {stop.step: stop for stop in TIMELINE.stops if stop.reading == "annealed"}
+
+
+def measured_stops(rows=(), run="run", hashes=HASHES):
+    return MeasuredStops(CONFIG, run, hashes, TIMELINE, rows)
+
+
+def measure(stops, stop, split, nll=1.0, **changed):
+    """Every measurement of a stop on a split."""
+    reference = stops.reference(stop)
+    found = [
+        Measured(
+            key=row_key(task, [reference], HASHES[split]),
+            task=task,
+            stops=(reference,),
+            values={"nll": nll} if task.measurement == "nll" else {"option_gap": 0.5},
+        )
+        for task in yardstick(CONFIG, split)
+    ]
+    for one in found:
+        stops.add(one)
+    return [{"kind": MEASURED, **changed, "measured": one.to_row()} for one in found]
+
+
+def test_a_stop_lacks_the_validation_first_and_the_test_where_it_is_picked():
+    stops, stop = measured_stops(), ALONG[20]
+    both = [*yardstick(CONFIG, "validation"), *yardstick(CONFIG, "test")]
+    assert stops.missing(stop, ()) == both[:2]
+    assert stops.missing(stop, {stop}) == both
+    measure(stops, stop, "validation")
+    assert stops.missing(stop, ()) == []
+    assert stops.missing(stop, {stop}) == both[2:]
+    measure(stops, stop, "test")
+    assert stops.missing(stop, {stop}) == []
+    assert [row.task for row in stops.rows(stop)] == both
+    assert stops.validated == [stop]
+
+
+def test_none_is_picked_before_all_are_validated():
+    stops = measured_stops()
+    nll = {10: 3.0, 20: 2.0, 40: 2.5}
+    for stop in TIMELINE.stops:
+        assert stops.picked() == set()
+        measure(stops, stop, "validation", nll[stop.step])
+    assert stops.picked() == {ALONG[20], ALONG[40], ANNEALED[20], ANNEALED[40]}
+    assert stops.best_and_last([ALONG[10], ANNEALED[20], ANNEALED[10]]) == {ALONG[10], ANNEALED[20]}
+
+
+def test_of_equals_the_first_is_the_best():
+    stops = measured_stops()
+    for stop in TIMELINE.stops:
+        measure(stops, stop, "validation", 2.0)
+    assert stops.picked() == {ALONG[10], ALONG[40], ANNEALED[10], ANNEALED[40]}
+
+
+def test_rows_of_a_log_count_and_those_of_other_weights_or_texts_do_not():
+    writer = measured_stops()
+    rows = [
+        row for stop in TIMELINE.stops for row in measure(writer, stop, "validation", reading=stop.reading)
+    ]
+    assert len(measured_stops(rows).validated) == 6
+    assert measured_stops(rows, run="another").validated == []
+    assert measured_stops(rows, hashes={**HASHES, "validation": "other"}).validated == []
+    assert len(measured_stops(rows, hashes={**HASHES, "test": "other"}).validated) == 6
+    assert len(measured_stops(rows[1:]).validated) == 5
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"kind": "train"},
+        {"kind": MEASURED},
+        {"kind": MEASURED, "measured": 3},
+        {"kind": MEASURED, "measured": {}},
+    ],
+)
+def test_a_row_that_is_no_measurement_is_none(row):
+    assert measured_of(row) is None
+    assert measured_stops([row]).validated == []
+
+
+def test_a_stop_is_named_with_its_run():
+    reference = measured_stops(run="a run").reference(Stop(8, 10, "annealed"))
+    assert (reference.run, reference.reading, reference.step) == ("a run", "annealed", 10)
