@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from lab.code import closure_hash
 from lab.config import DataConfig
 from lab.data.cache import is_intact, write_folder
 from lab.data.corpora import Document, Source, find_sources, read_corpus
@@ -27,8 +28,10 @@ from lab.data.tokenizers import (
     train_bpe,
 )
 
-# Raise it with any change to reading, deduplication, splitting or tokenizing that changes the numbers.
-DATA_FORMAT = 1
+# Of the code that this process runs: read when it is imported, as an edit may come before it is used.
+CODE_HASH = closure_hash("lab.data.dataset")
+
+HASHES = "hashes.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Dataset:
         validation: the same for the validation split.
         test: the same for the test split.
         tokenizer: what made the ids.
-        hash: 16 hex digits over everything that decides the arrays.
+        hashes: by split, 16 hex digits over its array and the tokenizer: equal where these are, wherever the
+            text came from.
         statistics: counts, as JSON values: `files`, `documents_read`, and of these `documents_cut` into
             pieces of `document_characters`; from here on a piece counts as a document: `documents`, `tokens`
             and `bytes` by split, and over all of them `bytes_per_token`, `byte_coverage` (bytes by
@@ -54,8 +58,13 @@ class Dataset:
     validation: np.ndarray
     test: np.ndarray
     tokenizer: Tokenizer
-    hash: str
+    hashes: dict[str, str]
     statistics: dict[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """That of what a run trains on."""
+        return self.hashes["train"]
 
 
 def prepare(config: DataConfig, cache_dir: Path) -> Dataset:
@@ -67,14 +76,15 @@ def prepare(config: DataConfig, cache_dir: Path) -> Dataset:
         ValueError: if a file cannot be read, a split gets no document or not one window of tokens.
     """
     sources = find_sources(config)
-    key = dataset_hash(config, sources)
+    digests = {source: source.digest() for source in sources}
+    key = cache_key(config, digests)
     dataset = _load(cache_dir, key)
     if dataset is None:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir / f"{key}.lock"):
             dataset = _load(cache_dir, key) or _build(config, cache_dir, key)
     if config.corpus == "packages":
-        dataset.statistics.update(describe_packages({source.name: source.digest() for source in sources}))
+        dataset.statistics.update(describe_packages({source.name: digests[source] for source in sources}))
     tokens = dataset.statistics["tokens"]
     short = [split for split in SPLITS if tokens[split] < config.length]
     if short:
@@ -88,39 +98,67 @@ def prepare(config: DataConfig, cache_dir: Path) -> Dataset:
     return dataset
 
 
-def dataset_hash(config: DataConfig, sources: Sequence[Source]) -> str:
-    """16 hex digits over all that decides the arrays.
+def cache_key(config: DataConfig, digests: Mapping[Source, str]) -> str:
+    """16 hex digits over all that may decide the arrays: sources, settings, and the code that makes them.
 
     The files count by their bytes, not by size and time: an edit can keep both, and copying a corpus to
-    another machine changes the time alone. It costs one pass over the bytes (some 20 ms for the standard
-    library, a second or two per GB). Names and places count for nothing, as they decide nothing.
+    another machine changes the time alone. It costs one pass over the bytes (some 0.2 s for the default
+    corpus, a second or two per GB). Names and places count for nothing, as they decide nothing.
+
+    Args:
+        config: the settings.
+        digests: of every file's bytes.
     """
     identity = {
-        "format": DATA_FORMAT,
-        "sources": sorted((source.kind, source.digest()) for source in sources),
+        "code": CODE_HASH,
+        "sources": sorted((source.kind, digest) for source, digest in digests.items()),
         "text_field": config.text_field,
         "document_characters": config.document_characters,
         "tokenizer": tokenizer_identity(config.tokenizer),
         "validation_share": config.validation_share,
         "test_share": config.test_share,
     }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return _digits(json.dumps(identity, sort_keys=True).encode())
+
+
+def content_hashes(arrays: Mapping[str, np.ndarray], tokenizer: Tokenizer) -> dict[str, str]:
+    """By split, 16 hex digits over its array and the tokenizer.
+
+    Args:
+        arrays: (n,) token ids by split.
+        tokenizer: what made them. The name of its preset, which may be that of a folder, decides nothing.
+    """
+    state = json.dumps({key: value for key, value in tokenizer.state().items() if key != "name"}).encode()
+    return {
+        split: _digits(state, array.dtype.str.encode(), np.ascontiguousarray(array).view(np.uint8).data)
+        for split, array in arrays.items()
+    }
+
+
+def _digits(*parts: "bytes | memoryview") -> str:
+    """16 hex digits over parts, each told from the next by its length."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        hasher.update(f"{len(part)}\0".encode())
+        hasher.update(part)
+    return hasher.hexdigest()[:16]
 
 
 def _load(cache_dir: Path, key: str) -> Dataset | None:
     folder = cache_dir / key
-    if not is_intact(folder):
+    if not is_intact(folder) or not (folder / HASHES).is_file():
         return None
     arrays = {split: np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in SPLITS}
     tokenizer = restore_tokenizer(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
+    hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
     statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
-    return Dataset(**arrays, tokenizer=tokenizer, hash=key, statistics=statistics)
+    return Dataset(**arrays, tokenizer=tokenizer, hashes=hashes, statistics=statistics)
 
 
 def _build(config: DataConfig, cache_dir: Path, key: str) -> Dataset:
     tokenizer = find_tokenizer(config.tokenizer)
     documents, sources = read_corpus(config), find_sources(config)
-    if dataset_hash(config, sources) != key:
+    if cache_key(config, {source: source.digest() for source in sources}) != key:
         raise ValueError(
             f"the files of corpus={config.corpus} must stay as they are while they are read; try again."
         )
@@ -144,6 +182,7 @@ def _build(config: DataConfig, cache_dir: Path, key: str) -> Dataset:
         for split, array in arrays.items():
             np.save(folder / f"{split}.npy", array, allow_pickle=False)
         (folder / "tokenizer.json").write_text(dump_state(tokenizer), encoding="utf-8")
+        (folder / HASHES).write_text(json.dumps(content_hashes(arrays, tokenizer)), encoding="utf-8")
         (folder / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")
 
     write_folder(cache_dir / key, fill)

@@ -17,7 +17,7 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
         for split in SPLITS
     ]
     return [
-        ("hash", dataset.hash),
+        *((f"hash, {split}", dataset.hashes[split]) for split in SPLITS),
         *_packages(statistics),
         ("tokenizer", f"{dataset.tokenizer.name} ({dataset.tokenizer.vocab_size:,} ids)"),
         (

@@ -11,11 +11,12 @@ import pytest
 
 from lab.config import DataConfig
 from lab.data import dataset as dataset_module
+from lab.data.cache import is_intact, write_folder
 from lab.data.corpora import read_corpus
 from lab.data.dataset import Dataset, prepare
 from lab.data.pieces import pieces_of
 from lab.data.splits import SPLITS
-from lab.data.tokenizers import ByteTokenizer
+from lab.data.tokenizers import ByteTokenizer, PresetTokenizer
 
 
 def text_of(seed, words=120):
@@ -45,6 +46,12 @@ def documents_of(dataset, split):
     ends = np.flatnonzero(array == dataset.tokenizer.end_id)
     assert ends[-1] == len(array) - 1
     return [dataset.tokenizer.decode(part) for part in np.split(array, ends + 1)[:-1]]
+
+
+def folder_of(cache):
+    """The one entry of a cache."""
+    (folder,) = [path for path in cache.iterdir() if path.is_dir()]
+    return folder
 
 
 @pytest.fixture
@@ -102,7 +109,7 @@ def test_cache_hit_reads_the_same_and_tokenizes_nothing(corpus, tmp_path, builds
     assert len(builds) == 3
     second = prepare(config_of(corpus), tmp_path / "cache")
     assert len(builds) == 3
-    assert (second.hash, second.statistics) == (first.hash, first.statistics)
+    assert (second.hashes, second.statistics) == (first.hashes, first.statistics)
     np.testing.assert_array_equal(first.train, second.train)
 
 
@@ -134,48 +141,97 @@ def test_names_places_and_times_decide_nothing(corpus, tmp_path):
     for index, path in enumerate(sorted(corpus.iterdir(), reverse=True)):
         shutil.copy(path, moved / f"{index:03}.md")
     second = prepare(config_of(moved), tmp_path / "another cache")
-    assert first.hash == second.hash
+    assert first.hashes == second.hashes
     np.testing.assert_array_equal(first.train, second.train)
 
 
-def test_hash_follows_each_thing_that_decides_the_numbers(corpus, tmp_path, monkeypatch):
+def test_the_way_to_a_corpus_decides_nothing(corpus, tmp_path, monkeypatch, builds):
+    monkeypatch.chdir(corpus.parent)
+    first = prepare(config_of("corpus"), tmp_path / "cache")
+    around = f"../{tmp_path.name}/corpus"
+    for path in ("./corpus", "corpus/", "corpus/*.txt", around, f"{around}/**/*.txt", str(corpus)):
+        assert prepare(config_of(path), tmp_path / "cache").hashes == first.hashes
+    assert len(builds) == 3
+
+
+def test_hashes_follow_what_is_trained_on_and_measured(corpus, tmp_path):
     cache = tmp_path / "cache"
-    hashes = [prepare(config_of(corpus), cache).hash]
-    for values in (
-        {"tokenizer": "bpe:300"},
-        {"validation_share": 0.2},
-        {"test_share": 0.2},
-        {"text_field": "x"},
-        {"document_characters": 10_000},
-    ):
-        hashes.append(prepare(config_of(corpus, **values), cache).hash)
-    path = corpus / "7.txt"
-    status = path.stat()
-    path.write_text(path.read_text().replace("w", "v", 1))  # same size, and the same time:
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    hashes.append(prepare(config_of(corpus), cache).hash)
-    (corpus / "new.txt").write_text(text_of(1000))
-    hashes.append(prepare(config_of(corpus), cache).hash)
-    monkeypatch.setattr(dataset_module, "DATA_FORMAT", -1)
-    hashes.append(prepare(config_of(corpus), cache).hash)
-    assert len(set(hashes)) == len(hashes) == 9
-    assert all(re.fullmatch("[0-9a-f]{16}", value) for value in hashes)
+    first = prepare(config_of(corpus), cache)
+    assert set(first.hashes) == set(SPLITS)
+    assert first.hash == first.hashes["train"]
+    assert all(re.fullmatch("[0-9a-f]{16}", value) for value in first.hashes.values())
+    hashes = [tuple(first.hashes.values())]
+    for values in ({"tokenizer": "bpe:300"}, {"validation_share": 0.3, "test_share": 0.3}):
+        hashes.append(tuple(prepare(config_of(corpus, **values), cache).hashes.values()))
+    assert all(len(set(of_split)) == 3 for of_split in zip(*hashes, strict=True))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_byte_of_a_document_changes_the_hash_of_its_split_alone(split, corpus, tmp_path):
+    first = prepare(config_of(corpus, test_share=0.3), tmp_path / "cache")
+    # Of no group of near duplicates, which its first member would lead to another split.
+    path = next(path for path in corpus.glob("[1-9]?.txt") if path.read_text() in documents_of(first, split))
+    status, text = path.stat(), path.read_text()
+    for place in range(1, 20):  # a text goes where its content leads it: until it stays
+        path.write_text(text[:-place] + "#" + text[len(text) - place + 1 :])
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # same size, same time
+        second = prepare(config_of(corpus, test_share=0.3), tmp_path / "cache")
+        if path.read_text() in documents_of(second, split):
+            break
+    assert {name for name in SPLITS if first.hashes[name] != second.hashes[name]} == {split}
+
+
+def test_settings_and_code_that_change_no_array_change_no_hash(corpus, tmp_path, monkeypatch, builds):
+    hashes = [prepare(config_of(corpus), tmp_path / "cache").hashes]
+    for values in ({"text_field": "x"}, {"document_characters": 10_000}, {"validation_share": 0.1001}):
+        hashes.append(prepare(config_of(corpus, **values), tmp_path / "cache").hashes)
+    monkeypatch.setattr(dataset_module, "CODE_HASH", "0" * 16)
+    hashes.append(prepare(config_of(corpus), tmp_path / "cache").hashes)
+    assert len(builds) == 5 * 3
+    assert all(other == hashes[0] for other in hashes)
+
+
+def test_the_dtype_of_the_ids_and_the_tokenizer_are_content():
+    arrays = {"train": np.arange(8, dtype=np.uint16)}
+    hashes = {
+        dataset_module.content_hashes(arrays, ByteTokenizer())["train"],
+        dataset_module.content_hashes({"train": arrays["train"].view(np.int32)}, ByteTokenizer())["train"],
+        dataset_module.content_hashes(arrays, PresetTokenizer("here", [1, 2]))["train"],
+        dataset_module.content_hashes(arrays, PresetTokenizer("here", [1, 3]))["train"],
+    }
+    assert len(hashes) == 4
+    moved = dataset_module.content_hashes(arrays, PresetTokenizer("there", [1, 2]))["train"]
+    assert moved in hashes
+
+
+def test_a_cache_entry_of_another_format_is_rebuilt(corpus, tmp_path, builds):
+    first = prepare(config_of(corpus), tmp_path / "cache")
+    folder = folder_of(tmp_path / "cache")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    del files["hashes.json"], files["checksums.json"]
+    write_folder(
+        folder, lambda place: [(place / name).write_bytes(data) for name, data in files.items()] and None
+    )
+    assert is_intact(folder)
+    assert prepare(config_of(corpus), tmp_path / "cache").hashes == first.hashes
+    assert len(builds) == 6
 
 
 def test_length_budget_and_windows_share_one_cache(corpus, tmp_path):
-    values = {"unique_tokens": 64, "windows": "jittered"}
+    values = {"unique_tokens": 64, "windows": "jittered", "length": 16}
     first = prepare(config_of(corpus), tmp_path / "cache")
-    assert prepare(config_of(corpus, **values), tmp_path / "cache").hash == first.hash
+    assert prepare(config_of(corpus, **values), tmp_path / "cache").hashes == first.hashes
+    assert folder_of(tmp_path / "cache").is_dir()
 
 
 @pytest.mark.parametrize(
-    "name", ["train.npy", "test.npy", "tokenizer.json", "statistics.json", "checksums.json"]
+    "name", ["train.npy", "test.npy", "tokenizer.json", "hashes.json", "statistics.json", "checksums.json"]
 )
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
 def test_corrupt_cache_is_rebuilt(name, damage, corpus, tmp_path, builds):
     first = prepare(config_of(corpus), tmp_path / "cache")
     good = np.array(first.train)
-    path = tmp_path / "cache" / first.hash / name
+    path = folder_of(tmp_path / "cache") / name
     data = path.read_bytes()
     path.unlink()
     if damage != "gone":
@@ -229,8 +285,7 @@ def test_processes_that_prepare_at_once_build_once(corpus, tmp_path):
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert log.read_text() == "built\n"
     assert len(hashes) == 1
-    folders = [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()]
-    assert folders == list(hashes)
+    assert is_intact(folder_of(tmp_path / "cache"))
 
 
 def book_of(folder, words, seed=0, line_words=12):

@@ -22,14 +22,16 @@ def shown(**changes):
         "near_duplicate_documents": 109,
     }
     array = np.zeros(1, np.uint16)
-    dataset = Dataset(array, array, array, ByteTokenizer(), "0123456789abcdef", statistics | changes)
+    hashes = dict(zip(splits, ("0123456789abcdef", "1" * 16, "2" * 16), strict=True))
+    dataset = Dataset(array, array, array, ByteTokenizer(), hashes, statistics | changes)
     return "\n".join(f"{label}: {value}" for label, value in describe(dataset))
 
 
 def test_every_figure_is_shown():
     text = shown()
     for expected in (
-        "0123456789abcdef",
+        "hash, train: 0123456789abcdef",
+        "hash, test: 2222222222222222",
         "bytes (257 ids)",
         "documents, test: 103",
         "unique tokens, train: 1,004",
