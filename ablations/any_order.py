@@ -10,7 +10,7 @@ Found at laptop scale on corpus=stdlib: both, and that a dense pass needs many o
 left to right.
 """
 
-from lab.scheduling.ablation import Ablation, Scale
+from lab.ablation import Ablation, Scale
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 800_000}, "evaluation": {"stops": 6}}
 ORDERS = {
@@ -36,7 +36,6 @@ ABLATION = Ablation(
         "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",
-    unit="nats/token",
     expected="More orders, less overfitting; one random order is worse than left to right.",
     contrasts={
         f"{compute}_{name}": f"{compute}_left_to_right"

@@ -9,9 +9,9 @@ et al. (arXiv:2510.04071) masks at U(0, 1) carry the whole effect, and AR with d
 Found at laptop scale on corpus=stdlib: most noise helps AR, dropout most, and it is ahead of the DLM.
 """
 
+from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
 from lab.config import Values
-from lab.scheduling.ablation import Ablation, Scale
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 500_000}, "evaluation": {"stops": 7}}
 
@@ -42,7 +42,6 @@ ABLATION = Ablation(
         "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",
-    unit="nats/token",
     expected="Small ratios help a little, large ones hurt (Ni); or the uniform ratio reaches the DLM (Gao).",
     contrasts=dict.fromkeys(NOISE, "ar"),
 )

@@ -10,8 +10,8 @@ experiment separates the three.
 Found at laptop scale on corpus=stdlib: new draws earn it, dense passes cost; the gain itself is undecided.
 """
 
+from lab.ablation import Ablation, Scale
 from lab.arms import ARMS, arm_values
-from lab.scheduling.ablation import Ablation, Scale
 
 ABLATION = Ablation(
     name="attribution",
@@ -29,7 +29,6 @@ ABLATION = Ablation(
         "gpu": Scale({}, seeds=5, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",
-    unit="nats/token",
     expected="Not known: no published experiment separates the three.",
     analysis="attribution",
 )

@@ -10,8 +10,8 @@ Found at laptop scale on corpus=stdlib: all of it, but that the DLM only draws l
 (docs/results.md).
 """
 
+from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
-from lab.scheduling.ablation import Ablation, Scale
 
 UNIQUE_TOKENS = "data.unique_tokens"
 
@@ -29,6 +29,5 @@ ABLATION = Ablation(
     },
     analysis="crossover",
     metric="nll",
-    unit="nats/token",
     expected="The DLM is ahead at the smallest budget, AR at the largest; more data, a later crossover.",
 )

@@ -10,9 +10,9 @@ FLOPs; with fewer passes its text gets worse, so that it matches AR's, if at all
 Found at laptop scale on corpus=stdlib: the price, but it matches AR's text at about 2 times AR's FLOPs.
 """
 
+from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
 from lab.config import merge
-from lab.scheduling.ablation import Ablation, Scale
 
 UNIQUE_TOKENS = "unique_tokens"
 
@@ -45,8 +45,8 @@ ABLATION = Ablation(
         ),
     },
     metric="judge_nll",
-    unit="nats/token",
     expected="A DLM that samples one token a pass costs as many times AR's FLOPs as there are tokens; fewer "
     "passes cost quality, so it matches AR's text only near that ratio, if at all.",
     analysis="inference",
+    measurements={"inference": "judge"},
 )

@@ -8,9 +8,9 @@ one. Expected: if new draws carry the DLM, a small K overfits as AR does (no pub
 Found at laptop scale on corpus=stdlib: it does, at K = 1 most; K = 16 cannot be told from inf.
 """
 
+from lab.ablation import Ablation, Scale
 from lab.arms import ARMS, arm_values
 from lab.config import Values
-from lab.scheduling.ablation import Ablation, Scale
 
 COUNTS = (1, 4, 16, 64)
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 800_000}, "evaluation": {"stops": 6}}
@@ -44,7 +44,6 @@ ABLATION = Ablation(
         "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",
-    unit="nats/token",
     expected="Fewer draws overfit sooner; a frozen draw a window is as bad as AR, 16 are near endless ones.",
     contrasts={**dict.fromkeys(DLM, "dlm"), **dict.fromkeys(ANY_ORDER_AR, "any_order_ar")},
 )

@@ -10,8 +10,8 @@ gains more than the DLM does (Gao et al.: AR with dropout is ahead), so that lit
 Found at laptop scale on corpus=stdlib: tuning helps AR alone, which is then ahead (provisionally).
 """
 
+from lab.ablation import Ablation, Scale
 from lab.arms import ARMS
-from lab.scheduling.ablation import Ablation, Scale
 
 STOPS = {"evaluation": {"stops": 6}}
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_000_000}, **STOPS}
@@ -47,7 +47,6 @@ ABLATION = Ablation(
         "gpu": Scale({}, seeds=3, budget="not measured", values=LARGE, tune=24),
     },
     metric="nll",
-    unit="nats/token",
     expected="A regularised and tuned AR gains more than the DLM does; little of the crossover is left.",
     contrasts={"dlm_tuned": "ar_tuned", **{f"dlm_{name}": f"ar_{name}" for name in SETTINGS}},
     tuned=TUNED,

@@ -9,8 +9,8 @@ Expected: the factor stands if more compute on the same data lowers the loss, an
 Found at laptop scale on corpus=stdlib: it falls; passes and loops buy little, and never their price.
 """
 
+from lab.ablation import Ablation, Scale
 from lab.arms import ARMS, arm_values
-from lab.scheduling.ablation import Ablation, Scale
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 600_000}, "evaluation": {"stops": 6}}
 PASSES = {f"{arm}_passes_{count}": (arm, count) for arm in ("dlm", "any_order_ar") for count in (2, 4)}
@@ -31,7 +31,6 @@ ABLATION = Ablation(
         "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",
-    unit="nats/token",
     expected="Unregularised AR gains nothing from loops; the DLM gains from passes, at their full price.",
     contrasts={
         "dlm": "any_order_ar",

@@ -1,4 +1,4 @@
-"""The command line: `python -m lab run|ablate|status|report|dashboard|data --help`.
+"""The command line: `python -m lab run|ablate|measure|status|report|dashboard|data --help`.
 
 What is slow to import is imported inside the command that needs it.
 """
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from lab.config import DataConfig, RunConfig
-    from lab.scheduling.ablation import Ablation, Cell
+    from lab.ablation import Ablation, Cell
+    from lab.config import DataConfig, MeasurementConfig, RunConfig
     from lab.scheduling.driver import Summary
     from lab.scheduling.executors import Executor
     from lab.scheduling.outcomes import Outcome
-    from lab.scheduling.plan import Plan
+    from lab.scheduling.plan import DataFacts, Plan
     from lab.scheduling.tuning import Tuning
 
 INTERRUPTED = 130
@@ -82,8 +82,37 @@ def run(
 
     with ending_together(), _exit_code_of_run(), naming_lost_ranks():
         start_ranks(chosen.training.parallel)
-        logdir = logdir or Path("results", "runs", f"{chosen.arm}-{chosen.key()}")
         _train(chosen, logdir, cache)
+
+
+@app.command()
+def measure(
+    measurement: Annotated[str, typer.Argument(help="What to measure: inference or yardstick.")] = "",
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder of a finished run; its best stop is measured.")
+    ] = None,
+    beside: Annotated[
+        list[Path],
+        typer.Option("--with", help="A finished run that it is measured with, such as a judge; repeat."),
+    ] = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+    config: Annotated[
+        Path | None, typer.Option(help="A resolved configuration, in place of all but --logdir.")
+    ] = None,
+    logdir: Annotated[
+        Path | None, typer.Option(help="Default: <run>/../measurements/<run>-<measurement>.")
+    ] = None,
+    cache: Cache = Path(".cache"),
+) -> None:
+    """Measure a finished run as it is; nothing is trained, and what was measured is not measured again."""
+    from lab.scheduling import child
+    from lab.training.memory import keep_freed_memory
+
+    child.enter()
+    keep_freed_memory()
+    with _exit_code_of_run():
+        chosen, folder = _measurement_config(config, logdir, measurement, run, beside, overrides)
+        _measure(chosen, folder, cache)
 
 
 @app.command(hidden=True)
@@ -94,20 +123,27 @@ def standby(
     ] = None,
 ) -> None:
     """Import what a run needs, then wait for one on standard input. For the driver's use."""
+    from lab.code import closure_hash, forget_hashes
+    from lab.evaluation.measurements import MODULES
     from lab.scheduling import child
     from lab.scheduling.standby import get_ready, start_afresh, wait_for_order
-    from lab.tracking.records import code_hash
     from lab.training.memory import keep_freed_memory
+    from lab.version import ENGINE
 
     child.enter()
     keep_freed_memory()
-    code = code_hash()  # before anything of it is imported, which may be long before the order
+    modules = (ENGINE, "lab.training.measuring", *MODULES.values())
+    code = closure_hash(*modules)  # before it is imported, which may be long before the order
     get_ready(rehearse, cache)
     if (order := wait_for_order()) is None:
         return
-    if code_hash() != code:
+    forget_hashes()
+    if closure_hash(*modules) != code:
         start_afresh(order)
-    run(config=order.config, logdir=order.logdir, cache=order.cache)
+    if order.command == "measure":
+        measure(config=order.config, logdir=order.logdir, cache=order.cache)
+    else:
+        run(config=order.config, logdir=order.logdir, cache=order.cache)
 
 
 @app.command()
@@ -154,7 +190,7 @@ def ablate(
 ) -> None:
     """Run what is missing of an ablation, then write its page and print its verdict."""
     with _clear_errors(), _requeue_on_notice():
-        from lab.scheduling.ablation import cells, load_ablation, parse_levels
+        from lab.ablation import cells, load_ablation, parse_levels
         from lab.scheduling.outcomes import PREEMPTED, parse_tries
         from lab.scheduling.plan import Plan
 
@@ -165,8 +201,8 @@ def ablate(
         tuning = _tuning(ablation, preset, tune, overrides)
         tree = _tree(results, ablation.name, preset, tuned=bool(tuning and not ablation.tuned))
         _check_parallel(planned, ranks=ranks, devices=devices)
-        hashes = _prepare_data(planned, ablation.analysis == "inference", cache)
-        plan = Plan(tree, ablation, preset, planned, command, hashes, tuning=tuning)
+        facts = _prepare_data(planned, list(ablation.measurements), cache)
+        plan = Plan(tree, ablation, preset, planned, command, facts, tuning=tuning)
         executor = _executor(
             engine,
             shared,
@@ -183,7 +219,6 @@ def ablate(
             raise typer.Exit(INTERRUPTED if summary.interrupted == signal.SIGINT else PREEMPTED)
         for label, reason in summary.failed.items():
             typer.echo(f"failed: {label}: {reason}", err=True)
-        _follow_up(summary.plan or plan, cache)
         _print_report(plan.tree)
         if summary.failed:
             raise typer.Exit(1)
@@ -195,8 +230,9 @@ def report(path: Annotated[Path, typer.Argument(help="A result tree, or a folder
     with _clear_errors():
         from lab.scheduling.status import find_trees
 
-        for tree in find_trees(path):
-            _print_report(tree)
+        unread = [tree for tree in find_trees(path) if not _printed(tree)]
+        if unread:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -212,7 +248,8 @@ def status(
 
         from lab.scheduling.status import show_status
 
-        show_status(path, Console(), once)
+        if not show_status(path, Console(), once):
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -287,23 +324,79 @@ def _user_layer(overrides: list[str], data: list[str]) -> dict[str, Any]:
     return merge(files, parse_overrides(overrides))
 
 
-def _train(config: "RunConfig", logdir: Path, cache: Path) -> None:
+def _train(config: "RunConfig", logdir: Path | None, cache: Path) -> None:
     from lab.scheduling.locks import sole_owner
     from lab.training.distribution import find_ranks
     from lab.training.ending import Notice
     from lab.training.run import train_run
 
+    logdir = logdir or Path("results", "runs", f"{config.arm}-seed={config.seed}-{_name(config, cache)}")
     notice, ranks = Notice(), find_ranks(config.training.parallel)
     alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS) if ranks.first else nullcontext()
     with notice.by_signals(), alone:
         result = train_run(config, logdir, cache, notice)
     if not ranks.first:
         return
-    for reading, stop in result["best"].items():
+    for reading in result.readings:
+        best = result.best(reading)
         typer.echo(
-            f"{config.arm} seed {config.seed}: best stop ({reading}) at epoch {stop['epoch']:.1f}, "
-            f"test NLL {stop['test']['nll']:.4f} nats/token"
+            f"{config.arm} seed {config.seed}: best stop ({reading}) at epoch {best.epoch:.1f}, "
+            f"test NLL {best.test['nll']:.4f} nats/token"
         )
+    typer.echo(f"{logdir / 'result.json'}")
+
+
+def _name(config: "RunConfig", cache: Path) -> str:
+    """What tells a run from others of its arm and seed."""
+    from lab.data.dataset import prepare
+    from lab.version import Version
+
+    data = prepare(config.data, cache).hash
+    return Version.of(config, data, os.environ["KERAS_BACKEND"], "").digest()
+
+
+def _measurement_config(
+    config: Path | None,
+    logdir: Path | None,
+    measurement: str,
+    run: Path | None,
+    beside: list[Path],
+    overrides: list[str],
+) -> "tuple[MeasurementConfig, Path]":
+    """What to measure, and where."""
+    from lab.config import load_measurement
+
+    if config is not None:
+        if measurement or run or beside or overrides or logdir is None:
+            raise ValueError("--config must stand alone but for --logdir and --cache: it holds every value.")
+        return load_measurement(config), logdir
+    if run is None:
+        raise ValueError("`run` must be the folder of a finished run, but none is given.")
+    from lab.evaluation.measurements import find_set
+    from lab.training.measuring import measurement_of
+
+    find_set(measurement)
+    folder = logdir or run.parent / "measurements" / f"{run.name}-{measurement}"
+    return measurement_of(measurement, folder, [run, *beside], _user_layer(overrides, [])), folder
+
+
+def _measure(config: "MeasurementConfig", logdir: Path, cache: Path) -> None:
+    from lab.metrics import METRICS
+    from lab.scheduling.locks import sole_owner
+    from lab.training.ending import Notice
+    from lab.training.measuring import measure_runs
+
+    notice = Notice()
+    with notice.by_signals(), sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS):
+        result = measure_runs(config, logdir, cache, notice)
+    for row in result.rows:
+        settings = " ".join(f"{name}={value}" for name, value in row.task.settings.items())
+        values = ", ".join(
+            f"{metric.name} {row.values[key]:.{metric.decimals}f} {metric.unit}".strip()
+            for key, metric in METRICS.items()
+            if row.values.get(key) is not None
+        )
+        typer.echo(f"{row.task.measurement} {row.task.split} {settings}: {values}")
     typer.echo(f"{logdir / 'result.json'}")
 
 
@@ -340,8 +433,8 @@ def _tree(results: Path, ablation: str, preset: str, tuned: bool = False) -> Pat
 
 def _tuning(ablation: "Ablation", preset: str, tune: int | None, overrides: list[str]) -> "Tuning | None":
     """How arms are tuned, if they are; what the user sets is not."""
+    from lab.ablation import dotted_keys
     from lab.config import parse_overrides
-    from lab.scheduling.ablation import dotted_keys
     from lab.scheduling.tuning import SPACE, Tuning
 
     trials = tune or (ablation.scale(preset).tune if ablation.tuned else 0)
@@ -350,23 +443,37 @@ def _tuning(ablation: "Ablation", preset: str, tune: int | None, overrides: list
     return Tuning(trials, space) if trials else None
 
 
-def _prepare_data(planned: "list[Cell]", generates: bool, cache: Path) -> "dict[DataConfig, str]":
-    """Tokenize once, before the runs: what is wrong with the data is said once, and at once.
+def _prepare_data(
+    planned: "list[Cell]", measurements: list[str], cache: Path
+) -> "dict[DataConfig, DataFacts]":
+    """Tokenize once, and look before the runs at what they need: what is wrong is said once, and at once.
 
     Returns:
-        The hash of each corpus.
+        What the plan knows of each corpus.
     """
     from lab.data.budget import budget
     from lab.data.dataset import prepare
     from lab.evaluation.held_out import require_held_out
+    from lab.evaluation.measurements import find_set
+    from lab.scheduling.plan import DataFacts
+    from lab.training.schedule import total_steps
 
-    hashes = {}
-    for config in {cell.config.data: cell.config for cell in planned}.values():
+    facts = {}
+    sections = ["evaluation", *(find_set(name).section for name in measurements)]
+    for config in {(cell.config.data, cell.config.training): cell.config for cell in planned}.values():
         dataset = prepare(config.data, cache)
-        budget(dataset.train, config.data.unique_tokens, config.data.length)
-        require_held_out(config, dataset, "evaluation", *(["inference"] if generates else []))
-        hashes[config.data] = dataset.hash
-    return hashes
+        windows = (
+            len(budget(dataset.train, config.data.unique_tokens, config.data.length)) // config.data.length
+        )
+        if windows == 0:
+            raise ValueError(
+                f"`unique_tokens` must fill one window of data.length={config.data.length}, "
+                f"but got unique_tokens={config.data.unique_tokens}."
+            )
+        total_steps(config.training, config.data.length, windows)
+        require_held_out(config, dataset, *sections)
+        facts[config.data] = DataFacts(dataset.hashes, len(dataset.train))
+    return facts
 
 
 def _check_parallel(planned: "list[Cell]", **counts: int) -> None:
@@ -402,27 +509,27 @@ def _drive(
     from rich.console import Console
 
     from lab.scheduling.driver import driving
+    from lab.scheduling.measuring import measure_finished
     from lab.scheduling.progress import RunsProgress
     from lab.scheduling.tuning_driver import drive_tuned
 
     with driving(plan, executor, cache, RunsProgress(Console()), storage, tries) as driver:
-        return drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
+        summary = drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
+        if not summary.interrupted:
+            measured = measure_finished(summary.plan or plan, driver)
+            summary.failed |= measured.failed
+            summary.interrupted = measured.interrupted
+        return summary
 
 
-def _follow_up(plan: "Plan", cache: Path) -> None:
-    """Measure what an analysis needs beyond the runs' own results."""
-    if plan.ablation.analysis != "inference":
-        return
-    from rich.console import Console
-
-    from lab.scheduling.local import compilation_cache
-    from lab.training.memory import keep_freed_memory
-
-    os.environ.update(compilation_cache(cache) | os.environ)
-    keep_freed_memory()
-    from lab.scheduling.follow_up import measure_missing
-
-    measure_missing(plan, cache, Console())
+def _printed(tree: Path) -> bool:
+    """Write a tree's page and print its verdict, or say why there is none."""
+    try:
+        _print_report(tree)
+    except ValueError as error:
+        typer.echo(f"no page for {tree}: {error}", err=True)
+        return False
+    return True
 
 
 def _print_report(tree: Path) -> None:

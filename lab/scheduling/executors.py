@@ -22,19 +22,23 @@ class Ended:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at one run: read `config`, leave everything in `logdir`.
+    """One try at one run or measurement: read `config`, leave everything in `logdir`.
 
     Args:
         config: the resolved configuration.
-        logdir: the run's folder.
+        logdir: the folder of the run or measurement.
         cache_dir: tokenized corpora and compiled programs.
         ranks: processes of the attempt (a multi-process data- or model-parallel run).
+        command: of `python -m lab`, which does it.
+        inputs: folders of finished runs that it reads.
     """
 
     config: Path
     logdir: Path
     cache_dir: Path
     ranks: int = 1
+    command: Literal["run", "measure"] = "run"
+    inputs: tuple[Path, ...] = ()
 
 
 class Handle(Protocol):

@@ -1,4 +1,4 @@
-"""The ledger of one result tree: an Optuna study in which each cell is one trial, waiting, running or done.
+"""The ledger of one result tree: an Optuna study in which each job is one trial, waiting, running or done.
 
 Only the driver that holds the tree's lock opens it. A new attempt is a new trial, so what a trial says is
 never rewritten. Every operation may be repeated: when a database drops the connection, nobody knows whether
@@ -22,14 +22,14 @@ from optuna.storages import BaseStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from lab.scheduling.ablation import Cell
+from lab.files import write_atomic
+from lab.scheduling.jobs import Job
 from lab.scheduling.secrets import masked, redacted
 from lab.scheduling.storage import JOURNAL, Patience, close_storage, is_away, open_storage, safe_name, trouble
-from lab.tracking.records import write_atomic
 
 # Rises when what trials mean changes. A study of a newer lab is refused; one of an older is taken over:
-# its trials have no version, so its cells are recorded again from their results.
-SCHEMA = 1
+# its trials have no version, so its jobs are recorded again from their results.
+SCHEMA = 2
 SCHEMA_ATTRIBUTE = "lab_schema"
 REASON_CHARACTERS = 500
 TAIL_CHARACTERS = 4000
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class Taken(NamedTuple):
-    """A trial under way: its number, its cell's key, and the version of the cell that it runs."""
+    """A trial under way: its number, its job's key, and the version of the job that it runs."""
 
     number: int
     key: str
@@ -51,7 +51,7 @@ class AwayError(Exception):
 
 
 class Ledger:
-    """What was planned, started and finished, by cell key and version.
+    """What was planned, started and finished, by job key and version.
 
     Args:
         tree: the result tree.
@@ -68,11 +68,11 @@ class Ledger:
 
     def __init__(self, tree: Path, name: str, storage: str = "", patience: Patience | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._url, self._patience = storage, patience or Patience()
+        self._tree, self._url, self._patience = tree, storage, patience or Patience()
         self._place = masked(storage) if storage else str(tree / JOURNAL)
         self._failure: ValueError | AwayError | None = None
         self._waits = True
-        self._name = study_name(tree, name, storage)
+        self._plan, self._name = name, study_name(tree, name, storage)
         self._opened = open_storage(tree, storage, self._check_schema)
         self._storage = get_storage(self._opened)  # with Optuna's cache of what no longer changes
         self._study = self.persist(self._open_study)
@@ -92,6 +92,10 @@ class Ledger:
         """Where the study is kept."""
         return self._storage
 
+    def beside_runs(self, part: str) -> "Ledger":
+        """A ledger of other jobs of the same tree, in the same storage: this one's name, then `part`."""
+        return Ledger(self._tree, f"{self._plan}-{part}", self._url, self._patience)
+
     def beside(self, part: str, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
         """Another study in the same storage: this one's name, then `part`."""
         return self.persist(
@@ -106,20 +110,20 @@ class Ledger:
         )
 
     def done(self) -> set[tuple[str, str]]:
-        """(key, version) of the cells that have a complete trial."""
-        return {_cell(trial) for trial in self._trials(TrialState.COMPLETE)}
+        """(key, version) of the jobs that have a complete trial."""
+        return {_job(trial) for trial in self._trials(TrialState.COMPLETE)}
 
     def pruned(self) -> set[tuple[str, str]]:
-        """(key, version) of the cells that have a trial that was stopped early."""
-        return {_cell(trial) for trial in self._trials(TrialState.PRUNED)}
+        """(key, version) of the jobs that have a trial that was stopped early."""
+        return {_job(trial) for trial in self._trials(TrialState.PRUNED)}
 
     def running(self) -> list[Taken]:
         """The trials that are marked as running, oldest first."""
         return [_taken(trial) for trial in self._trials(TrialState.RUNNING)]
 
-    def enqueue(self, cells: Iterable[tuple[Cell, str]]) -> int:
-        """Add a waiting trial for each (cell, version) that has none; returns how many."""
-        wanted = {(cell.key, version): cell for cell, version in cells}
+    def enqueue(self, jobs: Iterable[Job]) -> int:
+        """Add a waiting trial for each job that has none; returns how many."""
+        wanted = {(job.key, job.version): job for job in jobs}
         before = self._waiting()
         self.persist(lambda: self._add_missing(wanted))
         return len(wanted.keys() - before)
@@ -132,7 +136,7 @@ class Ledger:
         return taken
 
     def complete(self, number: int, value: float) -> None:
-        """Close a running trial with the cell's best validation NLL, nats/token.
+        """Close a running trial with the job's best validation NLL, nats/token.
 
         Raises:
             ValueError: if the value is not finite.
@@ -155,16 +159,15 @@ class Ledger:
             told["log_tail"] = _text(log_tail[-TAIL_CHARACTERS:])
         self.persist(lambda: self._finish(number, TrialState.FAIL, None, told))
 
-    def record_untried(self, cell: Cell, version: str, outcome: str, reason: str) -> None:
-        """Add a failed trial of a cell that cannot be tried, unless its last trial says the same.
+    def record_untried(self, job: Job, outcome: str, reason: str) -> None:
+        """Add a failed trial of a job that cannot be tried, unless its last trial says the same.
 
         Args:
-            cell: which has no attempt.
-            version: of the cell.
+            job: which has no attempt.
             outcome: the class of the failure.
             reason: as of a failed trial.
         """
-        self.persist(lambda: self._add_failed(cell, version, _failure(outcome, reason)))
+        self.persist(lambda: self._add_failed(job, _failure(outcome, reason)))
 
     def prune(self, number: int, outcome: str, reason: str) -> None:
         """Close a running trial as stopped early, which is neither done nor failed."""
@@ -201,38 +204,36 @@ class Ledger:
         return self.persist(lambda: self._study.get_trials(deepcopy=False, states=states))
 
     def _waiting(self) -> set[tuple[str, str]]:
-        return {_cell(trial) for trial in self._trials(TrialState.WAITING)}
+        return {_job(trial) for trial in self._trials(TrialState.WAITING)}
 
-    def _add_missing(self, wanted: Mapping[tuple[str, str], Cell]) -> None:
-        """Make each wanted cell wait exactly once, whatever of it was there before."""
+    def _add_missing(self, wanted: Mapping[tuple[str, str], Job]) -> None:
+        """Make each wanted job wait exactly once, whatever of it was there before."""
         missing = dict(wanted)
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            missing.pop(_cell(trial), None)
-        for (_, version), cell in missing.items():
-            self._study.add_trial(
-                create_trial(state=TrialState.WAITING, user_attrs=_attributes(cell, version))
-            )
+            missing.pop(_job(trial), None)
+        for job in missing.values():
+            self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=_attributes(job)))
         self._drop_twins()
 
-    def _add_failed(self, cell: Cell, version: str, told: Mapping[str, str]) -> None:
+    def _add_failed(self, job: Job, told: Mapping[str, str]) -> None:
         """Also if the answer to an earlier insertion was lost, there is one."""
         trials = self._study.get_trials(deepcopy=False)
-        last = next((trial for trial in reversed(trials) if _cell(trial) == (cell.key, version)), None)
+        last = next((trial for trial in reversed(trials) if _job(trial) == (job.key, job.version)), None)
         if last is None or not told.items() <= last.user_attrs.items():
-            attributes = {**_attributes(cell, version), **told}
+            attributes = {**_attributes(job), **told}
             self._study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
 
     def _drop_twins(self) -> None:
-        """Close all but the first of the trials that wait for one cell.
+        """Close all but the first of the trials that wait for one job.
 
         Optuna itself repeats an insertion whose answer was lost.
         """
         seen: set[tuple[str, str]] = set()
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            if _cell(trial) in seen:
-                told = {"outcome": "twin", "reason": "the cell waits already"}
+            if _job(trial) in seen:
+                told = {"outcome": "twin", "reason": "the job waits already"}
                 self._finish(trial.number, TrialState.FAIL, None, told)
-            seen.add(_cell(trial))
+            seen.add(_job(trial))
 
     def _take(self) -> Taken | None:
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
@@ -314,9 +315,9 @@ def study_name(tree: Path, name: str, storage: str = "") -> str:
     return f"{name}-{digest[:8]}"
 
 
-def _attributes(cell: Cell, version: str) -> dict[str, Any]:
-    level = {name: _plain(value) for name, value in cell.level.items()}
-    return {"key": cell.key, "version": version, "arm": cell.arm, "level": level, "seed": cell.seed}
+def _attributes(job: Job) -> dict[str, Any]:
+    level = {name: _plain(value) for name, value in job.level.items()}
+    return {"key": job.key, "version": job.version, "arm": job.arm, "level": level, "seed": job.seed}
 
 
 def _failure(outcome: str, reason: str) -> dict[str, str]:
@@ -325,13 +326,13 @@ def _failure(outcome: str, reason: str) -> dict[str, str]:
     return {"outcome": str(outcome), "reason": _text(words)[:REASON_CHARACTERS]}
 
 
-def _cell(trial: FrozenTrial) -> tuple[str, str]:
+def _job(trial: FrozenTrial) -> tuple[str, str]:
     """(key, version) of a trial; empty texts where it has none."""
     return trial.user_attrs.get("key", ""), trial.user_attrs.get("version", "")
 
 
 def _taken(trial: FrozenTrial) -> Taken:
-    return Taken(trial.number, *_cell(trial))
+    return Taken(trial.number, *_job(trial))
 
 
 def _plain(value: Any) -> Any:

@@ -13,8 +13,8 @@ from lab.scheduling.ranks import free_address, rank_environment
 from lab.scheduling.slots import Slot, environment, make_places
 from lab.scheduling.spare import Spare
 
-COMMAND = (sys.executable, "-m", "lab", "run")
-STANDBY = (sys.executable, "-m", "lab", "standby")
+COMMAND = (sys.executable, "-m", "lab")
+STANDBY = (*COMMAND, "standby")
 SPARE_AFTER = 5.0  # seconds into an attempt, which gets to its first step undisturbed
 
 
@@ -33,7 +33,7 @@ class LocalExecutor:
 
     Args:
         workers: number of places; 0 means as many as there are devices, or cores, for.
-        command: what starts a run; `--config`, `--logdir` and `--cache` are added.
+        command: what starts a run; `run` or `measure`, `--config`, `--logdir` and `--cache` are added.
         standby: what starts a process that waits for a run with everything imported; empty to keep none.
         ranks: most processes of one attempt.
         per_device: runs that share one GPU.
@@ -55,7 +55,7 @@ class LocalExecutor:
         devices: int = 1,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        if stall_seconds <= 0:
+        if not stall_seconds > 0:  # nor NaN
             raise ValueError(f"`stall_seconds` must be > 0, but got stall_seconds={stall_seconds}.")
         self._places = make_places(workers, ranks, per_device, devices)
         self.ranks = ranks
@@ -116,7 +116,8 @@ class LocalExecutor:
             if run.place not in self._spares and time.monotonic() - run.started >= SPARE_AFTER:
                 (slot,) = self._places[run.place]
                 # A GPU or TPU belongs to the run that is at work; a CPU also allows a rehearsal of its kind.
-                rehearse = ("--rehearse", str(run.attempt.config.absolute())) if slot.kind == "cpu" else ()
+                rehearsed = slot.kind == "cpu" and run.attempt.command == "run"
+                rehearse = ("--rehearse", str(run.attempt.config.absolute())) if rehearsed else ()
                 cache = ("--cache", str(run.attempt.cache_dir.absolute()))
                 self._spares[run.place] = Spare(
                     [*self._standby, *cache, *rehearse],

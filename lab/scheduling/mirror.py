@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from lab.scheduling.executors import Attempt
+
 RESULT = "result.json"
 CONFIG = "config.yaml"
-OFFERED = ("version.json", CONFIG)  # what a run is of
+VERSION = "version.json"
 WATCHED = ("metrics.jsonl", "progress.json")  # how far a run has come
 WAIT_SECONDS = 300.0  # for shared storage that fails
 PAUSE_SECONDS = 5.0
@@ -80,23 +82,36 @@ class Mirror:
         """Fetch what tells how far a run has come."""
         self.fetch(logdir, sorted(self._names(self._place(logdir)) & set(WATCHED)))
 
+    def offer(self, attempt: Attempt) -> None:
+        """Make all that an attempt reads be there: its own folder, and of a measurement the weights too."""
+        for folder in attempt.inputs:
+            self.begin(folder)
+            self.push(folder)
+        self.begin(attempt.logdir)
+
     def begin(self, logdir: Path) -> None:
-        """Offer a configuration and its version for an attempt.
+        """Offer a folder for an attempt: all of it, or what it is of if a copy of this version is there.
 
         What another version left in its place is moved aside, to `<place>.<number>`.
         """
         place = self._place(logdir)
-        offered = {name: (logdir / name).read_bytes() for name in OFFERED if (logdir / name).is_file()}
         self._files.invalidate_cache()
-        if self._exists(place) and any(
-            not self._exists(f"{place}/{name}") or self._files.cat_file(f"{place}/{name}") != content
-            for name, content in offered.items()
-        ):
+        there = self._exists(place)
+        if there and (logdir / VERSION).is_file() and not self._holds(place, (logdir / VERSION).read_bytes()):
             aside = (f"{place}.{number}" for number in range(1, 1000))
             self._files.mv(place, next(to for to in aside if not self._exists(to)), recursive=True)
             self._pushed = {path: state for path, state in self._pushed.items() if logdir not in path.parents}
-        for name in offered:
+            there = False
+        if not there:
+            self.push(logdir)
+            return
+        for name in (VERSION, CONFIG):
             self.put(logdir, name)
+
+    def _holds(self, place: str, version: bytes) -> bool:
+        """Whether a copy is of this version."""
+        path = f"{place}/{VERSION}"
+        return self._exists(path) and self._files.cat_file(path) == version
 
     def _place(self, logdir: Path) -> str:
         return f"{self._base.rstrip('/')}/{logdir.absolute().relative_to(self._root).as_posix()}"

@@ -1,25 +1,34 @@
 """The plan of one result tree: which cells it is to hold, kept as `plan.json`."""
 
-import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.config import DataConfig, load_config
-from lab.scheduling.ablation import Ablation, Cell
+from lab.ablation import Ablation, Cell
+from lab.code import closure_hash
+from lab.config import DataConfig
+from lab.evaluation.measurements import evaluation_digest
+from lab.results import PLAN, PlanRecord, write_record
+from lab.scheduling.jobs import Job
 from lab.scheduling.tuning import Tuning
-from lab.tracking.records import code_hash, write_json
-from lab.tracking.version import Version, read_version
-
-SCHEMA = 2
+from lab.version import ENGINE, Version, digest
 
 
-class SetAside(NamedTuple):
-    """An old run's new place, and what it differs in from the plan, in words."""
+class DataFacts(NamedTuple):
+    """What a plan knows of a corpus before its runs read it.
 
-    place: Path
-    changed: str
+    Attributes:
+        hashes: split -> hash of its content.
+        train_tokens: tokens of the training split.
+    """
+
+    hashes: Mapping[str, str]
+    train_tokens: int
+
+
+UNREAD = DataFacts({"train": "", "validation": "", "test": ""}, 0)
 
 
 @dataclass(frozen=True)
@@ -32,8 +41,8 @@ class Plan:
         preset: the preset's name.
         cells: every run, in starting order.
         command: what the user can type to get the same plan; holds no storage URL.
-        data_hashes: of the corpora that the cells train on.
-        code: hash of the code that decides numbers.
+        data: the corpora that the cells train on; one that is not there counts as unread.
+        code: hash of the code that trains.
         tuning: how its arms are tuned; None if they are not.
     """
 
@@ -42,8 +51,8 @@ class Plan:
     preset: str
     cells: Sequence[Cell]
     command: str
-    data_hashes: Mapping[DataConfig, str] = field(default_factory=dict)
-    code: str = field(default_factory=code_hash)
+    data: Mapping[DataConfig, DataFacts] = field(default_factory=dict)
+    code: str = field(default_factory=lambda: closure_hash(ENGINE))
     tuning: Tuning | None = None
 
     @property
@@ -51,9 +60,34 @@ class Plan:
         """The name of the plan's study: letters, digits and dashes."""
         return f"{self.ablation.name}-{self.preset}"
 
+    def facts(self, cell: Cell) -> DataFacts:
+        """What is known of the corpus that a cell trains on."""
+        return self.data.get(cell.config.data, UNREAD)
+
+    def windows(self, cell: Cell) -> int:
+        """Windows of an epoch of a cell's run."""
+        data = cell.config.data
+        return (data.unique_tokens or self.facts(cell).train_tokens) // data.length
+
     def version(self, cell: Cell) -> Version:
-        """What a cell's numbers follow from, today."""
-        return Version(cell.key, self.code, self.data_hashes.get(cell.config.data, ""))
+        """What the weights of a cell's run follow from, today."""
+        backend = os.environ["KERAS_BACKEND"]
+        return Version.of(cell.config, self.facts(cell).hashes["train"], backend, self.code)
+
+    def job(self, cell: Cell) -> Job:
+        """A cell's run."""
+        version, wanted = self.version(cell), evaluation_digest(cell.config, self.facts(cell).hashes)
+        return Job(
+            key=cell.logdir,
+            version=digest([version.digest(), wanted]),
+            arm=cell.arm,
+            level=cell.level,
+            seed=cell.seed,
+            logdir=self.logdir(cell),
+            config=cell.config.to_yaml(),
+            wanted=wanted,
+            run=version,
+        )
 
     def logdir(self, cell: Cell) -> Path:
         """Where a cell's run keeps its files."""
@@ -62,73 +96,25 @@ class Plan:
     def write(self) -> None:
         """Write `plan.json`."""
         ablation = self.ablation
-        content = {
-            "schema": SCHEMA,
-            "ablation": ablation.name,
-            "preset": self.preset,
-            "question": ablation.question,
-            "paper": ablation.paper,
-            "metric": ablation.metric,
-            "unit": ablation.unit,
-            "expected": ablation.expected,
-            "analysis": ablation.analysis,
-            "arms": list(ablation.arms),
-            "contrasts": dict(ablation.contrasts),
-            "command": self.command,
-            "tuning": self.tuning.spec() if self.tuning else None,
-            "cells": [
-                {
-                    "key": cell.key,
-                    "version": self.version(cell).digest(),
-                    "arm": cell.arm,
-                    "level": dict(cell.level),
-                    "seed": cell.seed,
-                    "logdir": cell.logdir,
-                }
-                for cell in self.cells
-            ],
-        }
-        write_json(self.tree / "plan.json", content)
-
-    def set_aside(self) -> list[SetAside]:
-        """Move away each logdir that holds another version of its cell's run; nothing is deleted.
-
-        The new place is `<logdir>.<key of the old configuration>`.
-        """
-        return [
-            SetAside(_move_aside(logdir, key), " and ".join(changed))
-            for logdir, key, changed in self._superseded()
+        jobs = [self.job(cell) for cell in self.cells]
+        stamped = [
+            cell.model_copy(update={"version": job.run.digest(), "evaluation": job.wanted})
+            for cell, job in zip(self.cells, jobs, strict=True)
+            if job.run
         ]
-
-    def _superseded(self) -> list[tuple[Path, str, list[str]]]:
-        found = []
-        for cell in self.cells:
-            logdir = self.logdir(cell)
-            if not (logdir / "config.yaml").is_file():
-                continue
-            old = read_version(logdir)
-            key = old.config_key if old else _key_of(logdir / "config.yaml")
-            if old:
-                changed = old.differs(self.version(cell))
-            elif key != cell.key:
-                changed = ["configuration"]
-            else:  # begun by a lab that did not say by which code and on which data
-                changed = ["version"] * any(
-                    (logdir / name).exists() for name in ("metrics.jsonl", "checkpoints")
-                )
-            if changed:
-                found.append((logdir, key, changed))
-        return found
-
-
-def _key_of(config: Path) -> str:
-    """The key of a `config.yaml`; of its text if another version of the lab wrote it."""
-    try:
-        return load_config(config).key()
-    except ValueError:
-        return hashlib.sha256(config.read_bytes()).hexdigest()[:16]
-
-
-def _move_aside(logdir: Path, key: str) -> Path:
-    places = (logdir.with_name(f"{logdir.name}.{key}" + (f".{n}" if n > 1 else "")) for n in range(1, 1000))
-    return logdir.rename(next(place for place in places if not place.exists()))
+        record = PlanRecord(
+            ablation=ablation.name,
+            preset=self.preset,
+            question=ablation.question,
+            paper=ablation.paper,
+            metric=ablation.metric,
+            expected=ablation.expected,
+            analysis=ablation.analysis,
+            arms=tuple(ablation.arms),
+            contrasts=dict(ablation.contrasts),
+            measurements=dict(ablation.measurements),
+            command=self.command,
+            tuning=self.tuning.spec() if self.tuning else None,
+            cells=tuple(stamped),
+        )
+        write_record(self.tree / PLAN, record)

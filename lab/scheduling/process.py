@@ -23,9 +23,9 @@ LONGEST_GAP = 10.0  # a watcher that slept itself does not hold its sleep agains
 
 
 def arguments(attempt: Attempt) -> list[str]:
-    """The options of `python -m lab run` for an attempt."""
+    """What follows `python -m lab` for an attempt: the command and its options."""
     paths = {"--config": attempt.config, "--logdir": attempt.logdir, "--cache": attempt.cache_dir}
-    return [text for option, path in paths.items() for text in (option, str(path))]
+    return [attempt.command, *(text for option, path in paths.items() for text in (option, str(path)))]
 
 
 def spawn(

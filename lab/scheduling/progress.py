@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from lab.scheduling.ablation import Cell
+from lab.files import Row
+from lab.scheduling.jobs import Job
 
 LIVE_SECONDS = 0.5
 PLAIN_SECONDS = 20.0
@@ -74,19 +74,19 @@ class RunsProgress:
         """Print a line that stays."""
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
-    def started(self, cell: Cell, logdir: Path) -> None:
+    def started(self, job: Job) -> None:
         """A run has started."""
-        task = self._bars.add_task(escape(cell.label), total=1.0, detail="starting")
-        self._runs[cell.key] = _Shown(cell.label, logdir, task, time.time())
+        task = self._bars.add_task(escape(job.label), total=1.0, detail="starting")
+        self._runs[job.key] = _Shown(job.label, job.logdir, task, time.time())
 
-    def ended(self, cell: Cell, failure: str = "", *, final: bool = True, reused: bool = False) -> None:
+    def ended(self, job: Job, failure: str = "", *, final: bool = True, reused: bool = False) -> None:
         """A run has ended, well unless `failure` says why not; not `final` if it will be tried again."""
         if not reused:
-            run = self._runs.pop(cell.key)
+            run = self._runs.pop(job.key)
             self._gained += 0.0 if failure else 1.0 - (run.first_share or 0.0)
             self._bars.remove_task(run.task)
         self._ended += final
-        self.say(f"{self._summary()}  {cell.label}: {failure or ('found' if reused else 'done')}")
+        self.say(f"{self._summary()}  {job.label}: {failure or ('found' if reused else 'done')}")
 
     def refresh(self) -> None:
         """Read the runs' progress and show it, unless it was shown a moment ago."""
@@ -120,21 +120,20 @@ def _read(run: _Shown) -> None:
     """Take over a run's `progress.json`, once this attempt has written it."""
     try:
         state = json.loads((run.logdir / "progress.json").read_text(encoding="utf-8"))
-        fresh = state["updated"] >= run.started
+        fresh, share, detail = state["updated"] >= run.started, float(state["share"]), _detail(state)
     except (OSError, ValueError, LookupError, TypeError):
         return
     if fresh:
-        run.share = float(state["share"])
+        run.share, run.detail = share, detail
         run.first_share = run.share if run.first_share is None else run.first_share
-        run.detail = _detail(state)
 
 
-def _detail(state: dict[str, Any]) -> str:
-    loss = state["train_loss"]
+def _detail(state: Row) -> str:
+    loss, total = state.get("train_loss"), state.get("total_epochs")
     parts = [
         f"{state['share']:.0%} {state['phase']}",
-        f"epoch {state['epoch']:.1f}/{state['total_epochs']:.1f}",
-        f"{state['tokens_per_second']:,.0f} tokens/s",
+        f"epoch {state['epoch']:.1f}/{total:.1f}" if total else "",
+        f"{state['tokens_per_second']:,.0f} tokens/s" if total else "",
         "" if loss is None else f"loss {loss:.3f} nats/token",
     ]
     return ", ".join(filter(None, parts))

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from filelock import FileLock, Timeout
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from lab.environment import available_cpus
 from lab.scheduling.executors import Attempt, Ended
 from lab.scheduling.local import COMMAND, spawn_rank
 from lab.scheduling.logs import read_tail
@@ -31,7 +33,7 @@ from lab.scheduling.outcomes import PREEMPTED
 from lab.scheduling.process import STALL_SECONDS, ProcessGroup, quote_rank, rank_log
 from lab.scheduling.ranks import blamed, explained, free_address
 from lab.scheduling.secrets import VARIABLES
-from lab.scheduling.slots import Kind, Slot, asked_kind, available_cpus, check_counts, device_slot
+from lab.scheduling.slots import Kind, Slot, asked_kind, check_counts, device_slot
 
 _remote: Any = ray.remote
 _nodes: Any = ray.nodes
@@ -115,6 +117,8 @@ class RayExecutor:
     ) -> None:
         if cores < 1:
             raise ValueError(f"`cores` must be >= 1, but got cores={cores}.")
+        if not stall_seconds > 0:  # nor NaN
+            raise ValueError(f"`stall_seconds` must be > 0, but got stall_seconds={stall_seconds}.")
         self._workers, self.ranks, self._cores = workers, ranks, cores
         self._per_device, self._devices = per_device, devices
         self._command = tuple(command)
@@ -154,8 +158,9 @@ class RayExecutor:
                 f"`ranks` must be at most {self.ranks} in this executor, but got ranks={attempt.ranks}."
             )
         paths = {name: getattr(attempt, name).absolute() for name in ("config", "logdir", "cache_dir")}
+        inputs = tuple(path.absolute() for path in attempt.inputs)
         task = Task(
-            replace(attempt, **paths),
+            replace(attempt, **paths, inputs=inputs),
             self._command,
             self._kind,
             self._cores,
@@ -166,7 +171,7 @@ class RayExecutor:
             _carried(os.environ),
             Path.cwd(),
         )
-        handle = RayAttempt(lambda: Submitted.of(task, self._needs()), attempt.logdir, self._mirror)
+        handle = RayAttempt(lambda: Submitted.of(task, self._needs()), attempt, self._mirror)
         self._started.append(handle)
         return handle
 
@@ -230,14 +235,14 @@ class RayAttempt:
 
     Args:
         submit: hands its tasks to the cluster.
-        logdir: its folder.
+        attempt: what it is to do.
         mirror: shared storage, if results travel that way.
     """
 
-    def __init__(self, submit: Callable[[], Submitted], logdir: Path, mirror: Mirror | None) -> None:
-        self._submit, self._logdir, self._mirror = submit, logdir, mirror
-        self._offer = Errand(lambda: mirror.begin(logdir) if mirror else None)
-        self._fetch = Errand(lambda: mirror.pull(logdir) if mirror else None)
+    def __init__(self, submit: Callable[[], Submitted], attempt: Attempt, mirror: Mirror | None) -> None:
+        self._submit, self._logdir, self._mirror = submit, attempt.logdir, mirror
+        self._offer = Errand(lambda: mirror.offer(attempt) if mirror else None)
+        self._fetch = Errand(lambda: mirror.pull(attempt.logdir) if mirror else None)
         self._submitted: Submitted | None = None
         self._ends: dict[int, Said] = {}  # by rank
         self._blamed: int | None = None
@@ -374,7 +379,8 @@ def supervise(task: Task, rank: int = 0, address: str = "") -> Said:
     if mirror is not None and rank:  # the first alone reads and writes the folder
         Errand(lambda: mirror.fetch(logdir, [CONFIG])).finish()
     elif mirror is not None and not address:
-        Errand(lambda: mirror.pull(logdir)).finish()
+        for folder in (logdir, *attempt.inputs):
+            Errand(partial(mirror.pull, folder)).finish()
     log = rank_log(logdir, rank)
     log_start = log.stat().st_size if log.exists() else 0
     processes: list[Any] = []
@@ -405,8 +411,11 @@ def _local(task: Task) -> Attempt:
     """
     if not task.shared:
         return task.attempt
-    logdir = _shared_root(task) / task.attempt.logdir.relative_to(task.root)
-    return replace(task.attempt, config=logdir / CONFIG, logdir=logdir)
+    logdir, *inputs = (
+        _shared_root(task) / path.relative_to(task.root)
+        for path in (task.attempt.logdir, *task.attempt.inputs)
+    )
+    return replace(task.attempt, config=logdir / CONFIG, logdir=logdir, inputs=tuple(inputs))
 
 
 def _shared_root(task: Task) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lab.environment import available_cpus
 from lab.scheduling import child
 from lab.scheduling.ranks import ALONE
 from lab.scheduling.secrets import without_secrets
@@ -58,13 +59,6 @@ class Devices(NamedTuple):
 
     kind: Kind
     names: tuple[str, ...] = ()
-
-
-def available_cpus() -> list[int]:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def check_counts(kind: Kind, workers: int, ranks: int, per_device: int, devices: int) -> None:

@@ -37,7 +37,7 @@ class Spare:
             self.end()
             return None
         paths = {"config": attempt.config, "logdir": attempt.logdir, "cache": attempt.cache_dir}
-        order = {name: str(path.absolute()) for name, path in paths.items()}
+        order = {"command": attempt.command, **{name: str(path.absolute()) for name, path in paths.items()}}
         log = rank_log(attempt.logdir, 0)
         log.touch()
         try:

@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from lab.scheduling import child
 from lab.scheduling.executors import Attempt
@@ -14,8 +14,9 @@ from lab.scheduling.process import arguments
 
 
 class Order(NamedTuple):
-    """What the driver asks for: the arguments of `python -m lab run`."""
+    """What the driver asks for: the command of `python -m lab`, and its options."""
 
+    command: Literal["run", "measure"]
     config: Path
     logdir: Path
     cache: Path
@@ -24,7 +25,8 @@ class Order(NamedTuple):
 def start_afresh(order: Order) -> None:
     """Become a new process of the same number, which imports the code as it is now."""
     os.environ[child.PARENT] = str(os.getppid())  # its cores it keeps
-    os.execv(sys.executable, [*COMMAND, *arguments(Attempt(*order))])
+    attempt = Attempt(order.config, order.logdir, order.cache, command=order.command)
+    os.execv(sys.executable, [*COMMAND, *arguments(attempt)])
 
 
 def get_ready(config: Path | None, cache: Path) -> None:
@@ -34,7 +36,7 @@ def get_ready(config: Path | None, cache: Path) -> None:
         config: the configuration to rehearse; None where the device belongs to another process.
         cache: where tokenized corpora are kept.
     """
-    import lab.training.run  # noqa: F401
+    import lab.training.measuring  # noqa: F401  # and the run, which it imports
     from lab.config import load_config
     from lab.scheduling.rehearsal import rehearse
 
@@ -53,4 +55,5 @@ def wait_for_order() -> Order | None:
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
-    return Order(**{name: Path(path) for name, path in order.items()})
+    command = order.pop("command")
+    return Order(command, **{name: Path(path) for name, path in order.items()})

@@ -1,11 +1,11 @@
-"""What the runs of result trees do, read from their plans and logdirs; no ledger is opened."""
+"""What the jobs of result trees do, read from their plans and folders; no ledger is opened."""
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import psutil
 from rich.console import Console, Group, RenderableType
@@ -13,43 +13,73 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lab.ablation import Cell, level_text
+from lab.evaluation.measurements import find_set
+from lab.files import Row
+from lab.results import (
+    PLAN,
+    RESULT,
+    DamagedError,
+    MeasurementResult,
+    PlanRecord,
+    RunResult,
+    measurement_folder,
+    read_record,
+)
 from lab.scheduling.progress import duration_words
-from lab.tracking.records import read_json
+from lab.version import read_version
 
 State = Literal["queued", "running", "done", "failed"]
+STATES: tuple[State, ...] = ("queued", "running", "done", "failed")
 
-FRESH_SECONDS = 120.0  # a run that does not say where it is for so long, and has no process here, has ended
+FRESH_SECONDS = 120.0  # a job that does not say where it is for so long, and has no process here, has ended
 REFRESH_SECONDS = 2.0
-LEAST_SHARE = 0.02  # of a run, before it tells how long the whole will take
+LEAST_SHARE = 0.02  # of a job, before it tells how long the whole will take
 
 
 @dataclass(frozen=True)
-class CellStatus:
-    """One planned run as its logdir shows it.
+class JobStatus:
+    """One planned run, or one measurement of it, as its folder shows it.
 
     Args:
         arm: the arm's name.
         level: the level in words, empty if there is none.
         seed: the repeat.
         state: queued also means stopped: the next driver goes on with it.
-        share: part of the run's work that is done, 0 to 1.
+        measurement: what is measured; empty for a run.
+        share: part of its work that is done, 0 to 1.
         tokens_per_second: of a running one.
-        seconds: what a done run took; what a running one will take in all; None if nobody knows.
+        seconds: what a done one took; what a running one will take in all; None if nobody knows.
         failure: outcome and reason of a failed one.
+        damaged: what is wrong with its result; empty if nothing is.
     """
 
     arm: str
     level: str
     seed: int
     state: State
+    measurement: str = ""
     share: float = 0.0
     tokens_per_second: float = 0.0
     seconds: float | None = None
     failure: str = ""
+    damaged: str = ""
+
+    @property
+    def label(self) -> str:
+        """The job in words."""
+        return " ".join(filter(None, (self.measurement, self.arm, self.level, f"seed={self.seed}")))
+
+
+class _Result(NamedTuple):
+    """What a result is of, and the seconds that it took."""
+
+    of: object
+    seconds: float
 
 
 class TreeStatus:
-    """The state of one tree, read anew each time; what is done is read once.
+    """The state of one tree, read anew each time; a result that did not change is read once.
 
     Args:
         tree: a folder with a `plan.json`.
@@ -57,27 +87,72 @@ class TreeStatus:
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
-        self._done: dict[str, CellStatus] = {}
+        self._results: dict[Path, tuple[int, _Result | None]] = {}  # with the time of change, ns
 
-    def cells(self) -> list[CellStatus]:
-        """Every planned cell, in planned order.
+    def jobs(self) -> list[JobStatus]:
+        """Every planned run, in planned order, then the measurements of those that did not fail.
 
         Raises:
             ValueError: if the plan cannot be read.
         """
-        try:
-            return [self._cell(planned) for planned in read_json(self.tree / "plan.json")["cells"]]
-        except (LookupError, TypeError) as error:
-            raise ValueError(f"{self.tree / 'plan.json'}: not a plan ({type(error).__name__}).") from None
+        plan = read_record(PlanRecord, self.tree / PLAN)
+        if plan is None:
+            raise ValueError(f"expected a plan at {self.tree / PLAN}, but there is none.")
+        runs = [(cell, self._job(cell, "")) for cell in plan.cells]
+        measured = [self._job(cell, name) for name, cell in _measurements(plan, runs)]
+        return [job for _, job in runs] + measured
 
-    def _cell(self, planned: Mapping[str, Any]) -> CellStatus:
-        key = planned["key"]
-        if key not in self._done:
-            found = _read_cell(self.tree / planned["logdir"], planned)
-            if found.state != "done":
-                return found
-            self._done[key] = found
-        return self._done[key]
+    def _job(self, cell: Cell, measurement: str) -> JobStatus:
+        logdir = self.tree / (measurement_folder(cell.logdir, measurement) if measurement else cell.logdir)
+        place: dict[str, Any] = {
+            "arm": cell.arm,
+            "level": level_text(cell.level),
+            "seed": cell.seed,
+            "measurement": measurement,
+        }
+        try:
+            found = self._result(logdir / RESULT, MeasurementResult if measurement else RunResult)
+        except DamagedError as error:
+            found, place["damaged"] = None, f"{error} The same command makes it again."
+        if found and found.of == _wanted(cell, measurement):
+            return JobStatus(**place, state="done", share=1.0, seconds=found.seconds)
+        version = None if measurement else read_version(logdir)
+        if version is not None and version.digest() != cell.version:
+            return JobStatus(**place, state="queued")  # of another run, which is there until this one starts
+        return JobStatus(**place, **_under_way(logdir))
+
+    def _result(self, path: Path, kind: type[RunResult] | type[MeasurementResult]) -> _Result | None:
+        changed = path.stat().st_mtime_ns if path.is_file() else 0
+        known = self._results.get(path)
+        if known is None or known[0] != changed:
+            known = self._results[path] = changed, _read_result(path, kind)
+        return known[1]
+
+
+def _read_result(path: Path, kind: type[RunResult] | type[MeasurementResult]) -> _Result | None:
+    found = read_record(kind, path)
+    if found is None:
+        return None
+    if isinstance(found, RunResult):
+        return _Result((found.run, found.evaluation), found.wall_seconds)
+    return _Result((found.stops[0].run, [row.task for row in found.rows]), found.wall_seconds)
+
+
+def _wanted(cell: Cell, measurement: str) -> object:
+    """What a job's result is to be of, as far as the plan says."""
+    if measurement:
+        return cell.version, find_set(measurement).tasks(cell.config)
+    return cell.version, cell.evaluation
+
+
+def _measurements(plan: PlanRecord, runs: Sequence[tuple[Cell, JobStatus]]) -> Iterator[tuple[str, Cell]]:
+    """What is measured after the runs: each that did not fail, if one that it is measured with did not."""
+    sound = [cell for cell, job in runs if job.state != "failed"]
+    for name, companion in plan.measurements.items():
+        for cell in sound:
+            others = [other for other in sound if (other.arm, other.level) == (companion, cell.level)]
+            if cell.arm != companion and (others or not companion):
+                yield name, cell
 
 
 def find_trees(path: Path) -> list[Path]:
@@ -86,129 +161,157 @@ def find_trees(path: Path) -> list[Path]:
     Raises:
         ValueError: if there is none.
     """
-    trees = sorted(plan.parent for plan in path.rglob("plan.json"))
+    trees = sorted(plan.parent for plan in path.rglob(PLAN))
     if not trees:
-        raise ValueError(f"`path` must hold a plan.json, in it or below it, but got {path}.")
+        raise ValueError(f"`path` must hold a {PLAN}, in it or below it, but got {path}.")
     return trees
 
 
-def show_status(path: Path, console: Console, once: bool = False) -> None:
-    """Show the state of all trees in a folder; on a terminal until all their runs have ended, or Ctrl-C.
+def show_status(path: Path, console: Console, once: bool = False) -> bool:
+    """Show the state of all trees in a folder; on a terminal until all their jobs have ended, or Ctrl-C.
 
     Args:
         path: a tree, or a folder above some.
         console: where to show it.
         once: show it once on a terminal too.
 
+    Returns:
+        Whether every plan could be read; one that could not is named in place of its jobs.
+
     Raises:
-        ValueError: if there is no tree, or a plan cannot be read.
+        ValueError: if there is no tree.
     """
     trees = [TreeStatus(tree) for tree in find_trees(path)]
-    shown, ended = _render(trees)
+    shown = _render(trees)
     if once or not console.is_terminal:
-        console.print(shown)
-        return
-    with Live(shown, console=console, auto_refresh=False) as live:
-        while not ended:
+        console.print(Group(*shown.parts))
+        return shown.sound
+    with Live(Group(*shown.parts), console=console, auto_refresh=False) as live:
+        while not shown.ended:
             time.sleep(REFRESH_SECONDS)
-            shown, ended = _render(trees)
-            live.update(shown, refresh=True)
+            shown = _render(trees)
+            live.update(Group(*shown.parts), refresh=True)
+    return shown.sound
 
 
-def seconds_left(cells: Sequence[CellStatus]) -> float | None:
-    """Time until the last run ends, if as many run at once as now; None if nothing runs or nobody knows.
+def seconds_left(jobs: Sequence[JobStatus]) -> float | None:
+    """Time until the last job ends, if as many run at once as now; None if nothing runs or nobody knows.
 
-    A run takes as long as the done ones of its arm and level; where there are none, as long as it looks by
+    A job takes as long as the done ones of its arm and level; where there are none, as long as it looks by
     its own share; where that is not known either, as long as the others.
     """
-    running = sum(cell.state == "running" for cell in cells)
-    known = [cell for cell in cells if cell.seconds]
+    running = sum(job.state == "running" for job in jobs)
+    known = [job for job in jobs if job.seconds]
     if not running or not known:
         return None
-    done = [cell for cell in known if cell.state == "done"]
+    done = [job for job in known if job.state == "done"]
     left = 0.0
-    for cell in cells:
-        if cell.state in ("queued", "running"):
-            alike = [other for other in done if (other.arm, other.level) == (cell.arm, cell.level)]
-            whole = _mean_seconds(alike) or cell.seconds or _mean_seconds(known)
-            left += whole * (1.0 - cell.share)
+    for job in jobs:
+        if job.state in ("queued", "running"):
+            alike = [other for other in done if _kind(other) == _kind(job)]
+            whole = _mean_seconds(alike) or job.seconds or _mean_seconds(known)
+            left += whole * (1.0 - job.share)
     return left / running
 
 
-def _mean_seconds(cells: Sequence[CellStatus]) -> float:
-    return sum(cell.seconds or 0.0 for cell in cells) / len(cells) if cells else 0.0
+def _kind(job: JobStatus) -> tuple[str, str, str]:
+    return job.measurement, job.arm, job.level
 
 
-def _render(trees: Iterable[TreeStatus]) -> tuple[RenderableType, bool]:
-    """What to show, and whether every run has ended."""
+def _mean_seconds(jobs: Sequence[JobStatus]) -> float:
+    return sum(job.seconds or 0.0 for job in jobs) / len(jobs) if jobs else 0.0
+
+
+class _Shown(NamedTuple):
+    """What to show, whether every job has ended, and whether every plan could be read."""
+
+    parts: list[RenderableType]
+    ended: bool
+    sound: bool
+
+
+def _render(trees: Iterable[TreeStatus]) -> _Shown:
     parts: list[RenderableType] = []
-    ended = True
+    ended = sound = True
     for tree in trees:
-        cells = tree.cells()
-        done = sum(cell.state == "done" for cell in cells)
-        headline = Text(f"{tree.tree}: {done} of {len(cells)} runs done{_left(cells)}")
-        parts += [headline, _table(cells), *_failures(cells)]
-        ended = ended and all(cell.state in ("done", "failed") for cell in cells)
-    return Group(*parts), ended
+        try:
+            jobs = tree.jobs()
+        except ValueError as error:
+            parts.append(Text(_one_line(f"{tree.tree}: {error}")))
+            sound = False
+            continue
+        parts += [Text(f"{tree.tree}: {_counts(jobs)}{_left(jobs)}"), _table(jobs), *_notes(jobs)]
+        ended = ended and all(job.state in ("done", "failed") for job in jobs)
+    return _Shown(parts, ended, sound)
 
 
-def _table(cells: Sequence[CellStatus]) -> Table:
+def _counts(jobs: Sequence[JobStatus]) -> str:
+    runs = [job for job in jobs if not job.measurement]
+    measurements = [job for job in jobs if job.measurement]
+    kinds = {"runs": runs, **({"measurements": measurements} if measurements else {})}
+    return ", ".join(
+        f"{sum(job.state == 'done' for job in of)} of {len(of)} {name} done" for name, of in kinds.items()
+    )
+
+
+def _table(jobs: Sequence[JobStatus]) -> Table:
+    """A row for each arm and level, then one for each measurement."""
     table = Table()
     for name in ("arm", "level"):
         table.add_column(name)
-    for name in ("queued", "running", "done", "failed"):
+    for name in STATES:
         table.add_column(name, justify="right")
     table.add_column("now")
-    for arm, level in dict.fromkeys((cell.arm, cell.level) for cell in cells):
-        row = [cell for cell in cells if (cell.arm, cell.level) == (arm, level)]
-        counts = [
-            sum(cell.state == state for cell in row) for state in ("queued", "running", "done", "failed")
-        ]
-        now = ", ".join(
-            f"seed {cell.seed}: {cell.share:.0%}, {cell.tokens_per_second:,.0f} tokens/s"
-            for cell in row
-            if cell.state == "running"
-        )
-        table.add_row(Text(arm), Text(level), *(str(count or "") for count in counts), Text(now))
+    rows: dict[tuple[str, str], list[JobStatus]] = {}
+    for job in jobs:
+        rows.setdefault((job.measurement or job.arm, "" if job.measurement else job.level), []).append(job)
+    for names, row in rows.items():
+        counts = [sum(job.state == state for job in row) for state in STATES]
+        now = ", ".join(_now(job) for job in row if job.state == "running")
+        table.add_row(*map(Text, names), *(str(count or "") for count in counts), Text(now))
     return table
 
 
-def _failures(cells: Iterable[CellStatus]) -> list[Text]:
-    return [
-        Text(f"failed: {' '.join(filter(None, (cell.arm, cell.level)))} seed={cell.seed}: {cell.failure}")
-        for cell in cells
-        if cell.state == "failed"
-    ]
+def _now(job: JobStatus) -> str:
+    """What a job at work does."""
+    if job.measurement:
+        return f"{' '.join(filter(None, (job.arm, job.level)))} seed {job.seed}: {job.share:.0%}"
+    return f"seed {job.seed}: {job.share:.0%}, {job.tokens_per_second:,.0f} tokens/s"
 
 
-def _left(cells: Sequence[CellStatus]) -> str:
-    seconds = seconds_left(cells)
+def _notes(jobs: Iterable[JobStatus]) -> Iterator[Text]:
+    for job in jobs:
+        if job.state == "failed":
+            yield Text(f"failed: {job.label}: {job.failure}")
+        if job.damaged:
+            yield Text(_one_line(job.damaged))
+
+
+def _left(jobs: Sequence[JobStatus]) -> str:
+    seconds = seconds_left(jobs)
     return "" if seconds is None else f", about {duration_words(seconds)} left"
 
 
-def _read_cell(logdir: Path, planned: Mapping[str, Any]) -> CellStatus:
-    level = ",".join(f"{name.rpartition('.')[2]}={value}" for name, value in planned["level"].items())
-    place = (planned["arm"], level, planned["seed"])
-    result = _read(logdir / "result.json")
-    if result and result.get("config_key") == planned["key"]:
-        return CellStatus(*place, state="done", share=1.0, seconds=_number(result.get("wall_seconds")))
+def _under_way(logdir: Path) -> Row:
+    """How far a job without its result is, by what its folder says."""
     progress = _read(logdir / "progress.json") or {}
-    share = min(1.0, _number(progress.get("share")) or 0.0)
+    ended = progress.get("phase") == "done"  # with another result than is wanted now
+    share = 0.0 if ended else min(1.0, _number(progress.get("share")) or 0.0)
     started = _process_start(logdir / "run.lock")
-    fresh = time.time() - (_number(progress.get("updated")) or 0.0) < FRESH_SECONDS
+    fresh = not ended and time.time() - (_number(progress.get("updated")) or 0.0) < FRESH_SECONDS
     failure = _read(logdir / "failure.json")
     if failure:
         outcome, reason = (str(failure.get(name, "")) for name in ("outcome", "reason"))
         told = reason if reason.startswith(outcome) else f"{outcome}: {reason}"
-        return CellStatus(*place, state="failed", share=share, failure=_one_line(told))
+        return {"state": "failed", "share": share, "failure": _one_line(told)}
     if started is None and not fresh:
-        return CellStatus(*place, state="queued", share=share)
+        return {"state": "queued", "share": share}
     whole = (time.time() - started) / share if started and share > LEAST_SHARE else None
     rate = _number(progress.get("tokens_per_second")) or 0.0
-    return CellStatus(*place, state="running", share=share, tokens_per_second=rate, seconds=whole)
+    return {"state": "running", "share": share, "tokens_per_second": rate, "seconds": whole}
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Row | None:
     """A JSON object; None if there is none, or it is not one."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

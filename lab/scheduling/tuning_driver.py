@@ -1,17 +1,17 @@
 """Tune arms, then run the decisive seeds at each arm's own best."""
 
 from dataclasses import replace
-from pathlib import Path
 from signal import Signals
 
-from lab.scheduling.ablation import Cell, dotted_keys, level_text
+from lab.ablation import Cell, dotted_keys, level_text
+from lab.files import write_json
 from lab.scheduling.driver import Driver, Summary
+from lab.scheduling.jobs import Job
 from lab.scheduling.ledger import Ledger
 from lab.scheduling.outcomes import Outcome
 from lab.scheduling.plan import Plan
 from lab.scheduling.tuning import with_values
 from lab.scheduling.tuning_study import ArmStudy
-from lab.tracking.records import write_json
 
 FILE = "tuning.json"
 SCHEMA = 2
@@ -62,12 +62,11 @@ def _run_round(plan: Plan, number: int, studies: list[ArmStudy], driver: Driver)
     """Run and tell what is left of a round, of all arms together; the signal that ended it early, or None."""
     cells = [cell for study in studies for cell in study.ask(number)]
 
-    def watch(cell: Cell, _: Path) -> str:
-        return next(filter(None, (study.verdict(cell) for study in studies)), "")
+    def watch(job: Job) -> str:
+        return next(filter(None, (study.verdict(job) for study in studies)), "")
 
     if cells:
         stage = replace(plan, cells=cells)
-        driver.set_aside(stage)
         if notice := driver.run(stage, watch, f"tuning runs of round {number + 1}").interrupted:
             return notice
     for study in studies:
@@ -81,7 +80,6 @@ def _run_round(plan: Plan, number: int, studies: list[ArmStudy], driver: Driver)
 def _run_decisive(plan: Plan, studies: dict[Place, ArmStudy], driver: Driver) -> Summary:
     """Run every cell that is not tuned, and the others at their arm's best."""
     tuned = replace(plan, cells=[_at_best(cell, studies.get(_place(cell))) for cell in plan.cells])
-    driver.set_aside(tuned)
     tuned.write()
     possible: list[Cell] = []
     failed: dict[str, str] = {}
@@ -91,7 +89,7 @@ def _run_decisive(plan: Plan, studies: dict[Place, ArmStudy], driver: Driver) ->
             possible.append(cell)
             continue
         failed[cell.label] = f"{Outcome.NOT_TUNED}: {study.failure}"
-        driver.give_up(tuned, cell, Outcome.NOT_TUNED, failed[cell.label])
+        driver.give_up(tuned.job(cell), Outcome.NOT_TUNED, failed[cell.label])
     summary = driver.run(replace(tuned, cells=possible))
     summary.failed |= failed
     summary.plan = tuned
@@ -103,4 +101,4 @@ def _at_best(cell: Cell, study: ArmStudy | None) -> Cell:
     if study is None or not study.best:
         return cell
     config = with_values(cell.config, cell.seed, study.best)
-    return replace(cell, config=config, key=config.key())
+    return cell.model_copy(update={"config": config})

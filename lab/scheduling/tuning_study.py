@@ -9,11 +9,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import optuna
@@ -22,16 +22,18 @@ from optuna.pruners import BasePruner, MedianPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from lab.ablation import Cell, level_text
 from lab.config import RunConfig
-from lab.scheduling.ablation import Cell, level_text
-from lab.scheduling.driver import best_validation_nll, read_result
+from lab.evaluation.measurements import NLL, yardstick
+from lab.files import Row, read_json
+from lab.scheduling.jobs import Job, value_of
 from lab.scheduling.ledger import Ledger
 from lab.scheduling.plan import Plan
 from lab.scheduling.tuning import Tuning, own_values, with_values
-from lab.tracking.records import read_json
+from lab.tracking.records import METRICS, read_rows
+from lab.training.measured import measured_of
 from lab.training.timeline import make_timeline
-
-Row = dict[str, Any]
+from lab.version import read_version
 
 DIGITS = 12  # after the point: three steps of 0.1 are 0.3
 
@@ -71,21 +73,27 @@ class _End(NamedTuple):
     reason: str
 
 
-def stop_losses(config: RunConfig, logdir: Path) -> StopLosses:
-    """Read a run's stops while it may be writing: half a line at the end is left alone."""
-    path = logdir / "metrics.jsonl"
-    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+def stop_losses(config: RunConfig, windows: int, logdir: Path) -> StopLosses:
+    """Read a run's stops while it may be writing: half a line at the end is left alone.
+
+    Args:
+        config: of the run.
+        windows: windows of its epochs.
+        logdir: its folder.
+    """
+    timeline = make_timeline(config, windows)
     reading = "annealed" if config.training.schedule == "wsd" else "along_run"
-    rows = [json.loads(line) for line in lines if b'"stop"' in line]
-    rows = [row for row in rows if row["kind"] == "stop" and row["reading"] == reading]
-    if not rows:
-        return StopLosses()
-    rows.sort(key=lambda row: row["step"])
-    windows = round(rows[0]["step"] * config.training.batch_size / rows[0]["epoch"])
-    stops = {stop.step for stop in make_timeline(config, windows).stops}
+    stops = {stop.step: stop for stop in timeline.stops if stop.reading == reading}
+    task = next(task for task in yardstick(config, "validation") if task.measurement == NLL)
+    losses: dict[int, float] = {}
+    for row in read_rows(logdir / METRICS)[0]:
+        measured = measured_of(row)
+        if measured and measured.task == task and row.get("reading") == reading and row["step"] in stops:
+            losses[row["step"]] = float(measured.values[NLL] or 0.0)
+    steps = sorted(losses)
     return StopLosses(
-        tuple(accumulate((float(row["validation"]["nll"]) for row in rows), min)),
-        tuple(int(row["tokens_seen"]) for row in rows),
+        tuple(accumulate((losses[step] for step in steps), min)),
+        tuple(timeline.tokens_seen(step) for step in steps),
         len(stops) - 1,
     )
 
@@ -104,9 +112,11 @@ class ArmStudy:
     def __init__(
         self, plan: Plan, ledger: Ledger, tuning: Tuning, cell: Cell, own_keys: frozenset[str]
     ) -> None:
-        self._tree, self._tuning, self._cell = plan.tree, tuning, cell
+        self._tuning, self._cell = tuning, cell
         self._persist = ledger.persist
-        self._version = replace(plan.version(cell), config_key=self._configuration().key())
+        self._plan = plan
+        # All but the values that are tuned.
+        self._job = plan.job(cell.model_copy(update={"config": self._configuration()}))
         self.arm, self.level = cell.arm, cell.level
         own = own_values(cell.config, list(tuning.space))
         self.fixed = {key: value for key, value in own.items() if key in own_keys}
@@ -125,7 +135,7 @@ class ArmStudy:
         """The stored study. Where all trials of the last one failed, a new one: the cause may be mended."""
         for attempt in range(1, 1000):
             spec = {name: value for name, value in self._tuning.spec().items() if name != "trials"}
-            spec |= {"fixed": self.fixed, **asdict(self._version)}
+            spec |= {"fixed": self.fixed, "version": self._job.version}
             identity = hashlib.sha256(json.dumps([spec, attempt], sort_keys=True).encode()).hexdigest()[:8]
             name = re.sub("[^A-Za-z0-9-]", "-", f"{self._folder}-{identity}")
             study = ledger.beside(name, self._sampler(0), self._pruner())
@@ -189,7 +199,7 @@ class ArmStudy:
             for trial in self._stored(self._study)[first:last]
             if trial.state == TrialState.RUNNING
         ]
-        self._asked = {cell.key: (number, cell) for number, cell in open_trials}
+        self._asked = {cell.logdir: (number, cell) for number, cell in open_trials}
         return [cell for _, cell in self._asked.values()]
 
     def _store(self, trials: Sequence[FrozenTrial], first: int) -> None:
@@ -215,19 +225,20 @@ class ArmStudy:
     def _trial_cell(self, trial: FrozenTrial) -> Cell:
         config = with_values(self._cell.config, self._tuning.seed, trial.params)
         logdir = f"{self._folder}/trial={trial.number:03}"
-        return Cell(config.key(), self.arm, self.level, self._tuning.seed, config, logdir)
+        return Cell(arm=self.arm, level=self.level, seed=self._tuning.seed, logdir=logdir, config=config)
 
     # Judging and telling.
 
-    def verdict(self, cell: Cell) -> str:
+    def verdict(self, job: Job) -> str:
         """Why a run of this round is to be stopped early; empty if it is not, or is another study's."""
-        if cell.key not in self._asked:
+        if job.key not in self._asked:
             return ""
-        path = self._tree / cell.logdir / "metrics.jsonl"
+        _, cell = self._asked[job.key]
+        path = job.logdir / METRICS
         size = path.stat().st_size if path.is_file() else 0
-        known, verdict = self._judged.get(cell.key, (0, ""))
+        known, verdict = self._judged.get(job.key, (0, ""))
         if size != known:
-            stops = stop_losses(cell.config, self._tree / cell.logdir)
+            stops = self._stop_losses(cell)
             place = self._pruned_at(stops)
             if place is not None:
                 verdict = (
@@ -235,8 +246,14 @@ class ArmStudy:
                     f"best validation NLL so far {stops.losses[place]:.4f} nats/token, "
                     "worse than the median of the earlier trials there"
                 )
-            self._judged[cell.key] = (size, verdict)
+            self._judged[job.key] = (size, verdict)
         return verdict
+
+    def _stop_losses(self, cell: Cell) -> StopLosses:
+        """None where the place still holds another run."""
+        if read_version(self._plan.logdir(cell)) != self._plan.version(cell):
+            return StopLosses()
+        return stop_losses(cell.config, self._plan.windows(cell), self._plan.logdir(cell))
 
     def _pruned_at(self, stops: StopLosses) -> int | None:
         """The first stop at which a run falls behind. At its last stop nothing is left to be saved."""
@@ -251,19 +268,19 @@ class ArmStudy:
     def tell(self) -> None:
         """Record how the round's runs ended, in the order in which they were asked for."""
         for number, cell in self._asked.values():
-            logdir = self._tree / cell.logdir
-            stops = stop_losses(cell.config, logdir)
+            job = self._plan.job(cell)
+            stops = self._stop_losses(cell)
             place = self._pruned_at(stops)
-            result = read_result(logdir, cell.key)
+            result = job.result()
             if place is not None:
                 losses, tokens = stops.losses[: place + 1], stops.tokens_seen[place]
-                end = _End(TrialState.PRUNED, None, losses, tokens, self.verdict(cell))
+                end = _End(TrialState.PRUNED, None, losses, tokens, self.verdict(job))
             elif result is not None:
-                loss, tokens = best_validation_nll(result), stops.tokens_seen[-1]
+                loss, tokens = value_of(result), stops.tokens_seen[-1]
                 end = _End(TrialState.COMPLETE, loss, stops.losses, tokens, "")
             else:
                 tokens = stops.tokens_seen[-1] if stops.tokens_seen else 0
-                end = _End(TrialState.FAIL, None, (), tokens, _failure(logdir))
+                end = _End(TrialState.FAIL, None, (), tokens, _failure(job.logdir))
             self._persist(partial(self._close, number, end))
         self._asked = {}
 

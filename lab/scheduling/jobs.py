@@ -1,0 +1,74 @@
+"""What one attempt is to do, as the driver and the ledger see it: train a run, or measure finished ones."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lab.results import RESULT, DamagedError, MeasurementResult, RunResult, read_record, read_result
+from lab.version import Version
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A place in the result tree, and what it is to hold.
+
+    Attributes:
+        key: the folder below the tree; it names the job in the ledger.
+        version: digest of all that its result follows from.
+        arm, level, seed: of the run, or of the measurement's subject.
+        logdir: the folder.
+        config: what its `config.yaml` is to hold.
+        run: what a run's weights follow from; None for a measurement.
+        wanted: digest of what is to be measured.
+        inputs: folders of finished runs that it reads.
+    """
+
+    key: str
+    version: str
+    arm: str
+    level: Mapping[str, Any]
+    seed: int
+    logdir: Path
+    config: str
+    wanted: str
+    run: Version | None = None
+    inputs: tuple[Path, ...] = field(default=())
+
+    @property
+    def command(self) -> Literal["run", "measure"]:
+        """What does it."""
+        return "measure" if self.run is None else "run"
+
+    @property
+    def label(self) -> str:
+        """The job in words, such as `dlm unique_tokens=20000 seed=0`."""
+        return self.key.removeprefix("runs/").replace("/", " ")
+
+    def result(self, say: Say = lambda _: None) -> RunResult | MeasurementResult | None:
+        """Its result, if it is there and is what is wanted.
+
+        Args:
+            say: told of a result that is damaged; the job makes it again.
+        """
+        try:
+            if self.run is None:
+                measured = read_record(MeasurementResult, self.logdir / RESULT)
+                return measured if measured and measured.wanted == self.wanted else None
+            found = read_result(self.logdir)
+        except DamagedError as error:
+            say(f"{error} It is made again.")
+            return None
+        current = found and (found.run, found.evaluation) == (self.run.digest(), self.wanted)
+        return found if current else None
+
+
+def value_of(result: RunResult | MeasurementResult) -> float:
+    """The number that a finished trial has: of a run the validation NLL of its best stop, nats/token; of a
+    measurement the seconds that it took.
+    """
+    if isinstance(result, RunResult):
+        return result.best().validation["nll"]
+    return result.wall_seconds

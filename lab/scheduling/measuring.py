@@ -1,0 +1,98 @@
+"""Which measurements of finished runs an ablation asks for, as jobs of its driver."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from lab.ablation import Cell
+from lab.config import MeasurementConfig, StopConfig
+from lab.evaluation.measurements import find_set, row_key, rows_digest
+from lab.results import RunResult, StopReference, measurement_folder
+from lab.scheduling.driver import Driver, Summary
+from lab.scheduling.jobs import Job, Say
+from lab.scheduling.plan import Plan
+
+Finished = Sequence[tuple[Cell, RunResult]]
+
+
+def measure_finished(plan: Plan, driver: Driver) -> Summary:
+    """Measure every finished run as the ablation declares, as far as it was not measured before.
+
+    The trials are in a study of their own beside that of the runs, since their values compare with nothing.
+
+    Args:
+        plan: the result tree and its cells; runs without a result are passed over.
+        driver: of the tree.
+    """
+    if not plan.ablation.measurements:
+        return Summary()
+    with closing(driver.ledger.beside_runs("measurements")) as ledger:
+        return driver.with_ledger(ledger).run_jobs(
+            list(measurement_jobs(plan, driver.say)), stage="measurements"
+        )
+
+
+def measurement_jobs(plan: Plan, say: Say = lambda _: None) -> Iterator[Job]:
+    """A job for each measurement of each finished run but those it is measured with.
+
+    A run is measured with the finished runs of the other arm at its level of other seeds, since one of its
+    own seed began with the same weights; by that one where there is no other.
+
+    Args:
+        plan: the result tree and its cells.
+        say: told of a run that cannot be measured yet.
+    """
+    finished = [
+        (cell, found) for cell in plan.cells if isinstance(found := plan.job(cell).result(), RunResult)
+    ]
+    for name, companion in plan.ablation.measurements.items():
+        for cell, result in finished:
+            others = companions_of(cell, companion, finished) if companion else []
+            if cell.arm == companion:
+                continue
+            if companion and not others:
+                say(f"{cell.label}: no run of {companion} is finished, so {name} is not measured")
+                continue
+            yield _job(plan, name, [(cell, result), *others])
+
+
+def companions_of(cell: Cell, companion: str, finished: Finished) -> list[tuple[Cell, RunResult]]:
+    """The finished runs of an arm at a run's level: those of other seeds if there are any."""
+    alike = [pair for pair in finished if pair[0].arm == companion and pair[0].level == cell.level]
+    return [pair for pair in alike if pair[0].seed != cell.seed] or alike
+
+
+def _job(plan: Plan, name: str, runs: Finished) -> Job:
+    cell = runs[0][0]
+    key = measurement_folder(cell.logdir, name)
+    folder = plan.tree / key
+    stops = [_stop(plan, folder, *pair) for pair in runs]
+    references = [StopReference(run=stop.version, reading=stop.reading, step=stop.step) for stop in stops]
+    hashes = plan.facts(cell).hashes
+    tasks = find_set(name).tasks(cell.config)
+    wanted = rows_digest(row_key(task, references, hashes[task.split]) for task in tasks)
+    config = MeasurementConfig(measurement=name, stops=tuple(stops), config=cell.config)
+    return Job(
+        key=key,
+        version=wanted,
+        arm=cell.arm,
+        level=cell.level,
+        seed=cell.seed,
+        logdir=folder,
+        config=config.to_yaml(),
+        wanted=wanted,
+        inputs=tuple(plan.logdir(cell) for cell, _ in runs),
+    )
+
+
+def _stop(plan: Plan, folder: Path, cell: Cell, result: RunResult) -> StopConfig:
+    best = result.best()
+    return StopConfig(
+        run=Path(os.path.relpath(plan.logdir(cell), folder)).as_posix(),
+        version=result.run,
+        reading=best.reading,
+        step=best.step,
+        tokens_seen=best.tokens_seen,
+        epoch=best.epoch,
+    )
