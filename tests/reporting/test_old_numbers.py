@@ -1,8 +1,8 @@
 """Result trees of an older lab, converted once to today's records: their summaries keep every number.
 
-`old_trees.tar.xz` holds a tree of each kind of report at preset smoke, as commit cfd9c60 computed it on the standard
-library of Python 3.11.7, with the `old_summary.json` that it wrote. If a number changes its meaning, name it
-in `RENAMED` or `GONE` and say why in the change.
+`old_trees.tar.xz` holds a tree of each kind of report at preset smoke, as commit cfd9c60 computed it on
+the standard library of Python 3.11.7, with the `old_summary.json` that it wrote. If a number changes its
+meaning, name it in `RENAMED` or `GONE` and say why in the change.
 """
 
 import json
