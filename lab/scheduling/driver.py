@@ -234,7 +234,7 @@ class Driver:
     def _start(self, number: int, job: Job) -> None:
         make_way(job, self.say)
         config, log = job.logdir / "config.yaml", job.logdir / "log.txt"
-        write_atomic(config, job.config.encode())
+        write_atomic(config, job.config.to_yaml().encode())
         if job.run is not None:
             claim_version(job.logdir, job.run)
         (job.logdir / FAILURE).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lab.config import MeasurementConfig, RunConfig
 from lab.results import RESULT, DamagedError, MeasurementResult, RunResult, read_record, read_result
 from lab.version import Version
 
@@ -32,7 +33,7 @@ class Job:
     level: Mapping[str, Any]
     seed: int
     logdir: Path
-    config: str
+    config: RunConfig | MeasurementConfig
     wanted: str
     run: Version | None = None
     inputs: tuple[Path, ...] = field(default=())

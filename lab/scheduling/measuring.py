@@ -80,7 +80,7 @@ def _job(plan: Plan, name: str, runs: Finished) -> Job:
         level=cell.level,
         seed=cell.seed,
         logdir=folder,
-        config=config.to_yaml(),
+        config=config,
         wanted=wanted,
         inputs=tuple(plan.logdir(cell) for cell, _ in runs),
     )

@@ -84,7 +84,7 @@ class Plan:
             level=cell.level,
             seed=cell.seed,
             logdir=self.logdir(cell),
-            config=cell.config.to_yaml(),
+            config=cell.config,
             wanted=wanted,
             run=version,
         )
