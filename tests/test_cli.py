@@ -12,25 +12,25 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
+from ablation_bench import TINY
+from result_bench import PROCESS, result, stop
 from typer.testing import CliRunner
 
 import lab.__main__
+import lab.code
 import lab.config
 import lab.scheduling.driver
+import lab.scheduling.measuring
 import lab.scheduling.tuning_driver
-import lab.tracking.records
+from lab.ablation import load_ablation
 from lab.arms import arm_values
-from lab.config import load_config, make_config
-from lab.scheduling.ablation import load_ablation
+from lab.config import MeasurementConfig, load_config, make_config
+from lab.files import write_json
+from lab.results import MeasurementResult
 from lab.scheduling.driver import Summary
 from lab.scheduling.tuning import SPACE
+from lab.version import Version
 
-TINY = {
-    "data": {"length": 16},
-    "model": {"size": "0.1m"},
-    "training": {"total_tokens": 1024},
-    "evaluation": {"choice_context_tokens": 8, "choice_option_tokens": 8},
-}
 HEAVY = {
     "keras",
     "jax",
@@ -71,22 +71,29 @@ def trained(presets, monkeypatch):
     def train_run(config, logdir, cache_dir, notice):
         assert not notice.given
         calls.append((config, logdir, cache_dir))
-        return {"best": {"annealed": {"epoch": 2.0, "test": {"nll": 1.23456}}}}
+        return result(stop(30, 0.23456))
 
     stand_in(monkeypatch, "lab.training.run", train_run=train_run)
+    dataset = SimpleNamespace(hash="hash")
+    stand_in(monkeypatch, "lab.data.dataset", prepare=lambda config, cache_dir: dataset)
     return calls
 
 
 @pytest.fixture
 def ablated(presets, monkeypatch):
     """What is driven and reported; `summary` is what the driver will say."""
-    seen = SimpleNamespace(drives=[], reports=[], prepared=[], summary=Summary(done=4))
+    seen = SimpleNamespace(drives=[], reports=[], prepared=[], measured=[])
+    seen.summary, seen.measurements = Summary(done=4), Summary()
 
     @contextmanager
     def driving(plan, executor, cache_dir, progress, storage, tries):
         seen.drives.append((plan, executor, cache_dir, storage))
         seen.tries = tries
         yield SimpleNamespace(bring=bring)
+
+    def measure_finished(plan, driver):
+        seen.measured.append(plan)
+        return seen.measurements
 
     def bring(plan, driver=None):
         assert (plan.tuning is None) == (driver is None)
@@ -95,14 +102,18 @@ def ablated(presets, monkeypatch):
 
     def prepare(config, cache_dir):
         seen.prepared.append(config)
-        return SimpleNamespace(train=range(100_000), hash="a corpus")
+        return SimpleNamespace(train=range(100_000), hash=hashes["train"], hashes=hashes)
+
+    hashes = {split: f"hash of {split}" for split in ("train", "validation", "test")}
 
     def budget(train, unique_tokens, length):
         if unique_tokens and unique_tokens > len(train):
             raise ValueError(f"`unique_tokens` must be in 1..{len(train)}, but got {unique_tokens}.")
+        return train[:unique_tokens]
 
     monkeypatch.setattr(lab.scheduling.driver, "driving", driving)
     monkeypatch.setattr(lab.scheduling.tuning_driver, "drive_tuned", bring)
+    monkeypatch.setattr(lab.scheduling.measuring, "measure_finished", measure_finished)
 
     def require_held_out(config, dataset, *sections):
         if config.evaluation.test_windows > 1000:
@@ -141,7 +152,8 @@ def test_run_lays_arm_seed_data_and_set_over_the_preset(trained, tmp_path):
         {"model": {"width": 32, "heads": 1}, "training": {"learning_rate": 0.01}},
     )
     assert config == expected
-    assert str(logdir) == f"results/runs/dlm-{config.key()}"
+    version = Version.of(config, "hash", os.environ["KERAS_BACKEND"], "")
+    assert str(logdir) == f"results/runs/dlm-seed=3-{version.digest()}"
     assert str(cache) == ".cache"
     assert "dlm seed 3: best stop (annealed) at epoch 2.0, test NLL 1.2346 nats/token" in said.output
 
@@ -182,6 +194,13 @@ def test_run_takes_a_config_alone(trained, extra):
         (["ablate", "crossover", "--workers", "-1"], "`workers` must be >= 0"),
         (["ablate", "crossover", "--per-device", "0"], "`per_device` must be >= 1"),
         (["ablate", "crossover", "--stall-seconds", "0"], "`stall_seconds` must be > 0"),
+        (["ablate", "crossover", "--stall-seconds", "nan"], "`stall_seconds` must be > 0, but got stall_sec"),
+        (["ablate", "crossover", "--set", "model.layers=true"], "model.layers: expected a whole number, but"),
+        (["run", "--set", "model.layers=true"], "model.layers: expected a whole number, but got true."),
+        (
+            ["ablate", "crossover", "--preset", "smoke", "--levels", "data.unique_tokens=1e3,1000"],
+            "two cells must differ, but 'ar unique_tokens=1000 seed=0' is there twice.",
+        ),
         (["ablate", "crossover", "--engine", "slurm"], "`engine` must be one of ['local', 'ray'], but got"),
         (["ablate", "crossover", "--shared", "s3://x"], "`shared` needs engine=ray: local runs leave"),
         (["ablate", "crossover", "--set", "arm=x"], "an override must not set what crossover varies"),
@@ -288,25 +307,59 @@ def test_ablate_looks_at_each_corpus_before_any_run(ablated):
         assert said.stderr.endswith(f"must be long enough for the {sections}\n")
 
 
-def test_inference_is_measured_between_the_runs_and_the_report(ablated, monkeypatch):
-    calls = []
+def test_a_level_is_named_as_the_configuration_reads_it(ablated):
+    levels = ("--levels", "data.unique_tokens=1e3")
+    assert invoke("ablate", "crossover", "--preset", "smoke", *levels).exit_code == 0
+    assert {cell.logdir.split("/")[2] for cell in ablated.drives[0][0].cells} == {"unique_tokens=1000"}
 
-    def measure_missing(plan, cache, console):
+
+REFUSED = ("evaluation.test_windows=2000", "data.unique_tokens=3", "training.total_tokens=1")
+
+
+@pytest.mark.parametrize("setting", REFUSED)
+def test_refused_settings_move_no_run_and_leave_the_plan(ablated, tmp_path, setting):
+    command = ("ablate", "attribution", "--preset", "smoke")
+    assert invoke(*command).exit_code == 0
+    plan = ablated.drives.pop()[0]
+    write_json(plan.logdir(plan.cells[0]) / "version.json", {"values": {}, "code": "another"})
+    (plan.logdir(plan.cells[0]) / "metrics.jsonl").write_text("rows")
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    said = invoke(*command, "--set", setting)
+    assert (said.exit_code, ablated.drives) == (2, []), said.output
+    assert said.stderr.startswith("error: ")
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_finished_runs_are_measured_between_the_runs_and_the_report(ablated, monkeypatch):
+    def measure_finished(plan, driver):
         assert ablated.drives
         assert not ablated.reports
-        calls.append((plan.ablation.name, str(cache)))
+        ablated.measured.append(plan)
+        return Summary(failed={"measurements inference dlm seed=0": "lost"})
 
-    stand_in(monkeypatch, "lab.scheduling.follow_up", measure_missing=measure_missing)
-    stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
-    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
-        monkeypatch.setenv(name, "the user's")
+    monkeypatch.setattr(lab.scheduling.measuring, "measure_finished", measure_finished)
     said = invoke("ablate", "inference-compute", "--preset", "smoke", "--cache", "c")
-    assert said.exit_code == 0, said.output
-    assert calls == [("inference-compute", "c")]
+    assert said.exit_code == 1, said.output
+    assert said.stderr == "failed: measurements inference dlm seed=0: lost\n"
+    assert [plan.ablation.name for plan in ablated.measured] == ["inference-compute"]
     assert len(ablated.reports) == 1
-    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "the user's"
-    assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
-    assert len(calls) == 1
+
+
+def test_what_was_tuned_is_measured_as_it_is_after_tuning(ablated, monkeypatch):
+    """The plan that the tuning driver made of it holds each arm at its best."""
+    ablated.summary.plan = SimpleNamespace(name="at its best")
+    assert invoke("ablate", "regularization", "--preset", "smoke").exit_code == 0
+    assert ablated.measured == [ablated.summary.plan]
+
+
+def test_after_a_notice_nothing_is_measured_and_one_while_measuring_ends_the_same_way(ablated):
+    ablated.summary = Summary(interrupted=signal.SIGTERM)
+    assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 75
+    assert not ablated.measured
+    ablated.summary, ablated.measurements = Summary(done=4), Summary(interrupted=signal.SIGINT)
+    said = invoke("ablate", "crossover", "--preset", "smoke")
+    assert (said.exit_code, said.stderr) == (130, "stopped; the same command goes on from here\n")
+    assert not ablated.reports
 
 
 def test_ray_says_what_to_install(ablated, monkeypatch):
@@ -352,26 +405,120 @@ def test_several_ranks_are_handed_to_the_executor(ablated):
     assert ablated.drives[0][1].ranks == 2
 
 
-def test_standby_runs_what_it_is_told(trained, monkeypatch, tmp_path):
+@pytest.fixture
+def measured(presets, monkeypatch):
+    """The calls of `measure_runs`, and of what makes a measurement of folders."""
+    calls = SimpleNamespace(measured=[], made=[])
+
+    def measure_runs(config, logdir, cache_dir, notice):
+        calls.measured.append((config, logdir, cache_dir))
+        task = {"measurement": "nll", "split": "test", "settings": {"windows": 3}}
+        stop = {"run": "r", "reading": "annealed", "step": 10}
+        rows = [
+            {"key": "k", "task": task, "stops": [stop], "values": {"nll": 1.23456, "bits_per_byte": None}}
+        ]
+        values = {"measurement": "yardstick", "wanted": "w", "stops": [stop], "tokens_seen": 1, "epoch": 1.0}
+        return MeasurementResult(**values, code="c", process=PROCESS, wall_seconds=1.0, rows=rows)
+
+    def measurement_of(measurement, logdir, runs, overrides):
+        calls.made.append((measurement, logdir, runs, overrides))
+        return f"{measurement} of {runs[0]}"
+
+    made = {"measure_runs": measure_runs, "measurement_of": measurement_of}
+    stand_in(monkeypatch, "lab.training.measuring", **made)
+    stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
+    return calls
+
+
+def asked_of(config):
+    """A resolved measurement."""
+    stop = {"run": "r", "version": "v", "reading": "annealed", "step": 3, "tokens_seen": 5, "epoch": 0.5}
+    return MeasurementConfig(measurement="inference", stops=(stop,), config=config)
+
+
+def test_measure_names_what_is_measured_with_what_where_and_how(measured):
+    said = invoke(
+        *("measure", "inference", "tree/ar", "--with", "tree/judge", "--with", "tree/other"),
+        *("--set", "inference.prompts=8", "--cache", "c"),
+    )
+    assert said.exit_code == 0, said.output
+    folder = Path("tree/measurements/ar-inference")
+    runs = [Path("tree/ar"), Path("tree/judge"), Path("tree/other")]
+    assert measured.made == [("inference", folder, runs, {"inference": {"prompts": 8}})]
+    assert measured.measured == [("inference of tree/ar", folder, Path("c"))]
+    row, place = said.stdout.splitlines()
+    assert row == "nll test windows=3: NLL 1.235 nats/token"
+    assert place == "tree/measurements/ar-inference/result.json"
+
+
+def test_measure_reads_a_resolved_measurement_as_the_driver_passes_it(measured, tmp_path):
+    config = MeasurementConfig(
+        measurement="inference",
+        stops=(
+            {"run": "r", "version": "v", "reading": "annealed", "step": 3, "tokens_seen": 5, "epoch": 0.5},
+        ),
+        config=make_config(TINY),
+    )
+    (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    said = invoke("measure", "--config", "config.yaml", "--logdir", "there", "--cache", "c")
+    assert said.exit_code == 0, said.output
+    assert measured.measured == [(config, Path("there"), Path("c"))]
+    for extra in (["inference"], ["--with", "x"], ["--set", "a=1"], []):
+        logdir = ["--logdir", "there"] if extra else []
+        said = invoke("measure", "--config", "config.yaml", *logdir, *extra)
+        assert said.exit_code == 2
+        assert "error: --config must stand alone but for --logdir and --cache" in said.stderr
+    assert len(measured.measured) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "`run` must be the folder of a finished run, but none is given."),
+        (
+            ["speed", "ar"],
+            "`measurement` must be one of ['inference', 'yardstick'], but got measurement='s",
+        ),
+        (["--config", "none.yaml", "--logdir", "x"], "expected a YAML file at none.yaml, but there is none."),
+    ],
+)
+def test_measure_says_in_one_line_what_is_wrong(measured, arguments, message):
+    said = invoke("measure", *arguments)
+    assert said.exit_code == 2
+    assert said.stderr.startswith(f"error: {message}")
+    assert not measured.measured
+
+
+def test_standby_does_what_it_is_told(trained, measured, monkeypatch, tmp_path):
     config = make_config(TINY, arm_values("dlm"), {"seed": 5})
     (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     calls = []
     get_ready = lambda rehearse, cache: calls.append((rehearse, cache))  # noqa: E731
-    order = SimpleNamespace(config=tmp_path / "config.yaml", logdir=tmp_path / "run", cache=tmp_path / "c")
+    order = SimpleNamespace(
+        command="run", config=tmp_path / "config.yaml", logdir=tmp_path / "run", cache=tmp_path / "c"
+    )
     side = {"get_ready": get_ready, "start_afresh": lambda order: calls.append(order)}
     stand_in(monkeypatch, "lab.scheduling.standby", wait_for_order=lambda: order, **side)
     stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
     assert invoke("standby", "--cache", "c", "--rehearse", "other.yaml").exit_code == 0
     assert calls == [(Path("other.yaml"), Path("c"))]
     assert trained == [(config, tmp_path / "run", tmp_path / "c")]
-    codes = iter(["as it was", "as it is"])
-    monkeypatch.setattr(lab.tracking.records, "code_hash", lambda: next(codes))
+    codes = iter(["as it was", "as it is", "changed"])
+    monkeypatch.setattr(lab.code, "closure_hash", lambda *modules: next(codes, "changed"))
     assert invoke("standby", "--cache", "c").exit_code == 0
-    assert calls[2:] == [order]  # a process that has imported other code is of no use
+    assert order in calls  # a process that has imported other code is of no use
+    calls.clear()
+    monkeypatch.setattr(lab.code, "closure_hash", lambda *modules: "")
+    asked = asked_of(config)
+    (tmp_path / "config.yaml").write_text(asked.to_yaml(), encoding="utf-8")
+    order.command = "measure"
+    before = len(trained)
+    assert invoke("standby", "--cache", "c").exit_code == 0
+    assert measured.measured == [(asked, tmp_path / "run", tmp_path / "c")]
+    assert order not in calls
     stand_in(monkeypatch, "lab.scheduling.standby", wait_for_order=lambda: None, **side)
-    monkeypatch.setattr(lab.tracking.records, "code_hash", lambda: "")
     assert invoke("standby").exit_code == 0  # the driver has gone
-    assert len(trained) == 2
+    assert (len(trained), len(measured.measured)) == (before, 1)
 
 
 def test_ablate_names_failures_and_exits_1(ablated):
@@ -425,10 +572,11 @@ def test_a_failing_storage_does_not_show_its_password(presets, tmp_path):
     code = (
         "import sys, types; stand_in = types.ModuleType('lab.data.dataset');"
         "stand_in.prepare = lambda *_: types.SimpleNamespace("
-        "train=(), validation=range(10**6), test=range(10**6), hash='');"
+        "train=(), validation=range(10**6), test=range(10**6), "
+        "hashes=dict(train='', validation='', test=''));"
         "stand_in.Dataset = object;"
         "sys.modules['lab.data.dataset'] = stand_in;"
-        "import lab.data.budget; lab.data.budget.budget = lambda *_: None;"
+        "import lab.data.budget; lab.data.budget.budget = lambda *_: range(10**6);"
         f"sys.argv = {command[2:]!r}; import lab.__main__; lab.__main__.app()"
     )
     said = subprocess.run(
@@ -452,6 +600,35 @@ def test_report_writes_every_tree_again(ablated, tmp_path):
     assert [str(tree) for tree in ablated.reports] == ["results/a/laptop", "results/b/smoke"]
     assert invoke("report", "results/b").exit_code == 0
     assert len(ablated.reports) == 3
+
+
+def test_a_damaged_plan_is_named_and_the_other_pages_are_written(ablated, tmp_path, monkeypatch):
+    def write_report(tree):
+        if tree.name == "damaged":
+            raise ValueError(f"{tree / 'plan.json'}: not JSON.")
+        return write(tree)
+
+    write = sys.modules["lab.reporting.report"].write_report
+    monkeypatch.setattr(sys.modules["lab.reporting.report"], "write_report", write_report)
+    for tree in ("damaged", "sound"):
+        (tmp_path / "results" / tree).mkdir(parents=True)
+        (tmp_path / "results" / tree / "plan.json").write_text("{")
+    said = invoke("report", "results")
+    assert said.exit_code == 1
+    assert said.stderr == "no page for results/damaged: results/damaged/plan.json: not JSON.\n"
+    assert [str(tree) for tree in ablated.reports] == ["results/sound"]
+
+
+def test_status_names_a_damaged_plan_and_exits_1(ablated, tmp_path):
+    assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
+    assert invoke("status").exit_code == 0
+    (tmp_path / "results" / "damaged").mkdir()
+    (tmp_path / "results" / "damaged" / "plan.json").write_text("{")
+    said = invoke("status")
+    assert said.exit_code == 1
+    words = " ".join(said.stdout.split())
+    assert "results/damaged: results/damaged/plan.json: not JSON" in words
+    assert "results/crossover/smoke: 0 of 4 runs done" in words
 
 
 def test_data_describes_the_corpus(ablated):
@@ -486,7 +663,7 @@ def test_help_needs_nothing_heavy():
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     text, _, loaded = said.stdout.partition("loaded: ")
-    assert all(command in text for command in ("run", "ablate", "report", "data"))
+    assert all(command in text for command in ("run", "ablate", "measure", "status", "report", "data"))
     assert not HEAVY & set(loaded.split())
 
 
@@ -526,6 +703,6 @@ def test_a_run_says_by_its_exit_code_why_it_ended(error, code, told, presets, mo
         raise eval(error, vars(ending) | vars(builtins))
 
     stand_in(monkeypatch, "lab.training.run", train_run=train_run)
-    said = invoke("run")
+    said = invoke("run", "--logdir", "run")
     assert (said.exit_code, "Traceback" in said.stderr) == (code, code in (1, 5))
     assert told in said.stderr

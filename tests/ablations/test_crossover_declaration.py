@@ -1,7 +1,7 @@
 import pytest
 
 from ablations.crossover import ABLATION, UNIQUE_TOKENS
-from lab.scheduling.ablation import cells
+from lab.ablation import cells
 
 
 def test_arms_differ_in_nothing_but_the_factors():

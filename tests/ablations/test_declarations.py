@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import ablations
+from lab.ablation import ablation_names, cells, load_ablation
 from lab.config import preset_names
-from lab.scheduling.ablation import ablation_names, cells, load_ablation
+from lab.evaluation.measurements import SETS
 
 FOLDER = Path(ablations.__file__).parent
 
@@ -36,3 +37,8 @@ def test_every_scale_with_a_preset_makes_valid_cells(name):
     present = sorted(set(ablation.scales) & set(preset_names()))
     assert "smoke" in present
     assert all(cells(ablation, preset) for preset in present)
+
+
+@pytest.mark.parametrize("name", ablation_names())
+def test_what_is_measured_of_finished_runs_exists(name):
+    assert set(load_ablation(name).measurements) <= set(SETS)

@@ -1,11 +1,12 @@
 import pytest
 
 from ablations.inference_compute import ABLATION
+from lab.ablation import cells
 from lab.config import preset_names
-from lab.evaluation.inference_file import JUDGE
+from lab.evaluation.measurements import SETS
 from lab.reporting.inference.findings import AR, DLM
-from lab.scheduling.ablation import cells
 
+(JUDGE,) = ABLATION.measurements.values()
 PRESETS = sorted(set(ABLATION.scales) & set(preset_names()))
 
 
@@ -24,3 +25,4 @@ def test_the_judge_is_ar_on_the_whole_training_split_and_else_as_the_others(pres
 def test_a_run_has_a_judge_of_another_seed(preset):
     assert ABLATION.scale(preset).seeds >= 2
     assert ABLATION.analysis == "inference"
+    assert set(ABLATION.measurements) == {"inference"} <= set(SETS)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import ablations
 from lab.__main__ import app
-from lab.scheduling.ablation import ablation_names
+from lab.ablation import ablation_names
 
 DOCS = Path(__file__).parents[2] / "docs" / "new_ablation.md"
 TINY = (

@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 from scheduling_bench import Bench
 
@@ -10,21 +8,6 @@ import lab.config
 def bench(tmp_path, monkeypatch):
     monkeypatch.setattr(lab.config, "PRESETS_DIR", lab.config.PRESETS_DIR)  # put back afterwards
     return Bench(tmp_path)
-
-
-@pytest.fixture
-def ablation_folder(tmp_path, monkeypatch):
-    """A folder whose modules count as ablations."""
-    import ablations
-
-    folder = tmp_path / "more_ablations"
-    folder.mkdir()
-    monkeypatch.setattr(ablations, "__path__", [*ablations.__path__, str(folder)])
-    before = set(sys.modules)
-    yield folder
-    for name in set(sys.modules) - before:
-        if name.startswith("ablations."):
-            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -12,38 +13,43 @@ import yaml
 from rich.console import Console
 
 import lab.config
-from lab.arms import arm_values
-from lab.scheduling.ablation import Ablation, Scale, cells
+from lab.ablation import cells
+from lab.results import MeasurementResult, StopReference, write_record
 from lab.scheduling.driver import driving
 from lab.scheduling.ledger import JOURNAL
 from lab.scheduling.local import LocalExecutor
+from lab.scheduling.measuring import measure_finished
 from lab.scheduling.outcomes import TRIES
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
 
-TINY = {
-    "data": {"length": 16},
-    "model": {"size": "0.1m"},
-    "training": {"total_tokens": 1024},
-    "evaluation": {"choice_context_tokens": 8, "choice_option_tokens": 8},
-}
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for a process of its own that imports this file
+from ablation_bench import TINY, tiny_ablation
+from result_bench import PROCESS, measured, result, stop
 
-# Trains nothing: does what `behaviour.json` beside it says for the cell, and leaves a mark for each try.
+HERE = Path(__file__).parent
+
+# Trains and measures nothing: does what `behaviour.json` beside it says, and leaves a mark for each try.
 FAKE_RUN = """
 import argparse, errno, json, os, pathlib, signal, sys, time
 from lab.scheduling import child
 child.enter()
-from lab.config import load_config
+import yaml
 parser = argparse.ArgumentParser()
+parser.add_argument("command", choices=["run", "measure"])
 for option in ("--config", "--logdir", "--cache"):
     parser.add_argument(option, type=pathlib.Path, required=True)
 arguments = parser.parse_args()
-config, logdir = load_config(arguments.config), arguments.logdir
+logdir, training = arguments.logdir, arguments.command == "run"
+given = yaml.safe_load(arguments.config.read_text())
+config = given if training else given["config"]
 here = pathlib.Path(__file__).parent
 behaviour = json.loads((here / "behaviour.json").read_text())
-name = f"{config.arm}/{config.data.unique_tokens}/{config.seed}"
-do = behaviour.get(name, behaviour.get(config.arm, "finish"))
-loss = float(config.data.unique_tokens) / 1000 + config.seed
+arm, seed, budget = config["arm"], config["seed"], config["data"]["unique_tokens"]
+names = [f"{arm}/{budget}/{seed}", arm]
+names = names if training else [*(f"measure {name}" for name in names), "measure"]
+do = next((behaviour[name] for name in names if name in behaviour), "finish")
+loss = budget / 1000 + seed
 if do == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with (logdir / "tries").open("a") as file:
@@ -51,7 +57,7 @@ with (logdir / "tries").open("a") as file:
 tries = len((logdir / "tries").read_text().split())
 if do == "stale once" and tries == 1:
     raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(logdir))
-if do == "raise":
+if do == "raise" or (do == "raise once" and tries == 1):
     print("x" * 10_000)
     raise RuntimeError("no such luck")
 if do == "user error":
@@ -66,6 +72,8 @@ if do == "vanish":
     os._exit(0)
 if do == "killed always" or (do == "killed once" and tries == 1):
     os.kill(os.getpid(), signal.SIGKILL)
+if do == "hang" or (do == "hang once" and tries == 1):
+    time.sleep(600)
 if do == "checkpoint":
     def save(*_):
         (logdir / "checkpoint").touch()
@@ -77,10 +85,29 @@ if do in ("wait", "stubborn", "checkpoint"):
 if do == "environment":
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     (logdir / "environment.json").write_text(json.dumps({"environment": dict(os.environ), "cpus": cpus}))
-key = "0" * 16 if do == "other key" else config.key()
-value = float("nan") if do == "not finite" else loss
-best = {"annealed": {"validation": {"nll": value}}, "along_run": {"validation": {"nll": loss + 1}}}
-(logdir / ".result").write_text(json.dumps({"config_key": key, "best": best}))
+made = json.loads((here / f"{arguments.command}.json").read_text())
+if training:
+    tree = next(folder for folder in logdir.parents if (folder / "plan.json").is_file())
+    cells = json.loads((tree / "plan.json").read_text())["cells"]
+    evaluation = next(cell["evaluation"] for cell in cells if tree / cell["logdir"] == logdir)
+    version = json.loads((logdir / "version.json").read_text())
+    made["config"] = config
+    made["version"] = version | ({"code": "other"} if do == "other version" else {})
+    made["evaluation"] = "other" if do == "other evaluation" else evaluation
+    for row in (row for stop in made["stops"] for row in stop["measured"]):
+        row["values"]["nll"] += loss if do != "not finite" else float("nan")
+else:
+    from lab.config import load_measurement
+    from lab.evaluation.measurements import find_set, row_key, rows_digest
+    from lab.results import StopReference
+    tasks = find_set(given["measurement"]).tasks(load_measurement(arguments.config).config)
+    stops = [StopReference(run=s["version"], reading=s["reading"], step=s["step"]) for s in given["stops"]]
+    made["measurement"] = given["measurement"]
+    made["wanted"] = rows_digest([row_key(task, stops, "") for task in tasks])
+    made["stops"] = [stop.model_dump() for stop in stops]
+    row = made["rows"][0]
+    made["rows"] = [{**row, "task": task.model_dump(), "stops": made["stops"]} for task in tasks]
+(logdir / ".result").write_text(json.dumps(made))
 (logdir / ".result").replace(logdir / "result.json")
 if do == "crash at exit":
     os.abort()
@@ -98,19 +125,18 @@ print(summary.interrupted.name if summary.interrupted else "finished", summary.d
 """
 
 
-def tiny_ablation(**changes):
-    declared = {
-        "name": "tiny",
-        "question": "Does it run?",
-        "paper": "none",
-        "arms": {arm: arm_values(arm) for arm in ("ar", "dlm")},
-        "scales": {"tiny": Scale({"data.unique_tokens": (1000, 2000)}, seeds=1, budget="no time")},
-        "metric": "nll",
-        "unit": "nats/token",
-        "expected": "It does.",
-        "contrasts": {"dlm": "ar"},
-    }
-    return Ablation(**{**declared, **changes})
+def measurement():
+    return MeasurementResult(
+        measurement="",
+        wanted="",
+        code="c0de",
+        stops=(StopReference(run="", reading="annealed", step=1),),
+        tokens_seen=64,
+        epoch=1.0,
+        process=PROCESS,
+        wall_seconds=1.5,
+        rows=(measured("test", {"judge_nll": 2.0}),),
+    )
 
 
 class Bench:
@@ -123,6 +149,9 @@ class Bench:
         lab.config.PRESETS_DIR = self.presets
         (self.presets / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
         (self.folder / "fake_run.py").write_text(FAKE_RUN, encoding="utf-8")
+        # What the fake lays its own values over: it would take a second to import what makes a record.
+        write_record(self.folder / "run.json", result(stop(1, 0.0), stop(2, 1.0, "along_run")))
+        write_record(self.folder / "measure.json", measurement())
         if not (self.folder / "behaviour.json").exists():
             self.behave({})
         self.tree = self.folder / "results" / "tiny" / "tiny"
@@ -141,16 +170,27 @@ class Bench:
         planned = cells(ablation, "tiny", seeds, overrides)
         return Plan(self.tree, ablation, "tiny", planned, "python -m lab ablate tiny")
 
-    def drive(self, plan=None, workers=2, storage="", tries=TRIES):
-        executor = LocalExecutor(workers, (sys.executable, str(self.folder / "fake_run.py")))
+    @contextmanager
+    def driving(self, plan, workers=2, storage="", tries=TRIES, **options):
+        command = (sys.executable, str(self.folder / "fake_run.py"))
+        executor = LocalExecutor(workers, command, **options)
         progress = RunsProgress(Console(file=self.said, width=200))
-        plan = plan or self.plan()
         with driving(plan, executor, self.folder / "cache", progress, storage, tries) as driver:
+            yield driver
+
+    def drive(self, plan=None, workers=2, storage="", tries=TRIES):
+        plan = plan or self.plan()
+        with self.driving(plan, workers, storage, tries) as driver:
             return driver.bring(plan)
+
+    def measure(self, plan, workers=2, storage="", tries=TRIES, **options):
+        """Measure the finished runs, as a driver does after it has brought the tree to its plan."""
+        with self.driving(plan, workers, storage, tries, **options) as driver:
+            return measure_finished(plan, driver)
 
     def driver(self):
         """The same in a process of its own."""
-        code = DRIVER.format(tests=str(Path(__file__).parent), folder=str(self.folder))
+        code = DRIVER.format(tests=str(HERE), folder=str(self.folder))
         return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
     def tries(self, cell):

@@ -1,10 +1,10 @@
 """Drivers and runs killed at random moments: every cell is done exactly once and no number changes."""
 
-import json
 import random
 import subprocess
 import sys
 import time
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -12,8 +12,10 @@ import psutil
 import pytest
 from scheduling_bench import Bench, tiny_ablation, trials, wait_for
 
-from lab.scheduling.ablation import Scale
+from lab.ablation import Scale
+from lab.files import write_json
 from lab.scheduling.driver import driving
+from lab.scheduling.jobs import value_of
 from lab.scheduling.local import LocalExecutor
 from lab.scheduling.progress import RunsProgress
 
@@ -23,22 +25,26 @@ CELLS, WORKERS, KILLS = 200, 8, 30
 
 # Counts to ten, with a checkpoint after each; what it sums up depends on every number counted.
 COUNTING_RUN = """
-import json, pathlib, sys, time
+import json, pathlib, sys, time, zlib
 from lab.scheduling import child
 child.enter()
 logdir = pathlib.Path(sys.argv[sys.argv.index("--logdir") + 1])
-key = json.loads((logdir / "version.json").read_text())["config_key"]
+folder, tree = pathlib.Path(__file__).parent, logdir.parents[3]
+name = logdir.relative_to(tree).as_posix()
 state = logdir / "state.json"
-step, total = json.loads(state.read_text()) if state.exists() else (0, int(key, 16) % 1000)
+step, total = json.loads(state.read_text()) if state.exists() else (0, zlib.crc32(name.encode()) % 1000)
 while step < 10:
     step += 1
     total = (total * 31 + step) % 1000
     (logdir / ".state").write_text(json.dumps((step, total)))
     (logdir / ".state").replace(state)
     time.sleep(0.03)
-(logdir / ".result").write_text(
-    json.dumps({"config_key": key, "best": {"along_run": {"validation": {"nll": total / 1000}}}})
-)
+made = json.loads((folder / "run.json").read_text())
+made["version"] = json.loads((logdir / "version.json").read_text())
+made["evaluation"] = json.loads((folder / "evaluations.json").read_text())[name]
+for row in (row for stop in made["stops"] for row in stop["measured"]):
+    row["values"]["nll"] = total / 1000
+(logdir / ".result").write_text(json.dumps(made))
 (logdir / ".result").replace(logdir / "result.json")
 """
 
@@ -62,6 +68,8 @@ def finish(folder):
     (folder / "counting_run.py").write_text(COUNTING_RUN, encoding="utf-8")
     executor = LocalExecutor(WORKERS, (sys.executable, str(folder / "counting_run.py")))
     plan = counting_plan(bench)
+    evaluations = {cell.logdir: plan.job(cell).wanted for cell in plan.cells}
+    write_json(folder / "evaluations.json", evaluations)
     with driving(plan, executor, folder / "cache", RunsProgress(Bench.quiet())) as driver:
         return driver.bring(plan)
 
@@ -89,8 +97,8 @@ def kill_one(process, moments, runs):
             runs = wait_for_runs(process)
 
 
-def expected(key):
-    total = int(key, 16) % 1000
+def expected(name):
+    total = zlib.crc32(name.encode()) % 1000
     for step in range(1, 11):
         total = (total * 31 + step) % 1000
     return total / 1000
@@ -116,15 +124,14 @@ def test_200_cells_8_workers_30_kills(bench):
     states = {}
     for trial in trials(bench.tree):
         states.setdefault(trial.user_attrs["key"], Counter())[trial.state.name] += 1
-    assert states.keys() == {cell.key for cell in plan.cells}
+    assert states.keys() == {cell.logdir for cell in plan.cells}
     assert all(found["COMPLETE"] == 1 for found in states.values())
     assert all(set(found) <= {"COMPLETE", "FAIL"} for found in states.values())
     values = {
         trial.user_attrs["key"]: trial.value for trial in trials(bench.tree) if trial.state.name == "COMPLETE"
     }
-    assert values == {cell.key: expected(cell.key) for cell in plan.cells}
+    assert values == {cell.logdir: expected(cell.logdir) for cell in plan.cells}
     for cell in plan.cells:
-        result = json.loads((plan.logdir(cell) / "result.json").read_text())
-        assert result["best"]["along_run"]["validation"]["nll"] == expected(cell.key)
+        assert value_of(plan.job(cell).result()) == expected(cell.logdir)
     summary = finish(bench.folder)
     assert (summary.reused, summary.done, summary.failed) == (CELLS, 0, {})

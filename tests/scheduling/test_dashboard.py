@@ -54,7 +54,7 @@ def ask(port, path, method="GET"):
 @NEEDS_DASHBOARD
 def test_it_shows_the_study_of_a_driver_at_work_and_changes_nothing(bench, dashboard):
     ledger = Ledger(bench.tree, "tiny-tiny")
-    ledger.enqueue((cell, cell.key) for cell in bench.plan().cells)
+    ledger.enqueue(map(bench.plan().job, bench.plan().cells))
     bench.plan().write()
     journal = bench.tree / "study.journal"
     whole = journal.read_bytes()

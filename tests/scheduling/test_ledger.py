@@ -20,7 +20,7 @@ VERSION = "0123456789abcdef"
 
 
 def versioned(plan, version=VERSION):
-    return [(cell, version) for cell in plan.cells]
+    return [replace(plan.job(cell), version=version) for cell in plan.cells]
 
 
 def away():
@@ -78,14 +78,14 @@ def test_another_version_of_a_cell_waits_on_its_own(bench):
     assert ledger.enqueue(versioned(plan)) == 4
     assert ledger.enqueue(versioned(plan, "f" * 16)) == 4
     ledger.complete(ledger.take().number, 1.0)
-    assert ledger.done() == {(plan.cells[0].key, VERSION)}
+    assert ledger.done() == {(plan.cells[0].logdir, VERSION)}
 
 
 def test_trials_are_taken_in_planned_order_until_there_is_none(bench):
     ledger = Ledger(bench.tree, "tiny-tiny")
     ledger.enqueue(versioned(bench.plan()))
     taken = [ledger.take() for _ in range(5)]
-    expected = [Taken(number, cell.key, VERSION) for number, cell in enumerate(bench.plan().cells)]
+    expected = [Taken(number, cell.logdir, VERSION) for number, cell in enumerate(bench.plan().cells)]
     assert taken == [*expected, None]
     assert len(trials(bench.tree)) == 4
     assert ledger.running() == Ledger(bench.tree, "tiny-tiny").running() == expected
@@ -102,7 +102,7 @@ def test_outcomes_are_recorded(bench):
     assert (done.state, done.value) == (TrialState.COMPLETE, 1.25)
     told = [failed.user_attrs[name] for name in ("outcome", "reason", "log_tail")]
     assert (failed.state, told) == (TrialState.FAIL, ["diverged", "out of luck", "the last line"])
-    assert ledger.done() == {(bench.plan().cells[0].key, VERSION)}
+    assert ledger.done() == {(bench.plan().cells[0].logdir, VERSION)}
     assert ledger.running() == []
     assert len(waiting) == 2
 
@@ -135,8 +135,7 @@ def test_attributes_of_any_kind_are_kept_as_text_and_numbers(bench):
         "text": "line\nline\ud800",
         "deep": {1: (np.bool_(True), None, {2}), "other": 1j},
     }
-    cell = replace(bench.plan().cells[0], level=level)
-    ledger.enqueue([(cell, VERSION)])
+    ledger.enqueue([replace(versioned(bench.plan())[0], level=level)])
     ledger.fail(
         ledger.take().number, "error", "one\ntwo\x00\udcff" + "x" * 10**7, "a\x1b\x00\n" + "y" * 10**7
     )
@@ -168,7 +167,7 @@ def test_enqueue_adds_each_cell_once_though_the_connection_drops(bench, drop, ta
     ledger = Ledger(bench.tree, "tiny-tiny", patience=hasty())
     drop("create_new_trial", taken)
     assert ledger.enqueue(versioned(bench.plan())) == 4
-    assert [trial.user_attrs["key"] for trial in trials(bench.tree)] == [c.key for c in bench.plan().cells]
+    assert [trial.user_attrs["key"] for trial in trials(bench.tree)] == [c.logdir for c in bench.plan().cells]
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["answer lost", "question lost"])
@@ -200,10 +199,10 @@ def test_a_cell_that_cannot_be_tried_is_recorded_once_for_each_reason(bench, dro
     ledger = Ledger(bench.tree, "tiny-tiny", patience=hasty())
     first, second = versioned(bench.plan())[:2]
     drop("create_new_trial", taken)
-    for (cell, version), reason in ((first, "a"), (first, "a"), (second, "a"), (first, "b"), (second, "a")):
-        ledger.record_untried(cell, version, "not tuned", reason)
+    for job, reason in ((first, "a"), (first, "a"), (second, "a"), (first, "b"), (second, "a")):
+        ledger.record_untried(job, "not tuned", reason)
     told = [(trial.user_attrs["key"], trial.user_attrs["reason"]) for trial in trials(bench.tree)]
-    assert told == [(first[0].key, "a"), (second[0].key, "a"), (first[0].key, "b")]
+    assert told == [(first.key, "a"), (second.key, "a"), (first.key, "b")]
     assert {trial.state for trial in trials(bench.tree)} == {TrialState.FAIL}
     assert ledger.take() is None
 
@@ -312,7 +311,7 @@ def test_a_study_of_an_older_lab_is_taken_over(bench):
     bench.tree.mkdir(parents=True)
     backend = optuna.storages.journal.JournalFileBackend(str(bench.tree / "study.journal"))
     study = optuna.create_study(study_name="tiny-tiny", storage=JournalStorage(backend))
-    key = bench.plan().cells[0].key
+    key = bench.plan().cells[0].logdir
     study.add_trial(optuna.trial.create_trial(state=TrialState.COMPLETE, value=1.0, user_attrs={"key": key}))
     ledger = Ledger(bench.tree, "tiny-tiny")
     assert ledger.done() == {(key, "")}

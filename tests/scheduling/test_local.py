@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from scheduling_bench import alive, wait_for
 
+from lab.environment import available_cpus
 from lab.scheduling import local
 from lab.scheduling.executors import Attempt, Ended
 from lab.scheduling.local import LocalExecutor
-from lab.scheduling.slots import available_cpus
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 
@@ -96,8 +96,10 @@ def test_an_attempt_of_more_processes_than_slots_is_refused(attempt):
 
 
 def test_the_time_without_progress_must_be_positive():
-    with pytest.raises(ValueError, match="`stall_seconds` must be > 0, but got stall_seconds=0"):
-        LocalExecutor(1, stall_seconds=0)
+    for seconds in (0, float("nan")):
+        message = f"`stall_seconds` must be > 0, but got stall_seconds={seconds}"
+        with pytest.raises(ValueError, match=message):
+            LocalExecutor(1, stall_seconds=seconds)
 
 
 # Waits like `python -m lab standby`, and prints what a cold start would not.

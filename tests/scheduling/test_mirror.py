@@ -1,11 +1,13 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec: make setup EXTRAS=ray")
 
 from lab.scheduling import mirror  # noqa: E402
+from lab.scheduling.executors import Attempt  # noqa: E402
 from lab.scheduling.mirror import Errand, Mirror, SharedStorageError  # noqa: E402
 
 pytestmark = pytest.mark.extra(ray="fsspec")
@@ -115,8 +117,7 @@ def test_the_result_is_copied_last_and_what_did_not_change_not_again(node, monke
     assert [path.rpartition("/")[2] for path in opened] == ["zz.txt"]
 
 
-@pytest.mark.parametrize("changed", ["config_yaml", "version_json"])
-def test_what_another_version_left_is_moved_aside(node, url, changed):
+def test_what_another_version_left_is_moved_aside(node, url):
     (first, mirror), (second, other) = node("a"), node("b")
     write(first, config_yaml="old", version_json="old", result_json="{}")
     mirror.begin(first)
@@ -125,12 +126,54 @@ def test_what_another_version_left_is_moved_aside(node, url, changed):
     other.pull(second)
     assert files(second) == {"config.yaml": "old", "version.json": "old", "result.json": "{}"}
     (first / "result.json").unlink()
-    write(first, **{changed: "new one"})
+    write(first, version_json="new one")
     mirror.begin(first)
     other.pull(second)
-    assert files(second) == {"config.yaml": "old", "version.json": "old"} | files(first)
+    assert files(second) == files(first) == {"config.yaml": "old", "version.json": "new one"}
     stored, base = fsspec.core.url_to_fs(url)
     assert stored.cat_file(f"{base}/crossover/runs/ar.1/result.json") == b"{}"
+    assert not stored.exists(f"{base}/crossover/runs/ar.2")
+
+
+def test_another_configuration_of_the_same_version_moves_nothing(node, url):
+    (first, mirror), (second, other) = node("a"), node("b")
+    write(second, config_yaml="old", version_json="one", metrics_jsonl="rows", weights_npz="w")
+    other.push(second)
+    write(first, config_yaml="a bigger evaluation", version_json="one", log_txt="of the driver")
+    mirror.begin(first)
+    other.pull(second)
+    expected = {"version.json": "one", "metrics.jsonl": "rows", "weights.npz": "w"}
+    assert files(second) == {"config.yaml": "a bigger evaluation", **expected}
+
+
+def test_a_run_that_was_taken_back_is_offered_with_all_that_it_left(node):
+    (first, mirror), (second, other) = node("a"), node("b")
+    write(second, config_yaml="other", version_json="other", result_json="other")
+    other.push(second)
+    write(first, config_yaml="c", version_json="kept", metrics_jsonl="rows", weights_npz="w")
+    mirror.begin(first)
+    other.pull(second)
+    assert files(second) == files(first)
+
+
+def test_a_measurement_is_offered_with_the_runs_that_it_reads(node):
+    (run, mirror), (second, other) = node("a"), node("b")
+    logdir, remote = (folder.parents[1] / "measurements" / "inference" / "ar" for folder in (run, second))
+    write(run, config_yaml="c", version_json="v", result_json="{}", weights_npz="w")
+    write(logdir, config_yaml="which", metrics_jsonl="the driver's")
+    attempt = Attempt(logdir / "config.yaml", logdir, Path(), command="measure", inputs=(run,))
+    mirror.offer(attempt)
+    for folder in (second, remote):
+        other.pull(folder)
+    assert files(second) == files(run)
+    assert files(remote) == {"config.yaml": "which", "metrics.jsonl": "the driver's"}
+    write(remote, metrics_jsonl="the driver's and more")
+    other.push(remote)
+    write(logdir, config_yaml="which else")
+    mirror.offer(attempt)
+    other.pull(remote)
+    assert files(remote) == {"config.yaml": "which else", "metrics.jsonl": "the driver's and more"}
+    assert files(second) == files(run)
 
 
 def test_a_password_in_the_url_is_refused_and_not_repeated(tmp_path):

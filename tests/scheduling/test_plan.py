@@ -1,10 +1,10 @@
 import json
+from dataclasses import replace
 
 from scheduling_bench import tiny_ablation
 
-from lab.scheduling.ablation import Scale
-from lab.tracking.records import write_atomic, write_json
-from lab.tracking.version import Version, claim_version
+from lab.results import PLAN, PlanRecord, read_record
+from lab.scheduling.plan import UNREAD, DataFacts
 
 
 def test_plan_json_holds_the_whole_plan(bench):
@@ -18,83 +18,93 @@ def test_plan_json_holds_the_whole_plan(bench):
         "question",
         "paper",
         "metric",
-        "unit",
         "expected",
         "analysis",
         "arms",
         "contrasts",
+        "measurements",
         "command",
-        "tuning",
         "cells",
     ]
-    assert (written["schema"], written["ablation"], written["preset"]) == (2, "tiny", "tiny")
+    assert (written["schema"], written["ablation"], written["preset"]) == (3, "tiny", "tiny")
     assert (written["analysis"], written["arms"]) == ("sweep", ["ar", "dlm"])
-    assert written["contrasts"] == {"dlm": "ar"}
+    assert (written["contrasts"], written["measurements"]) == ({"dlm": "ar"}, {})
+    cell = plan.cells[0]
+    config = written["cells"][0].pop("config")
+    assert config == cell.config.model_dump(mode="json", exclude_none=True)
     assert written["cells"][0] == {
-        "key": plan.cells[0].key,
-        "version": plan.version(plan.cells[0]).digest(),
         "arm": "ar",
         "level": {"data.unique_tokens": 1000},
         "seed": 0,
         "logdir": "runs/ar/unique_tokens=1000/seed=0",
+        "version": plan.version(cell).digest(),
+        "evaluation": plan.job(cell).wanted,
     }
     assert len(written["cells"]) == 4
 
 
-def test_a_changed_run_is_moved_aside_and_never_deleted(bench):
-    old, new = bench.plan(), bench.plan(overrides={"training": {"batch_size": 8}})
-    for plan in (old, old):
-        for cell in plan.cells[:2]:
-            write_atomic(plan.logdir(cell) / "config.yaml", cell.config.to_yaml().encode())
-            write_atomic(plan.logdir(cell) / "result.json", b"{}")
-    assert old.set_aside() == []
-    moved = new.set_aside()
-    assert [old.place for old in moved] == [
-        bench.tree / f"{cell.logdir}.{cell.key}" for cell in plan.cells[:2]
+def test_plan_json_comes_back_as_the_plan(bench):
+    plan = bench.plan(ablation=tiny_ablation(measurements={"yardstick": ""}))
+    plan.write()
+    found = read_record(PlanRecord, bench.tree / PLAN)
+    bare = [cell.model_copy(update={"version": "", "evaluation": ""}) for cell in found.cells]
+    assert bare == list(plan.cells)
+    assert [(cell.version, cell.evaluation) for cell in found.cells] == [
+        (job.run.digest(), job.wanted) for job in map(plan.job, plan.cells)
     ]
-    assert {old.changed for old in moved} == {"configuration"}
-    assert all((old.place / "result.json").exists() for old in moved)
-    assert not any(new.logdir(cell).exists() for cell in new.cells)
-    assert new.set_aside() == []
+    assert found.measurements == {"yardstick": ""}
 
 
-def test_a_second_move_takes_another_name(bench):
-    old, new = bench.plan(), bench.plan(overrides={"training": {"batch_size": 8}})
-    cell = old.cells[0]
-    places = []
-    for _ in range(2):
-        write_atomic(old.logdir(cell) / "config.yaml", cell.config.to_yaml().encode())
-        places += new.set_aside()
-    assert [old.place.name for old in places] == [f"seed=0.{cell.key}", f"seed=0.{cell.key}.2"]
-
-
-def test_a_config_of_another_version_is_moved_aside_too(bench):
-    plan = bench.plan(ablation=tiny_ablation(scales={"tiny": Scale({}, seeds=1, budget="")}))
-    write_atomic(plan.logdir(plan.cells[0]) / "config.yaml", b"gone: 1\n")
-    (old,) = plan.set_aside()
-    place = old.place
-    assert place.name.startswith("seed=0.")
-    assert (place / "config.yaml").read_text() == "gone: 1\n"
-
-
-def test_what_changed_since_a_run_is_said(bench):
+def test_a_job_is_its_cells_run(bench):
     plan = bench.plan()
-    cell = plan.cells[0]
-    write_atomic(plan.logdir(cell) / "config.yaml", cell.config.to_yaml().encode())
-    claim_version(plan.logdir(cell), Version(cell.key, "old code", "old data"))
-    (old,) = plan.set_aside()
-    assert old.changed == "code and data"
-
-
-def test_what_does_not_say_its_version_is_not_taken_for_todays(bench):
-    plan = bench.plan()
-    for cell, left in zip(
-        plan.cells, ("metrics.jsonl", "checkpoints/x", "log.txt", "result.json"), strict=True
-    ):
-        write_atomic(plan.logdir(cell) / "config.yaml", cell.config.to_yaml().encode())
-        write_atomic(plan.logdir(cell) / left, b"")
-    write_json(
-        plan.logdir(plan.cells[3]) / "result.json",
-        {"config_key": plan.cells[3].key, "code_hash": "old", "data": {"hash": ""}},
+    cell = plan.cells[1]
+    job = plan.job(cell)
+    assert (job.key, job.label, job.command) == (
+        "runs/dlm/unique_tokens=1000/seed=0",
+        "dlm unique_tokens=1000 seed=0",
+        "run",
     )
-    assert [old.changed for old in plan.set_aside()] == ["version", "version", "code"]
+    assert (job.arm, job.level, job.seed) == ("dlm", {"data.unique_tokens": 1000}, 0)
+    assert job.logdir == bench.tree / job.key
+    assert job.config == cell.config
+    assert len({plan.job(cell).version for cell in plan.cells}) == 4
+
+
+def test_a_jobs_version_follows_from_weights_and_evaluation_and_from_nothing_else(bench):
+    def job(plan):
+        return plan.job(plan.cells[0])
+
+    first = job(bench.plan())
+    for overrides in ({"training": {"log_steps": 3}}, {"inference": {"prompts": 3}}):
+        assert job(bench.plan(overrides=overrides)).version == first.version
+    other = job(bench.plan(overrides={"evaluation": {"test_windows": 5}}))
+    assert (other.run, other.wanted == first.wanted, other.version == first.version) == (
+        first.run,
+        False,
+        False,
+    )
+    other = job(bench.plan(overrides={"training": {"batch_size": 8}}))
+    assert (other.run == first.run, other.wanted, other.version == first.version) == (
+        False,
+        first.wanted,
+        False,
+    )
+    data = bench.plan().cells[0].config.data
+    for split, same_run in (("train", False), ("test", True)):
+        facts = {data: DataFacts({**UNREAD.hashes, split: "1" * 16}, 0)}
+        other = job(replace(bench.plan(), data=facts))
+        assert (other.run == first.run, other.version == first.version) == (same_run, False)
+
+
+def test_the_windows_of_an_epoch_follow_from_the_budget_or_else_the_corpus(bench):
+    plan = bench.plan()
+    assert [plan.windows(cell) for cell in plan.cells] == [62, 62, 125, 125]
+    whole = plan.cells[0].model_copy(
+        update={
+            "config": plan.cells[0].config.model_copy(
+                update={"data": plan.cells[0].config.data.model_copy(update={"unique_tokens": None})}
+            )
+        }
+    )
+    known = replace(plan, data={whole.config.data: DataFacts(UNREAD.hashes, 333)})
+    assert known.windows(whole) == 20

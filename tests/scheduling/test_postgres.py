@@ -57,7 +57,7 @@ def test_a_server_restarted_in_mid_study_loses_and_doubles_no_cell(bench, postgr
         summary = bench.drive(plan, workers=WORKERS, storage=url)
         restarts.result()
     assert (summary.done, summary.failed) == (len(plan.cells), {})
-    assert states(bench, url) == {cell.key: ["COMPLETE"] for cell in plan.cells}
+    assert states(bench, url) == {cell.logdir: ["COMPLETE"] for cell in plan.cells}
     assert [len(bench.tries(cell)) for cell in plan.cells] == [1] * len(plan.cells)
     said = bench.said.getvalue()
     assert "is away" in said
@@ -94,14 +94,14 @@ def test_a_notice_does_not_wait_for_a_server_that_is_down(bench, postgres):
     bench.behave({})
     summary = bench.drive(plan, storage=url)
     assert (summary.done, summary.reused) == (3, 1)
-    expected = {cell.key: ["COMPLETE"] for cell in plan.cells} | {second.key: ["FAIL", "COMPLETE"]}
+    expected = {cell.logdir: ["COMPLETE"] for cell in plan.cells} | {second.logdir: ["FAIL", "COMPLETE"]}
     assert states(bench, url) == expected
 
 
 def test_a_server_closed_to_writes_is_waited_for(bench, postgres):
     url, said = postgres.new_database(), []
     name = url.rpartition("/")[2]
-    cells = [(cell, cell.key) for cell in bench.plan().cells]
+    jobs = [bench.plan().job(cell) for cell in bench.plan().cells]
     ledger = Ledger(bench.tree, "tiny-tiny", url, Patience(60.0, 0.1, 0.2, said.append))
     postgres.execute(f"alter database {name} set default_transaction_read_only = on")
     others = f"from pg_stat_activity where datname = '{name}' and pid <> pg_backend_pid()"
@@ -114,17 +114,17 @@ def test_a_server_closed_to_writes_is_waited_for(bench, postgres):
 
     helper = threading.Thread(target=open_again)
     helper.start()
-    assert ledger.enqueue(cells) == 4
+    assert ledger.enqueue(jobs) == 4
     ledger.close()
     helper.join()
     assert "read-only transaction" in said[0]
-    assert states(bench, url) == {key: ["WAITING"] for _, key in cells}
+    assert states(bench, url) == {job.key: ["WAITING"] for job in jobs}
 
 
 def test_an_idle_connection_that_was_cut_is_not_noticed(bench, postgres):
     url, said = postgres.new_database(), []
     ledger = Ledger(bench.tree, "tiny-tiny", url, Patience(say=said.append))
-    ledger.enqueue((cell, cell.key) for cell in bench.plan().cells)
+    ledger.enqueue(map(bench.plan().job, bench.plan().cells))
     postgres.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
     assert ledger.take().number == 0
     assert said == []
@@ -177,7 +177,7 @@ def test_of_two_drivers_of_one_tree_one_is_refused(bench, postgres):
         driver.stdout.close()
     assert said[0] == "done 4"
     assert "must have one driver at a time" in said[1]
-    assert states(bench, url) == {cell.key: ["COMPLETE"] for cell in bench.plan().cells}
+    assert states(bench, url) == {cell.logdir: ["COMPLETE"] for cell in bench.plan().cells}
 
 
 @pytest.mark.parametrize("wrong", ["password", "database"])

@@ -2,6 +2,7 @@ import errno
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,12 @@ def report(folder, **changes):
     (folder / "progress.json").write_text(json.dumps(state))
 
 
+def jobs_of(bench, logdir):
+    """The runs of a plan, all in one folder."""
+    plan = bench.plan()
+    return [replace(plan.job(cell), logdir=logdir) for cell in plan.cells]
+
+
 @pytest.fixture
 def shown():
     file = io.StringIO()
@@ -43,9 +50,9 @@ def shown():
 def test_plain_lines_say_what_runs_and_what_is_left(bench, shown, tmp_path, monkeypatch):
     clock = Clock(monkeypatch)
     runs, file = shown
-    cells = bench.plan().cells
+    jobs = jobs_of(bench, tmp_path / "a")
     with runs.shown(4, 1):
-        runs.started(cells[0], tmp_path / "a")
+        runs.started(jobs[0])
         report(tmp_path / "a", share=0.0)
         clock.now += 21
         runs.refresh()
@@ -54,7 +61,7 @@ def test_plain_lines_say_what_runs_and_what_is_left(bench, shown, tmp_path, monk
         runs.refresh()
         runs.refresh()  # a moment later: nothing new to say
         clock.now += 50
-        runs.ended(cells[0])
+        runs.ended(jobs[0])
     lines = file.getvalue().splitlines()
     assert lines[0] == "1/4 runs"
     assert (
@@ -71,7 +78,7 @@ def test_a_resumed_run_counts_what_it_gained_only(bench, shown, tmp_path, monkey
     clock = Clock(monkeypatch)
     runs, file = shown
     with runs.shown(1, 0):
-        runs.started(bench.plan().cells[0], tmp_path / "a")
+        runs.started(jobs_of(bench, tmp_path / "a")[0])
         report(tmp_path / "a", share=0.5)
         clock.now += 20
         runs.refresh()
@@ -94,27 +101,35 @@ def test_an_earlier_attempts_progress_and_what_cannot_be_read_are_ignored(
     runs, file = shown
     with runs.shown(1, 0):
         report(tmp_path / "a", updated=time.time() - 60)
-        runs.started(bench.plan().cells[0], tmp_path / "a")
+        runs.started(jobs_of(bench, tmp_path / "a")[0])
         clock.now += 20
         runs.refresh()
         (tmp_path / "a" / "progress.json").write_text('{"share":')
         clock.now += 20
         runs.refresh()
+        for damaged in ({"share": "x"}, {"phase": None, "share": 0.5, "total_epochs": 2}):
+            report(tmp_path / "a", **damaged)
+            if damaged["share"] != "x":
+                state = json.loads((tmp_path / "a" / "progress.json").read_text())
+                del state["epoch"]
+                (tmp_path / "a" / "progress.json").write_text(json.dumps(state))
+            clock.now += 20
+            runs.refresh()
         monkeypatch.setattr(Path, "read_text", stale_handle)
         clock.now += 20
         runs.refresh()
-    assert file.getvalue().count("starting") == 3
+    assert file.getvalue().count("starting") == 5
 
 
 def test_failures_and_second_tries(bench, shown, tmp_path):
     runs, file = shown
-    cell = bench.plan().cells[0]
+    job, other, *_ = jobs_of(bench, tmp_path)
     with runs.shown(2, 0):
-        runs.started(cell, tmp_path)
-        runs.ended(cell, "lost; trying again", final=False)
-        runs.started(cell, tmp_path)
-        runs.ended(cell, "exit code 1: [red]no[/red]")
-        runs.ended(bench.plan().cells[1], reused=True)
+        runs.started(job)
+        runs.ended(job, "lost; trying again", final=False)
+        runs.started(job)
+        runs.ended(job, "exit code 1: [red]no[/red]")
+        runs.ended(other, reused=True)
     lines = file.getvalue().splitlines()
     assert lines[1:] == [
         "0/2 runs  ar unique_tokens=1000 seed=0: lost; trying again",
@@ -128,7 +143,7 @@ def test_a_terminal_gets_bars(bench, tmp_path, monkeypatch):
     file = io.StringIO()
     runs = RunsProgress(Console(file=file, force_terminal=True, width=200))
     with runs.shown(2, 0):
-        runs.started(bench.plan().cells[0], tmp_path / "a")
+        runs.started(jobs_of(bench, tmp_path / "a")[0])
         report(tmp_path / "a")
         clock.now += 1
         runs.refresh()

@@ -17,6 +17,7 @@ import pytest
 ray = pytest.importorskip("ray", reason="needs ray: make setup EXTRAS=ray")
 
 import psutil  # noqa: E402
+from measuring_bench import Tree  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 from rich.console import Console  # noqa: E402
 from scheduling_bench import alive, trials, wait_for  # noqa: E402
@@ -237,7 +238,7 @@ def shared(tmp_path, monkeypatch):
 
 def test_results_travel_through_shared_storage(executor, attempt, tmp_path, shared):
     run = attempt()
-    code = "import pathlib, sys; pathlib.Path(sys.argv[4], 'result.json').write_text('{}')"
+    code = "import pathlib, sys; pathlib.Path(sys.argv[5], 'result.json').write_text('{}')"
     assert finish(executor(1, ("-c", code), **shared).start(run)) == Ended(0)
     copied = {path.name: path.read_text() for path in (tmp_path / "shared" / "run").iterdir()}
     assert copied == {"config.yaml": "c", "log.txt": "", "result.json": "{}"}
@@ -246,7 +247,7 @@ def test_results_travel_through_shared_storage(executor, attempt, tmp_path, shar
 def test_progress_travels_through_shared_storage(executor, attempt, tmp_path, shared):
     run = attempt()
     code = (
-        "import os, pathlib, sys, time\nlogdir = pathlib.Path(sys.argv[4])\nprint(os.getpid(), flush=True)\n"
+        "import os, pathlib, sys, time\nlogdir = pathlib.Path(sys.argv[5])\nprint(os.getpid(), flush=True)\n"
         "(logdir / 'progress.json').write_text('half'); time.sleep(120)"
     )
     handle = executor(1, ("-c", code), **shared).start(run)
@@ -261,10 +262,29 @@ def test_progress_travels_through_shared_storage(executor, attempt, tmp_path, sh
     wait_for(lambda: not alive(int((node / "log.txt").read_text())))
 
 
+def test_a_measurement_finds_its_runs_in_shared_storage_and_its_rows_come_back(executor, tmp_path):
+    tree = Tree(tmp_path)
+    tree.write_corpus()
+    places = {"shared": f"file://{tmp_path}/shared", "root": tree.folder / "results"}
+    runs, measured = tree.drive(executor(2, **places))
+    assert (runs.done, measured.done, measured.failed) == (2, 1, {})
+    rows, lines, trained = tree.rows(), tree.lines(), tree.trained()
+    assert [len(row.stops) for row in rows] == [2, 2, 1]
+    copy = tmp_path / "shared" / tree.logdir.relative_to(tree.folder / "results")
+    assert (copy / "result.json").read_bytes() == (tree.logdir / "result.json").read_bytes()
+    # What was measured is in the copy, and is not measured again.
+    runs, measured = tree.drive(executor(2, **places), inference={"choice_items": 5})
+    assert (runs.reused, measured.done) == (2, 1)
+    assert tree.lines()[:3] == lines
+    assert len(tree.lines()) == 4
+    assert tree.rows()[:2] == rows[:2]
+    assert tree.trained() == trained
+
+
 def test_a_node_waits_for_a_copy_that_is_not_there_yet(executor, attempt, shared, monkeypatch):
     begin = Mirror.begin
     monkeypatch.setattr(Mirror, "begin", lambda self, logdir: None)
-    code = "import pathlib, sys; pathlib.Path(sys.argv[4], 'result.json').write_text('{}')"
+    code = "import pathlib, sys; pathlib.Path(sys.argv[5], 'result.json').write_text('{}')"
     run = attempt()
     pool = executor(1, ("-c", code), **shared)
     handle = pool.start(run)
@@ -281,7 +301,7 @@ def test_ranks_and_shared_storage_go_together(executor, attempt, shared):
     code = (
         f"{RANK}import pathlib\n"
         "if seen['PROCESS_ID'] == '1':\n    time.sleep(1); sys.exit('no such luck')\n"
-        "pathlib.Path(sys.argv[4], 'metrics.jsonl').write_text('left'); time.sleep(3); sys.exit(-6)"
+        "pathlib.Path(sys.argv[5], 'metrics.jsonl').write_text('left'); time.sleep(3); sys.exit(-6)"
     )
     run = replace(attempt(), ranks=2)
     assert finish(executor(0, ("-c", code), ranks=2, cores=2, **shared).start(run)) == Ended(1)
@@ -329,7 +349,7 @@ def test_shared_storage_that_fails_for_a_while_is_waited_for(executor, attempt, 
 
     for name in failing:
         monkeypatch.setattr(Mirror, name, fails_at_first(name, getattr(Mirror, name)))
-    code = "import pathlib, sys; pathlib.Path(sys.argv[4], 'result.json').write_text('{}')"
+    code = "import pathlib, sys; pathlib.Path(sys.argv[5], 'result.json').write_text('{}')"
     run = attempt()
     handle = executor(1, ("-c", code), **shared).start(run)
     assert handle.poll() is None  # the driver does not wait
@@ -353,14 +373,15 @@ def test_shared_storage_that_fails_for_long_fails_the_attempt(executor, attempt,
     assert handle.poll() == Ended(-signal.SIGTERM)
 
 
-def test_an_error_of_the_supervisor_is_told(executor, tmp_path):
+def test_an_error_of_the_supervisor_is_told(executor, attempt):
     def fail():
         raise OSError("disk full")
 
     executor(1)
-    handle = RayAttempt(lambda: Submitted((ray.remote(max_retries=0)(fail).remote(),)), tmp_path, None)
+    run = attempt()
+    handle = RayAttempt(lambda: Submitted((ray.remote(max_retries=0)(fail).remote(),)), run, None)
     assert finish(handle) == Ended(1)
-    assert "OSError: disk full" in (tmp_path / "log.txt").read_text()
+    assert "OSError: disk full" in log(run)
 
 
 @pytest.mark.parametrize(
@@ -408,12 +429,12 @@ def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
     for trial in trials(bench.tree):
         told.setdefault(trial.user_attrs["key"], []).append(trial)
     assert {key: [t.state.name for t in each].count("COMPLETE") for key, each in told.items()} == {
-        cell.key: 1 for cell in plan.cells
+        cell.logdir: 1 for cell in plan.cells
     }
     values = {
         t.user_attrs["key"]: t.value for each in told.values() for t in each if t.state.name == "COMPLETE"
     }
-    assert values == {cell.key: bench.value(cell) for cell in plan.cells}
+    assert values == {cell.logdir: bench.value(cell) for cell in plan.cells}
     lost = [line for line in said.getvalue().splitlines() if "trying again" in line]
     assert len(lost) == sum("its machine is gone" in line for line in lost) == 2, lost
     assert executor(0, SLEEP).free() == 4
@@ -462,4 +483,4 @@ def test_the_head_is_lost_and_the_same_command_goes_on(cluster, bench, monkeypat
     summary = bench.drive()
     assert (summary.done, summary.reused, summary.failed) == (2, 2, {})
     done = [trial.user_attrs["key"] for trial in trials(bench.tree) if trial.state.name == "COMPLETE"]
-    assert sorted(done) == sorted(cell.key for cell in plan.cells)
+    assert sorted(done) == sorted(cell.logdir for cell in plan.cells)

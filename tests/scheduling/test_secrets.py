@@ -35,12 +35,13 @@ print(bench.said.getvalue())
 ABLATE = """
 import sys, types
 stand_in = types.ModuleType("lab.data.dataset")
-corpus = types.SimpleNamespace(train=(), validation=range(10**6), test=range(10**6), hash="0" * 16)
+splits = {"train": (), "validation": range(10**6), "test": range(10**6)}
+corpus = types.SimpleNamespace(**splits, hashes=dict.fromkeys(splits, "0" * 16))
 stand_in.prepare = lambda *_: corpus
 stand_in.Dataset = object
 sys.modules["lab.data.dataset"] = stand_in
 import lab.data.budget
-lab.data.budget.budget = lambda *_: None
+lab.data.budget.budget = lambda *_: range(10**6)
 sys.argv = ["lab", "ablate", "crossover", "--preset", "smoke", "--results", sys.argv[1]]
 from lab.__main__ import app
 app()

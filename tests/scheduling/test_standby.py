@@ -30,7 +30,8 @@ def numbers(run):
     losses = [
         (row["step"], row["train_loss"], row["gradient_norm"]) for row in rows if row["kind"] == "train"
     ]
-    return result["config_key"], result["best"], result["end"], losses
+    stops = [(stop["reading"], stop["step"], stop["measured"]) for stop in result["stops"]]
+    return result["version"], stops, losses
 
 
 @pytest.mark.skipif(os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="one backend shows it")
@@ -61,12 +62,15 @@ def test_a_process_that_waits_without_a_rehearsal_leaves_the_device_alone():
     assert said.stdout == "False\n"
 
 
-def test_a_process_that_starts_afresh_is_a_run_of_its_own_with_the_order(tmp_path):
+@pytest.mark.parametrize("command", ["run", "measure"])
+def test_a_process_that_starts_afresh_is_a_run_of_its_own_with_the_order(tmp_path, command):
     code = (
         "import pathlib, sys\nfrom lab.scheduling.standby import Order, start_afresh\n"
-        "start_afresh(Order(*map(pathlib.Path, sys.argv[1:])))"
+        "start_afresh(Order(sys.argv[1], *map(pathlib.Path, sys.argv[2:])))"
     )
     paths = [str(tmp_path / name) for name in ("gone.yaml", "run", "cache")]
-    said = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        [sys.executable, "-c", code, command, *paths], capture_output=True, text=True, check=False
+    )
     assert said.returncode == 2, said.stderr
     assert f"expected a YAML file at {paths[0]}, but there is none" in said.stderr

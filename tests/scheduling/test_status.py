@@ -7,41 +7,59 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ablation_bench import tiny_ablation
+from result_bench import PROCESS, result
 from rich.console import Console
 from scheduling_bench import wait_for
 
+from lab.ablation import Scale
+from lab.arms import arm_values
+from lab.evaluation.measurements import find_set
+from lab.files import write_json
+from lab.results import (
+    Measured,
+    MeasurementResult,
+    StopReference,
+    VersionRecord,
+    measurement_folder,
+    write_record,
+)
 from lab.scheduling import status
-from lab.scheduling.status import CellStatus, TreeStatus, find_trees, seconds_left, show_status
+from lab.scheduling.status import JobStatus, TreeStatus, find_trees, seconds_left, show_status
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def tree(tmp_path):
+def tree(bench):
     """A plan of one arm, one level and five seeds, and `write(seed, name, **content)` for its logdirs."""
+    scale = Scale({"data.unique_tokens": (1000,)}, seeds=5, budget="no time")
+    arms = {"ar": arm_values("ar")}
+    plan = bench.plan(ablation=tiny_ablation(arms=arms, contrasts={}, scales={"tiny": scale}))
+    plan.write()
 
     def write(seed, name, **content):
-        logdir = tmp_path / "tree" / "runs" / f"seed={seed}"
+        logdir = plan.logdir(plan.cells[seed])
         logdir.mkdir(parents=True, exist_ok=True)
         (logdir / name).write_text(json.dumps(content))
         return logdir
 
-    cells = [
-        {
-            "key": f"k{s}",
-            "arm": "[ar]",
-            "level": {"data.unique_tokens": 1000},
-            "seed": s,
-            "logdir": f"runs/seed={s}",
-        }
-        for s in range(5)
-    ]
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tree" / "plan.json").write_text(json.dumps({"cells": cells}))
-    return tmp_path / "tree", write
+    def finish(seed, **changes):
+        write_result(plan, plan.cells[seed], **changes)
+
+    return SimpleNamespace(path=bench.tree, plan=plan, write=write, finish=finish)
+
+
+def write_result(plan, cell, **changes):
+    job = plan.job(cell)
+    version = VersionRecord(values=dict(job.run.values), code=job.run.code)
+    made = {"config": cell.config, "version": version, "evaluation": job.wanted, **changes}
+    write_record(job.logdir / "result.json", result(**made))
 
 
 def said(path, once=True, width=300, terminal=False):
@@ -51,109 +69,209 @@ def said(path, once=True, width=300, terminal=False):
 
 
 def test_each_state_is_told_from_the_files(tree):
-    path, write = tree
-    write(0, "result.json", config_key="k0", wall_seconds=100.0)
-    write(1, "result.json", config_key="another", wall_seconds=1.0)  # does not count
+    write, place = tree.write, ("ar", "unique_tokens=1000")
+    tree.finish(0, wall_seconds=100.0)
+    tree.finish(1, wall_seconds=1.0, evaluation="another")  # does not count
+    write(1, "progress.json", share=1.0, phase="done", updated=time.time())
     write(2, "progress.json", share=0.25, tokens_per_second=1234.5, updated=time.time())
     write(3, "progress.json", share=0.5, tokens_per_second=9.0, updated=time.time() - 3600)  # stopped
     write(4, "failure.json", outcome="error", reason="bad\x1b[31m\nluck", log_tail="x")
-    place = ("[ar]", "unique_tokens=1000")
-    assert TreeStatus(path).cells() == [
-        CellStatus(*place, 0, "done", 1.0, seconds=100.0),
-        CellStatus(*place, 1, "queued"),
-        CellStatus(*place, 2, "running", 0.25, 1234.5),
-        CellStatus(*place, 3, "queued", 0.5),
-        CellStatus(*place, 4, "failed", failure="error: bad [31m luck"),
+    assert TreeStatus(tree.path).jobs() == [
+        JobStatus(*place, 0, "done", share=1.0, seconds=100.0),
+        JobStatus(*place, 1, "queued"),
+        JobStatus(*place, 2, "running", share=0.25, tokens_per_second=1234.5),
+        JobStatus(*place, 3, "queued", share=0.5),
+        JobStatus(*place, 4, "failed", failure="error: bad [31m luck"),
     ]
-    text = said(path)
+    text = said(tree.path)
     # 100 s for the second, 75 s and 50 s for the rest of the next two, one after the other
     assert "1 of 5 runs done, about 4 min left" in text
-    row = next(line for line in text.splitlines() if "[ar]" in line)
+    row = next(line for line in text.splitlines() if "│ ar" in line)
     assert [word for word in row.split() if word.isdigit()] == ["2", "1", "1", "1"]
     assert "seed 2: 25%, 1,234 tokens/s" in row
-    assert "failed: [ar] unique_tokens=1000 seed=4: error: bad [31m luck" in text
+    assert "failed: ar unique_tokens=1000 seed=4: error: bad [31m luck" in text
     assert "\x1b" not in text
 
 
+def test_a_run_of_another_version_is_not_the_planned_one(tree):
+    for seed, other in ((0, {"values": {}, "code": "c"}), (1, None)):
+        tree.finish(seed, **({"version": VersionRecord(**other)} if other else {}))
+        tree.write(seed, "progress.json", share=0.7, updated=time.time())
+        tree.write(seed, "failure.json", outcome="error", reason="of the other one")
+    first, second, *_ = TreeStatus(tree.path).jobs()
+    assert (first.state, first.share, first.failure) == ("queued", 0.0, "")
+    assert second.state == "done"
+
+
+def test_a_result_that_is_written_while_it_is_watched_is_seen(tree):
+    watched = TreeStatus(tree.path)
+    assert watched.jobs()[0].state == "queued"
+    tree.finish(0)
+    assert watched.jobs()[0].state == "done"
+    tree.finish(0, evaluation="another one")
+    assert watched.jobs()[0].state == "queued"
+
+
 def test_a_run_with_a_living_process_runs_however_long_it_is_silent(tree):
-    path, write = tree
+    path, write = tree.path, tree.write
     logdir = write(0, "progress.json", share=0.5, updated=time.time() - 3600)
     lock = logdir / "run.lock"
     lock.write_text(str(os.getpid()))
-    running = TreeStatus(path).cells()[0]
+    running = TreeStatus(path).jobs()[0]
     assert (running.state, running.share) == ("running", 0.5)
     assert 0 <= running.seconds < 600
     long_ago = time.time() - 10**7  # then another process had this number
     os.utime(lock, (long_ago, long_ago))
-    assert TreeStatus(path).cells()[0].state == "queued"
+    assert TreeStatus(path).jobs()[0].state == "queued"
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     lock.write_text(str(ended.pid))
-    assert TreeStatus(path).cells()[0].state == "queued"
+    assert TreeStatus(path).jobs()[0].state == "queued"
     lock.write_text("no number")
-    assert TreeStatus(path).cells()[0].state == "queued"
+    assert TreeStatus(path).jobs()[0].state == "queued"
 
 
 def test_half_written_and_foreign_files_are_no_obstacle(tree):
-    path, write = tree
-    logdir = write(0, "progress.json", share="x", updated=None)
+    logdir = tree.write(0, "progress.json", share="x", updated=None)
     for name in ("result.json", "failure.json"):
         (logdir / name).write_bytes(b'{"half\xff')
-    write(1, "progress.json", share=7, updated=time.time())
+    tree.write(1, "progress.json", share=7, updated=time.time())
     (logdir / "progress.json").write_text("[]")
-    assert [cell.state for cell in TreeStatus(path).cells()] == ["queued", "running", *["queued"] * 3]
-    assert TreeStatus(path).cells()[1].share == 1.0
+    jobs = TreeStatus(tree.path).jobs()
+    assert [job.state for job in jobs] == ["queued", "running", *["queued"] * 3]
+    assert jobs[1].share == 1.0
+
+
+@pytest.mark.parametrize("content", ["", '{"schema": 3', "[]", '{"schema": 3}'])
+def test_a_damaged_result_is_named(tree, content):
+    tree.finish(1)
+    logdir = tree.write(0, "result.json")
+    (logdir / "result.json").write_text(content)
+    lines = said(tree.path, width=1000).splitlines()
+    (line,) = (line for line in lines if "result.json" in line)
+    assert line.startswith(f"{logdir / 'result.json'}: not ")
+    assert line.endswith("The same command makes it again.")
+    assert "1 of 5 runs done" in lines[0]
 
 
 def test_time_left_rests_on_done_runs_then_on_the_run_itself_then_on_the_others():
-    done = CellStatus("a", "", 0, "done", 1.0, seconds=100.0)
-    assert seconds_left([done, CellStatus("a", "", 1, "running", 0.5, seconds=7.0)]) == 50.0
-    assert seconds_left([done, CellStatus("b", "", 0, "running", 0.5, seconds=40.0)]) == 20.0
-    assert seconds_left([done, CellStatus("b", "", 0, "running", 0.5)]) == 50.0
-    two = [CellStatus("a", "", seed, "running") for seed in (1, 2)]
-    assert seconds_left([done, *two, CellStatus("a", "", 3, "queued")]) == 150.0
-    assert seconds_left([done, CellStatus("a", "", 1, "queued")]) is None
+    done = JobStatus("a", "", 0, "done", share=1.0, seconds=100.0)
+    assert seconds_left([done, JobStatus("a", "", 1, "running", share=0.5, seconds=7.0)]) == 50.0
+    assert seconds_left([done, JobStatus("b", "", 0, "running", share=0.5, seconds=40.0)]) == 20.0
+    assert seconds_left([done, JobStatus("b", "", 0, "running", share=0.5)]) == 50.0
+    two = [JobStatus("a", "", seed, "running") for seed in (1, 2)]
+    assert seconds_left([done, *two, JobStatus("a", "", 3, "queued")]) == 150.0
+    assert seconds_left([done, JobStatus("a", "", 1, "queued")]) is None
     assert seconds_left(two) is None
 
 
 def test_on_a_terminal_it_goes_on_until_all_have_ended(tree, monkeypatch):
-    path, write = tree
     monkeypatch.setattr(status, "REFRESH_SECONDS", 0.01)
     shown = []
-    live = threading.Thread(target=lambda: shown.append(said(path, once=False, terminal=True)))
+    live = threading.Thread(target=lambda: shown.append(said(tree.path, once=False, terminal=True)))
     live.start()
     time.sleep(0.2)
     assert live.is_alive()
     for seed in range(4):
-        write(seed, "result.json", config_key=f"k{seed}", wall_seconds=1.0)
-    write(4, "failure.json", outcome="lost", reason="lost: killed by SIGKILL")
+        tree.finish(seed)
+    tree.write(4, "failure.json", outcome="lost", reason="lost: killed by SIGKILL")
     live.join(timeout=60)
-    assert "failed: [ar] unique_tokens=1000 seed=4: lost: killed by SIGKILL" in shown[0]
+    assert "failed: ar unique_tokens=1000 seed=4: lost: killed by SIGKILL" in shown[0]
     assert "4 of 5 runs done" in shown[0]
-    assert "5 of 5 runs done" not in said(path, once=True, terminal=True)
+    assert "5 of 5 runs done" not in said(tree.path, once=True, terminal=True)
 
 
 def test_every_tree_below_a_folder_is_shown(tree, tmp_path):
-    path, _ = tree
     other = tmp_path / "other" / "deep"
-    other.mkdir(parents=True)
-    (other / "plan.json").write_text('{"cells": []}')
-    assert find_trees(tmp_path) == [other, path]
+    replace(tree.plan, tree=other, cells=()).write()
+    assert find_trees(tmp_path) == [other, tree.path]
     text = said(tmp_path)
     assert f"{other}: 0 of 0 runs done" in text
-    assert f"{path}: 0 of 5 runs done" in text
+    assert f"{tree.path}: 0 of 5 runs done" in text
 
 
-def test_what_is_no_tree_is_refused(tree, tmp_path):
-    path, _ = tree
+def test_what_is_no_tree_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`path` must hold a plan\.json, in it or below it, but got"):
         show_status(tmp_path / "none", Console())
-    (path / "plan.json").write_text('{"cells": [{}]}')
-    with pytest.raises(ValueError, match=r"plan\.json: not a plan \(KeyError\)"):
-        show_status(path, Console())
-    (path / "plan.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"plan\.json: not a plan \(TypeError\)"):
-        show_status(path, Console())
+
+
+@pytest.mark.parametrize("content", ['{"cells": [{}]}', "[]", "", '{"cells"'])
+def test_a_damaged_plan_is_named_and_the_other_trees_are_shown(tree, tmp_path, content):
+    damaged = tmp_path / "a" / "plan.json"
+    damaged.parent.mkdir()
+    damaged.write_text(content)
+    file = io.StringIO()
+    assert not show_status(tmp_path, Console(file=file, width=1000))
+    first, second, *_ = file.getvalue().splitlines()
+    assert first.startswith(f"{damaged.parent}: {damaged}: not ")
+    assert second == f"{tree.path}: 0 of 5 runs done"
+    assert show_status(tree.path, Console(file=file))
+
+
+def measured(plan, cell, name, **changes):
+    """A measurement as it lies in the tree, of a run that is finished."""
+    tasks = find_set(name).tasks(cell.config)
+    stop = StopReference(run=plan.version(cell).digest(), reading="annealed", step=10)
+    rows = [Measured(key="", task=task, stops=(stop,), values={}) for task in tasks]
+    values = {
+        **{"measurement": name, "wanted": "w", "code": "c", "stops": (stop,), "tokens_seen": 1, "epoch": 1.0},
+        **{"process": PROCESS, "wall_seconds": 30.0, "rows": rows, **changes},
+    }
+    folder = folder_of(plan, cell, name)
+    write_record(folder / "result.json", MeasurementResult(**values))
+
+
+def folder_of(plan, cell, name):
+    return plan.tree / measurement_folder(cell.logdir, name)
+
+
+def test_measurements_are_shown_too(bench):
+    measurements = {"inference": "ar", "yardstick": ""}
+    plan = bench.plan(seeds=3, ablation=tiny_ablation(measurements=measurements))
+    plan.write()
+    cells = [cell for cell in plan.cells if cell.level["data.unique_tokens"] == 1000]
+    dlm = [cell for cell in cells if cell.arm == "dlm"]
+    for cell in cells:
+        write_result(plan, cell)
+    watched = TreeStatus(bench.tree)
+
+    def states(name):
+        jobs = [job for job in watched.jobs() if job.measurement == name]
+        return [job.state for job in jobs if job.level == "unique_tokens=1000"]
+
+    assert states("inference") == ["queued"] * 3
+    assert len(states("yardstick")) == 6
+    measured(plan, dlm[0], "inference")
+    assert states("inference") == ["done", "queued", "queued"]
+    folder = folder_of(plan, dlm[1], "inference")
+    write_json(folder / "progress.json", {"phase": "measure", "share": 0.4, "updated": time.time()})
+    write_json(folder_of(plan, dlm[2], "inference") / "failure.json", {"outcome": "lost", "reason": "gone"})
+    assert states("inference") == ["done", "running", "failed"]
+    text = said(bench.tree)
+    assert "6 of 12 runs done, 1 of 18 measurements done, about " in text
+    (row,) = (line for line in text.splitlines() if "│ inference" in line)
+    assert [word for word in row.split() if word.isdigit()][:4] == ["3", "1", "1", "1"]
+    assert "dlm unique_tokens=1000 seed 1: 40%" in row
+    assert "failed: inference dlm unique_tokens=1000 seed=2: lost: gone" in text
+
+    # Of another run, or of other settings: to be measured again.
+    stop = StopReference(run="another", reading="annealed", step=10)
+    write_json(folder_of(plan, dlm[0], "inference") / "progress.json", {"phase": "done", "share": 1.0})
+    for changes in ({"stops": (stop,)}, {"rows": ()}):
+        measured(plan, dlm[0], "inference", **changes)
+        assert states("inference") == ["queued", "running", "failed"]
+
+
+def test_what_can_never_be_measured_is_not_waited_for(bench):
+    plan = bench.plan(ablation=tiny_ablation(measurements={"inference": "ar"}))
+    plan.write()
+    ar, dlm, *_ = plan.cells
+    assert len(TreeStatus(bench.tree).jobs()) == 6
+    for cell in (ar, dlm):
+        write_json(plan.logdir(cell) / "failure.json", {"outcome": "error", "reason": "no"})
+        jobs = TreeStatus(bench.tree).jobs()
+        assert [job.level for job in jobs if job.measurement] == ["unique_tokens=2000"]
+        (plan.logdir(cell) / "failure.json").unlink()
 
 
 def test_it_shows_a_driver_at_work_and_opens_no_ledger(bench):
@@ -179,7 +297,7 @@ def test_a_run_that_has_just_started_is_shown(bench):
         first = bench.plan().cells[0]
         wait_for(lambda: bench.tries(first))
         (bench.tree / first.logdir / "run.lock").write_text(str(bench.tries(first)[0]))
-        states = [cell.state for cell in TreeStatus(bench.tree).cells()]
+        states = [job.state for job in TreeStatus(bench.tree).jobs()]
         assert states[0] == "running"
         assert states[2:] == ["queued", "queued"]
     finally:

@@ -24,7 +24,7 @@ from lab.scheduling.storage import JOURNAL, JournalView, Patience, is_away, safe
 
 
 def versioned(plan):
-    return [(cell, cell.key) for cell in plan.cells]
+    return [plan.job(cell) for cell in plan.cells]
 
 
 def filled(bench):
@@ -294,7 +294,8 @@ ledger = Ledger(bench.tree, "tiny-tiny", url)
 file = pathlib.Path(url.removeprefix("sqlite:///")) if url else bench.tree / "study.journal"
 resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + room, -1))
 try:
-    ledger.enqueue((cell, cell.key) for cell in bench.plan(seeds=20).cells)
+    plan = bench.plan(seeds=20)
+    ledger.enqueue(map(plan.job, plan.cells))
 except ValueError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))  # somebody made room

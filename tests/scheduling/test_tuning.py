@@ -1,24 +1,28 @@
 import dataclasses
 import json
 import math
+import re
 
 import pytest
 from optuna.trial import TrialState
+from result_bench import result, stop
 from scheduling_bench import trials
-from tuning_bench import LONG, TuningBench, true_loss
+from tuning_bench import LONG, WINDOWS, TuningBench, stop_row, true_loss
 
 import lab.config
+from lab.ablation import Scale
 from lab.arms import arm_values
 from lab.config import load_config, make_config
+from lab.files import read_json
+from lab.results import VersionRecord, write_record
 from lab.scheduling import driver
-from lab.scheduling.ablation import Scale
 from lab.scheduling.ledger import Ledger
-from lab.scheduling.plan import Plan
+from lab.scheduling.plan import UNREAD, DataFacts, Plan
 from lab.scheduling.status import TreeStatus
 from lab.scheduling.tuning import SPACE, Range, Tuning, own_values, with_values
 from lab.scheduling.tuning_driver import drive_tuned
 from lab.scheduling.tuning_study import ArmStudy, stop_losses
-from lab.tracking.records import read_json
+from lab.version import claim_version
 
 
 @pytest.fixture
@@ -146,7 +150,9 @@ def test_more_trials_add_only_new_ones_and_set_the_old_best_aside(make_bench):
         f"tuning/ar/trial={number:03}" for number in range(6, 14)
     ]
     assert len([path for path in (bench.tree / "runs" / "ar").iterdir() if "seed=0." in path.name]) == 1
-    assert "another configuration: the old run is kept" in bench.said.getvalue()
+    assert re.search(
+        r"training\.learning_rate \(.* became .*; the old run is kept in ", bench.said.getvalue()
+    )
     bench.tune(6)
     assert bench.outcome() == few
 
@@ -184,19 +190,11 @@ def test_a_run_counts_with_its_lowest_loss_so_far(bench, tmp_path):
     cell = bench.plan(1).cells[0]
     losses = (3.0, 2.5, 2.8, 2.4)
     rows = [
-        {
-            "kind": "stop",
-            "reading": "annealed",
-            "step": 8 * i,
-            "epoch": i,
-            "tokens_seen": i,
-            "validation": {"nll": nll},
-        }
-        for i, nll in enumerate(losses, start=1)
+        stop_row(cell.config, "annealed", step, nll) for step, nll in zip((1, 2, 4, 8), losses, strict=True)
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "metrics.jsonl").write_text(text + '{"kind": "stop", "rea')
-    assert stop_losses(cell.config, tmp_path).losses == (3.0, 2.5, 2.5, 2.4)
+    (tmp_path / "metrics.jsonl").write_text(text + '{"kind": "measured", "rea')
+    assert stop_losses(cell.config, WINDOWS, tmp_path).losses == (3.0, 2.5, 2.5, 2.4)
 
 
 def test_dropout_is_tried_in_steps_of_which_one_is_none(bench):
@@ -229,8 +227,8 @@ def test_failed_trials_count_and_a_hopeless_arm_stops_nobody(bench):
     assert set(summary.failed.values()) == {reason}
     failure = {"outcome": "not tuned", "reason": reason, "log_tail": ""}
     assert read_json(bench.tree / "runs" / "dlm" / "seed=1" / "failure.json") == failure
-    hopeless = [cell for cell in TreeStatus(bench.tree).cells() if cell.arm == "dlm"]
-    assert [(cell.state, cell.failure) for cell in hopeless] == [("failed", reason)] * 2
+    hopeless = [job for job in TreeStatus(bench.tree).jobs() if job.arm == "dlm"]
+    assert [(job.state, job.failure) for job in hopeless] == [("failed", reason)] * 2
     assert not_tuned(bench) == [("dlm", seed, "FAIL", reason) for seed in (0, 1)]
     assert set(states(bench.studies()["ar"])) <= {"done", "censored"}
 
@@ -240,7 +238,7 @@ def test_failed_trials_count_and_a_hopeless_arm_stops_nobody(bench):
     # The cause is mended: the same command starts that arm anew, and only that one.
     summary = bench.tune(5)
     assert (summary.done, summary.reused, summary.failed) == (2, 2, {})
-    assert [cell.state for cell in TreeStatus(bench.tree).cells()] == ["done"] * 4
+    assert [job.state for job in TreeStatus(bench.tree).jobs()] == ["done"] * 4
     assert len(not_tuned(bench)) == 2
     assert not any(name.startswith("tuning/ar") for name in bench.started())
     assert "failed" not in states(bench.studies()["dlm"])
@@ -264,7 +262,9 @@ def test_values_found_by_other_code_or_on_other_data_are_not_taken_over(bench):
     bench.tune(4)
     study = bench.studies()["ar"]["study"]
     plan = bench.plan(4)
-    for changed in ({"code": "0" * 16}, {"data_hashes": {plan.cells[0].config.data: "1" * 16}}):
+    facts = DataFacts({**UNREAD.hashes, "train": "1" * 16}, WINDOWS * 16)
+    changed_data = {cell.config.data: facts for cell in plan.cells}
+    for changed in ({"code": "0" * 16}, {"data": changed_data}):
         bench.tune(4, plan=dataclasses.replace(plan, **changed))
         assert bench.studies()["ar"]["study"] != study
         assert len([name for name in bench.started() if name.startswith("tuning/ar/")]) == 4
@@ -298,8 +298,8 @@ def test_an_arm_that_sets_every_key_has_no_trials_and_runs_as_it_is(bench):
     plan = bench.plan(4, space={})
     assert bench.tune(4, plan=plan).done == 4
     assert all(study["trials"] == [] and study["best"] == {} for study in bench.studies().values())
-    assert [cell["key"] for cell in read_json(bench.tree / "plan.json")["cells"]] == [
-        cell.key for cell in plan.cells
+    assert [cell["version"] for cell in read_json(bench.tree / "plan.json")["cells"]] == [
+        plan.version(cell).digest() for cell in plan.cells
     ]
 
 
@@ -323,25 +323,20 @@ def test_stops_are_read_in_the_headline_reading_while_the_run_writes(tmp_path):
     preset = {**LONG, "data": {"length": 16}}
     preset["evaluation"] |= {"choice_context_tokens": 8, "choice_option_tokens": 8}
     config = make_config(preset)
-    assert stop_losses(config, tmp_path).losses == ()
+    assert stop_losses(config, WINDOWS, tmp_path).losses == ()
+    other = make_config(preset, {"evaluation": {"validation_windows": 7}})
     rows = [
-        {
-            "kind": "stop",
-            "reading": reading,
-            "step": step,
-            "epoch": step / 2,
-            "tokens_seen": step * 512,
-            "validation": {"nll": 3.0 - step + (reading == "annealed") / 2},
-        }
+        stop_row(made, reading, step, 3.0 - step + (reading == "annealed") / 2 + 5 * (made is other))
+        for made in (config, other)  # of other windows: no such number
         for step in (2, 1)
         for reading in ("along_run", "annealed")
     ]
-    lines = [json.dumps(row) for row in [{"kind": "sample", "text": '"stop"'}, *rows]]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"kind": "stop", "rea')
-    found = stop_losses(config, tmp_path)
+    lines = [json.dumps(row) for row in [{"kind": "sample", "text": '"measured"'}, *rows]]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"kind": "measured", "rea')
+    found = stop_losses(config, WINDOWS, tmp_path)
     assert (found.losses, found.tokens_seen, found.last) == ((2.5, 1.5), (512, 1024), 5)
     cosine = make_config(preset, {"training": {"schedule": "cosine"}})
-    assert stop_losses(cosine, tmp_path).losses == (2.0, 1.0)
+    assert stop_losses(cosine, WINDOWS, tmp_path).losses == (2.0, 1.0)
     assert (tmp_path / "metrics.jsonl").read_text().endswith('"rea')
 
 
@@ -367,29 +362,25 @@ class Round:
     """One arm's study, whose runs end as the test says."""
 
     def __init__(self, bench, trials):
-        plan = bench.plan(trials)
-        self.tree = plan.tree
+        self.plan = plan = bench.plan(trials)
         self.study = ArmStudy(plan, Ledger(plan.tree, "tiny"), plan.tuning, plan.cells[0], frozenset())
+
+    def verdict(self, cell):
+        return self.study.verdict(self.plan.job(cell))
 
     def run(self, cell, losses):
         """Leave the stops of a run, and its result if it has come to its end."""
-        logdir = self.tree / cell.logdir
-        logdir.mkdir(parents=True, exist_ok=True)
+        job = self.plan.job(cell)
+        claim_version(job.logdir, job.run)
+        steps = (1, 2, 4, 8, 16, 32)
         rows = [
-            {
-                "kind": "stop",
-                "reading": "annealed",
-                "step": step,
-                "epoch": step / 2,
-                "tokens_seen": step * 512,
-                "validation": {"nll": loss},
-            }
-            for step, loss in zip((1, 2, 4, 8, 16, 32), losses, strict=False)
+            stop_row(cell.config, "annealed", step, loss) for step, loss in zip(steps, losses, strict=False)
         ]
-        (logdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (job.logdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         if len(losses) == 6:
-            result = {"config_key": cell.key, "best": {"annealed": {"validation": {"nll": min(losses)}}}}
-            (logdir / "result.json").write_text(json.dumps(result))
+            version = VersionRecord(values=dict(job.run.values), code=job.run.code)
+            made = {"config": cell.config, "version": version, "evaluation": job.wanted}
+            write_record(job.logdir / "result.json", result(stop(1, min(losses)), **made))
 
     def told(self, number, *runs):
         for cell, losses in zip(self.study.ask(number), runs, strict=True):
@@ -415,9 +406,9 @@ def test_a_run_is_stopped_where_its_best_is_behind_the_median(bench, losses, sto
     made = Round(bench, 8)
     made.told(0, *RIVALS)
     cell, *_ = made.study.ask(1)
-    assert made.study.verdict(cell) == ""
+    assert made.verdict(cell) == ""
     made.run(cell, losses)
-    said = made.study.verdict(cell)
+    said = made.verdict(cell)
     assert said.startswith(f"stopped at stop {stop} of 6 (") if stop else said == ""
     made.study.tell()
     told = made.study.rows()["trials"][4]
@@ -436,7 +427,7 @@ def test_a_round_is_judged_by_the_rounds_before_it_alone(bench):
     first, second = grown.study.ask(1)
     for cell in (first, second):
         grown.run(cell, between)
-        assert grown.study.verdict(cell) == ""
+        assert grown.verdict(cell) == ""
         grown.run(cell, [1.0] * 6)
     grown.study.tell()
     later = Round(bench, 12)

@@ -13,14 +13,17 @@ import optuna
 import scheduling_bench
 from optuna.storages.journal import JournalFileBackend
 
+from lab.ablation import Scale
 from lab.config import load_config
+from lab.evaluation.measurements import evaluation_digest, yardstick
+from lab.files import read_json
+from lab.results import Measured, StopReference, VersionRecord, write_record
 from lab.scheduling import driver
-from lab.scheduling.ablation import Scale
 from lab.scheduling.executors import Ended
 from lab.scheduling.ledger import JOURNAL
+from lab.scheduling.plan import UNREAD, DataFacts
 from lab.scheduling.tuning import Tuning
 from lab.scheduling.tuning_driver import drive_tuned
-from lab.tracking.records import read_json
 from lab.training.timeline import make_timeline
 
 WINDOWS = 64
@@ -41,6 +44,15 @@ def true_loss(config):
     dropout = config.model.attention_dropout + config.model.mlp_dropout
     bowl = math.log10(rate / 2e-3) ** 2 + 0.2 * math.log10(decay) ** 2 + (dropout - 0.3) ** 2
     return (2.0 if config.arm.startswith("ar") else 2.5) + bowl + 0.01 * (config.seed % 1000)
+
+
+def stop_row(config, reading, step, nll):
+    """What a run logs of a stop that it has measured."""
+    task = next(task for task in yardstick(config, "validation") if task.measurement == "nll")
+    reference = StopReference(run="", reading=reading, step=step)
+    found = Measured(key=f"{reading}-{step}", task=task, stops=(reference,), values={"nll": nll})
+    place = {"step": step, "tokens_seen": step * 512, "epoch": step * 512 / 16 / WINDOWS}
+    return {"kind": "measured", **place, "reading": reading, "start": step, "measured": found.to_row()}
 
 
 class FakeHandle:
@@ -69,25 +81,23 @@ class FakeHandle:
 
     def _advance(self):
         if not self._stops:
-            best = {"annealed": {"validation": {"nll": true_loss(self._config)}}}
-            result = {"config_key": self._config.key(), "best": best}
-            (self._logdir / "result.json").write_text(json.dumps(result))
+            version = VersionRecord(**read_json(self._logdir / "version.json"))
+            made = scheduling_bench.result(
+                scheduling_bench.stop(1, true_loss(self._config)),
+                config=self._config,
+                version=version,
+                evaluation=evaluation_digest(self._config, UNREAD.hashes),
+            )
+            write_record(self._logdir / "result.json", made)
             self._code = 0
             return
         stop = self._stops.pop(0)
         # With little attention dropout a run is ahead at first, so that runs overtake one another.
         pace = 0.2 + 8 * self._config.model.attention_dropout
         early = pace * (1.0 / stop.step - 1.0 / make_timeline(self._config, WINDOWS).total_steps)
-        row = {
-            "kind": "stop",
-            "reading": stop.reading,
-            "step": stop.step,
-            "epoch": stop.step * self._config.training.batch_size / WINDOWS,
-            "tokens_seen": stop.step * 512,
-            "validation": {"nll": true_loss(self._config) + early + (stop.reading == "along_run")},
-        }
+        nll = true_loss(self._config) + early + (stop.reading == "along_run")
         with (self._logdir / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(stop_row(self._config, stop.reading, stop.step, nll)) + "\n")
 
 
 class FakeExecutor:
@@ -125,7 +135,8 @@ class TuningBench(scheduling_bench.Bench):
         changes = {"tuned": tuned, "scales": {"tiny": scale or Scale({}, seeds=1, budget="no time")}}
         changes |= {"arms": arms} if arms else {}
         plan = super().plan(seeds, LONG, scheduling_bench.tiny_ablation(**changes))
-        return dataclasses.replace(plan, tuning=Tuning(trials, **spec))
+        facts = {cell.config.data: DataFacts(UNREAD.hashes, WINDOWS * 16) for cell in plan.cells}
+        return dataclasses.replace(plan, tuning=Tuning(trials, **spec), data=facts)
 
     def tune(self, trials, workers=2, plan=None, storage="", **behaviour):
         self.executor = FakeExecutor(workers, **behaviour)
@@ -148,7 +159,7 @@ class TuningBench(scheduling_bench.Bench):
     def outcome(self):
         """All that must not depend on workers, kills and restarts."""
         cells = read_json(self.tree / "plan.json")["cells"]
-        return self.studies(), [(cell["arm"], cell["seed"], cell["key"]) for cell in cells]
+        return self.studies(), [(cell["arm"], cell["seed"], cell["version"]) for cell in cells]
 
     def started(self):
         """The runs that the last invocation started, in order: `tuning/ar/trial=000`."""

@@ -1,11 +1,15 @@
 import ast
 import re
+import sys
 from dataclasses import replace
 
 import pytest
-from scheduling_bench import tiny_ablation
+import yaml
+from ablation_bench import TINY, tiny_ablation
 
-from lab.scheduling.ablation import Scale, ablation_names, cells, load_ablation, parse_levels
+import ablations
+import lab.config
+from lab.ablation import Scale, ablation_names, cells, load_ablation, parse_levels
 
 NEW_ABLATION = '''
 """Width: does a wider DLM need more data.
@@ -15,8 +19,8 @@ NEW_ABLATION = '''
 Expected: nothing in particular.
 """
 
+from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
-from lab.scheduling.ablation import Ablation, Scale
 
 ABLATION = Ablation(
     name="model-width",
@@ -25,13 +29,32 @@ ABLATION = Ablation(
     arms={"dlm": arm_values("dlm"), "dlm_dropout": {**arm_values("dlm"), "model": {"mlp_dropout": 0.1}}},
     scales={"tiny": Scale({"model.width": (32, 64)}, seeds=2, budget="a minute", values={"seed": 0})},
     metric="nll",
-    unit="nats/token",
     expected="Nothing in particular.",
 )
 '''
 
 
-def test_cells_cover_arms_levels_and_seeds_once_smallest_level_first(bench):
+@pytest.fixture
+def presets(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    monkeypatch.setattr(lab.config, "PRESETS_DIR", tmp_path / "configs")
+
+
+@pytest.fixture
+def ablation_folder(tmp_path, monkeypatch):
+    """A folder whose modules count as ablations."""
+    folder = tmp_path / "more_ablations"
+    folder.mkdir()
+    monkeypatch.setattr(ablations, "__path__", [*ablations.__path__, str(folder)])
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if name.startswith("ablations."):
+            del sys.modules[name]
+
+
+def test_cells_cover_arms_levels_and_seeds_once_smallest_level_first(presets):
     made = cells(tiny_ablation(), "tiny", seeds=2)
     assert [(cell.level["data.unique_tokens"], cell.seed, cell.arm) for cell in made] == [
         (budget, seed, arm) for budget in (1000, 2000) for seed in (0, 1) for arm in ("ar", "dlm")
@@ -39,13 +62,13 @@ def test_cells_cover_arms_levels_and_seeds_once_smallest_level_first(bench):
     assert made[1].logdir == "runs/dlm/unique_tokens=1000/seed=0"
     assert made[1].label == "dlm unique_tokens=1000 seed=0"
     for cell in made:
-        assert cell.key == cell.config.key()
         assert (cell.config.arm, cell.config.seed) == (cell.arm, cell.seed)
         assert cell.config.data.unique_tokens == cell.level["data.unique_tokens"]
-    assert len({cell.key for cell in made}) == len(made)
+        assert (cell.version, cell.evaluation) == ("", "")  # until its data are known
+    assert len({cell.logdir for cell in made}) == len(made)
 
 
-def test_layers_lie_preset_scale_arm_level_overrides(bench):
+def test_layers_lie_preset_scale_arm_level_overrides(presets):
     scale = Scale(
         {"training.warmup_steps": (3,)},
         seeds=1,
@@ -63,12 +86,12 @@ def test_layers_lie_preset_scale_arm_level_overrides(bench):
     assert cell.config.data.length == 16
 
 
-def test_without_levels_there_is_no_level_folder(bench):
+def test_without_levels_there_is_no_level_folder(presets):
     made = cells(tiny_ablation(scales={"tiny": Scale({}, seeds=1, budget="")}), "tiny")
     assert [cell.logdir for cell in made] == ["runs/ar/seed=0", "runs/dlm/seed=0"]
 
 
-def test_logdirs_are_safe_paths(bench):
+def test_logdirs_are_safe_paths(presets):
     levels = {"factors.order": ("fixed:4", "right_to_left:0.5"), "data.unique_tokens": (1000,)}
     ablation = tiny_ablation(arms={"a": {}}, contrasts={}, scales={"tiny": Scale(levels, seeds=1, budget="")})
     logdirs = [cell.logdir for cell in cells(ablation, "tiny")]
@@ -85,12 +108,12 @@ def test_logdirs_are_safe_paths(bench):
         ({"arm": "x"}, "arm"),
     ],
 )
-def test_an_override_may_not_set_what_varies(bench, overrides, named):
+def test_an_override_may_not_set_what_varies(presets, overrides, named):
     with pytest.raises(ValueError, match=rf"an override must not set what tiny varies, but got {named}[.;]"):
         cells(tiny_ablation(), "tiny", overrides=overrides)
 
 
-def test_the_user_can_choose_other_levels(bench):
+def test_the_user_can_choose_other_levels(presets):
     levels = parse_levels(["data.unique_tokens=500,2000"])
     assert levels == {"data.unique_tokens": [500, 2000]}
     made = cells(tiny_ablation(), "tiny", levels=levels)
@@ -124,36 +147,48 @@ def test_levels_that_cannot_be_read_are_refused(text, message):
         parse_levels([text])
 
 
-def test_equal_cells_are_refused(bench):
+def test_equal_cells_are_refused(presets):
     ablation = tiny_ablation(
         scales={"tiny": Scale({"data.unique_tokens": (1000, 1000.0)}, seeds=1, budget="")}
     )
-    with pytest.raises(ValueError, match="two cells must differ, but 'ar unique_tokens=1000 seed=0' and"):
+    with pytest.raises(ValueError, match="two cells must differ, but 'ar unique_tokens=1000 seed=0' is"):
         cells(ablation, "tiny")
+    levels = parse_levels(["data.unique_tokens=1e3,1000"])
+    with pytest.raises(ValueError, match="two cells must differ, but 'ar unique_tokens=1000 seed=0' is"):
+        cells(tiny_ablation(), "tiny", levels=levels)
 
 
-def test_cells_in_one_folder_are_refused(bench):
+def test_a_level_is_what_the_configuration_reads_however_it_is_written(presets):
+    first, _ = cells(tiny_ablation(), "tiny", levels=parse_levels(["data.unique_tokens=1e3"]))
+    assert (first.level, first.logdir) == (
+        {"data.unique_tokens": 1000},
+        "runs/ar/unique_tokens=1000/seed=0",
+    )
+    assert isinstance(first.level["data.unique_tokens"], int)
+
+
+def test_cells_in_one_folder_are_refused(presets):
     levels = {"factors.order": ("fixed:1", "fixed:01")}
     ablation = tiny_ablation(arms={"a": {}}, contrasts={}, scales={"tiny": Scale(levels, seeds=1, budget="")})
     assert len(cells(ablation, "tiny")) == 2
     levels = {"data.tokenizer": ("a:b", "a-b")}
     ablation = tiny_ablation(arms={"a": {}}, contrasts={}, scales={"tiny": Scale(levels, seeds=1, budget="")})
-    with pytest.raises(ValueError, match="two cells must differ, but 'a tokenizer=a-b seed=0' and"):
+    with pytest.raises(ValueError, match="but 'a tokenizer=a-b seed=0' is there twice"):
         cells(ablation, "tiny")
 
 
-def test_a_wrong_cell_is_refused_before_any_runs(bench):
+def test_a_wrong_cell_is_refused_before_any_runs(presets):
     ablation = tiny_ablation(scales={"tiny": Scale({"model.width": (64, 65)}, seeds=1, budget="")})
     with pytest.raises(ValueError, match="`width / heads` must be a whole even number"):
         cells(ablation, "tiny")
 
 
-def test_seeds_must_be_positive(bench):
+def test_seeds_must_be_positive(presets):
     with pytest.raises(ValueError, match="`seeds` must be >= 1, but got seeds=0"):
         cells(tiny_ablation(), "tiny", seeds=0)
 
 
-def test_unknown_presets_are_refused(bench):
+def test_unknown_presets_are_refused(presets):
     with pytest.raises(
         ValueError, match=r"`preset` must be one of \['tiny'\] for tiny, but got preset='huge'"
     ):
@@ -193,7 +228,19 @@ def test_what_is_tuned_is_one_of_the_arms():
         tiny_ablation(tuned=("ar", "x"))
 
 
-def test_a_new_ablation_is_one_short_file(bench, ablation_folder):
+def test_what_is_measured_with_is_one_of_the_arms():
+    assert tiny_ablation(measurements={"inference": "ar", "yardstick": ""}).measurements
+    message = r"`measurements` must be made with one of the arms \['ar', 'dlm'\], but got \['x'\]"
+    with pytest.raises(ValueError, match=message):
+        tiny_ablation(measurements={"inference": "x"})
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(ValueError, match=r"`metric` must be one of \[.*'nll'.*but got metric='accuracy'"):
+        tiny_ablation(metric="accuracy")
+
+
+def test_a_new_ablation_is_one_short_file(presets, ablation_folder):
     (ablation_folder / "model_width.py").write_text(NEW_ABLATION, encoding="utf-8")
     assert len(NEW_ABLATION.splitlines()) < 60
     assert not any(isinstance(node, ast.For | ast.While) for node in ast.walk(ast.parse(NEW_ABLATION)))
