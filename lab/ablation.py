@@ -1,0 +1,295 @@
+"""An ablation as data: what it asks, which arms and levels it compares, and the cells that follow."""
+
+import importlib
+import itertools
+import pkgutil
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from lab.config import RunConfig, Values, make_config, nest, parse_overrides, read_preset
+from lab.metrics import find_metric
+
+PACKAGE = "ablations"
+
+# How the results are read: each has a page of its own (lab/reporting/report.py).
+Analysis = Literal["crossover", "sweep", "attribution", "inference"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of an ablation one preset runs.
+
+    Args:
+        levels: for each factor, named by its dotted configuration key, its levels; smallest first.
+        seeds: number of repeats of each arm and level, numbered from 0.
+        budget: the expected time and on what machine, in words.
+        values: a configuration layer over the preset's own values.
+        tune: trials for each of the arms that the ablation tunes unasked.
+    """
+
+    levels: Mapping[str, Sequence[Any]]
+    seeds: int
+    budget: str
+    values: Values = field(default_factory=dict)
+    tune: int = 0
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What an ablation module declares.
+
+    Args:
+        name: lower case with dashes, the make target; its module is `ablations/<name>.py` with underscores.
+        question: one sentence.
+        paper: the statement tested, with its section.
+        arms: for each arm, the configuration layer that makes it.
+        scales: for each preset it can run at, how much of it.
+        metric: key of the number compared (lab/metrics.py).
+        expected: the expected finding, one sentence.
+        analysis: how the results are read.
+        contrasts: for each arm that a sweep compares, the arm it is compared with, at each level.
+        tuned: the arms that are tuned (lab/scheduling/tuning.py), even unasked; if there are none, asking for
+            it tunes every arm.
+        measurements: what is measured of each finished run's best stop after it, as named in
+            lab/evaluation/measurements.py -> the arm whose best stops it is measured with, and which itself
+            is not measured; empty if none.
+
+    Raises:
+        ValueError: if the name is not lower case with dashes, there is nothing to run, the analysis or the
+            metric is unknown, a contrast is not between two of the arms, or what is tuned or measured with
+            is not one of them.
+    """
+
+    name: str
+    question: str
+    paper: str
+    arms: Mapping[str, Values]
+    scales: Mapping[str, Scale]
+    metric: str
+    expected: str
+    analysis: Analysis = "sweep"
+    contrasts: Mapping[str, str] = field(default_factory=dict)
+    tuned: tuple[str, ...] = ()
+    measurements: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
+            raise ValueError(f"`name` must be lower case words joined by dashes, but got name={self.name!r}.")
+        if not self.arms or not self.scales:
+            raise ValueError(
+                "`arms` and `scales` must not be empty, "
+                f"but got arms={list(self.arms)} and scales={list(self.scales)}."
+            )
+        if self.analysis not in get_args(Analysis):
+            raise ValueError(
+                f"`analysis` must be one of {list(get_args(Analysis))}, but got analysis={self.analysis!r}."
+            )
+        for arm, reference in self.contrasts.items():
+            if arm == reference or not {arm, reference} <= set(self.arms):
+                raise ValueError(
+                    f"`contrasts` must be between two of the arms {list(self.arms)}, "
+                    f"but got {arm!r} with {reference!r}."
+                )
+        if unknown := set(self.tuned) - set(self.arms):
+            raise ValueError(f"`tuned` must be among the arms {list(self.arms)}, but got {sorted(unknown)}.")
+        if unknown := set(self.measurements.values()) - {"", *self.arms}:
+            raise ValueError(
+                f"`measurements` must be made with one of the arms {list(self.arms)}, "
+                f"but got {sorted(unknown)}."
+            )
+        find_metric(self.metric)
+
+    def scale(self, preset: str) -> Scale:
+        """How much of this ablation a preset runs.
+
+        Raises:
+            ValueError: if the ablation does not say how to run at this preset.
+        """
+        if preset not in self.scales:
+            raise ValueError(
+                f"`preset` must be one of {sorted(self.scales)} for {self.name}, but got preset={preset!r}."
+            )
+        return self.scales[preset]
+
+
+class Cell(BaseModel):
+    """One arm at one level and one seed: one run, and one entry in the ledger. `plan.json` keeps it whole.
+
+    Attributes:
+        arm: the arm's name.
+        level: dotted configuration key -> value, empty if the ablation has no levels.
+        seed: the repeat.
+        logdir: path below the result tree, with forward slashes; names the cell in it.
+        config: everything the run needs.
+        version: digest of what its weights follow from; empty until its data are known.
+        evaluation: digest of what is to be measured of it; empty until its data are known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arm: str
+    level: dict[str, Any]
+    seed: int
+    logdir: str
+    config: RunConfig
+    version: str = ""
+    evaluation: str = ""
+
+    @property
+    def label(self) -> str:
+        """The cell in words, such as `dlm unique_tokens=20000 seed=0`."""
+        return self.logdir.removeprefix("runs/").replace("/", " ")
+
+
+def ablation_names() -> list[str]:
+    """The ablations that exist, as make targets name them."""
+    package = importlib.import_module(PACKAGE)
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__))
+
+
+def load_ablation(name: str) -> Ablation:
+    """The `ABLATION` of the module of this name; dashes and underscores are the same.
+
+    Raises:
+        ValueError: if there is no such module, or it declares no `ABLATION` of its own name.
+    """
+    name = name.replace("_", "-")
+    if name not in ablation_names():
+        raise ValueError(f"`ablation` must be one of {ablation_names()}, but got ablation={name!r}.")
+    module = importlib.import_module(f"{PACKAGE}.{name.replace('-', '_')}")
+    ablation = getattr(module, "ABLATION", None)
+    if not isinstance(ablation, Ablation) or ablation.name != name:
+        raise ValueError(f"{module.__name__} must declare ABLATION = Ablation(name={name!r}, ...).")
+    return ablation
+
+
+def parse_levels(assignments: Iterable[str]) -> dict[str, list[Any]]:
+    """Read `LEVELS` such as `data.unique_tokens=5000,20000`, one factor or several (by spaces) to a text.
+
+    Raises:
+        ValueError: if one has no `=`, a factor is given twice, or a value is not YAML.
+    """
+    levels: dict[str, list[Any]] = {}
+    for assignment in (part for text in assignments for part in text.split()):
+        key, equals, values = assignment.partition("=")
+        if not equals or not key or not values:
+            raise ValueError(f"levels must look like data.unique_tokens=5000,20000, but got {assignment!r}.")
+        if key in levels:
+            raise ValueError(f"the levels of {key!r} are given twice.")
+        levels[key] = [_lookup(parse_overrides([f"{key}={value}"]), key) for value in values.split(",")]
+    return levels
+
+
+def _lookup(values: Values, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
+def cells(
+    ablation: Ablation,
+    preset: str,
+    seeds: int | None = None,
+    overrides: Values | None = None,
+    levels: Mapping[str, Sequence[Any]] | None = None,
+) -> list[Cell]:
+    """Every run of an ablation, checked, in the order in which they should start: smallest level first.
+
+    Each configuration is the preset, under the ablation's values for it, the arm, the level, and the
+    overrides.
+
+    Args:
+        ablation: what to run.
+        preset: the name of a file in `configs/` that the ablation has a scale for.
+        seeds: number of repeats, in place of the scale's own.
+        overrides: a configuration layer from the user.
+        levels: of factors that the ablation varies, in place of the scale's own.
+
+    Raises:
+        ValueError: if the preset is unknown, a configuration is not valid, an override sets what the
+            ablation varies, levels are given for what it does not vary, or two cells would be the same run.
+    """
+    scale = ablation.scale(preset)
+    levels = levels or {}
+    if unknown := sorted(set(levels) - set(scale.levels)):
+        raise ValueError(
+            f"`levels` must be of what {ablation.name} varies, {sorted(scale.levels)}, "
+            f"but got {', '.join(unknown)}; --set sets other values."
+        )
+    scale = replace(scale, levels={**scale.levels, **levels})
+    seeds = scale.seeds if seeds is None else seeds
+    if seeds < 1:
+        raise ValueError(f"`seeds` must be >= 1, but got seeds={seeds}.")
+    overrides = overrides or {}
+    _check_overrides(ablation, scale, overrides)
+    base = [read_preset(preset), scale.values]
+    made = [
+        _cell(
+            arm, level, seed, make_config(*base, ablation.arms[arm], nest(level), overrides, _own(arm, seed))
+        )
+        for level, seed, arm in itertools.product(_levels(scale), range(seeds), ablation.arms)
+    ]
+    _check_distinct(made)
+    return made
+
+
+def _own(arm: str, seed: int) -> Values:
+    return {"arm": arm, "seed": seed}
+
+
+def _levels(scale: Scale) -> list[dict[str, Any]]:
+    """All combinations of levels, the first factor changing slowest; one empty level if there are none."""
+    return [
+        dict(zip(scale.levels, values, strict=True)) for values in itertools.product(*scale.levels.values())
+    ]
+
+
+def _cell(arm: str, level: Mapping[str, Any], seed: int, config: RunConfig) -> Cell:
+    # As the configuration reads them: 1e3 and 1000 are one level.
+    values = config.model_dump(mode="json")
+    level = {key: _lookup(values, key) for key in level}
+    folders = [arm, level_text(level), f"seed={seed}"]
+    logdir = "/".join(["runs", *filter(None, folders)])
+    return Cell(arm=arm, level=level, seed=seed, logdir=logdir, config=config)
+
+
+def level_text(level: Mapping[str, Any]) -> str:
+    """A level as a folder name: `unique_tokens=20000`. Characters unsafe in a path become dashes."""
+    parts = (f"{key.rpartition('.')[2]}={value}" for key, value in level.items())
+    return ",".join(re.sub(r"[^A-Za-z0-9._=-]", "-", part) for part in parts)
+
+
+def dotted_keys(values: Values, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of the values in a layer: `model.width`."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted_keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _check_overrides(ablation: Ablation, scale: Scale, overrides: Values) -> None:
+    varied = {
+        "arm",
+        "seed",
+        *scale.levels,
+        *(key for arm in ablation.arms.values() for key in dotted_keys(arm)),
+    }
+    clash = sorted(varied & set(dotted_keys(overrides)))
+    if clash:
+        hint = f"; --levels {clash[0]}=... sets its levels" if clash[0] in scale.levels else ""
+        raise ValueError(
+            f"an override must not set what {ablation.name} varies, but got {', '.join(clash)}{hint}."
+        )
+
+
+def _check_distinct(made: Sequence[Cell]) -> None:
+    seen: dict[str, Cell] = {}
+    for cell in made:
+        if cell.logdir in seen:
+            raise ValueError(f"two cells must differ, but {cell.label!r} is there twice.")
+        seen[cell.logdir] = cell
