@@ -179,9 +179,11 @@ class Driver:
         return self._summary
 
     def give_up(self, job: Job, outcome: Outcome, reason: str) -> None:
-        """Record a job that cannot be tried as failed, in the ledger and in its logdir."""
+        """Record a job that cannot be tried as failed, in the ledger and in its logdir.
+
+        A run of another version stays in its place: nothing is started that would need it.
+        """
         self.ledger.record_untried(job, outcome, reason)
-        make_way(job, self.say)
         _write_failure(job.logdir, outcome, reason)
 
     def _reconcile(self) -> None:

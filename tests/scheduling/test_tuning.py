@@ -244,6 +244,18 @@ def test_failed_trials_count_and_a_hopeless_arm_stops_nobody(bench):
     assert "failed" not in states(bench.studies()["dlm"])
 
 
+def test_an_arm_that_cannot_be_tuned_leaves_its_good_runs_in_place(bench):
+    bench.tune(5)
+    good = {path: path.read_bytes() for path in bench.tree.glob("runs/dlm/*/result.json")}
+    assert len(good) == 2
+    summary = bench.tune(5, plan=bench.plan(5, seed=1001), failing=("dlm",))
+    assert set(summary.failed) == {"dlm seed=0", "dlm seed=1"}
+    assert {path: path.read_bytes() for path in bench.tree.glob("runs/dlm/*/result.json")} == good
+    assert [path.name for path in bench.tree.glob("runs/dlm/*")] == ["seed=0", "seed=1"]
+    summary = bench.tune(5)
+    assert (summary.reused, summary.done, bench.started()) == (4, 0, [])
+
+
 def test_the_specification_is_stored_and_another_one_is_another_study(bench):
     bench.tune(4)
     study = bench.studies()["ar"]
