@@ -75,16 +75,18 @@ lint: setup ## ruff
 type: setup ## mypy, strict
 	$(BIN)/mypy
 
+# Whole files side by side: a file's tests share what its fixtures made.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 test: setup ## every test under JAX, then the numerics under the other installed backends
-	KERAS_BACKEND=jax $(BIN)/python -m pytest
+	KERAS_BACKEND=jax $(PYTEST)
 	$(MAKE) test-backends
 
 test-backends: setup ## the numerics under TensorFlow, and under PyTorch where it is installed
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m backend
-	if $(BIN)/python -c 'import torch' 2>/dev/null; then KERAS_BACKEND=torch $(BIN)/python -m pytest -m backend; fi
+	KERAS_BACKEND=tensorflow $(PYTEST) -m backend
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then KERAS_BACKEND=torch $(PYTEST) -m backend; fi
 
 test-extras: setup ## the tests that need extras, under JAX (EXTRAS=ray,postgres,dashboard)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m extra
+	KERAS_BACKEND=jax $(PYTEST) -m extra
 
 clean: ## remove caches, never results
 	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info
