@@ -458,22 +458,19 @@ def _prepare_data(
     from lab.scheduling.plan import DataFacts
     from lab.training.schedule import total_steps
 
-    facts = {}
     sections = ["evaluation", *(find_set(name).section for name in measurements)]
+    datasets = {data: prepare(data, cache) for data in dict.fromkeys(cell.config.data for cell in planned)}
     for config in {(cell.config.data, cell.config.training): cell.config for cell in planned}.values():
-        dataset = prepare(config.data, cache)
-        windows = (
-            len(budget(dataset.train, config.data.unique_tokens, config.data.length)) // config.data.length
-        )
+        data, dataset = config.data, datasets[config.data]
+        windows = len(budget(dataset.train, data.unique_tokens, data.length)) // data.length
         if windows == 0:
             raise ValueError(
-                f"`unique_tokens` must fill one window of data.length={config.data.length}, "
-                f"but got unique_tokens={config.data.unique_tokens}."
+                f"`unique_tokens` must fill one window of data.length={data.length}, "
+                f"but got unique_tokens={data.unique_tokens}."
             )
-        total_steps(config.training, config.data.length, windows)
+        total_steps(config.training, data.length, windows)
         require_held_out(config, dataset, *sections)
-        facts[config.data] = DataFacts(dataset.hashes, len(dataset.train))
-    return facts
+    return {data: DataFacts(dataset.hashes, len(dataset.train)) for data, dataset in datasets.items()}
 
 
 def _check_parallel(planned: "list[Cell]", **counts: int) -> None:

@@ -4,14 +4,15 @@ A run's `result.json` follows from its `metrics.jsonl` and its kept weights; if 
 command makes it again. What is read here is checked, so that nobody else has to.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from lab.ablation import Cell
-from lab.config import RunConfig
+from lab.config import RunConfig, StopConfig
 from lab.files import Row, read_json, write_json
 from lab.metrics import NLL
 from lab.version import Version
@@ -21,9 +22,8 @@ RESULT = "result.json"
 PLAN = "plan.json"
 
 # Best first: a stop reached by annealing is what its user would have got by stopping there.
-READINGS = ("annealed", "along_run")
-
 Reading = Literal["annealed", "along_run"]
+READINGS: tuple[Reading, ...] = ("annealed", "along_run")
 Split = Literal["validation", "test"]
 
 
@@ -64,6 +64,11 @@ class StopReference(Record):
     run: str
     reading: Reading
     step: int
+
+    @classmethod
+    def to(cls, stop: StopConfig) -> "StopReference":
+        """The reference to the weights that a measurement is configured to read."""
+        return cls(run=stop.version, reading=stop.reading, step=stop.step)
 
 
 class Examples(Record):
@@ -327,8 +332,7 @@ class RunResult(Document):
     @property
     def readings(self) -> tuple[Reading, ...]:
         """The readings of its stops, the headline first."""
-        found = {stop.reading for stop in self.stops}
-        return tuple(reading for reading in READINGS if reading in found)  # type: ignore[misc]
+        return order_readings(stop.reading for stop in self.stops)
 
     @property
     def headline(self) -> Reading:
@@ -415,6 +419,31 @@ def measurement_folder(logdir: str, measurement: str) -> str:
         measurement: name of the set of tasks.
     """
     return f"measurements/{measurement}/{logdir.removeprefix('runs/')}"
+
+
+def order_readings(found: Iterable[Reading]) -> tuple[Reading, ...]:
+    """The readings that stops have, the headline first."""
+    held = set(found)
+    return tuple(reading for reading in READINGS if reading in held)
+
+
+def best_stop_of(result: RunResult, run: Path, folder: Path) -> StopConfig:
+    """How a measurement names the best stop of a finished run.
+
+    Args:
+        result: the run's.
+        run: its folder.
+        folder: the measurement's.
+    """
+    best = result.best()
+    return StopConfig(
+        run=Path(os.path.relpath(run, folder)).as_posix(),
+        version=result.run,
+        reading=best.reading,
+        step=best.step,
+        tokens_seen=best.tokens_seen,
+        epoch=best.epoch,
+    )
 
 
 def stops_along(stops: Sequence[Stop], reading: Reading) -> tuple[Stop, ...]:

@@ -1,14 +1,12 @@
 """Which measurements of finished runs an ablation asks for, as jobs of its driver."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from lab.ablation import Cell
-from lab.config import MeasurementConfig, StopConfig
+from lab.config import MeasurementConfig
 from lab.evaluation.measurements import find_set, row_key, rows_digest
-from lab.results import RunResult, StopReference, measurement_folder
+from lab.results import RunResult, StopReference, best_stop_of, measurement_folder
 from lab.scheduling.driver import Driver, Summary
 from lab.scheduling.jobs import Job, Say
 from lab.scheduling.plan import Plan
@@ -67,8 +65,8 @@ def _job(plan: Plan, name: str, runs: Finished) -> Job:
     cell = runs[0][0]
     key = measurement_folder(cell.logdir, name)
     folder = plan.tree / key
-    stops = [_stop(plan, folder, *pair) for pair in runs]
-    references = [StopReference(run=stop.version, reading=stop.reading, step=stop.step) for stop in stops]
+    stops = [best_stop_of(result, plan.logdir(one), folder) for one, result in runs]
+    references = [StopReference.to(stop) for stop in stops]
     hashes = plan.facts(cell).hashes
     tasks = find_set(name).tasks(cell.config)
     wanted = rows_digest(row_key(task, references, hashes[task.split]) for task in tasks)
@@ -83,16 +81,4 @@ def _job(plan: Plan, name: str, runs: Finished) -> Job:
         config=config,
         wanted=wanted,
         inputs=tuple(plan.logdir(cell) for cell, _ in runs),
-    )
-
-
-def _stop(plan: Plan, folder: Path, cell: Cell, result: RunResult) -> StopConfig:
-    best = result.best()
-    return StopConfig(
-        run=Path(os.path.relpath(plan.logdir(cell), folder)).as_posix(),
-        version=result.run,
-        reading=best.reading,
-        step=best.step,
-        tokens_seen=best.tokens_seen,
-        epoch=best.epoch,
     )

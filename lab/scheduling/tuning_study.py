@@ -26,6 +26,7 @@ from lab.ablation import Cell, level_text
 from lab.config import RunConfig
 from lab.evaluation.measurements import NLL, yardstick
 from lab.files import Row, read_json
+from lab.results import order_readings
 from lab.scheduling.jobs import Job, value_of
 from lab.scheduling.ledger import Ledger
 from lab.scheduling.plan import Plan
@@ -82,7 +83,7 @@ def stop_losses(config: RunConfig, windows: int, logdir: Path) -> StopLosses:
         logdir: its folder.
     """
     timeline = make_timeline(config, windows)
-    reading = "annealed" if config.training.schedule == "wsd" else "along_run"
+    reading = order_readings(stop.reading for stop in timeline.stops)[0]
     stops = {stop.step: stop for stop in timeline.stops if stop.reading == reading}
     task = next(task for task in yardstick(config, "validation") if task.measurement == NLL)
     losses: dict[int, float] = {}

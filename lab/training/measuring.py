@@ -1,12 +1,9 @@
 """Measure finished runs: an attempt like a run, which goes on row by row where it was stopped."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import keras
-
-from lab.config import MeasurementConfig, StopConfig, Values, load_config, make_config
+from lab.config import MeasurementConfig, Values, load_config, make_config
 from lab.data.dataset import Dataset, prepare
 from lab.evaluation.arm import Arm
 from lab.evaluation.held_out import require_held_out
@@ -17,6 +14,7 @@ from lab.results import (
     MeasurementResult,
     RunResult,
     StopReference,
+    best_stop_of,
     read_result,
     write_record,
 )
@@ -55,7 +53,7 @@ def measure_runs(
     dataset = prepare(config.config.data, cache_dir)
     tasks = find_set(config.measurement)
     require_held_out(config.config, dataset, tasks.section)
-    stops = [_reference(stop) for stop in config.stops]
+    stops = [StopReference.to(stop) for stop in config.stops]
     wanted = {row_key(task, stops, dataset.hashes[task.split]): task for task in tasks.tasks(config.config)}
     log = MetricsLog(logdir / METRICS)
     found = {one.key: one for row in log.rows if (one := measured_of(row)) is not None}
@@ -80,7 +78,7 @@ def measure_runs(
         stops=tuple(stops),
         tokens_seen=config.stops[0].tokens_seen,
         epoch=config.stops[0].epoch,
-        process=this_process(keras.distribution.list_devices()[0].partition(":")[0]),
+        process=this_process(),
         wall_seconds=progress.seconds,
         rows=tuple(found[key] for key in wanted),
     )
@@ -111,15 +109,7 @@ def measurement_of(
         raise ValueError(
             f"a finished run is measured as it was trained, but got other values of {', '.join(changed)}."
         )
-    stops = [
-        StopConfig(
-            run=Path(os.path.relpath(run, logdir)).as_posix(),
-            version=result.run,
-            reading=result.headline,
-            **{name: getattr(result.best(), name) for name in ("step", "tokens_seen", "epoch")},
-        )
-        for run, result in zip(runs, results, strict=True)
-    ]
+    stops = [best_stop_of(result, run, logdir) for run, result in zip(runs, results, strict=True)]
     return MeasurementConfig(measurement=measurement, stops=tuple(stops), config=config)
 
 
@@ -152,7 +142,3 @@ def _finished(run: Path) -> RunResult:
     if result is None:
         raise ValueError(f"`run` must be the folder of a finished run, but {run} has no {RESULT}.")
     return result
-
-
-def _reference(stop: StopConfig) -> StopReference:
-    return StopReference(run=stop.version, reading=stop.reading, step=stop.step)

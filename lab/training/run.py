@@ -22,7 +22,6 @@ from lab.evaluation.held_out import require_held_out
 from lab.evaluation.measurements import evaluation_digest, load_measurements, measure
 from lab.files import Row, write_atomic
 from lab.results import (
-    READINGS,
     RESULT,
     DamagedError,
     DataRecord,
@@ -32,6 +31,7 @@ from lab.results import (
     RunResult,
     VersionRecord,
     is_run_row,
+    order_readings,
     read_result,
     write_record,
 )
@@ -42,6 +42,7 @@ from lab.training.checkpoint import Checkpoints, load_arrays, save_arrays, stop_
 from lab.training.distribution import Muted, Ranks, find_ranks
 from lab.training.ending import DivergedError, Notice, PreemptedError
 from lab.training.engine import Engine
+from lab.training.learner import Learner
 from lab.training.measured import MEASURED, MeasuredStops
 from lab.training.progress import ProgressFile, StepLog
 from lab.training.timeline import Stop, make_timeline
@@ -345,8 +346,7 @@ class Run:
 
     @property
     def _headline(self) -> Reading:
-        found = {stop.reading for stop in self.timeline.stops}
-        return next(reading for reading in READINGS if reading in found)
+        return order_readings(stop.reading for stop in self.timeline.stops)[0]
 
     def _wants_sample(self, stop: Stop) -> bool:
         if stop.reading != self._headline or not self.config.evaluation.sample_tokens:
@@ -411,8 +411,9 @@ class Run:
     def _progress(self, phase: str, step: int | None = None) -> None:
         """Say how far the run has come: the updates of its stops and of the main run, of all there are."""
         at = self.step if step is None else step
-        branches = sum(stop.step - stop.start for stop in self.measured.validated)
-        main = max([self.step, *(stop.start for stop in self.measured.validated)])
+        validated = self.measured.validated
+        branches = sum(stop.step - stop.start for stop in validated)
+        main = max([self.step, *(stop.start for stop in validated)])
         work = (
             self.timeline.total_steps + branches if phase == "done" else main + branches + max(0, at - main)
         )
@@ -449,7 +450,7 @@ class Run:
             config=config,
             version=VersionRecord(values=dict(self.version.values), code=self.version.code),
             evaluation=evaluation,
-            process=this_process(self.engine.learner.device(), self.engine.layout.describe()),
+            process=this_process(self.engine.layout.describe()),
             data=DataRecord(
                 hash=dataset.hash,
                 hashes=dataset.hashes,
@@ -489,16 +490,15 @@ def require_finite(found: Measured) -> None:
         raise DivergedError(f"every metric on the {found.task.split} split must be finite, but got {bad}.")
 
 
-def this_process(device: str, devices: dict[str, Any] | None = None) -> Process:
+def this_process(devices: dict[str, Any] | None = None) -> Process:
     """What this process computes by and on.
 
     Args:
-        device: its kind.
         devices: number, processes and layout.
     """
     return Process(
         backend=keras.backend.backend(),
-        device=device,
+        device=Learner.device(),
         devices=devices or {},
         cpu=cpu_model(),
         threads=len(available_cpus()),

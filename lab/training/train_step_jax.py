@@ -55,6 +55,7 @@ class TrainStep:
         logs = {"loss": loss, "gradient_norm": self.gradient_norm(gradients)}
         return logs, (trainable, non_trainable, optimizer_variables, metrics)
 
-    def device(self: Any) -> str:
+    @staticmethod
+    def device() -> str:
         """Where the step runs: cpu, gpu or tpu."""
         return str(jax.devices()[0].platform)

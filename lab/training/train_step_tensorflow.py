@@ -36,6 +36,7 @@ class TrainStep:
         self.optimizer.apply(gradients, self.trainable_weights)
         return {"loss": loss, "gradient_norm": self.gradient_norm(gradients)}
 
-    def device(self: Any) -> str:
+    @staticmethod
+    def device() -> str:
         """Where the step runs: cpu or gpu."""
         return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"

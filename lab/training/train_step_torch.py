@@ -34,6 +34,7 @@ class TrainStep:
             self.optimizer.apply(gradients, self.trainable_weights)
         return logs
 
-    def device(self: Any) -> str:
+    @staticmethod
+    def device() -> str:
         """Where the step runs: cpu, gpu or mps."""
-        return str(self.weights[0].value.device.type).replace("cuda", "gpu")
+        return str(ops.zeros(()).device.type).replace("cuda", "gpu")
