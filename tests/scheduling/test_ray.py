@@ -300,8 +300,10 @@ def test_ranks_and_shared_storage_go_together(executor, attempt, shared):
     """Rank 1 fails; the first ends by itself and has what it leaves copied, then the words of the other."""
     code = (
         f"{RANK}import pathlib\n"
-        "if seen['PROCESS_ID'] == '1':\n    time.sleep(1); sys.exit('no such luck')\n"
-        "pathlib.Path(sys.argv[5], 'metrics.jsonl').write_text('left'); time.sleep(3); sys.exit(-6)"
+        "folder = pathlib.Path(sys.argv[5])\n"
+        "if seen['PROCESS_ID'] == '1':\n    (folder / 'failing').touch(); sys.exit('no such luck')\n"
+        "while not (folder / 'failing').exists():\n    time.sleep(0.1)\n"
+        "(folder / 'metrics.jsonl').write_text('left'); time.sleep(5); sys.exit(-6)"
     )
     run = replace(attempt(), ranks=2)
     assert finish(executor(0, ("-c", code), ranks=2, cores=2, **shared).start(run)) == Ended(1)
