@@ -56,8 +56,8 @@ status: setup ## what is queued, running, done and failed, and the time left
 report: setup ## write the report pages again from the results that exist
 	$(BIN)/python -m lab report $(RESULTS)
 
-board: setup ## TensorBoard over every run, on loopback
-	$(BIN)/tensorboard --logdir $(RESULTS) --host 127.0.0.1
+board: setup ## TensorBoard over every run, or those of one tree, on loopback (TREE= PORT=)
+	$(BIN)/tensorboard --logdir '$(or $(TREE),$(RESULTS))' --host 127.0.0.1 $(if $(PORT),--port $(PORT))
 
 # STORAGE= looks into a database; TREE= is needed where there are several trees.
 dashboard: ## optuna-dashboard over a ledger, read-only, on loopback (TREE= PORT= STORAGE=)

@@ -66,7 +66,7 @@ def train_run(config: RunConfig, logdir: Path, cache_dir: Path, notice: Notice |
     Args:
         config: everything that decides the numbers.
         logdir: the run's folder. Holds `config.yaml`, `version.json`, `metrics.jsonl`, `progress.json`,
-            `checkpoints/`, `tensorboard/`, and at the end `result.json`.
+            `checkpoints/`, an event file for TensorBoard, and at the end `result.json`.
         cache_dir: where tokenized corpora are kept.
         notice: how to ask it to end before it is finished.
 
@@ -155,7 +155,7 @@ class Run:
                 },
                 started,
             )
-            self.board = RunBoard(logdir, self.log.rows)
+            self.board = RunBoard(logdir, config, self.log.rows)
         else:
             self.log = MemoryLog(self.ranks.share(list))
         self.measured = MeasuredStops(config, version.digest(), dataset.hashes, self.timeline, self.log.rows)
@@ -196,11 +196,12 @@ class Run:
                     stops = {self.timeline.stops[number]: kept for number, kept in pending}
                     self._measure_kept([stop for stop, kept in stops.items() if kept])
                     self._train([stop for stop, kept in stops.items() if not kept])
+                result = self._result(evaluation)
+                self.board.finish(result.best())
         except PreemptedError:
             if self.on_main:
                 self._save()
             raise
-        result = self._result(evaluation)
         if self.ranks.first:
             write_record(self.logdir / RESULT, result)
             self._progress("done")

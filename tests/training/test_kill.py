@@ -102,14 +102,15 @@ def test_the_log_has_each_row_once_and_in_order(arm, killed, undisturbed):
 def test_tensorboard_shows_each_point_once(arm, killed):
     logdir, _ = killed[arm]
     rows = rows_of(logdir)
-    for folder in ("by_tokens", "by_epochs_x100"):
-        (file,) = (logdir / "tensorboard" / folder).iterdir()
-        values = [value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value]
-        counts = {kind: sum(row["kind"] == kind for row in rows) for kind in ("train", "sample")}
-        assert values.count("train/train_loss_nats_per_token") == counts["train"] == 40
-        assert values.count("sample") == counts["sample"] == 4
+    (file,) = logdir.glob("*tfevents*")
+    tags = [value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value]
+    counts = {kind: sum(row["kind"] == kind for row in rows) for kind in ("train", "sample")}
+    assert tags.count("sample") == counts["sample"] == 4
+    assert tags.count("best/test/nll_nats_per_token") == tags.count("config") == 1
+    for axis in ("", "by_epoch_x100/"):
+        assert tags.count(f"{axis}train/train_loss_nats_per_token") == counts["train"] == 40
         for reading in ("annealed", "along_run"):
-            assert values.count(f"validation/{reading}/nll_nats_per_token") == 4
+            assert tags.count(f"{axis}validation/{reading}/nll_nats_per_token") == 4
 
 
 @pytest.mark.parametrize("arm", ARMS)
