@@ -5,17 +5,23 @@ The storage is handed over in this process: a URL among its arguments would show
 """
 
 import getpass
+import re
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
 from lab.scheduling.status import find_trees
 from lab.scheduling.storage import JOURNAL, close_storage, view_storage
 
 HOST = "127.0.0.1"
+IMPORTANCES = re.compile(r"/api/studies/(\d+)/param_importances/?")
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -38,7 +44,7 @@ def serve_dashboard(path: Path, storage: str, port: int, say: Callable[[str], No
         raise ValueError("optuna-dashboard is missing; `make setup EXTRAS=dashboard` installs it.") from None
     view = view_storage(path if storage else only_tree(path), storage)
     try:
-        server = make_server(HOST, port, read_only(wsgi(view)), _Server, _Handler)
+        server = make_server(HOST, port, read_only(without_division(wsgi(view), view)), _Server, _Handler)
     except OSError as error:
         close_storage(view)
         raise ValueError(f"cannot listen on {HOST}:{port}: {error.strerror}.") from None
@@ -74,6 +80,29 @@ def read_only(app: Wsgi) -> Wsgi:
         return [b"this dashboard is read-only\n"]
 
     return refusing
+
+
+def without_division(app: Wsgi, storage: BaseStorage) -> Wsgi:
+    """The same application, for which a study without parameters has no importances.
+
+    optuna-dashboard 0.21 divides by their number. The ledger of an older lab has none.
+    """
+
+    def answering(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        asked = IMPORTANCES.fullmatch(environ["PATH_INFO"])
+        if asked and _lacks_parameters(storage, int(asked[1])):
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [b'{"param_importances": [[]]}']
+        return app(environ, start_response)
+
+    return answering
+
+
+def _lacks_parameters(storage: BaseStorage, study_id: int) -> bool:
+    with suppress(KeyError):  # no such study
+        done = storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.COMPLETE,))
+        return not any(trial.params for trial in done)
+    return False
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -1,15 +1,20 @@
 """What one attempt is to do, as the driver and the ledger see it: train a run, or measure finished ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from lab.config import MeasurementConfig, RunConfig
+from lab.metrics import NLL, find_metric
 from lab.results import RESULT, DamagedError, MeasurementResult, RunResult, read_record, read_result
 from lab.version import Version
 
 Say = Callable[[str], None]
+
+# What `value_of` gives.
+RUN_VALUE = f"best validation {find_metric(NLL).name} ({find_metric(NLL).unit})"
+MEASUREMENT_VALUE = "time taken (s)"
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class Job:
         key: the folder below the tree; it names the job in the ledger.
         version: digest of all that its result follows from.
         arm, level, seed: of the run, or of the measurement's subject.
+        factors: what its plan varies: `arm`, `seed` and the keys of the levels -> the planned values.
         logdir: the folder.
         config: what its `config.yaml` is to hold.
         run: what a run's weights follow from; None for a measurement.
@@ -32,6 +38,7 @@ class Job:
     arm: str
     level: Mapping[str, Any]
     seed: int
+    factors: Mapping[str, Sequence[Any]]
     logdir: Path
     config: RunConfig | MeasurementConfig
     wanted: str
@@ -71,5 +78,5 @@ def value_of(result: RunResult | MeasurementResult) -> float:
     measurement the seconds that it took.
     """
     if isinstance(result, RunResult):
-        return result.best().validation["nll"]
+        return result.best().validation[NLL]
     return result.wall_seconds

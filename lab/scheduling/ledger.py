@@ -8,13 +8,12 @@ it took the last one, so each looks first at what is there.
 import hashlib
 import math
 import time
-import unicodedata
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import optuna
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
@@ -23,9 +22,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from lab.files import write_atomic
-from lab.scheduling.jobs import Job
+from lab.scheduling.jobs import RUN_VALUE, Job
 from lab.scheduling.secrets import masked, redacted
 from lab.scheduling.storage import JOURNAL, Patience, close_storage, is_away, open_storage, safe_name, trouble
+from lab.scheduling.trials import attributes, known_choices, parameters, safe_text
 
 # Rises when what trials mean changes. A study of a newer lab is refused; one of an older is taken over:
 # its trials have no version, so its jobs are recorded again from their results.
@@ -58,6 +58,7 @@ class Ledger:
         name: the study's name; characters that are not safe in a path become dashes.
         storage: an Optuna database URL (sqlite or postgresql); empty for a journal file in the tree.
         patience: how long an operation waits for a database that went away.
+        value: name and unit of the number that a complete trial has.
 
     Raises:
         ValueError: if the storage cannot be opened, or a newer lab made the study. The message never holds
@@ -66,7 +67,14 @@ class Ledger:
         AwayError: in its place, by every operation, if waiting was ended by `stop_waiting`.
     """
 
-    def __init__(self, tree: Path, name: str, storage: str = "", patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        tree: Path,
+        name: str,
+        storage: str = "",
+        patience: Patience | None = None,
+        value: str = RUN_VALUE,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._tree, self._url, self._patience = tree, storage, patience or Patience()
         self._place = masked(storage) if storage else str(tree / JOURNAL)
@@ -75,7 +83,7 @@ class Ledger:
         self._plan, self._name = name, study_name(tree, name, storage)
         self._opened = open_storage(tree, storage, self._check_schema)
         self._storage = get_storage(self._opened)  # with Optuna's cache of what no longer changes
-        self._study = self.persist(self._open_study)
+        self._study = self.persist(lambda: self._open_study(value))
         self._study_id = self._storage.get_study_id_from_name(self._name)
         self._known = {taken.number for taken in self.running()}
 
@@ -92,20 +100,23 @@ class Ledger:
         """Where the study is kept."""
         return self._storage
 
-    def beside_runs(self, part: str) -> "Ledger":
+    def beside_runs(self, part: str, value: str) -> "Ledger":
         """A ledger of other jobs of the same tree, in the same storage: this one's name, then `part`."""
-        return Ledger(self._tree, f"{self._plan}-{part}", self._url, self._patience)
+        return Ledger(self._tree, f"{self._plan}-{part}", self._url, self._patience, value)
 
     def beside(self, part: str, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
-        """Another study in the same storage: this one's name, then `part`."""
+        """Another study in the same storage: this one's name, then `part`. Its values are those of runs."""
         return self.persist(
-            lambda: optuna.create_study(
-                study_name=f"{self._name}-{part}",
-                storage=self._storage,
-                sampler=sampler,
-                pruner=pruner,
-                direction="minimize",
-                load_if_exists=True,
+            lambda: _named(
+                optuna.create_study(
+                    study_name=f"{self._name}-{part}",
+                    storage=self._storage,
+                    sampler=sampler,
+                    pruner=pruner,
+                    direction="minimize",
+                    load_if_exists=True,
+                ),
+                RUN_VALUE,
             )
         )
 
@@ -156,7 +167,7 @@ class Ledger:
         """
         told = _failure(outcome, reason)
         if log_tail:
-            told["log_tail"] = _text(log_tail[-TAIL_CHARACTERS:])
+            told["log_tail"] = safe_text(log_tail[-TAIL_CHARACTERS:])
         self.persist(lambda: self._finish(number, TrialState.FAIL, None, told))
 
     def record_untried(self, job: Job, outcome: str, reason: str) -> None:
@@ -171,7 +182,7 @@ class Ledger:
 
     def prune(self, number: int, outcome: str, reason: str) -> None:
         """Close a running trial as stopped early, which is neither done nor failed."""
-        told = {"outcome": outcome, "reason": _text(reason)}
+        told = {"outcome": outcome, "reason": safe_text(reason)}
         self.persist(lambda: self._finish(number, TrialState.PRUNED, None, told))
 
     def _check_schema(self, storage: BaseStorage) -> None:
@@ -184,7 +195,7 @@ class Ledger:
                     f"{SCHEMA} and older; a newer version of the lab made it. Nothing was changed."
                 )
 
-    def _open_study(self) -> optuna.Study:
+    def _open_study(self, value: str) -> optuna.Study:
         names = {study.study_name for study in self._storage.get_all_studies()}
         settings: dict[str, Any] = {
             "study_name": self._name,
@@ -198,7 +209,7 @@ class Ledger:
             study = optuna.create_study(**settings, direction="minimize", load_if_exists=True)
         if study.user_attrs.get(SCHEMA_ATTRIBUTE) != SCHEMA:
             study.set_user_attr(SCHEMA_ATTRIBUTE, SCHEMA)
-        return study
+        return _named(study, value)
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.persist(lambda: self._study.get_trials(deepcopy=False, states=states))
@@ -208,11 +219,11 @@ class Ledger:
 
     def _add_missing(self, wanted: Mapping[tuple[str, str], Job]) -> None:
         """Make each wanted job wait exactly once, whatever of it was there before."""
-        missing = dict(wanted)
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            missing.pop(_job(trial), None)
-        for job in missing.values():
-            self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=_attributes(job)))
+        missing, trials = dict(wanted), self._study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state == TrialState.WAITING:
+                missing.pop(_job(trial), None)
+        self._add(missing.values(), TrialState.WAITING, {}, trials)
         self._drop_twins()
 
     def _add_failed(self, job: Job, told: Mapping[str, str]) -> None:
@@ -220,8 +231,18 @@ class Ledger:
         trials = self._study.get_trials(deepcopy=False)
         last = next((trial for trial in reversed(trials) if _job(trial) == (job.key, job.version)), None)
         if last is None or not told.items() <= last.user_attrs.items():
-            attributes = {**_attributes(job), **told}
-            self._study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
+            self._add([job], TrialState.FAIL, told, trials)
+
+    def _add(
+        self, jobs: Iterable[Job], state: TrialState, told: Mapping[str, str], earlier: Iterable[FrozenTrial]
+    ) -> None:
+        known = known_choices(earlier)
+        for job in jobs:
+            params, distributions = parameters(job, known)
+            attrs = {**attributes(job), **told}
+            trial = create_trial(state=state, params=params, distributions=distributions, user_attrs=attrs)
+            self._study.add_trial(trial)
+            known = {**known_choices([trial]), **known}
 
     def _drop_twins(self) -> None:
         """Close all but the first of the trials that wait for one job.
@@ -315,15 +336,19 @@ def study_name(tree: Path, name: str, storage: str = "") -> str:
     return f"{name}-{digest[:8]}"
 
 
-def _attributes(job: Job) -> dict[str, Any]:
-    level = {name: _plain(value) for name, value in job.level.items()}
-    return {"key": job.key, "version": job.version, "arm": job.arm, "level": level, "seed": job.seed}
+def _named(study: optuna.Study, value: str) -> optuna.Study:
+    """The study, which says what its values are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if study.metric_names != [value]:
+            study.set_metric_names([value])
+    return study
 
 
 def _failure(outcome: str, reason: str) -> dict[str, str]:
     """What a failed trial says of itself."""
     words = " ".join(reason[: 4 * REASON_CHARACTERS].split())
-    return {"outcome": str(outcome), "reason": _text(words)[:REASON_CHARACTERS]}
+    return {"outcome": str(outcome), "reason": safe_text(words)[:REASON_CHARACTERS]}
 
 
 def _job(trial: FrozenTrial) -> tuple[str, str]:
@@ -333,27 +358,3 @@ def _job(trial: FrozenTrial) -> tuple[str, str]:
 
 def _taken(trial: FrozenTrial) -> Taken:
     return Taken(trial.number, *_job(trial))
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON can hold it."""
-    if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, bytes):
-        return _text(value.decode("utf-8", errors="replace"))
-    if isinstance(value, str):
-        return _text(value)
-    return value if value is None or isinstance(value, bool | int | float) else _text(str(value))
-
-
-def _text(text: str) -> str:
-    """A text that any storage, terminal and page takes: control characters and lone surrogates replaced."""
-    kept = {"\n", "\t"}
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") and c not in kept else c
-        for c in text
-    )

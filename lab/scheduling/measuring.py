@@ -8,7 +8,7 @@ from lab.config import MeasurementConfig
 from lab.evaluation.measurements import find_set, row_key, rows_digest
 from lab.results import RunResult, StopReference, best_stop_of, measurement_folder
 from lab.scheduling.driver import Driver, Summary
-from lab.scheduling.jobs import Job, Say
+from lab.scheduling.jobs import MEASUREMENT_VALUE, Job, Say
 from lab.scheduling.plan import Plan
 
 Finished = Sequence[tuple[Cell, RunResult]]
@@ -25,7 +25,7 @@ def measure_finished(plan: Plan, driver: Driver) -> Summary:
     """
     if not plan.ablation.measurements:
         return Summary()
-    with closing(driver.ledger.beside_runs("measurements")) as ledger:
+    with closing(driver.ledger.beside_runs("measurements", MEASUREMENT_VALUE)) as ledger:
         return driver.with_ledger(ledger).run_jobs(
             list(measurement_jobs(plan, driver.say)), stage="measurements"
         )
@@ -77,6 +77,7 @@ def _job(plan: Plan, name: str, runs: Finished) -> Job:
         arm=cell.arm,
         level=cell.level,
         seed=cell.seed,
+        factors=plan.factors,
         logdir=folder,
         config=config,
         wanted=wanted,

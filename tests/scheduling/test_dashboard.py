@@ -10,11 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import PROGRAM, Browser
 
 from lab.scheduling.dashboard import only_tree, serve_dashboard
+from lab.scheduling.jobs import RUN_VALUE
 from lab.scheduling.ledger import Ledger
+from lab.scheduling.trials import Parameters
 
 ROOT = Path(__file__).parents[2]
+FACTORS = {"arm", "data.unique_tokens", "seed"}
 NEEDS_DASHBOARD = pytest.mark.extra(dashboard="optuna_dashboard")
 
 
@@ -82,6 +86,58 @@ def test_a_database_is_shown_without_its_url_in_the_list_of_processes(bench, das
     assert study["study_name"].startswith("tiny-tiny-")
     assert b"sesame" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
     assert "sesame" not in said
+
+
+def finish(ledger, plan, *values):
+    """Queue a plan's runs and finish one for each value."""
+    ledger.enqueue(map(plan.job, plan.cells))
+    for value in values:
+        ledger.complete(ledger.take().number, value)
+
+
+@NEEDS_DASHBOARD
+@pytest.mark.parametrize("database", ["", "sqlite:///{}/study.db"], ids=["journal", "sqlite"])
+def test_importances_are_shown_of_every_ledger(bench, dashboard, database, monkeypatch):
+    storage = database.format(bench.folder)
+    with monkeypatch.context() as before:
+        before.setattr("lab.scheduling.ledger.parameters", lambda job, known: Parameters({}, {}))
+        for name in ("old", "mixed"):
+            finish(Ledger(bench.tree, name, storage), bench.plan(), 1.0, 2.0)
+    finish(Ledger(bench.tree, "mixed", storage), bench.plan(seeds=2), 4.0, 3.0, 2.0, 1.0)
+    finish(Ledger(bench.tree, "one", storage), bench.plan(), 1.0)
+    finish(Ledger(bench.tree, "equal", storage), bench.plan(), 1.0, 1.0, 1.0)
+    finish(Ledger(bench.tree, "some", storage), bench.plan(seeds=2), 1.0, 2.0, 3.0)
+    bench.plan().write()
+    port, _, _ = dashboard(bench.tree, storage)
+    found = {}
+    for study in json.loads(ask(port, "/api/studies")[1])["study_summaries"]:
+        status, body = ask(port, f"/api/studies/{study['study_id']}/param_importances")
+        (importances,) = json.loads(body)["param_importances"]
+        name = study["study_name"].partition("-")[0]
+        found[name] = status, {each["name"]: each["importance"] for each in importances}
+    assert {name: status for name, (status, _) in found.items()} == dict.fromkeys(found, 200)
+    assert {name: set(importances) for name, (_, importances) in found.items()} == {
+        **{"old": set(), "one": set(), "mixed": FACTORS, "equal": FACTORS, "some": FACTORS}
+    }
+    assert sum(found["some"][1].values()) == pytest.approx(1)
+    assert len(set(found["some"][1].values())) > 1
+    assert ask(port, "/api/studies/99/param_importances")[0] == 404
+
+
+@NEEDS_DASHBOARD
+@pytest.mark.skipif(PROGRAM is None, reason="needs a Chromium: apt-get install chromium")
+def test_a_browser_shows_the_importances_and_the_plots(bench, dashboard):
+    finish(Ledger(bench.tree, "tiny-tiny"), bench.plan(seeds=2), 1.0, 2.0, 3.0)
+    bench.plan().write()
+    port, _, _ = dashboard(bench.tree)
+    pages = {
+        "": ("Hyperparameter Importance", *FACTORS, RUN_VALUE, "arm: ar"),
+        "analytics": ("Slice", "Contour", "Rank", "arm", "dlm", f"EDF for {RUN_VALUE}"),
+    }
+    with Browser(bench.folder / "profile") as browser:
+        for page, expected in pages.items():
+            text = browser.read(f"http://127.0.0.1:{port}/dashboard/studies/0/{page}", *expected)
+            assert [each for each in expected if each not in text] == []
 
 
 @NEEDS_DASHBOARD

@@ -135,7 +135,9 @@ def test_attributes_of_any_kind_are_kept_as_text_and_numbers(bench):
         "text": "line\nline\ud800",
         "deep": {1: (np.bool_(True), None, {2}), "other": 1j},
     }
-    ledger.enqueue([replace(versioned(bench.plan())[0], level=level)])
+    job = versioned(bench.plan())[0]
+    factors = {**job.factors, **{name: [value] for name, value in level.items()}}
+    ledger.enqueue([replace(job, level=level, factors=factors)])
     ledger.fail(
         ledger.take().number, "error", "one\ntwo\x00\udcff" + "x" * 10**7, "a\x1b\x00\n" + "y" * 10**7
     )
