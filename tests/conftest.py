@@ -25,6 +25,27 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# The files that take longest, most of them waiting for processes of their own. They come first, so that no
+# worker is left alone with one at the end (`--no-loadscope-reorder`: else files with the most tests would).
+LONGEST = (
+    *(
+        "test_distribution_runs",
+        "test_kill",
+        "test_train_step",
+        "test_ending",
+        "test_cross_backend",
+        "test_again",
+    ),
+    *("test_chaos", "test_passes", "test_new_ablation", "test_pages", "test_standby", "test_old_numbers"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first; else the order stays."""
+    last = len(LONGEST)
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else last)
+
+
 def pytest_runtest_setup(item):
     """Skip what is marked `extra(name="module")` where that extra has not brought its module."""
     for mark in item.iter_markers("extra"):
