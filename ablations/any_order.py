@@ -11,6 +11,7 @@ left to right.
 """
 
 from lab.ablation import Ablation, Scale
+from lab.sections import compare
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 800_000}, "evaluation": {"stops": 6}}
 ORDERS = {
@@ -37,10 +38,12 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="More orders, less overfitting; one random order is worse than left to right.",
-    contrasts={
-        f"{compute}_{name}": f"{compute}_left_to_right"
-        for compute in COMPUTE
-        for name in ORDERS
-        if name != "left_to_right"
-    },
+    sections=compare(
+        {
+            f"{compute}_{name}": f"{compute}_left_to_right"
+            for compute in COMPUTE
+            for name in ORDERS
+            if name != "left_to_right"
+        }
+    ),
 )

@@ -12,6 +12,7 @@ Found at laptop scale on corpus=stdlib: most noise helps AR, dropout most, and i
 from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
 from lab.config import Values
+from lab.sections import compare
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 500_000}, "evaluation": {"stops": 7}}
 
@@ -43,5 +44,5 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="Small ratios help a little, large ones hurt (Ni); or the uniform ratio reaches the DLM (Gao).",
-    contrasts=dict.fromkeys(NOISE, "ar"),
+    sections=compare(dict.fromkeys(NOISE, "ar")),
 )

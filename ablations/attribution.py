@@ -12,6 +12,15 @@ Found at laptop scale on corpus=stdlib: new draws earn it, dense passes cost; th
 
 from lab.ablation import Ablation, Scale
 from lab.arms import ARMS, arm_values
+from lab.sections import Curves, Differences, Factorial, pairs
+
+METRICS = ("nll", "choice_accuracy", "option_gap")
+PANELS = {
+    "left to right, causal": ("ar", "ar_masked", "ar_masked_frozen"),
+    "any order, causal": ("order_frozen", "any_order_ar"),
+    "left to right, dense": ("suffix_frozen", "suffix_denoiser"),
+    "any order, dense": ("dlm_frozen", "dlm_complementary", "dlm"),
+}
 
 ABLATION = Ablation(
     name="attribution",
@@ -30,5 +39,24 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="Not known: no published experiment separates the three.",
-    analysis="attribution",
+    sections=(
+        Factorial(metrics=METRICS),
+        Differences(
+            contrasts=pairs({"ar_masked_frozen": "ar", "ar_masked": "ar_masked_frozen"}),
+            metrics=METRICS,
+            title="Control: masks on AR, frozen and fresh",
+            note="AR has no corruption of its own, so for it draws on means masks on the inputs: that edge "
+            "of the cube adds the masks and renews them at once. The control adds masks and freezes "
+            "them.",
+        ),
+        Differences(
+            contrasts=pairs({"dlm_complementary": "dlm_frozen", "dlm": "dlm_complementary"}),
+            metrics=METRICS,
+            title="Control: every token supervised",
+            note="A frozen dense draw teaches only the tokens that it hides, so draws on also brings every "
+            "token under supervision. The control has two frozen draws, a mask and its complement. "
+            "Dense arms predict only hidden tokens, half of them on average; causal arms predict all.",
+        ),
+        Curves(panels=PANELS),
+    ),
 )

@@ -12,6 +12,7 @@ Found at laptop scale on corpus=stdlib: all of it, but that the DLM only draws l
 
 from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
+from lab.sections import Against, Curves, Differences, Quantity, pairs
 
 UNIQUE_TOKENS = "data.unique_tokens"
 
@@ -27,7 +28,14 @@ ABLATION = Ablation(
         ),
         "gpu": Scale({UNIQUE_TOKENS: (300_000, 1_000_000, 8_000_000)}, seeds=3, budget="not measured"),
     },
-    analysis="crossover",
     metric="nll",
     expected="The DLM is ahead at the smallest budget, AR at the largest; more data, a later crossover.",
+    sections=(
+        Curves(against={"dlm": "ar"}, x=("epoch", "train_flops"), marks=("best", "crossing", "equal_tokens")),
+        Differences(contrasts=pairs({"dlm": "ar"}), title="At the best stop"),
+        Quantity(names=("crossing", "equal_tokens"), reference="ar", title="Where the curves cross"),
+        Against(x=UNIQUE_TOKENS),
+        Curves(metric="choice_accuracy", against={"dlm": "ar"}, marks=(), title="Multiple choice"),
+        Curves(metric="option_gap", against={"dlm": "ar"}, marks=(), title="Option gap"),
+    ),
 )

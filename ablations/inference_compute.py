@@ -13,8 +13,12 @@ Found at laptop scale on corpus=stdlib: the price, but it matches AR's text at a
 from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
 from lab.config import merge
+from lab.sections import Against, Quantity, Texts
 
 UNIQUE_TOKENS = "unique_tokens"
+
+TEXT = ("judge_nll", "distinct", "parse_rate")
+CHOICE = ("choice_accuracy", "option_gap")
 
 ABLATION = Ablation(
     name="inference-compute",
@@ -47,6 +51,23 @@ ABLATION = Ablation(
     metric="judge_nll",
     expected="A DLM that samples one token a pass costs as many times AR's FLOPs as there are tokens; fewer "
     "passes cost quality, so it matches AR's text only near that ratio, if at all.",
-    analysis="inference",
     measurements={"inference": "judge"},
+    sections=(
+        Against(x="flops", metrics=TEXT, measurement="generation", reference="ar", title="Text"),
+        Quantity(
+            names=("match_ratio",),
+            measurement="generation",
+            reference="ar",
+            title="What it takes to match AR's text",
+        ),
+        Texts(),
+        Against(x="num_draws", metrics=CHOICE, measurement="choice", reference="ar", title="Multiple choice"),
+        Quantity(
+            names=("match_ratio",),
+            metric="choice_accuracy",
+            measurement="choice",
+            reference="ar",
+            title="What it takes to match AR's choices",
+        ),
+    ),
 )

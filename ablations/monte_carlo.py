@@ -11,6 +11,7 @@ Found at laptop scale on corpus=stdlib: it does, at K = 1 most; K = 16 cannot be
 from lab.ablation import Ablation, Scale
 from lab.arms import ARMS, arm_values
 from lab.config import Values
+from lab.sections import compare
 
 COUNTS = (1, 4, 16, 64)
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 800_000}, "evaluation": {"stops": 6}}
@@ -45,5 +46,5 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="Fewer draws overfit sooner; a frozen draw a window is as bad as AR, 16 are near endless ones.",
-    contrasts={**dict.fromkeys(DLM, "dlm"), **dict.fromkeys(ANY_ORDER_AR, "any_order_ar")},
+    sections=compare({**dict.fromkeys(DLM, "dlm"), **dict.fromkeys(ANY_ORDER_AR, "any_order_ar")}),
 )

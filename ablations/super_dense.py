@@ -11,6 +11,7 @@ Found at laptop scale on corpus=stdlib: it falls; passes and loops buy little, a
 
 from lab.ablation import Ablation, Scale
 from lab.arms import ARMS, arm_values
+from lab.sections import compare
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 600_000}, "evaluation": {"stops": 6}}
 PASSES = {f"{arm}_passes_{count}": (arm, count) for arm in ("dlm", "any_order_ar") for count in (2, 4)}
@@ -32,9 +33,11 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="Unregularised AR gains nothing from loops; the DLM gains from passes, at their full price.",
-    contrasts={
-        "dlm": "any_order_ar",
-        "suffix_denoiser": "ar",
-        **{name: arm for name, (arm, _) in (PASSES | LOOPS).items()},
-    },
+    sections=compare(
+        {
+            "dlm": "any_order_ar",
+            "suffix_denoiser": "ar",
+            **{name: arm for name, (arm, _) in (PASSES | LOOPS).items()},
+        }
+    ),
 )

@@ -220,6 +220,7 @@ def ablate(
         for label, reason in summary.failed.items():
             typer.echo(f"failed: {label}: {reason}", err=True)
         _print_report(plan.tree)
+        _index(results)
         if summary.failed:
             raise typer.Exit(1)
 
@@ -230,8 +231,11 @@ def report(path: Annotated[Path, typer.Argument(help="A result tree, or a folder
     with _clear_errors():
         from lab.scheduling.status import find_trees
 
-        unread = [tree for tree in find_trees(path) if not _printed(tree)]
-        if unread:
+        trees = find_trees(path)
+        skipped = [tree for tree in trees if not _printed(tree)]
+        if len(trees) > 1:
+            typer.echo(f"all of them: {_index(path)}")
+        if skipped == trees:
             raise typer.Exit(1)
 
 
@@ -519,6 +523,14 @@ def _drive(
         return summary
 
 
+def _index(root: Path) -> Path:
+    """Write the page over all result trees in a folder."""
+    from lab.reporting.report import write_index
+    from lab.scheduling.status import find_trees
+
+    return write_index(root, find_trees(root))
+
+
 def _printed(tree: Path) -> bool:
     """Write a tree's page and print its verdict, or say why there is none."""
     try:
@@ -535,7 +547,7 @@ def _print_report(tree: Path) -> None:
     from lab.reporting.report import write_report
 
     written = write_report(tree)
-    Console().print(written.verdict_table)
+    Console().print(written.printed)
     typer.echo(f"page: {written.page}")
 
 

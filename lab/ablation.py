@@ -6,17 +6,15 @@ import pkgutil
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from lab.config import RunConfig, Values, make_config, nest, parse_overrides, read_preset
 from lab.metrics import find_metric
+from lab.sections import AnySection, Curves, check_sections
 
 PACKAGE = "ablations"
-
-# How the results are read: each has a page of its own (lab/reporting/report.py).
-Analysis = Literal["crossover", "sweep", "attribution", "inference"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,7 @@ class Ablation:
         scales: for each preset it can run at, how much of it.
         metric: key of the number compared (lab/metrics.py).
         expected: the expected finding, one sentence.
-        analysis: how the results are read.
-        contrasts: for each arm that a sweep compares, the arm it is compared with, at each level.
+        sections: what its page shows, in order.
         tuned: the arms that are tuned (lab/scheduling/tuning.py), even unasked; if there are none, asking for
             it tunes every arm.
         measurements: what is measured of each finished run's best stop after it, as named in
@@ -59,9 +56,8 @@ class Ablation:
             is not measured; empty if none.
 
     Raises:
-        ValueError: if the name is not lower case with dashes, there is nothing to run, the analysis or the
-            metric is unknown, a contrast is not between two of the arms, or what is tuned or measured with
-            is not one of them.
+        ValueError: if the name is not lower case with dashes, there is nothing to run, a metric is unknown,
+            or a section, or what is tuned or measured with, names an arm that is not one of them.
     """
 
     name: str
@@ -71,8 +67,7 @@ class Ablation:
     scales: Mapping[str, Scale]
     metric: str
     expected: str
-    analysis: Analysis = "sweep"
-    contrasts: Mapping[str, str] = field(default_factory=dict)
+    sections: tuple[AnySection, ...] = (Curves(),)
     tuned: tuple[str, ...] = ()
     measurements: Mapping[str, str] = field(default_factory=dict)
 
@@ -84,16 +79,6 @@ class Ablation:
                 "`arms` and `scales` must not be empty, "
                 f"but got arms={list(self.arms)} and scales={list(self.scales)}."
             )
-        if self.analysis not in get_args(Analysis):
-            raise ValueError(
-                f"`analysis` must be one of {list(get_args(Analysis))}, but got analysis={self.analysis!r}."
-            )
-        for arm, reference in self.contrasts.items():
-            if arm == reference or not {arm, reference} <= set(self.arms):
-                raise ValueError(
-                    f"`contrasts` must be between two of the arms {list(self.arms)}, "
-                    f"but got {arm!r} with {reference!r}."
-                )
         if unknown := set(self.tuned) - set(self.arms):
             raise ValueError(f"`tuned` must be among the arms {list(self.arms)}, but got {sorted(unknown)}.")
         if unknown := set(self.measurements.values()) - {"", *self.arms}:
@@ -102,6 +87,7 @@ class Ablation:
                 f"but got {sorted(unknown)}."
             )
         find_metric(self.metric)
+        check_sections(self.sections, self.arms)
 
     def scale(self, preset: str) -> Scale:
         """How much of this ablation a preset runs.

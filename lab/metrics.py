@@ -14,7 +14,7 @@ class Metric:
         unit: of its values; empty for a plain number or share.
         unit_in_key: whether the key says the unit already.
         lower_is_better: whether less of it is better.
-        decimals: shown on pages.
+        decimals: shown on pages; of a share in percent.
         bound: whether it is an upper bound on the NLL and not the NLL itself.
         errors: keys of its standard errors, each from one source; the first is over the held-out examples.
         sample: what these examples are: `windows`, `items` or `prompts`.
@@ -45,9 +45,23 @@ class Metric:
         return [] if self.unit_in_key else self.unit.replace("/", " per ").split()
 
     @property
+    def of_stops(self) -> bool:
+        """Whether runs measure it of their stops, and not only after them."""
+        return self.sample in ("windows", "items")
+
+    @property
     def scale(self) -> int:
         """What a value is multiplied by where it is shown in percent."""
         return 100 if self.percent else 1
+
+    @property
+    def difference_unit(self) -> str:
+        """The unit in which a difference is shown."""
+        return "percentage points" if self.percent else self.unit
+
+    def shown(self, value: float) -> str:
+        """A value as pages show it, without its unit, but for a share's `%`."""
+        return f"{self.scale * value:.{self.decimals}f}{' %' if self.percent else ''}"
 
     def improvement(self, before: float, after: float) -> float:
         """How much better `after` is, in the metric's unit: positive if it is."""
@@ -66,6 +80,7 @@ _DECLARED = (
         errors=("choice_accuracy_standard_error",),
         sample="items",
         percent=True,
+        decimals=1,
     ),
     Metric(
         "option_gap",
@@ -93,6 +108,7 @@ _DECLARED = (
         errors=("parse_rate_standard_error",),
         sample="prompts",
         percent=True,
+        decimals=1,
     ),
     # Of training.
     Metric("train_loss", "training loss", "nats/token"),

@@ -15,6 +15,7 @@ from lab.ablation import Cell
 from lab.config import RunConfig, StopConfig
 from lab.files import Row, read_json, write_json
 from lab.metrics import NLL
+from lab.sections import AnySection
 from lab.version import Version
 
 SCHEMA = 3
@@ -388,8 +389,8 @@ class PlanRecord(Document):
     """What a result tree is to hold, and how it is to be read.
 
     Attributes:
-        ablation: its name; `question`, `paper`, `metric`, `expected`, `analysis`, `arms`, `contrasts` and
-            `measurements` are as it declares them.
+        ablation: its name; `question`, `paper`, `metric`, `expected`, `arms`, `sections` and `measurements`
+            are as it declares them.
         preset: the name of the preset.
         command: what to type for the same plan.
         tuning: how arms are tuned; None if they are not.
@@ -402,9 +403,8 @@ class PlanRecord(Document):
     paper: str
     metric: str
     expected: str
-    analysis: str
     arms: tuple[str, ...]
-    contrasts: dict[str, str] = {}
+    sections: tuple[AnySection, ...]
     measurements: dict[str, str] = {}
     command: str
     tuning: dict[str, Any] | None = None

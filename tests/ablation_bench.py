@@ -2,6 +2,7 @@
 
 from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
+from lab.sections import compare
 
 TINY = {
     "data": {"length": 16},
@@ -20,6 +21,6 @@ def tiny_ablation(**changes):
         "scales": {"tiny": Scale({"data.unique_tokens": (1000, 2000)}, seeds=1, budget="no time")},
         "metric": "nll",
         "expected": "It does.",
-        "contrasts": {"dlm": "ar"},
+        "sections": compare({"dlm": "ar"}),
     }
     return Ablation(**{**declared, **changes})

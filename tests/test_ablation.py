@@ -10,6 +10,18 @@ from ablation_bench import TINY, tiny_ablation
 import ablations
 import lab.config
 from lab.ablation import Scale, ablation_names, cells, load_ablation, parse_levels
+from lab.sections import (
+    Against,
+    Contrast,
+    Curves,
+    Differences,
+    Factorial,
+    Fit,
+    Quantity,
+    Texts,
+    compare,
+    pairs,
+)
 
 NEW_ABLATION = '''
 """Width: does a wider DLM need more data.
@@ -78,7 +90,7 @@ def test_layers_lie_preset_scale_arm_level_overrides(presets):
     arms = {"ar": {"training": {"warmup_steps": 2, "weight_decay": 0.5}}}
     overrides = {"training": {"clip_norm": 3.0}}
     (cell,) = cells(
-        tiny_ablation(arms=arms, contrasts={}, scales={"tiny": scale}), "tiny", overrides=overrides
+        tiny_ablation(arms=arms, sections=(), scales={"tiny": scale}), "tiny", overrides=overrides
     )
     training = cell.config.training
     assert (training.warmup_steps, training.weight_decay, training.clip_norm) == (3, 0.5, 3.0)
@@ -93,7 +105,7 @@ def test_without_levels_there_is_no_level_folder(presets):
 
 def test_logdirs_are_safe_paths(presets):
     levels = {"factors.order": ("fixed:4", "right_to_left:0.5"), "data.unique_tokens": (1000,)}
-    ablation = tiny_ablation(arms={"a": {}}, contrasts={}, scales={"tiny": Scale(levels, seeds=1, budget="")})
+    ablation = tiny_ablation(arms={"a": {}}, sections=(), scales={"tiny": Scale(levels, seeds=1, budget="")})
     logdirs = [cell.logdir for cell in cells(ablation, "tiny")]
     assert logdirs[0] == "runs/a/order=fixed-4,unique_tokens=1000/seed=0"
     assert all(re.fullmatch(r"[A-Za-z0-9._=,/-]+", logdir) and ".." not in logdir for logdir in logdirs)
@@ -169,10 +181,10 @@ def test_a_level_is_what_the_configuration_reads_however_it_is_written(presets):
 
 def test_cells_in_one_folder_are_refused(presets):
     levels = {"factors.order": ("fixed:1", "fixed:01")}
-    ablation = tiny_ablation(arms={"a": {}}, contrasts={}, scales={"tiny": Scale(levels, seeds=1, budget="")})
+    ablation = tiny_ablation(arms={"a": {}}, sections=(), scales={"tiny": Scale(levels, seeds=1, budget="")})
     assert len(cells(ablation, "tiny")) == 2
     levels = {"data.tokenizer": ("a:b", "a-b")}
-    ablation = tiny_ablation(arms={"a": {}}, contrasts={}, scales={"tiny": Scale(levels, seeds=1, budget="")})
+    ablation = tiny_ablation(arms={"a": {}}, sections=(), scales={"tiny": Scale(levels, seeds=1, budget="")})
     with pytest.raises(ValueError, match="but 'a tokenizer=a-b seed=0' is there twice"):
         cells(ablation, "tiny")
 
@@ -211,16 +223,55 @@ def test_an_empty_ablation_is_refused():
         tiny_ablation(scales={})
 
 
-def test_an_unknown_analysis_is_refused():
-    with pytest.raises(ValueError, match=r"`analysis` must be one of \['crossover', .* got analysis='guess'"):
-        tiny_ablation(analysis="guess")
+@pytest.mark.parametrize(
+    "section",
+    [
+        Differences(contrasts=pairs({"dlm": "x"})),
+        Differences(contrasts=pairs({"x": "ar"})),
+        Curves(against={"x": "ar"}),
+        Curves(against={"dlm": "x"}),
+        Curves(panels={"both": ("ar", "x")}),
+        Against(x="epoch", arms=("x",)),
+        Quantity(names=("onset",), reference="x"),
+        Texts(arms=("ar", "x")),
+    ],
+)
+def test_sections_name_arms_that_there_are(section):
+    said = rf"`sections` must name arms of \['ar', 'dlm'\], but a {type(section).__name__} names \['x'\]\."
+    with pytest.raises(ValueError, match=said):
+        tiny_ablation(sections=(*compare({"dlm": "ar"}), section))
 
 
-@pytest.mark.parametrize("contrasts", [{"dlm": "dlm"}, {"dlm": "x"}, {"x": "ar"}])
-def test_contrasts_are_between_two_arms(contrasts):
-    ((arm, reference),) = contrasts.items()
-    with pytest.raises(ValueError, match=rf"the arms \['ar', 'dlm'\], but got '{arm}' with '{reference}'"):
-        tiny_ablation(contrasts=contrasts)
+@pytest.mark.parametrize(
+    "section",
+    [Curves(metric="beauty"), Factorial(metrics=("nll", "beauty")), Fit(y="beauty", x=("parameters",))],
+)
+def test_sections_name_metrics_that_there_are(section):
+    assert tiny_ablation(sections=(Fit(y="onset", x=("parameters",)),)).sections
+    with pytest.raises(ValueError, match=r"`metric` must be one of \[.* but got metric='beauty'"):
+        tiny_ablation(sections=(section,))
+
+
+def test_a_contrast_is_between_two_arms_or_two_levels_of_one():
+    levels = {"data.unique_tokens": 1000}
+    assert Differences(contrasts=(Contrast(arm="ar", reference="ar", reference_level=levels),))
+    with pytest.raises(ValueError, match="between two arms, or two levels of one, but got 'ar' with itself"):
+        Differences(contrasts=pairs({"dlm": "ar", "ar": "ar"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (Curves, {"x": ("tokens",)}),
+        (Curves, {"mark": ("best",)}),
+        (Differences, {"contrasts": (), "at": ("first",)}),
+        (Against, {"x": "epoch", "matched": ("speed",)}),
+        (Quantity, {"names": ("speed",)}),
+    ],
+)
+def test_a_section_says_only_what_it_can(kind, values):
+    with pytest.raises(ValueError, match=r"Input should be|Extra inputs"):
+        kind(**values)
 
 
 def test_what_is_tuned_is_one_of_the_arms():

@@ -82,7 +82,7 @@ def trained(presets, monkeypatch):
 @pytest.fixture
 def ablated(presets, monkeypatch):
     """What is driven and reported; `summary` is what the driver will say."""
-    seen = SimpleNamespace(drives=[], reports=[], prepared=[], measured=[])
+    seen = SimpleNamespace(drives=[], reports=[], indexes=[], prepared=[], measured=[])
     seen.summary, seen.measurements = Summary(done=4), Summary()
 
     @contextmanager
@@ -128,8 +128,9 @@ def ablated(presets, monkeypatch):
         "lab.reporting.report",
         write_report=lambda tree: (
             seen.reports.append(tree)
-            or SimpleNamespace(verdict_table=f"verdict of {tree}", page=tree / "report" / "index.html")
+            or SimpleNamespace(printed=f"verdict of {tree}", page=tree / "report" / "index.html")
         ),
+        write_index=lambda root, trees: seen.indexes.append((root, trees)) or root / "index.html",
     )
     return seen
 
@@ -255,6 +256,7 @@ def test_ablate_plans_drives_and_reports(ablated, tmp_path):
         "--set training.batch_size=8 --results out"
     )
     assert ablated.reports == [plan.tree]
+    assert ablated.indexes == [(Path("out"), [plan.tree])]
     assert said.stdout == "verdict of out/crossover/smoke\npage: out/crossover/smoke/report/index.html\n"
 
 
@@ -596,27 +598,37 @@ def test_report_writes_every_tree_again(ablated, tmp_path):
     for tree in ("results/b/smoke", "results/a/laptop"):
         (tmp_path / tree).mkdir(parents=True)
         (tmp_path / tree / "plan.json").write_text(json.dumps({}))
-    assert invoke("report", "results").exit_code == 0
-    assert [str(tree) for tree in ablated.reports] == ["results/a/laptop", "results/b/smoke"]
-    assert invoke("report", "results/b").exit_code == 0
-    assert len(ablated.reports) == 3
+    said = invoke("report", "results")
+    assert said.exit_code == 0
+    trees = [Path("results/a/laptop"), Path("results/b/smoke")]
+    assert (ablated.reports, ablated.indexes) == (trees, [(Path("results"), trees)])
+    assert said.stdout.endswith("all of them: results/index.html\n")
+    said = invoke("report", "results/b")
+    assert said.exit_code == 0
+    assert (ablated.reports[2:], len(ablated.indexes)) == (trees[1:], 1)  # a page over one tree tells nothing
+    assert "all of them" not in said.stdout
 
 
-def test_a_damaged_plan_is_named_and_the_other_pages_are_written(ablated, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("refused", "code"), [(1, 0), (2, 1)])
+def test_a_tree_without_a_page_is_named_and_the_others_are_written(
+    refused, code, ablated, tmp_path, monkeypatch
+):
     def write_report(tree):
-        if tree.name == "damaged":
+        if tree.name in names[:refused]:
             raise ValueError(f"{tree / 'plan.json'}: not JSON.")
         return write(tree)
 
-    write = sys.modules["lab.reporting.report"].write_report
+    write, names = sys.modules["lab.reporting.report"].write_report, ["damaged", "sound"]
     monkeypatch.setattr(sys.modules["lab.reporting.report"], "write_report", write_report)
-    for tree in ("damaged", "sound"):
+    for tree in names:
         (tmp_path / "results" / tree).mkdir(parents=True)
         (tmp_path / "results" / tree / "plan.json").write_text("{")
     said = invoke("report", "results")
-    assert said.exit_code == 1
-    assert said.stderr == "no page for results/damaged: results/damaged/plan.json: not JSON.\n"
-    assert [str(tree) for tree in ablated.reports] == ["results/sound"]
+    assert said.exit_code == code
+    told = [f"no page for results/{name}: results/{name}/plan.json: not JSON." for name in names[:refused]]
+    assert said.stderr.splitlines() == told
+    assert [tree.name for tree in ablated.reports] == names[refused:]
+    assert [trees for _, trees in ablated.indexes] == [[Path("results", name) for name in names]]
 
 
 def test_status_names_a_damaged_plan_and_exits_1(ablated, tmp_path):

@@ -195,6 +195,8 @@ MEASURED = {*MODULES}
         ("tracking/records.py", set()),
         ("results.py", set()),
         ("metrics.py", set()),
+        ("sections.py", set()),
+        ("ablation.py", set()),
         ("config.py", set()),
         ("environment.py", set()),
         ("training/run.py", set()),

@@ -51,5 +51,20 @@ def test_an_improvement_is_positive_whichever_way_the_metric_points():
     assert METRICS["option_gap"].improvement(before=0.5, after=0.25) == -0.25
 
 
+def test_a_share_is_shown_in_percent_and_a_difference_of_shares_in_points():
+    accuracy, nll = METRICS["choice_accuracy"], METRICS[NLL]
+    assert (accuracy.shown(0.316), accuracy.scale, accuracy.difference_unit) == (
+        "31.6 %",
+        100,
+        "percentage points",
+    )
+    assert (nll.shown(2.5), nll.scale, nll.difference_unit) == ("2.500", 1, "nats/token")
+
+
+def test_runs_measure_of_their_stops_what_needs_no_sampling():
+    measured = {key for key, metric in METRICS.items() if metric.of_stops}
+    assert measured == {NLL, "bits_per_byte", "choice_accuracy", "option_gap", "nelbo"}
+
+
 def test_what_is_measured_names_its_examples_and_training_has_none():
     assert {key for key, metric in METRICS.items() if not metric.sample} == set(TRAINING)

@@ -22,20 +22,28 @@ from lab.results import (
     read_result,
     write_record,
 )
+from lab.sections import Against, Contrast, Curves, Differences, Factorial, Fit, Quantity, Texts
 from lab.version import Version
 
+LEVEL = {"data.unique_tokens": None}
+SECTIONS = (
+    Curves(panels={"a panel": ("ar", "dlm")}, marks=("onset",), title="Curves", note="of two"),
+    Differences(contrasts=(Contrast(arm="dlm", reference="ar", level=LEVEL, reference_level=LEVEL),)),
+    Against(x="epoch", metrics=("nll",), matched=("data",), at="end"),
+    Factorial(at=("end",)),
+    Quantity(names=("onset", "best_level"), reference="ar"),
+    Texts(arms=("dlm",)),
+    Fit(y="onset", x=("parameters", "data.unique_tokens"), held_out=LEVEL),
+)
 NAN, INF = float("nan"), float("inf")
 
 
 def plan(level):
     config = make_config({"training": {"total_steps": 20}})
     return PlanRecord(
-        **{
-            name: name
-            for name in ("ablation", "preset", "question", "paper", "metric", "expected", "analysis")
-        },
+        **{name: name for name in ("ablation", "preset", "question", "paper", "metric", "expected")},
         arms=("ar", "dlm"),
-        contrasts={"dlm": "ar"},
+        sections=SECTIONS,
         command="make",
         cells=(Cell(arm="ar", level=level, seed=0, logdir="runs/ar/seed=0", config=config),),
     )

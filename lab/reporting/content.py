@@ -1,35 +1,40 @@
-"""What an analysis hands to the report, whatever it compares."""
+"""What a section hands to the page."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-from matplotlib.figure import Figure
-from rich.table import Table
+from dataclasses import dataclass
 
 from lab.files import Row
+from lab.reporting.drawing import Picture
+from lab.reporting.table import Table
 
 
 @dataclass(frozen=True)
 class Content:
-    """One analysis of one result tree, ready to be written.
+    """One section, ready to be written: verdict, picture, table, how certain; the rest folds away.
 
     Attributes:
-        headline: what was found, in one sentence.
-        left_out: what failed and missing runs take out of it, empty if nothing.
-        template: the page's file in `templates/`; it extends `base.html.jinja`.
-        page: the names that this template uses beyond those of the base (`page.render_page`).
-        figures: file name without its ending -> figure.
-        summary: the analysis's own part of summary.json.
-        verdict_table: what the terminal shows.
-        tables: CSV files beside those that all analyses have: name without its ending -> rows.
+        title: its heading.
+        verdict: what was found, in at most three short sentences.
+        headline: the same in one or two, for the head of the page; empty if it says nothing of its own.
+        pictures: what is shown.
+        tables: the first is shown.
+        certain: how certain it is, in at most three short sentences.
+        folded: pictures that fold away.
+        details: paragraphs that fold away.
+        terms: words that the page must explain (`glossary.TERMS`).
+        warnings: what is damaged or missing, in sentences.
+        samples: texts to be shown as they are: of whom, and the prompt and text of each.
+        summary: more of it for summary.json.
     """
 
-    headline: str
-    left_out: str
-    template: str
-    page: Mapping[str, Any]
-    figures: Mapping[str, Figure]
-    summary: Row
-    verdict_table: Table
-    tables: Mapping[str, list[Row]] = field(default_factory=dict)
+    title: str
+    verdict: tuple[str, ...] = ()
+    headline: str = ""
+    pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()
+    certain: tuple[str, ...] = ()
+    folded: tuple[Picture, ...] = ()
+    details: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    samples: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    summary: Row | None = None

@@ -1,22 +1,30 @@
-"""What every figure shares: style, axes, labels, keys. No global state, and the same bytes every time."""
+"""What every panel shares: style, axes, curves, labels. No global state, and the same bytes every time.
 
-from collections.abc import Sequence
+A figure is a row of panels, each a picture of its own with its own axes and names, so that a page can set
+them side by side or one below the other. There are no legends: the caption says what a line or a mark means.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from lab.metrics import Metric
 
 INK, GREY, FAINT = "#1a1a1a", "#555555", "#8a8a8a"
+# Okabe and Ito's vermilion, blue and green: told apart under every common colour blindness.
+WORSE, BETTER, CONTROL = "#D55E00", "#0072B2", "#009E73"
+# Arms that have a colour of their own on every page.
+COLOURS = {"ar": WORSE, "dlm": BETTER, "any_order_ar": CONTROL}
+COLOUR_MAP, DARKEST, LIGHTEST = "viridis", 0.05, 0.62  # legible on white, and inverted on black
+WIDTH, HEIGHT = 4.6, 3.5  # of a panel, in inches
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -34,6 +42,7 @@ STYLE: Any = {
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.8,
     "svg.hashsalt": "ablation-lab",
+    "axes.titlelocation": "left",
 }
 DPI = 150
 _LONG = 1e6  # from here on a tick is written as a power of ten
@@ -49,33 +58,96 @@ class Label(NamedTuple):
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """A figure as `png` or `svg`, with no date in it."""
+    """A figure as `png` or `svg`, with no date in it; it is laid out at the first call only."""
     buffer = BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+        figure.set_layout_engine("none")
     return buffer.getvalue()
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure of this size in inches, which belongs to no window."""
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a page.
+
+    Attributes:
+        name: of its files, without ending; panels are numbered from 1 where there are several.
+        title: what it shows.
+        caption: how to read it.
+        panels: side by side, or one below the other where there is no room.
+    """
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Figure, ...]
+
+    def files(self) -> dict[str, Figure]:
+        """Each panel by the name of its files."""
+        if len(self.panels) == 1:
+            return {self.name: self.panels[0]}
+        return {f"{self.name}-{place}": panel for place, panel in enumerate(self.panels, start=1)}
+
+    def texts(self) -> dict[str, str]:
+        """For each panel, by the name of its files, what stands for it where it is not seen."""
+        titled = {name: panel.axes[0] for name, panel in self.files().items()}
+        heads = {name: ax.get_title(loc="left") or ax.get_title() for name, ax in titled.items()}
+        return {name: ": ".join(filter(None, [self.title, head])) for name, head in heads.items()}
+
+
+def new_panel(title: str, width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """An empty white panel of this size in inches, which belongs to no window; draw in it under `STYLE`."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    return figure
+    ax = figure.add_subplot()
+    ax.set_title(title)
+    return figure, ax
 
 
-def curve(ax: Axes, positions: Sequence[float], values: Sequence[Sequence[float]], colour: str) -> None:
+def arm_colours(arms: Sequence[str], reference: str = "") -> dict[str, str]:
+    """A colour for each arm: its own, ink for a reference, else dark to light, so that a dose is a shade."""
+    own = {arm: COLOURS[arm] for arm in arms if arm in COLOURS}
+    shaded = [arm for arm in arms if arm not in own and arm != reference]
+    shades = {}
+    for place, arm in enumerate(shaded):
+        share = place / (len(shaded) - 1) if len(shaded) > 1 else 0.5
+        shade = mpl.colormaps[COLOUR_MAP](DARKEST + (LIGHTEST - DARKEST) * share)
+        shades[arm] = mpl.colors.to_hex(shade)
+    return {arm: own.get(arm) or shades.get(arm, INK) for arm in arms}
+
+
+def curve(ax: Axes, places: Sequence[float], values: Sequence[Sequence[float]], colour: str) -> None:
     """The mean over seeds as a thick line, with the band from the lowest to the highest seed.
 
     Args:
         ax: where to draw.
-        positions: one per stop.
-        values: for each stop, the value of every seed.
+        places: one per point.
+        values: for each point, the value of every seed.
         colour: of line and band.
     """
     lows, highs = [min(seeds) for seeds in values], [max(seeds) for seeds in values]
-    ax.fill_between(positions, lows, highs, color=colour, alpha=0.22, linewidth=0)
-    ax.plot(positions, [fmean(seeds) for seeds in values], color=colour, linewidth=2)
+    ax.fill_between(places, lows, highs, color=colour, alpha=0.22, linewidth=0)
+    ax.plot(places, [fmean(seeds) for seeds in values], color=colour, linewidth=2)
+
+
+def best_mark(ax: Axes, x: float, y: float, colour: str) -> None:
+    """A diamond at a best stop."""
+    ax.plot(x, y, "D", color=colour, markersize=7, markeredgecolor="white", zorder=4)
+
+
+def level_line(ax: Axes, y: float, colour: str, text: str = "") -> None:
+    """A dotted line over the whole width, with its name at the left."""
+    ax.axhline(y, color=colour, linewidth=1.1, linestyle=(0, (1, 2)), zorder=1)
+    if text:
+        ax.annotate(
+            text, (0.01, y), xycoords=("axes fraction", "data"), va="bottom", fontsize=8, color=colour
+        )
+
+
+def say(ax: Axes, text: str) -> None:
+    """A note in the middle of a panel that has nothing to show."""
+    ax.annotate(text, (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
 
 
 def axis_label(metric: Metric, before: str = "", after: str = "") -> str:
@@ -108,7 +180,7 @@ def curve_limits(metric: Metric, runs: Sequence[Sequence[float]]) -> tuple[float
     if metric.lower_is_better:
         kept = [value for run in runs for value in run[: run.index(min(run)) + 1]]
         high = max(max(kept), low + 0.25 * (high - low))
-    margin = 0.06 * (high - low) + 0.02
+    margin = 0.06 * (high - low) + (2 if metric.percent else 0.02)
     return low - margin, high + margin
 
 
@@ -143,17 +215,16 @@ def place_labels(ax: Axes, labels: Sequence[Label], apart: float = 0.08) -> None
         )
 
 
-def log_axis(ax: Axes, label: str, *, narrow: bool = False) -> None:
+def log_axis(ax: Axes, label: str) -> None:
     """A logarithmic axis: 1, 2, 5, 10, ..., or fewer of them if it is long; from a million on as powers.
 
     Args:
         ax: whose x axis; its data must be drawn.
         label: its name.
-        narrow: the panel has no room for long numbers.
     """
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    longest = (10, 100) if narrow and high >= _LONG else (100, 3000)
+    longest = (10, 100) if high >= _LONG else (100, 3000)
     steps = (1, 2, 5) if high / low < longest[0] else (1, 3) if high / low < longest[1] else (1,)
     ticks = [step * 10.0**power for power in range(-6, 27) for step in steps]
     ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
@@ -163,24 +234,14 @@ def log_axis(ax: Axes, label: str, *, narrow: bool = False) -> None:
     ax.set_xlabel(label)
 
 
-def key(label: str, **style: Any) -> Line2D:
-    """A grey entry of the legend: it explains a shape, not an arm."""
-    return Line2D([], [], label=label, **{"color": GREY, **style})
-
-
-def band_key() -> Patch:
-    """The legend's entry for the band of `curve`."""
-    return Patch(color=GREY, alpha=0.22, linewidth=0, label="lowest to highest seed")
-
-
-def best_key() -> Line2D:
-    """The legend's entry for a best stop."""
-    return key("best stop", marker="D", linestyle="")
-
-
-def legend(figure: Figure, keys: Sequence[Artist]) -> None:
-    """One row of keys below everything."""
-    figure.legend(handles=list(keys), loc="outside lower center", ncols=len(keys), frameon=False, fontsize=9)
+def ticks_at(ax: Axes, places: Mapping[float, str], label: str, *, logarithmic: bool = False) -> None:
+    """An axis with a tick at each place."""
+    if logarithmic:
+        ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(list(places)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: places.get(value, "")))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(label)
 
 
 def _plain(value: float) -> str:

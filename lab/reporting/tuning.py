@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -15,15 +12,17 @@ from typing_extensions import TypedDict
 
 from lab.files import Row, read_json
 from lab.metrics import NLL, find_metric
-from lab.reporting import drawing
-from lab.reporting.results import ResultTree, level_name
+from lab.reporting import drawing, table, words
+from lab.reporting.content import Content
+from lab.reporting.drawing import Picture
+from lab.reporting.table import Column, Table
+from lab.reporting.tree import ResultTree, level_name
 from lab.reporting.words import join, plain
 from lab.results import DamagedError
 
 FILE = "tuning.json"
 SCHEMA = 2
 STATES = ("done", "censored", "failed", "not finished")
-COLUMNS = 4
 EDGE = 0.05  # of a range, at each end
 
 
@@ -82,27 +81,8 @@ class TuningFile(TypedDict):
     studies: list[Study]
 
 
-@dataclass(frozen=True)
-class TuningReport:
-    """The tuning of one result tree, ready to be written.
-
-    Attributes:
-        sentences: the specification in words.
-        keys: the tuned keys, by their last part.
-        studies: one row per arm and level: its best values, and how its trials ended.
-        trials: one row per trial.
-        figure: the validation NLL of each trial.
-    """
-
-    sentences: tuple[str, ...]
-    keys: tuple[str, ...]
-    studies: list[Row]
-    trials: list[Row]
-    figure: Figure
-
-
-def read_tuning(tree: ResultTree) -> TuningReport | None:
-    """The tuning that a tree's plan asks for, as far as it has come; None if there is none.
+def write(tree: ResultTree) -> Content | None:
+    """What the plan's tuning came to, as far as it has come; None if there is none yet.
 
     Raises:
         DamagedError: if `tuning.json` is damaged or has another schema.
@@ -112,15 +92,43 @@ def read_tuning(tree: ResultTree) -> TuningReport | None:
         return None
     content = _read(path)
     spec, studies = content["specification"], content["studies"]
-    with mpl.rc_context(drawing.STYLE):
-        figure = draw(studies)
-    return TuningReport(
-        sentences=tuple(sentences(spec)),
-        keys=tuple(_short(key) for key in spec["space"]),
-        studies=[_study_row(study, spec["space"]) for study in studies],
-        trials=[row for study in studies for row in _trial_rows(study, spec["space"])],
-        figure=figure,
+    if not studies:
+        return None
+    keys = [_short(key) for key in spec["space"]]
+    return Content(
+        title="Tuning",
+        verdict=_verdict(spec, studies),
+        pictures=(
+            Picture(
+                name="tuning",
+                title="Validation NLL of the trials, in the order in which they were asked for",
+                caption="Each trial at its best stop (dot); the line is the best so far. A censored trial "
+                "(▽) stands at the best that it had reached when it was stopped; × is a failed one.",
+                panels=tuple(_panel(study) for study in studies),
+            ),
+        ),
+        tables=(
+            _study_table([_study_row(study, spec["space"]) for study in studies], keys),
+            _trial_table([row for study in studies for row in _trial_rows(study, spec["space"])], keys),
+        ),
+        certain=(
+            "The best of several trials on one split looks better than it is; the decisive runs on the test "
+            "split do not suffer from that.",
+        ),
+        details=tuple(sentences(spec)),
+        terms=("trial",),
     )
+
+
+def _verdict(spec: Specification, studies: Sequence[Study]) -> tuple[str, ...]:
+    states = [trial["state"] for study in studies for trial in study["trials"]]
+    ended = (
+        words.join([f"{states.count(state)} {state}" for state in STATES if state in states]) or "none yet"
+    )
+    names, levels = {study["arm"] for study in studies}, {level_name(study["level"]) for study in studies}
+    arms = "One arm" if len(names) == 1 else f"{len(names)} arms"
+    arms += f" at {len(levels)} levels" * (len(levels) > 1)
+    return (f"{arms} had {words.count(spec['trials'], 'trial')}{' each' * (len(studies) > 1)}: {ended}.",)
 
 
 def _read(path: Path) -> TuningFile:
@@ -215,34 +223,9 @@ def _trial_rows(study: Study, space: Mapping[str, Bounds]) -> list[Row]:
     ]
 
 
-def draw(studies: Sequence[Study]) -> Figure:
-    """Validation NLL by trial, a panel for each arm and level."""
-    columns = max(2, min(COLUMNS, len(studies)))
-    rows = -(-len(studies) // columns)
-    figure = drawing.new_figure(2.6 * columns + 0.6, 2.3 * rows + 0.7)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey="row").ravel()
-    for study, ax in zip(studies, grid, strict=False):
-        _panel(ax, study)
-        ax.set_title(" ".join(filter(None, [study["arm"], level_name(study["level"])])), fontsize=9)
-    for ax in grid[len(studies) :]:
-        ax.set_axis_off()
-    for row in range(rows):
-        grid[row * columns].set_ylabel(
-            drawing.axis_label(find_metric(NLL), "validation").replace(" (", "\n(")
-        )
-    drawing.legend(
-        figure,
-        [
-            drawing.key("done", marker="o", linestyle=""),
-            drawing.key("best so far", linewidth=1.5),
-            drawing.key("censored", marker="v", markerfacecolor="none", linestyle=""),
-            drawing.key("failed", marker="x", linestyle=""),
-        ],
-    )
-    return figure
-
-
-def _panel(ax: Axes, study: Study) -> None:
+def _panel(study: Study) -> Figure:
+    """Validation NLL by trial, of one arm and level."""
+    figure, ax = drawing.new_panel(study["arm"] + words.at_level(study["level"]), height=2.8)
     trials = study["trials"]
     done = {
         trial["trial"]: nll
@@ -264,6 +247,43 @@ def _panel(ax: Axes, study: Study) -> None:
     ax.set_xlim(-0.5, max(1, len(trials)) - 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set_xlabel("Trial")
+    ax.set_ylabel(drawing.axis_label(find_metric(NLL), "validation"))
+    return figure
+
+
+def _study_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
+    columns = [table.text("Arm", "arm")]
+    if any(row["level"] for row in rows):
+        columns.append(table.level())
+    columns += [table.number(words.capital(name), name) for name in ("trials", "done", "censored", "failed")]
+    columns += [
+        table.number(f"Tokens seen{table.LINE}all trials", "tokens_seen", printed=False),
+        table.number(f"Validation NLL{table.LINE}as it stands", "untuned_validation_nll", _nll),
+        table.number(f"Validation NLL{table.LINE}best trial", "best_validation_nll", _nll),
+    ]
+    columns += [_best_column(key) for key in keys]
+    caption = (
+        "Own: the arm or its level sets it, so it was not tuned. Edge: at an end of its range, so a better "
+        "value may lie beyond it."
+    )
+    return Table("tuning_studies", rows, columns, caption=caption)
+
+
+def _best_column(key: str) -> Column:
+    heading = words.capital(key.replace("_", " "))
+    return Column(f"{heading}{table.LINE}best trial", lambda row: best_in_words(row[key]))
+
+
+def _trial_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
+    columns = [table.text("Arm", "arm"), *([table.level()] if any(row["level"] for row in rows) else [])]
+    columns += [table.number("Trial", "trial"), table.text("State", "state")]
+    columns.append(table.number("Validation NLL", "validation_nll", _nll))
+    columns += [table.number(words.capital(key.replace("_", " ")), key) for key in keys]
+    return Table("tuning", rows, columns, title="Every trial")
+
+
+def _nll(value: float) -> str:
+    return find_metric(NLL).shown(value)
 
 
 def best_in_words(value: Row) -> str:

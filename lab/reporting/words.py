@@ -1,20 +1,24 @@
-"""Numbers, lists and gaps in words, the same on every page."""
+"""Numbers, lists, arms, levels and verdicts in words, the same on every page."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from lab.metrics import METRICS, NLL, Metric
-from lab.reporting.results import ResultTree
-from lab.reporting.statistics import CONFIDENCE, PairedDifference, provisional_rate
+from lab.metrics import NLL, Metric
+from lab.reporting.statistics import CONFIDENCE, Estimate, Verdict
+from lab.reporting.tree import level_name
 
 READING_WORDS = {"annealed": "annealed stops", "along_run": "stops along one run"}
-# What is added to a verdict on an arm that was still improving when its run ended; its mark in a terminal.
-WITHIN, MARK = "within this run length", "†"
-MARK_CAPTION = f"\n{MARK}: an arm was still improving when its run ended, so {WITHIN}"
-NAMED = 3  # arms; a headline counts more
+PLACE_WORDS = {"best": "at the best stop", "end": "at the end of training"}
+NAMED = 6  # items in a sentence; the rest is counted
+# Set behind a verdict on an arm that was still improving when its run ended.
+MARK = "†"
 # Below it a corrected p-value decides.
 THRESHOLD = round(1 - CONFIDENCE, 9)
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_ARMS = {"ar": "AR", "dlm": "DLM", "any_order_ar": "any-order AR"}
+_VARIANTS = {"left_to_right": "left to right", "exact": "exact chain rule", "draws": "Monte Carlo draws"}
 
 
 def plain(value: float) -> str:
@@ -34,18 +38,19 @@ def scientific(value: float) -> str:
 
 
 def signed(value: float, decimals: int = 3) -> str:
-    """A difference with its sign."""
-    return f"{value:+.{decimals}f}".replace("-", "−")
+    """A difference with its sign; what rounds to zero has none."""
+    text = f"{value:+.{decimals}f}"
+    return (text[1:] if float(text) == 0 else text).replace("-", "−")
 
 
-def in_unit(number: str, metric: Metric) -> str:
-    """A number with the metric's unit: `0.165 nats/token`."""
-    return f"{number} {metric.unit}".strip()
+def difference(value: float, metric: Metric) -> str:
+    """A difference in a metric's decimals, of a share in percentage points."""
+    return signed(metric.scale * value, metric.decimals)
 
 
-def named(metric: Metric, unit: str) -> str:
-    """A metric's name with a unit: `NLL in nats/token`."""
-    return f"{metric.name} in {unit}" if unit else metric.name
+def amount(value: float, metric: Metric) -> str:
+    """The size of a difference with its unit: `0.165 nats/token`."""
+    return f"{abs(metric.scale * value):.{metric.decimals}f} {metric.difference_unit}".strip()
 
 
 def capital(text: str) -> str:
@@ -53,25 +58,12 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def topic(metric: Metric) -> str:
-    """What the figures of a metric show, for their titles."""
-    return "Surprise at held-out text" if metric.key == NLL else f"{capital(metric.name)} on held-out text"
-
-
-def direction(metric: Metric) -> str:
-    """Which way is better: a sentence."""
-    return f"{'Lower' if metric.lower_is_better else 'Higher'} is better."
-
-
 def p_value(value: float) -> str:
     """A p-value for reading, in three decimals, or as many as tell it from 0.05."""
-    return "p < 0.001" if value < 0.001 else f"p = {p_number(value)}"
-
-
-def p_number(value: float) -> str:
-    """The number of a p-value, in three decimals, or as many as tell it from 0.05."""
+    if value < 0.001:
+        return "p < 0.001"
     texts = (f"{value:.{digits}f}" for digits in range(3, 9))
-    return next((text for text in texts if float(text) != THRESHOLD), f"{value:.3f}")
+    return f"p = {next((text for text in texts if float(text) != THRESHOLD), f'{value:.3f}')}"
 
 
 def percent(share: float) -> str:
@@ -92,136 +84,137 @@ def join(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def uncertainty(gains: Sequence[PairedDifference], where: str = "", metric: Metric = METRICS[NLL]) -> str:
-    """What paired differences are uncertain by, and how verdicts are reached.
-
-    Args:
-        gains: the differences that are corrected together, at least one.
-        where: at what each such set is taken, such as ` at each stop`.
-        metric: what is compared.
-    """
-    sample = metric.sample or "windows"
-    counts = sorted({len(gain.by_seed) for gain in gains})
-    seeds = " to ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
-    sentences = [f"Each difference is paired over {seeds}: both arms share seed, data and {sample}."]
-    tested = [len(gain.by_seed) for gain in gains if gain.p_value is not None]
-    if tested:
-        sentences.append(
-            f"The p-values of the paired t tests are corrected (Holm) for {len(tested)} "
-            f"comparison{'s' * (len(tested) > 1)}{where}; the 95 % intervals are not corrected. "
-            f"{_provisional(tested)}"
-        )
-    if 2 in tested:
-        sentences.append(
-            "Two seeds say little about their own spread: their 95 % interval reaches 12.7 standard errors "
-            "to each side."
-        )
-    if 1 in counts:
-        sentences.append("One seed has no spread, so it decides nothing.")
-    same = sum(gain.p_value is None and len(gain.by_seed) > 1 for gain in gains)
-    if same:
-        sentences.append(
-            f"{same} comparison{'s have' if same > 1 else ' has'} the same difference at every seed, which "
-            "leaves no spread to judge by: undecided, and not counted among the tests."
-        )
-    return " ".join([*sentences, scope([gain.window_standard_error for gain in gains], metric)])
+def some(parts: Sequence[str]) -> str:
+    """The parts joined, or the first of them and how many more there are."""
+    rest = len(parts) - NAMED
+    return join([*parts[:NAMED], f"{rest} more"] if rest > 1 else parts)
 
 
-def _provisional(tested: Sequence[int]) -> str:
-    """What a provisional winner is, how often chance makes one, and how many of them to expect.
-
-    Args:
-        tested: the number of seeds of each comparison.
-    """
-    rates = [f"{n} seeds do so in {percent(provisional_rate(n))}" for n in sorted(set(tested))]
-    said = (
-        "A winner is called provisional where that p-value is 0.05 or more and yet all seeds agree by more "
-        f"than they differ from one another. With no true difference {join(rates)} of comparisons"
-    )
-    if len(tested) == 1:
-        return f"{said}."
-    expected = sum(provisional_rate(n) for n in tested)
-    return (
-        f"{said}. This rate is for each comparison and not corrected: if no arm differed, about "
-        f"{expected:.2g} of {len(tested)} would be provisional by chance."
-    )
+def count(number: int, noun: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def scope(errors: Sequence[float | None], metric: Metric = METRICS[NLL], unit: str | None = None) -> str:
-    """What the verdicts are about, and what is uncertain beyond it.
-
-    Args:
-        errors: the differences' standard errors over windows, items or prompts; None where not known.
-        metric: what is compared.
-        unit: of the errors, where it is not the metric's.
-    """
-    sample = metric.sample or "windows"
-    said = (
-        f"Verdicts are about these unique tokens and these held-out {sample}, which all seeds share. What "
-        "other tokens to train on would change is not measured. As a statement about the whole corpus, a "
-        "difference carries a further standard error"
-    )
-    known = [error for error in errors if error is not None]
-    if not known:
-        return f"{said} from the number of {sample}, which is not known."
-    sizes = dict.fromkeys(f"{size:.{metric.decimals}f}" for size in (min(known), max(known)))
-    size = f"{' to '.join(sizes)} {metric.unit if unit is None else unit}".strip()
-    return (
-        f"{said} of {size} from the number of {sample}. That adds the arms' errors as if each had {sample} "
-        f"of its own, which makes it too large, and treats {sample} as independent although several come "
-        "from one document, which makes it too small."
-    )
+def counts(numbers: Sequence[int], noun: str) -> str:
+    """`3 seeds`, or `2 to 3 seeds` where they differ."""
+    low, high = min(numbers), max(numbers)
+    return count(high, noun) if low == high else f"{low} to {count(high, noun)}"
 
 
-def last_stop(count: int, runs: int) -> str:
-    """The mark of an arm of which some runs were best at their last stop; nothing if none was."""
-    return f"last stop; {count} of {runs} seed{'s' * (runs != 1)}" if count else ""
+def arm_name(arm: str) -> str:
+    """An arm as pages call it."""
+    return _ARMS.get(arm, arm)
 
 
-def improving(arms: Mapping[str, tuple[int, int]], *, verdicts: bool = True) -> str:
-    """Which arms were best at their last stop, and what that means; or nothing.
+def variant_name(variant: str) -> str:
+    """A sampler, or a way of scoring, as pages call it."""
+    if variant.startswith("blocks:"):
+        return f"blocks of {variant.removeprefix('blocks:')}"
+    return _VARIANTS.get(variant, variant)
+
+
+def level_words(level: Mapping[str, Any]) -> str:
+    """A level in words: `10,000 unique tokens`, `size=0.1m`; empty where there are no levels."""
+    return named_level(level_name(level))
+
+
+def named_level(name: str) -> str:
+    """A level's name in words: `unique_tokens=10000` as `10,000 unique tokens`."""
+    told = re.sub(r"unique_tokens=(\d+)", lambda found: f"{int(found[1]):,} unique tokens", name)
+    return told.replace("unique_tokens=None", "the whole corpus")
+
+
+def at_level(level: Mapping[str, Any]) -> str:
+    """A level as an ending such as ` at size=0.1m`; nothing where there are no levels."""
+    return f" at {level_words(level)}" if level else ""
+
+
+def topic(metric: Metric) -> str:
+    """What the figures of a metric show, for their titles."""
+    return "Surprise at held-out text" if metric.key == NLL else f"{capital(metric.name)} on held-out text"
+
+
+def direction(metric: Metric) -> str:
+    """Which way is better: a sentence."""
+    return f"{'Lower' if metric.lower_is_better else 'Higher'} is better."
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """`better`, `worse` or `undecided`; a verdict by seed spread alone is provisional."""
+    side = {1: "better", -1: "worse", 0: "undecided"}[verdict.winner]
+    return side + (" (provisional)" if verdict.evidence == "seed spread" else "")
+
+
+def interval(made: Estimate, metric: Metric) -> str:
+    """The interval of a difference in brackets, with a space before it; nothing if there is none."""
+    if made.interval is None:
+        return ""
+    low, high = (difference(end, metric) for end in made.interval)
+    return f" [{low} to {high}]"
+
+
+def size_of(made: Estimate, metric: Metric) -> str:
+    """The size of a difference, with its interval read in its own direction: `0.165 [0.02 to 0.31]`."""
+    mean = f"{abs(metric.scale * made.mean):.{metric.decimals}f}"
+    if made.interval is None:
+        return mean
+    ends = sorted(metric.scale * end * (1 if made.mean >= 0 else -1) for end in made.interval)
+    low, high = (f"{end:.{metric.decimals}f}".replace("-", "−") for end in ends)
+    return f"{mean} [{low} to {high}]"
+
+
+def improving(arms: Mapping[str, tuple[int, int]]) -> str:
+    """Which arms were best at their last stop, and what that means: a sentence, or nothing.
 
     Args:
         arms: name -> how many of its runs were, and of how many.
-        verdicts: say too that the verdicts hold within this run length.
     """
     told = [
-        f"{name} ({count} of {runs} seed{'s' * (runs != 1)})" for name, (count, runs) in arms.items() if count
+        name if number == runs else f"{name} ({number} of {runs} seeds)"
+        for name, (number, runs) in arms.items()
+        if number
     ]
     if not told:
         return ""
-    was, run, it = ("were", "their runs", "them") if len(told) > 1 else ("was", "its run", "it")
-    held = f", and verdicts on {it} hold {WITHIN}" if verdicts else ""
-    return f"{join(told)} {was} still improving when {run} ended, so this is for this many tokens{held}."
-
-
-def improving_clause(arms: Mapping[str, tuple[int, int]]) -> str:
-    """The same as the end of a headline, few arms by name and many by number; or nothing.
-
-    Args:
-        arms: name -> how many of its runs were best at their last stop, and of how many.
-    """
-    names = [name for name, (count, _) in arms.items() if count]
-    if not names:
-        return ""
-    told = join(names) if len(names) <= NAMED else f"{len(names)} of {len(arms)} arms"
-    ended = "their runs" if len(names) > 1 else "its run"
-    return f"; what is said of {told}, still improving when {ended} ended, holds {WITHIN}"
-
-
-def left_out(tree: ResultTree, gaps: Sequence[str]) -> str:
-    """What is missing from the comparison, or nothing.
-
-    Args:
-        tree: the planned runs and their states.
-        gaps: what the missing runs take out of it, such as `seed 1 with 20,000 unique tokens`.
-    """
-    statuses = [cell.status for cell in tree.cells]
-    failed, missing = statuses.count("failed"), statuses.count("missing")
-    if not failed and not missing:
-        return ""
-    dropped = f" Left out: {join(gaps)}." if gaps else ""
+    was, run = ("were", "their runs") if len(told) > 1 else ("was", "its run")
     return (
-        f"Of {len(statuses)} planned runs, {failed} failed and {missing} are missing. "
-        f"Only seeds that both arms finished are compared.{dropped}"
+        f"{MARK} {some(told)} {was} still improving when {run} ended: verdicts hold within this run length."
     )
+
+
+def paired(family: Sequence[Estimate], of: str = "", uncorrected: str = "the 95 % intervals") -> str:
+    """Over how many seeds differences are paired, and what is corrected: a sentence.
+
+    Args:
+        family: the estimates of one metric at one stop, which are tested together; at least one.
+        of: which seeds these are.
+        uncorrected: what is not corrected for their number.
+    """
+    seeds = [len(made.by_seed) for made in family]
+    tested = sum(made.p_value is not None for made in family)
+    said = f"Paired over {counts(seeds, 'seed')}{of};"
+    if not tested:
+        whys = {"one seed has no spread": 1 in seeds, "equal seeds leave no spread": max(seeds) > 1}
+        return f"{said} {join([why for why, so in whys.items() if so])} to judge by, so nothing is decided."
+    if 2 in seeds:
+        said += " two seeds say little of their own spread;"
+    if rest := len(family) - tested:
+        said += f" {count(rest, 'comparison')} without spread {'is' if rest == 1 else 'are'} undecided;"
+    if tested == 1:
+        return f"{said} p-values are not corrected, as each metric and stop has one test."
+    tests = f"the {tested} tests of a metric and stop"
+    return f"{said} p-values are corrected (Holm) for {tests}, {uncorrected} are not."
+
+
+def scope(family: Sequence[Estimate], metric: Metric) -> str:
+    """What verdicts are about, and what is uncertain beyond it: a sentence."""
+    sample = metric.sample or "windows"
+    errors = [made.held_out_error for made in family if made.held_out_error is not None]
+    said = f"Verdicts are about these unique tokens and these held-out {sample}, which all seeds share"
+    if not errors:
+        return f"{said}."
+    sizes = list(
+        dict.fromkeys(f"{metric.scale * size:.{metric.decimals}f}" for size in (min(errors), max(errors)))
+    )
+    error = f"{' to '.join(sizes)} {metric.difference_unit}".strip()
+    return f"{said}; as a statement about other {sample} each carries a standard error of about {error}."

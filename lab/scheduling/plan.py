@@ -1,10 +1,11 @@
 """The plan of one result tree: which cells it is to hold, kept as `plan.json`."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lab.ablation import Ablation, Cell
 from lab.code import closure_hash
@@ -60,6 +61,17 @@ class Plan:
         """The name of the plan's study: letters, digits and dashes."""
         return f"{self.ablation.name}-{self.preset}"
 
+    @cached_property
+    def factors(self) -> Mapping[str, Sequence[Any]]:
+        """What the plan varies: `arm`, `seed` and the keys of the levels -> its values."""
+        keys = self.cells[0].level if self.cells else {}
+        levels = {key: _distinct(cell.level[key] for cell in self.cells) for key in keys}
+        return {
+            "arm": list(self.ablation.arms),
+            "seed": _distinct(cell.seed for cell in self.cells),
+            **levels,
+        }
+
     def facts(self, cell: Cell) -> DataFacts:
         """What is known of the corpus that a cell trains on."""
         return self.data.get(cell.config.data, UNREAD)
@@ -83,6 +95,7 @@ class Plan:
             arm=cell.arm,
             level=cell.level,
             seed=cell.seed,
+            factors=self.factors,
             logdir=self.logdir(cell),
             config=cell.config,
             wanted=wanted,
@@ -109,12 +122,16 @@ class Plan:
             paper=ablation.paper,
             metric=ablation.metric,
             expected=ablation.expected,
-            analysis=ablation.analysis,
             arms=tuple(ablation.arms),
-            contrasts=dict(ablation.contrasts),
+            sections=ablation.sections,
             measurements=dict(ablation.measurements),
             command=self.command,
             tuning=self.tuning.spec() if self.tuning else None,
             cells=tuple(stamped),
         )
         write_record(self.tree / PLAN, record)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    """The values without repeats, as they first came; lists are among them."""
+    return list({repr(value): value for value in values}.values())

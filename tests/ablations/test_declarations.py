@@ -9,6 +9,7 @@ import ablations
 from lab.ablation import ablation_names, cells, load_ablation
 from lab.config import preset_names
 from lab.evaluation.measurements import SETS
+from lab.sections import COSTS, Against, Fit
 
 FOLDER = Path(ablations.__file__).parent
 
@@ -42,3 +43,19 @@ def test_every_scale_with_a_preset_makes_valid_cells(name):
 @pytest.mark.parametrize("name", ablation_names())
 def test_what_is_measured_of_finished_runs_exists(name):
     assert set(load_ablation(name).measurements) <= set(SETS)
+
+
+@pytest.mark.parametrize("name", ablation_names())
+def test_what_sections_are_drawn_against_is_a_cost_or_a_level_of_every_scale(name):
+    ablation = load_ablation(name)
+    drawn = [section for section in ablation.sections if isinstance(section, Against | Fit)]
+    axes = {axis for section in drawn for axis in ([section.x] if isinstance(section.x, str) else section.x)}
+    assert all(axes <= {*COSTS, *scale.levels} for scale in ablation.scales.values())
+
+
+@pytest.mark.parametrize("name", ablation_names())
+def test_sections_show_only_what_is_measured_and_every_page_says_what_was_found(name):
+    ablation = load_ablation(name)
+    after_runs = [s for s in ablation.sections if s.kind == "texts" or getattr(s, "measurement", "")]
+    assert bool(after_runs) == bool(ablation.measurements)
+    assert {section.kind for section in ablation.sections} & {"differences", "factorial", "quantity"}

@@ -1,11 +1,12 @@
 """Made-up result trees, written to a temporary folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_trees import FakeSweep, FakeTree
+from report_pages import one_picture
 
 
 @pytest.fixture
@@ -26,3 +27,10 @@ def fake_tree(tmp_path: Path) -> Callable[..., FakeTree]:
         return FakeTree(tmp_path / "results" / "crossover" / "laptop", **values).write()
 
     return make
+
+
+@pytest.fixture
+def no_pictures() -> Iterator[None]:
+    """Every panel of a report is the same picture."""
+    with one_picture():
+        yield

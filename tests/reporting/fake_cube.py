@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from fake_trees import FakeTree
 
+from lab.ablation import load_ablation
 from lab.arms import CORNERS
+from lab.sections import AnySection
 
 # Where each arm's curve is lowest, in doublings of 20,000 tokens seen; the last stop is at 8.
 BEST = {"ar": 3, "order_frozen": 4, "suffix_frozen": 4, "dlm_frozen": 5}
@@ -26,12 +28,15 @@ class FakeCube(FakeTree):
 
     budgets: tuple[int, ...] = (20_000,)
     seeds: tuple[int, ...] = (0, 1, 2)
-    analysis: str = "attribution"
+
     arms: tuple[str, ...] = (*CORNERS, *CONTROLS)
     parts: dict[str, float] = field(
         default_factory=lambda: {"a": -0.12, "b": 0.06, "c": -0.1, "ac": -0.08, "ab": -0.04, "abc": 0.03}
     )
     noise: float = 0.012
+
+    def shown(self) -> tuple[AnySection, ...]:
+        return load_ablation("attribution").sections if self.sections is None else self.sections
 
     def level(self, budget: int) -> dict[str, Any]:
         return {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.ablation import Cell
+from lab.ablation import Cell, load_ablation
 from lab.arms import ARMS
 from lab.config import RunConfig, make_config
 from lab.results import (
@@ -23,6 +23,7 @@ from lab.results import (
     VersionRecord,
     write_record,
 )
+from lab.sections import AnySection, compare
 from lab.version import Version
 
 PRESET = {
@@ -65,10 +66,13 @@ class FakeTree:
     dlm_start: float = 4.15
     seed_shift: dict[str, float] = field(default_factory=lambda: {"ar": 0.01, "dlm": -0.02})
     question: str = "Does a diffusion language model overtake an autoregressive one on repeated text?"
-    analysis: str = "crossover"
+    sections: tuple[AnySection, ...] | None = None
     arms: tuple[str, ...] = ("ar", "dlm")
-    contrasts: dict[str, str] = field(default_factory=dict)
     metric: str = "nll"
+
+    def shown(self) -> tuple[AnySection, ...]:
+        """The sections of its page: those given, or the crossover's own."""
+        return load_ablation("crossover").sections if self.sections is None else self.sections
 
     def level(self, budget: int) -> dict[str, Any]:
         return {"data.unique_tokens": budget}
@@ -199,9 +203,8 @@ class FakeTree:
             paper="arXiv:2511.03276, section 2",
             metric=self.metric,
             expected="The DLM overtakes the AR at the smaller budgets and not at the largest.",
-            analysis=self.analysis,
             arms=self.arms,
-            contrasts=self.contrasts,
+            sections=self.shown(),
             command="make crossover",
             cells=tuple(cells),
         )
@@ -296,7 +299,6 @@ class FakeSweep(FakeTree):
 
     budgets: tuple[int, ...] = (20_000,)
     seeds: tuple[int, ...] = (0, 1, 2)
-    analysis: str = "sweep"
     arms: tuple[str, ...] = ("ar", "ar_mask10", "ar_mask30", "ar_mask90", "dlm", "dlm_passes2")
     contrasts: dict[str, str] = field(
         default_factory=lambda: {
@@ -317,6 +319,9 @@ class FakeSweep(FakeTree):
     )
     # Per seed, what is added to the gain of every arm.
     gain_shift: tuple[float, ...] = (-0.01, 0.0, 0.01, 0.02, 0.03)
+
+    def shown(self) -> tuple[AnySection, ...]:
+        return compare(self.contrasts) if self.sections is None else self.sections
 
     def level(self, budget: int) -> dict[str, Any]:
         return {} if len(self.budgets) == 1 else super().level(budget)

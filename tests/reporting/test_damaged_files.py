@@ -6,8 +6,11 @@ import pytest
 from report_pages import read_page
 
 from lab.reporting.report import write_report
-from lab.reporting.results import read_tree
+from lab.reporting.tree import read_tree
 from lab.results import DamagedError
+from lab.sections import Curves, Fit, compare
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def cut(text):
@@ -47,14 +50,17 @@ def test_a_damaged_result_makes_its_run_missing_and_says_so(fake_tree, how):
 
 
 def test_the_page_shows_the_rest_and_why_a_run_is_missing(fake_tree):
-    tree = fake_tree(budgets=(20_000,))
+    tree = fake_tree(budgets=(20_000,), sections=compare({"dlm": "ar"}))
     damage(tree.logdir("dlm", 20_000, 1) / "result.json", cut)
     report = write_report(tree.path)
     text = read_page(report).text
     assert "Of 4 planned runs, 0 failed and 1 are missing." in text
     assert "seed=1/result.json: not JSON (" in text
     assert "the same command makes it again" in text
-    assert [row["seeds"] for row in report.summary["verdicts"]] == [[0]]
+    differences, _ = report.summary["sections"]
+    assert [(row["seeds"], row["seeds_left_out"]) for row in differences["tables"]["differences_nll"]] == [
+        (1, 1)
+    ]
     assert report.summary["run_counts"] == {"done": 3, "failed": 0, "missing": 1}
     assert "result.json" in report.summary["runs"][3]["reason"]
 
@@ -93,7 +99,7 @@ def test_a_plan_of_another_metric_is_damaged_and_names_its_command(fake_tree):
 
 
 def test_damaged_lines_of_a_log_are_left_out_counted_and_never_written(fake_sweep):
-    tree = fake_sweep(arms=("ar", "dlm"), contrasts={"dlm": "ar"})
+    tree = fake_sweep(arms=("ar", "dlm"), sections=(Curves(),))
     path = tree.logdir("dlm", 20_000, 1) / "metrics.jsonl"
     lines = path.read_text() + '{"kind": "train"}\n{"kind": "train", "tokens_per_second": "fast"}\n'
     path.write_text(lines + '[1]\nno json\n{"kind": "train", "tokens_per_s')
@@ -103,7 +109,7 @@ def test_damaged_lines_of_a_log_are_left_out_counted_and_never_written(fake_swee
     said = (
         "In the log of dlm unique_tokens=20000 seed=1 4 lines are damaged and left out of its training speed."
     )
-    assert report.summary["notes"] == [said]
+    assert report.summary["warnings"] == [said]
     assert said in read_page(report).text
     (row,) = [row for row in report.summary["runs"] if (row["arm"], row["seed"]) == ("dlm", 1)]
     assert row["tokens_per_second"] == 30_000
@@ -129,8 +135,21 @@ def test_a_run_of_another_version_that_failed_since_is_failed(fake_tree):
     assert (cell.status, cell.reason) == ("failed", "lost")
 
 
-def test_a_run_without_what_is_compared_is_missing(fake_tree):
-    tree = fake_tree(budgets=(20_000,), metric="nelbo")  # which no AR has
+def test_a_run_without_what_a_section_compares_is_missing(fake_tree):
+    fit = Fit(y="bits_per_byte", x=("data.unique_tokens",))
+    tree = fake_tree(budgets=(20_000,), sections=(Curves(), fit))
+
+    def forget(result):
+        del result["stops"][8]["measured"][0]["values"]["bits_per_byte"]
+
+    tree.edit("ar", 20_000, 0, forget)
     cells = cells_of(tree)
-    assert (cells["dlm", 0].status, cells["ar", 0].status) == ("done", "missing")
-    assert cells["ar", 0].reason == "'nelbo' was not measured at all of its stops"
+    assert (cells["ar", 0].status, cells["ar", 1].status) == ("missing", "done")
+    assert cells["ar", 0].reason == "'bits_per_byte' was not measured at all of its stops"
+    tree.replan(lambda plan: plan.update(sections=plan["sections"][:1]))
+    assert cells_of(tree)["ar", 0].status == "done"
+
+
+def test_a_bound_is_not_demanded_of_an_arm_that_has_none(fake_tree):
+    cells = cells_of(fake_tree(budgets=(20_000,), metric="nelbo"))
+    assert {cell.status for cell in cells.values()} == {"done"}

@@ -9,10 +9,14 @@ from fake_trees import DOCUMENTS
 from report_pages import read_page
 
 from lab.reporting.report import write_report
+from lab.sections import Curves
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+ONE = {"budgets": (20_000,), "seeds": (0,), "sections": (Curves(),)}
 
 
 def test_provenance_names_all_that_numbers_follow_from(fake_tree):
-    tree = fake_tree(budgets=(20_000,), seeds=(0,))
+    tree = fake_tree(**ONE)
 
     def other(result):
         result["process"] |= {"cpu": "Slow CPU 1", "threads": 8, "population": ["a1", "b2"]}
@@ -36,18 +40,18 @@ def test_provenance_names_all_that_numbers_follow_from(fake_tree):
 
 
 def test_provenance_has_no_line_for_what_there_is_none_of(fake_tree):
-    told = write_report(fake_tree(budgets=(20_000,), seeds=(0,)).path).summary["provenance"]
+    told = write_report(fake_tree(**ONE).path).summary["provenance"]
     assert not {"Packages of the corpus", "Trained together"} & set(told)
 
 
 def test_the_plan_in_the_summary_is_without_its_cells(fake_tree):
-    plan = write_report(fake_tree(budgets=(20_000,), seeds=(0,)).path).summary["plan"]
+    plan = write_report(fake_tree(**ONE).path).summary["plan"]
     assert (plan["metric"], plan["command"], plan["arms"]) == ("nll", "make crossover", ["ar", "dlm"])
     assert not {"cells", "schema", "schema_version", "unit"} & set(plan)
 
 
 def test_every_window_of_the_best_and_last_stops_is_kept(fake_tree):
-    tree = fake_tree(budgets=(20_000,))
+    tree = fake_tree(**{**ONE, "seeds": (0, 1)})
     report = write_report(tree.path)
     rows = list(csv.DictReader(io.StringIO((report.page.parent / "windows.csv").read_text())))
     assert "windows.csv" in read_page(report).links
@@ -64,7 +68,7 @@ def test_every_window_of_the_best_and_last_stops_is_kept(fake_tree):
 
 
 def test_without_examples_the_file_of_windows_is_empty(fake_tree):
-    tree = fake_tree(budgets=(20_000,), seeds=(0,))
+    tree = fake_tree(**ONE)
 
     def forget(result):
         for stop in result["stops"]:

@@ -1,29 +1,42 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from lab.metrics import find_metric
 from lab.reporting.statistics import (
-    PairedDifference,
+    Estimate,
     Verdict,
+    corrected,
+    estimate,
     holm,
-    judge,
-    paired_difference,
+    paired_gain,
     provisional_rate,
 )
 
+NLL = find_metric("nll")
 
-def difference_of(values, window_error=0.05) -> PairedDifference:
-    zero = dict.fromkeys(range(len(values)), 0.0)
-    errors = dict.fromkeys(zero, window_error)
-    return paired_difference(dict(enumerate(values)), zero, errors, errors)
+
+def measured(values, error=None) -> dict[int, dict[str, float]]:
+    """Seed -> NLL, with its standard error if there is one."""
+    known = {} if error is None else {"nll_standard_error": error}
+    return {seed: {"nll": value, **known} for seed, value in dict(values).items()}
+
+
+def gain_of(first, second, error=0.05) -> Estimate:
+    return paired_gain(NLL, measured(enumerate(first), error), measured(enumerate(second), error))
+
+
+def of(values) -> Estimate:
+    return gain_of(values, [0.0] * len(values))
 
 
 def test_interval_of_two_seeds_equals_the_cauchy_formula():
     # With one degree of freedom t is Cauchy: its 97.5 % quantile is tan(0.475 pi), and the standard error of
     # two values is half their distance.
-    found = difference_of([0.10, 0.16])
+    found = of([0.10, 0.16])
     half = math.tan(0.475 * math.pi) * 0.03
     assert found.mean == pytest.approx(0.13)
     assert found.interval == pytest.approx((0.13 - half, 0.13 + half))
@@ -34,8 +47,7 @@ def test_interval_of_two_seeds_equals_the_cauchy_formula():
 def test_interval_and_p_value_equal_scipys_paired_test():
     rng = np.random.default_rng(0)
     first, second = rng.normal(2.0, 0.1, 7), rng.normal(1.9, 0.1, 7)
-    errors = dict.fromkeys(range(7), 0.05)
-    found = paired_difference(dict(enumerate(first)), dict(enumerate(second)), errors, errors)
+    found = gain_of(first, second)
     expected = stats.ttest_rel(first, second)
     assert found.p_value == pytest.approx(expected.pvalue)
     assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
@@ -43,20 +55,31 @@ def test_interval_and_p_value_equal_scipys_paired_test():
 
 
 def test_pairing_is_by_seed_and_not_by_position():
-    found = paired_difference({1: 5.0, 0: 1.0}, {0: 0.5, 1: 4.0}, {0: 0.0, 1: 0.0}, {0: 0.0, 1: 0.0})
+    found = paired_gain(NLL, measured({1: 5.0, 0: 1.0}), measured({0: 0.5, 1: 4.0}))
     assert dict(found.by_seed) == {0: 0.5, 1: 1.0}
 
 
-def test_window_errors_of_both_arms_add_and_seeds_do_not_shrink_them():
-    two, five = difference_of([0.1, 0.2]), difference_of([0.1, 0.2, 0.1, 0.2, 0.1])
-    assert two.window_standard_error == pytest.approx(0.05 * math.sqrt(2))
-    assert five.window_standard_error == pytest.approx(two.window_standard_error)
+def test_a_gain_is_positive_where_the_arm_is_better():
+    accuracy = find_metric("choice_accuracy")
+    low, high = ({seed: {"choice_accuracy": value + 0.01 * seed} for seed in (0, 1)} for value in (0.3, 0.5))
+    assert dict(paired_gain(accuracy, low, high).by_seed) == pytest.approx({0: 0.2, 1: 0.2})
+    assert dict(paired_gain(accuracy, high, low).by_seed) == pytest.approx({0: -0.2, 1: -0.2})
+    assert gain_of([0.3], [0.5]).mean == pytest.approx(-0.2)
+
+
+def test_held_out_errors_of_both_arms_add_and_seeds_do_not_shrink_them():
+    two, five = of([0.1, 0.2]), of([0.1, 0.2, 0.1, 0.2, 0.1])
+    assert two.held_out_error == pytest.approx(0.05 * math.sqrt(2))
+    assert five.held_out_error == pytest.approx(two.held_out_error)
+    uneven = paired_gain(NLL, measured({0: 1.0}, 0.03), measured({0: 0.5}, 0.04))
+    assert uneven.held_out_error == pytest.approx(0.05)
+    assert paired_gain(NLL, measured({0: 1.0}, 0.03), measured({0: 0.5})).held_out_error is None
 
 
 def test_one_seed_has_no_interval():
-    one = difference_of([0.3])
+    one = of([0.3])
     assert (one.standard_deviation, one.interval, one.p_value) == (None, None, None)
-    assert judge(one, None) == Verdict(0, "too few seeds")
+    assert one.verdict == Verdict(0, "too few seeds")
 
 
 @pytest.mark.parametrize(
@@ -69,26 +92,31 @@ def test_one_seed_has_no_interval():
     ],
 )
 def test_seeds_without_spread_have_no_interval_and_decide_nothing(first, second):
-    first, second = dict(enumerate(first)), dict(enumerate(second))
-    same = paired_difference(first, second, first, second)
+    same = gain_of(first, second)
     assert (same.standard_deviation, same.interval, same.p_value) == (0.0, None, None)
-    assert judge(same, None) == Verdict(0, "no spread")
+    assert same.verdict == Verdict(0, "no spread")
+
+
+def test_rounding_is_judged_by_the_size_of_the_numbers_that_differences_came_from():
+    shift = 1e-8 * np.array([1, 2, 3])
+    assert estimate(dict(enumerate(0.1 + shift)), scale=1.0).standard_deviation == pytest.approx(1e-8)
+    assert estimate(dict(enumerate(0.1 + shift)), scale=1000.0).standard_deviation == 0
 
 
 def test_a_small_spread_is_a_spread():
-    assert difference_of([0.1, 0.1 + 1e-6, 0.1 - 1e-6]).p_value < 1e-6
+    assert of([0.1, 0.1 + 1e-6, 0.1 - 1e-6]).p_value < 1e-6
 
 
 @pytest.mark.parametrize("seeds", [{}, {0: 1.0, 2: 1.0}])
 def test_arms_with_other_seeds_are_refused(seeds):
     with pytest.raises(ValueError, match=r"both arms must have the same seeds, but got"):
-        paired_difference(seeds, {0: 1.0, 1: 1.0} if seeds else {}, seeds, seeds)
+        paired_gain(NLL, measured(seeds), measured({0: 1.0, 1: 1.0} if seeds else {}))
 
 
 def test_coverage_of_the_interval_is_nominal():
     rng = np.random.default_rng(1)
     draws = rng.normal(0.2, 0.05, (2000, 3))
-    intervals = [difference_of(list(values)).interval for values in draws]
+    intervals = [of(list(values)).interval for values in draws]
     covered = np.mean([low <= 0.2 <= high for low, high in intervals])
     assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 2000))
 
@@ -105,6 +133,29 @@ def test_holm_counts_only_the_tests_that_exist():
     assert holm([]) == []
 
 
+def test_a_family_is_corrected_and_what_is_absent_stays_absent():
+    family = [of([0.1, 0.2, 0.4]), None, of([0.3]), of([0.2, 0.2, 0.2]), of([0.5, 0.6, 0.5])]
+    first, none, one, same, last = corrected(family)
+    assert none is None
+    assert (one.adjusted_p, same.adjusted_p) == (None, None)
+    assert last.adjusted_p == pytest.approx(2 * family[4].p_value)
+    assert first.adjusted_p == pytest.approx(family[0].p_value)
+    assert (first.by_seed, first.interval, first.p_value) == (
+        family[0].by_seed,
+        family[0].interval,
+        family[0].p_value,
+    )
+
+
+def test_the_corrected_p_value_decides_and_alone_the_plain_one():
+    values = [0.20, 0.21, 0.35]  # p = 0.034, and the mean exceeds the range
+    alone = of(values)
+    assert (alone.decisive_p, alone.verdict) == (alone.p_value, Verdict(1, "test"))
+    beside = corrected([alone, of([0.0, 0.1, -0.1])])[0]
+    assert beside.decisive_p == beside.adjusted_p == pytest.approx(2 * alone.p_value)
+    assert beside.verdict == Verdict(1, "seed spread")
+
+
 @pytest.mark.parametrize(
     ("values", "adjusted_p", "expected"),
     [
@@ -118,7 +169,7 @@ def test_holm_counts_only_the_tests_that_exist():
     ],
 )
 def test_verdicts(values, adjusted_p, expected):
-    assert judge(difference_of(values), adjusted_p) == expected
+    assert replace(of(values), adjusted_p=adjusted_p).verdict == expected
 
 
 @pytest.mark.parametrize(("seeds", "expected"), [(2, 0.2952), (3, 0.0808), (4, 0.0213), (5, 0.0055)])
@@ -129,7 +180,7 @@ def test_the_rate_at_which_chance_makes_a_provisional_winner(seeds, expected):
     values = np.random.default_rng(seeds).normal(size=(100_000, seeds))
     made = np.mean(np.abs(values.mean(axis=1)) > np.ptp(values, axis=1))
     assert made == pytest.approx(rate, abs=3 * math.sqrt(rate * (1 - rate) / 100_000))
-    judged = [judge(difference_of(list(row)), 1.0).winner != 0 for row in values[:300]]
+    judged = [replace(of(list(row)), adjusted_p=1.0).verdict.winner != 0 for row in values[:300]]
     assert judged == (np.abs(values[:300].mean(axis=1)) > np.ptp(values[:300], axis=1)).tolist()
     if seeds == 2:
         assert rate == pytest.approx(2 * stats.t.sf(2, 1))

@@ -2,7 +2,9 @@ import pytest
 
 from lab.metrics import find_metric
 from lab.reporting import words
-from lab.reporting.statistics import paired_difference
+from lab.reporting.statistics import Verdict, estimate
+
+NLL, ACCURACY = find_metric("nll"), find_metric("choice_accuracy")
 
 
 @pytest.mark.parametrize(
@@ -31,43 +33,136 @@ from lab.reporting.statistics import paired_difference
         (words.duration(3784), "1 h 03 min"),
         (words.join(["a"]), "a"),
         (words.join(["a", "b", "c"]), "a, b and c"),
+        (words.some(list("abcdefg")), "a, b, c, d, e, f and g"),
+        (words.some(list("abcdefgh")), "a, b, c, d, e, f and 2 more"),
+        (words.counts([3, 3], "seed"), "3 seeds"),
+        (words.counts([3, 1], "seed"), "1 to 3 seeds"),
+        (words.difference(-0.0004, NLL), "0.000"),
+        (words.difference(-0.0215, ACCURACY), "−2.1"),
+        (words.amount(-0.1654, NLL), "0.165 nats/token"),
+        (words.amount(-0.0215, ACCURACY), "2.1 percentage points"),
+        (words.amount(0.5, find_metric("distinct")), "0.500"),
+        (words.capital("test NLL"), "Test NLL"),
+        (words.arm_name("any_order_ar"), "any-order AR"),
+        (words.arm_name("dlm_k4"), "dlm_k4"),
+        (words.variant_name("blocks:8"), "blocks of 8"),
+        (words.direction(NLL), "Lower is better."),
+        (words.direction(ACCURACY), "Higher is better."),
+        (words.topic(ACCURACY), "Choice accuracy on held-out text"),
     ],
 )
 def test_numbers_for_reading(text, expected):
     assert text == expected
 
 
-def gain(*values, error=0.05):
-    arms = dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0)
-    return paired_difference(*arms, *2 * [dict.fromkeys(range(len(values)), error)])
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ({"data.unique_tokens": 10_000}, " at 10,000 unique tokens"),
+        ({"data.unique_tokens": None, "model.size": "0.1m"}, " at the whole corpus, size=0.1m"),
+        ({}, ""),
+    ],
+)
+def test_levels_for_reading(level, expected):
+    assert words.at_level(level) == expected
+    assert words.level_words(level) == expected.removeprefix(" at ")
 
 
-def test_the_rate_of_provisional_winners_is_told_for_these_seeds_and_this_many_comparisons():
-    text = words.uncertainty([gain(0.1, 0.2, 0.4)] * 14)
-    assert "corrected (Holm) for 14 comparisons; the 95 % intervals are not corrected." in text
-    assert "With no true difference 3 seeds do so in 8.1 % of comparisons. This rate is for each" in text
-    assert "if no arm differed, about 1.1 of 14 would be provisional by chance." in text
-    mixed = words.uncertainty([gain(0.1, 0.2), gain(0.1, 0.2, 0.4), gain(0.3)])
-    assert "With no true difference 2 seeds do so in 30 % and 3 seeds do so in 8.1 % of comparisons." in mixed
-    assert "about 0.38 of 2 would" in mixed
-    assert "12.7 standard errors" in mixed
-    alone = words.uncertainty([gain(0.1, 0.2, 0.4)])
-    assert "3 seeds do so in 8.1 % of comparisons. Verdicts are about" in alone
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        (Verdict(1, "test"), "better"),
+        (Verdict(-1, "seed spread"), "worse (provisional)"),
+        (Verdict(0, "too few seeds"), "undecided"),
+        (Verdict(0, "none"), "undecided"),
+    ],
+)
+def test_a_verdict_is_better_worse_or_undecided(verdict, expected):
+    assert words.verdict_words(verdict) == expected
 
 
-def test_comparisons_without_spread_are_told_and_not_counted():
-    text = words.uncertainty([gain(0.1, 0.2, 0.4), gain(0.2, 0.2, 0.2), gain(0.0, 0.0)])
-    assert "corrected (Holm) for 1 comparison;" in text
-    assert "2 comparisons have the same difference at every seed, which leaves no spread" in text
-    assert "12.7" not in text
+def gain(*values, error=0.0707):
+    return estimate(dict(enumerate(values)), held_out_error=error)
 
 
-def test_the_scope_names_what_the_seeds_share_and_what_the_window_error_neglects():
-    text = words.uncertainty([gain(0.1, 0.2), gain(0.1, 0.3, error=0.1)])
-    assert "about these unique tokens and these held-out windows, which all seeds share" in text
-    assert "a further standard error of 0.071 to 0.141 nats/token from the number of windows" in text
-    assert "independent although several come from one document, which makes it too small" in text
-    assert "at most" not in text
-    prompts = words.uncertainty([gain(0.1, 0.2)], metric=find_metric("judge_nll"))
+def test_a_size_is_read_in_its_own_direction_with_its_interval():
+    made = gain(-0.1, -0.2, -0.3)  # 0.2 +- 4.303 x 0.1 / sqrt(3)
+    assert words.size_of(made, NLL) == "0.200 [−0.048 to 0.448]"
+    assert words.interval(made, NLL) == " [−0.448 to +0.048]"
+    assert words.size_of(made, ACCURACY) == "20.0 [−4.8 to 44.8]"
+    assert (words.size_of(gain(-0.1), NLL), words.interval(gain(-0.1), NLL)) == ("0.100", "")
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        (
+            [gain(0.1, 0.2, 0.4)] * 14,
+            "Paired over 3 seeds; p-values are corrected (Holm) for the 14 tests of a metric and stop, the "
+            "95 % intervals are not.",
+        ),
+        (
+            [gain(0.1, 0.2, 0.4)],
+            "Paired over 3 seeds; p-values are not corrected, as each metric and stop has one test.",
+        ),
+        (
+            [gain(0.1, 0.2), gain(0.1, 0.2, 0.4), gain(0.3)],
+            "Paired over 1 to 3 seeds; two seeds say little of their own spread; 1 comparison without spread "
+            "is undecided; p-values are corrected (Holm) for the 2 tests of a metric and stop, the 95 % "
+            "intervals are not.",
+        ),
+        (
+            [gain(0.1, 0.2, 0.4), gain(0.2, 0.2, 0.2), gain(0.0, 0.0, 0.0)],
+            "Paired over 3 seeds; 2 comparisons without spread are undecided; p-values are not corrected, as "
+            "each metric and stop has one test.",
+        ),
+        (
+            [gain(0.3)] * 3,
+            "Paired over 1 seed; one seed has no spread to judge by, so nothing is decided.",
+        ),
+        (
+            [gain(0.2, 0.2), gain(0.1, 0.1)],
+            "Paired over 2 seeds; equal seeds leave no spread to judge by, so nothing is decided.",
+        ),
+        (
+            [gain(0.2, 0.2), gain(0.1)],
+            "Paired over 1 to 2 seeds; one seed has no spread and equal seeds leave no spread to judge by, "
+            "so nothing is decided.",
+        ),
+    ],
+)
+def test_seeds_and_tests_are_counted_and_what_has_no_spread_is_told(family, expected):
+    assert words.paired(family) == expected
+
+
+def test_the_scope_names_what_the_seeds_share_and_the_error_beyond_it():
+    shared = "Verdicts are about these unique tokens and these held-out windows, which all seeds share"
+    assert words.scope([gain(0.1, 0.2), gain(0.1, error=0.1414)], NLL) == (
+        f"{shared}; as a statement about other windows each carries a standard error of about 0.071 to 0.141 "
+        "nats/token."
+    )
+    assert words.scope([gain(0.1, error=None)], NLL) == f"{shared}."
+    items = words.scope([gain(0.1, error=0.0212)], ACCURACY)
+    assert items.endswith("other items each carries a standard error of about 2.1 percentage points.")
+    prompts = words.scope([gain(0.1)], find_metric("judge_nll"))
     assert "windows" not in prompts
-    assert "error of 0.071 nats/token from the number of prompts" in prompts
+    assert "these held-out prompts" in prompts
+
+
+@pytest.mark.parametrize(
+    ("arms", "expected"),
+    [
+        ({"AR": (0, 3)}, ""),
+        (
+            {"AR": (0, 3), "DLM": (3, 3)},
+            "† DLM was still improving when its run ended: verdicts hold within this run length.",
+        ),
+        (
+            {"AR": (1, 3), "DLM": (3, 3)},
+            "† AR (1 of 3 seeds) and DLM were still improving when their runs ended: verdicts hold within "
+            "this run length.",
+        ),
+    ],
+)
+def test_arms_that_were_still_improving_are_named(arms, expected):
+    assert words.improving(arms) == expected

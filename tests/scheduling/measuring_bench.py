@@ -55,7 +55,7 @@ class Tree:
     def plan(self, **overrides):
         ablation = tiny_ablation(
             arms={"ar": arm_values("ar"), "judge": arm_values("ar")},
-            contrasts={},
+            sections=(),
             scales={"tiny": Scale({}, seeds=1, budget="seconds")},
             measurements={"inference": "judge"},
         )

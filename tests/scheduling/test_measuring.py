@@ -159,7 +159,7 @@ def judged_plan(bench, seeds=1, overrides=None):
     arms = {"judge": arm_values("ar"), "dlm": arm_values("dlm")}
     scale = Scale({"data.unique_tokens": (1000, 2000)}, seeds=1, budget="no time")
     measurements = {"inference": "judge"}
-    changes = {"arms": arms, "contrasts": {}, "scales": {"tiny": scale}, "measurements": measurements}
+    changes = {"arms": arms, "sections": (), "scales": {"tiny": scale}, "measurements": measurements}
     return bench.plan(seeds, overrides, tiny_ablation(**changes))
 
 

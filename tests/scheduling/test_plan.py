@@ -19,16 +19,15 @@ def test_plan_json_holds_the_whole_plan(bench):
         "paper",
         "metric",
         "expected",
-        "analysis",
         "arms",
-        "contrasts",
+        "sections",
         "measurements",
         "command",
         "cells",
     ]
     assert (written["schema"], written["ablation"], written["preset"]) == (3, "tiny", "tiny")
-    assert (written["analysis"], written["arms"]) == ("sweep", ["ar", "dlm"])
-    assert (written["contrasts"], written["measurements"]) == ({"dlm": "ar"}, {})
+    assert (written["arms"], written["measurements"]) == (["ar", "dlm"], {})
+    assert [section["kind"] for section in written["sections"]] == ["differences", "curves"]
     cell = plan.cells[0]
     config = written["cells"][0].pop("config")
     assert config == cell.config.model_dump(mode="json", exclude_none=True)
@@ -53,6 +52,7 @@ def test_plan_json_comes_back_as_the_plan(bench):
         (job.run.digest(), job.wanted) for job in map(plan.job, plan.cells)
     ]
     assert found.measurements == {"yardstick": ""}
+    assert found.sections == plan.ablation.sections
 
 
 def test_a_job_is_its_cells_run(bench):

@@ -125,7 +125,8 @@ REPORT = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
 from fake_trees import FakeTree
-tree = FakeTree(pathlib.Path(sys.argv[2]), budgets=(20_000, 80_000)).write()
+from lab.sections import Curves
+tree = FakeTree(pathlib.Path(sys.argv[2]), budgets=(20_000,), sections=(Curves(),)).write()
 tree.fail("ar", 20_000, 0, "no such luck")
 sys.argv = ["lab", "report", sys.argv[2]]
 from lab.__main__ import app

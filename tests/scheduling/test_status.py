@@ -40,7 +40,7 @@ def tree(bench):
     """A plan of one arm, one level and five seeds, and `write(seed, name, **content)` for its logdirs."""
     scale = Scale({"data.unique_tokens": (1000,)}, seeds=5, budget="no time")
     arms = {"ar": arm_values("ar")}
-    plan = bench.plan(ablation=tiny_ablation(arms=arms, contrasts={}, scales={"tiny": scale}))
+    plan = bench.plan(ablation=tiny_ablation(arms=arms, sections=(), scales={"tiny": scale}))
     plan.write()
 
     def write(seed, name, **content):

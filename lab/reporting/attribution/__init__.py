@@ -1,1 +1,0 @@
-"""Which factor earns the gain: Shapley values, main effects and interactions over the eight corners."""

@@ -1,1 +1,0 @@
-"""One arm against another over budgets of unique tokens, and where their curves cross."""

@@ -1,1 +1,0 @@
-"""The analysis of an ablation of inference compute."""

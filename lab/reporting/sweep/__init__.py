@@ -1,1 +1,0 @@
-"""Many arms, each against the arm that it is declared to be compared with."""

@@ -1,0 +1,262 @@
+"""What a page shows: a list of sections, each a small frozen model that the plan keeps.
+
+A section says what of which arms is shown. What makes it is in `lab/reporting/sections/`, under the same
+name. An ablation declares its sections; a new question needs no new kind of report.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lab.metrics import find_metric
+
+# Where arms are compared: at the stop of lowest validation NLL, and at the last.
+Place = Literal["best", "end"]
+PLACES: tuple[Place, ...] = ("best", "end")
+# What may be demanded to be equal of runs whose numbers stand side by side.
+Matched = Literal["data", "held_out", "parameters", "stops", "train_flops"]
+EQUAL: tuple[Matched, ...] = ("data", "held_out", "parameters", "stops")
+
+# What a run's stop, and a measurement, may be drawn against; a level is named by its configuration key.
+Axis = Literal["epoch", "tokens_seen", "train_flops", "seconds"]
+COSTS = ("parameters", "epoch", "tokens_seen", "train_flops", "flops", "flops_computed", "num_draws", "steps")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Section(_Frozen):
+    """One section of a page.
+
+    Attributes:
+        title: its heading; empty for the kind's own.
+        note: what the reader must know of it beside what follows from the numbers.
+    """
+
+    title: str = ""
+    note: str = ""
+
+
+class Contrast(_Frozen):
+    """An arm against another, seed by seed.
+
+    Attributes:
+        arm: the arm.
+        reference: the arm that it is compared with.
+        level: where the arm is taken: configuration key -> value; empty for each level.
+        reference_level: what of the reference's level differs from the arm's.
+    """
+
+    arm: str
+    reference: str
+    level: dict[str, Any] = {}
+    reference_level: dict[str, Any] = {}
+
+
+class _Comparing(Section):
+    """A section that sets runs side by side.
+
+    Attributes:
+        matched: what must be equal of them.
+    """
+
+    matched: tuple[Matched, ...] = EQUAL
+
+
+class Curves(Section):
+    """A metric on the validation split while training goes on.
+
+    Attributes:
+        metric: empty for the ablation's.
+        panels: title -> arms that are drawn together; empty for one panel of all, or for `against`.
+        against: arm -> the arm beside which it is drawn, in panels of a few.
+        x: what it is drawn against, a panel each.
+        marks: `best` stops; `crossing`, where an arm becomes better than the best of the arm that it is
+            drawn against; `equal_tokens`, where it does at the same number of tokens seen; `onset`, where
+            overfitting begins: the best stop of a run that went on beyond it.
+    """
+
+    kind: Literal["curves"] = "curves"
+    metric: str = ""
+    panels: dict[str, tuple[str, ...]] = {}
+    against: dict[str, str] = {}
+    x: tuple[Axis, ...] = ("epoch",)
+    marks: tuple[Literal["best", "crossing", "equal_tokens", "onset"], ...] = ("best",)
+
+
+class Differences(_Comparing):
+    """Contrasts of metrics on the test split, paired by seed; a metric at a place is a family of tests.
+
+    Attributes:
+        contrasts: what is compared with what; `pairs` makes them.
+        metrics: empty for the ablation's.
+        at: at which stops.
+    """
+
+    kind: Literal["differences"] = "differences"
+    contrasts: tuple[Contrast, ...]
+    metrics: tuple[str, ...] = ()
+    at: tuple[Place, ...] = Field(default=PLACES, min_length=1)
+
+    @field_validator("contrasts")
+    @classmethod
+    def _of_two(cls, contrasts: tuple[Contrast, ...]) -> tuple[Contrast, ...]:
+        for contrast in contrasts:
+            if contrast.arm == contrast.reference and not contrast.reference_level:
+                raise ValueError(
+                    "`contrasts` must be between two arms, or two levels of one, "
+                    f"but got {contrast.arm!r} with itself."
+                )
+        return contrasts
+
+
+class Against(_Comparing):
+    """Metrics against a level or a cost.
+
+    Attributes:
+        x: a level's configuration key, or one of `COSTS`.
+        metrics: a panel each; empty for the ablation's.
+        arms: empty for all.
+        measurement: what was measured after the runs, `generation` or `choice`; empty for the test split of
+            the runs at `at`.
+        reference: the arm that the others are compared with at each point; empty for none.
+        at: at which stop of the runs.
+    """
+
+    kind: Literal["against"] = "against"
+    x: str
+    metrics: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
+    measurement: str = ""
+    reference: str = ""
+    at: Place = "best"
+
+
+class Factorial(_Comparing):
+    """Shapley values, main effects and interactions of the cube's three factors over its eight corners.
+
+    Attributes:
+        metrics: each is a family of tests at each place; empty for the ablation's.
+        at: at which stops.
+    """
+
+    kind: Literal["factorial"] = "factorial"
+    metrics: tuple[str, ...] = ()
+    at: tuple[Place, ...] = Field(default=PLACES, min_length=1)
+
+
+class Quantity(_Comparing):
+    """A number that each seed of an arm gives, such as where two curves cross.
+
+    Attributes:
+        names: what is computed, of `lab/reporting/quantities.py`.
+        reference: the arm that it is taken against.
+        metric: empty for the ablation's.
+        arms: empty for all.
+        measurement: what was measured after the runs, where it is taken of that.
+    """
+
+    kind: Literal["quantity"] = "quantity"
+    names: tuple[
+        Literal["crossing", "equal_tokens", "onset", "best_level", "match_ratio"],
+        ...,
+    ]
+    reference: str = ""
+    metric: str = ""
+    arms: tuple[str, ...] = ()
+    measurement: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Quantity":
+        against = {"crossing", "equal_tokens", "match_ratio"} & set(self.names)
+        if against and not self.reference:
+            raise ValueError(f"a Quantity of {sorted(against)} must name the `reference` arm, but has none.")
+        if "match_ratio" in self.names and (self.names != ("match_ratio",) or not self.measurement):
+            raise ValueError(
+                "a Quantity of match_ratio must have that name alone and a `measurement`, "
+                f"but got names={self.names} and measurement={self.measurement!r}."
+            )
+        return self
+
+
+class Texts(Section):
+    """Samples that were generated, beside real text.
+
+    Attributes:
+        arms: empty for all.
+    """
+
+    kind: Literal["texts"] = "texts"
+    arms: tuple[str, ...] = ()
+
+
+class Fit(Section):
+    """A power law of a metric or quantity in levels or costs: y = c * product over x_i ** b_i, for each arm.
+
+    Attributes:
+        y: a metric's key, taken on the test split at the best stop, or `onset`, in epochs.
+        x: level keys or costs, each of at least two values.
+        arms: empty for all.
+        held_out: level that is left out of the fit and predicted; empty for none.
+    """
+
+    kind: Literal["fit"] = "fit"
+    y: str
+    x: tuple[str, ...]
+    arms: tuple[str, ...] = ()
+    held_out: dict[str, Any] = {}
+
+
+AnySection = Annotated[
+    Curves | Differences | Against | Factorial | Quantity | Texts | Fit, Field(discriminator="kind")
+]
+
+
+def pairs(references: Mapping[str, str]) -> tuple[Contrast, ...]:
+    """Contrasts at each level: arm -> the arm that it is compared with."""
+    return tuple(Contrast(arm=arm, reference=reference) for arm, reference in references.items())
+
+
+def compare(references: Mapping[str, str]) -> tuple[AnySection, ...]:
+    """The sections of an ablation that compares arms: arm -> the arm that it is compared with."""
+    return (
+        Differences(contrasts=pairs(references)),
+        Curves(against=dict(references), x=("epoch", "train_flops", "seconds")),
+    )
+
+
+def arms_of(section: Section) -> set[str]:
+    """The arms that a section names."""
+    values = dict(section)
+    contrasts = values.get("contrasts", ())
+    named = {
+        *values.get("arms", ()),
+        *(arm for arms in values.get("panels", {}).values() for arm in arms),
+        *(arm for pair in values.get("against", {}).items() for arm in pair),
+        *(arm for contrast in contrasts for arm in (contrast.arm, contrast.reference)),
+        values.get("reference", ""),
+    }
+    return named - {""}
+
+
+def metrics_of(section: Section) -> set[str]:
+    """The metrics that a section names."""
+    values = dict(section)
+    return {*values.get("metrics", ()), values.get("metric", ""), values.get("y", "")} - {"", "onset"}
+
+
+def check_sections(sections: Iterable[Section], arms: Iterable[str]) -> None:
+    """Refuse sections that name an arm or a metric that there is not.
+
+    Raises:
+        ValueError: naming the section and what it names.
+    """
+    arms = list(arms)
+    for section in sections:
+        for metric in sorted(metrics_of(section)):
+            find_metric(metric)
+        if unknown := sorted(arms_of(section) - set(arms)):
+            kind = type(section).__name__
+            raise ValueError(f"`sections` must name arms of {arms}, but a {kind} names {unknown}.")

@@ -1,0 +1,264 @@
+import pytest
+from fake_measurements import STEPS, fake_inference
+
+from lab.reporting import drawing
+from lab.reporting.sections import against, texts
+from lab.reporting.tree import read_tree
+from lab.results import StopReference
+from lab.sections import Against, Texts
+
+UNIQUE = "data.unique_tokens"
+BUDGETS = Against(x=UNIQUE)
+TEXT = Against(x="flops", metrics=("judge_nll", "parse_rate"), measurement="generation", reference="ar")
+CHOICE = Against(x="num_draws", metrics=("choice_accuracy",), measurement="choice", reference="ar")
+OTHER = StopReference(run="0ther", reading="annealed", step=2500)
+
+
+def written(section, tree):
+    return against.write(section, read_tree(tree.path), "against")
+
+
+def axes(section, tree):
+    return [panel.axes[0] for panel in written(section, tree).pictures[0].panels]
+
+
+def rows(section, tree, arm="dlm", variant=""):
+    return [r for r in written(section, tree).tables[0].rows if (r["arm"], r["variant"]) == (arm, variant)]
+
+
+def means(ax, colour=drawing.COLOURS["ar"]):
+    """Place -> height of the line of an arm."""
+    (line,) = [one for one in ax.lines if one.get_color() == colour and one.get_linewidth() == 1.8]
+    return dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+
+
+def dotted(ax):
+    """The heights of the dotted lines over the whole width."""
+    return [round(line.get_ydata()[0], 3) for line in ax.lines if list(line.get_xdata()) == [0, 1]]
+
+
+def relevel(tree, key, values):
+    """Name the levels otherwise."""
+
+    def change(plan):
+        for cell in plan["cells"]:
+            cell["level"] = {key: values[tree.budgets.index(cell["level"][UNIQUE])]}
+
+    tree.replan(change)
+
+
+def test_numbers_lie_on_a_logarithmic_axis_at_their_place(fake_tree):
+    tree = fake_tree()
+    content = written(BUDGETS, tree)
+    (ax,) = axes(BUDGETS, tree)
+    assert ax.get_xscale() == "log"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Unique tokens", "Test NLL (nats/token)")
+    assert means(ax) == pytest.approx({20_000: 2.735, 80_000: 2.135, 320_000: 1.535})
+    assert [ax.xaxis.get_major_formatter()(place) for place in means(ax)] == ["20,000", "80,000", "320,000"]
+    assert content.title == "Against unique tokens"
+    assert content.pictures[0].caption == (
+        "Dots are seeds, lines their mean. On the test split, at the best stop. "
+        "Bars: ± the standard error over held-out windows."
+    )
+    end = rows(Against(x=UNIQUE, at="end", arms=("ar",)), tree, "ar")
+    assert end[0]["nll"] == pytest.approx(tree.ar_nll(5_120_000, 20_000, 0) + 0.005 + 0.03)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "told"),
+    [
+        ("model.size", ("0.1m", "0.8m", "3m"), ["0.1m", "0.8m", "3m"]),
+        (UNIQUE, (5, 10, None), ["5", "10", "all"]),
+    ],
+)
+def test_levels_that_are_no_numbers_stand_side_by_side(fake_tree, key, values, told):
+    tree = fake_tree()
+    relevel(tree, key, values)
+    (ax,) = axes(Against(x=key), tree)
+    assert ax.get_xscale() == "linear"
+    assert means(ax) == pytest.approx({1: 2.735, 2: 2.135, 3: 1.535})
+    assert [ax.xaxis.get_major_formatter()(place) for place in (1, 2, 3)] == told
+
+
+def test_small_numbers_are_numbers(fake_tree):
+    tree = fake_tree()
+    relevel(tree, "training.learning_rate", (1e-5, 1e-4, 1e-3))
+    (ax,) = axes(Against(x="training.learning_rate"), tree)
+    assert ax.get_xscale() == "log"
+    assert list(means(ax)) == [1e-5, 1e-4, 1e-3]
+
+
+def test_a_cost_is_an_axis_and_parameters_may_differ_by_level(fake_tree):
+    tree = fake_tree(budgets=(20_000, 80_000))
+    for arm in tree.arms:
+        for seed in tree.seeds:
+            tree.edit(arm, 80_000, seed, lambda result: result.update(parameters=7_000_000))
+    (ax,) = axes(Against(x="parameters"), tree)
+    assert means(ax) == pytest.approx({853_504: 2.735, 7_000_000: 2.135})
+    assert ax.get_xlabel() == "Parameters"
+    (ax,) = axes(Against(x="flops"), tree)  # runs have none
+    assert [text.get_text() for text in ax.texts] == ["inference FLOPs per generated token not known"]
+    tree.edit("dlm", 80_000, 1, lambda result: result.update(parameters=8))
+    with pytest.raises(ValueError, match=r"unique_tokens=80000 must have the same number of parameters"):
+        written(BUDGETS, tree)
+
+
+def test_an_axis_must_be_a_level_or_a_cost(fake_tree):
+    message = r"`x` must be a level of .*\['data.unique_tokens'\], or one of .*, but got x='model.width'"
+    with pytest.raises(ValueError, match=message):
+        written(Against(x="model.width"), fake_tree())
+
+
+def test_another_factor_parts_the_lines(fake_tree):
+    tree = fake_tree(budgets=(20_000, 40_000, 80_000, 160_000), arms=("ar",))
+
+    def change(plan):
+        for cell in plan["cells"]:
+            place = tree.budgets.index(cell["level"][UNIQUE])
+            cell["level"] = {"model.size": ("0.1m", "0.8m")[place // 2], UNIQUE: (10, 20)[place % 2]}
+
+    tree.replan(change)
+    (ax,) = axes(BUDGETS, tree)
+    drawn = [list(line.get_ydata()) for line in ax.lines if line.get_linewidth() == 1.8]
+    assert drawn == [pytest.approx([2.735, 2.435]), pytest.approx([2.135, 1.835])]
+    assert [text.get_text() for text in ax.texts] == ["AR, size=0.8m", "AR, size=0.1m"]
+
+
+def test_runs_are_compared_with_the_reference_at_their_own_level(fake_tree):
+    section = Against(x=UNIQUE, reference="ar")
+    tree = fake_tree(seeds=(0, 1, 2))
+    found = rows(section, tree)
+    assert [row["gain_mean"] for row in found] == pytest.approx([0.18, -0.42, -1.02])
+    assert found[0]["gain_adjusted_p"] == pytest.approx(found[0]["gain_p_value"])
+    assert found[2]["gain_adjusted_p"] == pytest.approx(3 * found[2]["gain_p_value"])
+    assert [row["gain_verdict"] for row in found][1:] == ["worse", "worse"]
+    assert {row["gain_mean"] for row in rows(section, tree, "ar")} == {None}
+    assert dotted(axes(section, tree)[0]) == []
+    assert "× AR" not in [heading for heading, *_ in written(section, tree).tables[0].headings]
+
+
+def test_every_amount_of_compute_is_compared_and_tested_at_the_most(tmp_path):
+    tree = fake_inference(tmp_path)
+    found = rows(TEXT, tree, variant="ancestral")
+    assert [row["flops_ratio"] for row in found] == list(STEPS)
+    # 2.5 - 0.2 log2 T against 2, each seed moved by its shift.
+    assert [row["gain_mean"] for row in found] == pytest.approx([-0.5, -0.3, -0.1, 0.1, 0.3])
+    assert found[-1]["gain_by_seed"] == pytest.approx({"0": 0.3, "1": 0.2, "2": 0.4})
+    assert [row["gain_adjusted_p"] is None for row in found] == [True] * 4 + [False]
+    # Twice: the other sampler gives the same; any-order AR has no spread and so no test.
+    assert found[-1]["gain_adjusted_p"] == pytest.approx(2 * found[-1]["gain_p_value"])
+    assert [row["gain_verdict"] for row in found] == [None] * 4 + ["better (provisional)"]
+    real, ar = (rows(TEXT, tree, *who)[0] for who in (("real text",), ("ar", "left_to_right")))
+    assert (real["judge_nll"], real["flops_ratio"], real["gain_mean"]) == (pytest.approx(1.8), None, None)
+    assert (ar["judge_nll"], ar["gain_mean"], ar["flops_ratio"]) == (2.0, None, 1.0)
+    (ax,) = axes(TEXT, tree)  # nothing was parsed
+    assert ax.get_xlabel() == "Inference FLOPs per generated token"
+    assert dotted(ax) == [1.8, 2.0]
+    told = {text.get_text() for text in ax.texts}
+    assert told == {
+        "real text", "AR, left to right", "DLM, ancestral", "DLM, confidence", "any-order AR, left to right"
+    }  # fmt: skip
+    styles = [line.get_linestyle() for line in ax.lines if line.get_color() == drawing.COLOURS["dlm"]]
+    assert {"-", "--"} <= set(styles)  # a sampler each
+    caption = written(TEXT, tree).pictures[0].caption
+    assert caption.endswith("Dotted lines: AR at its most compute and real text.")
+    assert written(TEXT, tree).warnings == ()
+
+
+def test_choices_are_drawn_against_draws_beside_chance_and_no_real_text(tmp_path):
+    tree = fake_inference(tmp_path)
+    (ax,) = axes(CHOICE, tree)
+    assert means(ax, drawing.COLOURS["dlm"]) == pytest.approx({1: 40, 4: 50, 16: 60})
+    assert dotted(ax) == [55.0, 25.0]
+    assert ax.get_xlabel() == "Monte Carlo draws an option"
+    assert rows(CHOICE, tree, "real text") == []
+    assert [row["gain_mean"] for row in rows(CHOICE, tree, variant="exact")] == pytest.approx([0.05])
+    assert written(CHOICE, tree).pictures[0].caption.endswith("AR at its most compute and chance.")
+
+
+def test_measured_runs_are_compared_with_the_reference_at_their_own_level(tmp_path):
+    tree = fake_inference(tmp_path, budgets=(20_000, 40_000), samplers=("ancestral",))
+    found = [row for row in rows(TEXT, tree, variant="ancestral") if row["steps"] in (1, 16)]
+    assert [row["gain_mean"] for row in found] == pytest.approx([-0.5, 0.3, -0.6, 0.2])
+    (ax,) = axes(TEXT, tree)
+    assert sorted(dotted(ax)) == [1.8, 1.9, 2.0]
+    assert "DLM, ancestral, 40,000 unique tokens" in [text.get_text() for text in ax.texts]
+
+
+@pytest.mark.parametrize("change", [{"rows": ()}, {"stops": (OTHER,)}])
+def test_an_incomplete_or_foreign_measurement_is_left_out_and_named(change, tmp_path):
+    tree = fake_inference(tmp_path)
+    tree.measure("dlm", 1, **change)
+    content = written(TEXT, tree)
+    assert content.warnings == (
+        "Trained but not measured: dlm seed 1. The same command measures what is missing.",
+    )
+    assert {row["seeds"] for row in content.tables[0].rows if row["arm"] == "dlm"} == {2}
+
+
+def test_a_damaged_measurement_or_one_of_other_settings_is_left_out_and_named(tmp_path):
+    tree = fake_inference(tmp_path)
+    tree.measurement("dlm", 1).write_text('{"schema": 3, "measure')
+    (tree.measurement("dlm", 2)).write_text('{"schema": 2}')
+    values = [row.model_copy(update={"values": {"distinct": 0.5}}) for row in tree.rows("ar", 0)]
+    tree.measure("ar", 0, rows=tuple(values))
+    tree.replan(lambda plan: plan["cells"][-1]["config"]["inference"].update(prompts=7))
+    ar, *damaged, unmeasured = written(TEXT, tree).warnings
+    assert "a row of 'real_text' must have judge_nll, but has not. The same command makes it again." in ar
+    for seed, told in zip((1, 2), damaged, strict=True):
+        assert told.startswith(f"{tree.measurement('dlm', seed)}: ")
+        assert told.endswith("The same command makes it again.")
+    assert "`schema` must be 3, but got 2" in damaged[1]
+    names = "ar seed 0, dlm seed 1, dlm seed 2 and any_order_ar seed 2"
+    assert unmeasured.startswith(f"Trained but not measured: {names}. ")
+
+
+def test_without_measurements_there_is_nothing_to_show_but_why(tmp_path):
+    tree = fake_inference(tmp_path, seeds=(0,))
+    for arm in tree.arms[1:]:
+        tree.measurement(arm, 0).unlink()
+    content = written(TEXT, tree)
+    assert (content.pictures, content.tables, len(content.warnings)) == ((), (), 1)
+    assert texts.write(Texts(), read_tree(tree.path), "texts").samples == ()
+
+
+def test_measurements_by_several_codes_backends_or_that_are_not_planned_are_refused(tmp_path):
+    tree = fake_inference(tmp_path)
+    tree.measure("dlm", 1, code="beef")
+    with pytest.raises(ValueError, match=r"measured with the same code, .*'dlm seed 1': 'beef'.*again"):
+        written(TEXT, tree)
+    process = tree.result("dlm", 20_000, 1).process
+    tree.measure("dlm", 1, process=process.model_copy(update={"backend": "torch"}))
+    with pytest.raises(ValueError, match=r"measured with the same backend, .*'torch'"):
+        written(TEXT, tree)
+    tree.replan(lambda plan: plan.update(measurements={}))
+    with pytest.raises(ValueError, match=r"does not plan to measure 'generation' after its runs"):
+        written(TEXT, tree)
+
+
+def test_arms_of_other_data_are_refused_but_the_judge_may_have_its_own(tmp_path):
+    tree = fake_inference(tmp_path)
+    written(TEXT, tree)  # the judge read 900,000 unique tokens
+    tree.edit("any_order_ar", 20_000, 0, lambda result: result["data"].update(hash="other"))
+    tree.measure("any_order_ar", 0)
+    with pytest.raises(ValueError, match=r"must have the same data hash, but got data20000 for ar seed 0"):
+        written(TEXT, tree)
+
+
+def test_samples_are_of_the_first_seed_that_has_them(tmp_path):
+    tree = fake_inference(tmp_path)
+    content = texts.write(Texts(), read_tree(tree.path), "texts")
+    assert [title for title, _ in content.samples] == [
+        "real text",
+        "AR, 16 passes",
+        "DLM, 16 passes",
+        "DLM, 4 passes",
+        "DLM, 1 pass",
+        "any-order AR, 16 passes",
+    ]
+    assert content.samples[2][1] == (("x = ", "ancestral of 0"),)
+    tree.measurement("dlm", 0).unlink()
+    content = texts.write(Texts(arms=("dlm",)), read_tree(tree.path), "texts")
+    assert [title for title, _ in content.samples][1:] == ["DLM, 16 passes", "DLM, 4 passes", "DLM, 1 pass"]
+    assert content.samples[1][1] == (("x = ", "ancestral of 1"),)
+    assert len(content.warnings) == 1

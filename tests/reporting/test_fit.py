@@ -1,0 +1,160 @@
+import math
+from dataclasses import dataclass
+
+import pytest
+from fake_trees import FakeTree
+
+from lab.reporting import drawing
+from lab.reporting.sections import fit
+from lab.reporting.tree import read_tree
+from lab.sections import Fit
+
+UNIQUE = "data.unique_tokens"
+EXPONENTS = {"ar": (-0.3, -0.28, -0.32), "dlm": (-0.1, -0.1, -0.1)}
+LAW = Fit(y="nll", x=(UNIQUE,))
+
+
+@dataclass
+class Powers(FakeTree):
+    """The test NLL at the best stop is c (U / 20,000) ** b (passes / 1) ** 0.5, exactly, b of each seed.
+
+    The best stop is where `FakeTree` has it: the AR's after 16 epochs.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    passes: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    def metrics(self, arm, tokens, budget, seed, reading):
+        found = super().metrics(arm, tokens, budget, seed, reading)
+        own = (budget / 20_000) ** EXPONENTS[arm][seed] * self.passes[self.budgets.index(budget)] ** 0.5
+        # Away from the best stop worse, so that this is the value there.
+        best = min(16.0 if arm == "ar" else math.inf, 5_120_000 / budget)
+        value = (3.0 + 0.1 * seed) * own * (1 + 0.01 * abs(math.log2(tokens / budget / best)))
+        return found | {"nll": value}
+
+    def measured(self, stop, split, values):
+        # Both splits measure the same.
+        return super().measured(
+            stop, split, values | ({"nll": values["nll"] - 0.03} if split == "test" else {})
+        )
+
+
+@pytest.fixture
+def powers(tmp_path):
+    def make(**values):
+        return Powers(tmp_path / "results" / "scaling" / "laptop", **values).write()
+
+    return make
+
+
+def written(section, tree):
+    return fit.write(section, read_tree(tree.path), "fit")
+
+
+def rows(section, tree):
+    return {(row["arm"], row["x"]): row for row in written(section, tree).tables[0].rows}
+
+
+def test_the_exponent_of_every_seed_is_recovered(powers):
+    tree = powers()
+    content = written(LAW, tree)
+    ar, dlm = content.tables[0].rows
+    assert ar["by_seed"] == pytest.approx(dict(zip("012", EXPONENTS["ar"], strict=True)))
+    assert (ar["levels"], ar["seeds"], ar["exponent"]) == (3, 3, pytest.approx(-0.3))
+    half = 4.302653 * 0.02 / math.sqrt(3)  # the t quantile of two degrees of freedom
+    assert (ar["interval_low"], ar["interval_high"]) == pytest.approx((-0.3 - half, -0.3 + half))
+    assert dlm["interval_low"] is None  # no spread
+    assert content.verdict == (
+        "AR: test NLL goes as unique tokens to the power −0.300 [−0.350 to −0.250].",
+        "DLM: test NLL goes as unique tokens to the power −0.100.",
+    )
+    assert [cells[-1][:2] for _, cells in content.tables[0].cells] == [
+        ("−0.300", "−0.350 to −0.250"),
+        ("−0.100", ""),
+    ]
+    assert content.title == "How test NLL scales"
+
+
+def test_the_line_is_the_fitted_law_and_the_axes_are_logarithmic(powers):
+    (panel,) = written(LAW, powers()).pictures[0].panels
+    ax = panel.axes[0]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Unique tokens", "Test NLL (nats/token)")
+    (line,) = [one for one in ax.lines if one.get_linewidth() == 1.8 and one.get_color() == drawing.WORSE]
+    law = [(3.0 * 3.1 * 3.2) ** (1 / 3) * 4 ** (-0.3 * step) for step in range(3)]
+    assert list(line.get_ydata()) == pytest.approx(law)
+    assert {text.get_text() for text in ax.texts} == {"AR", "DLM"}
+
+
+def test_a_level_held_out_is_predicted_and_does_not_pull_the_fit(powers):
+    tree = powers(passes=(1.0, 1.0, 1.21))  # at the largest budget 1.1 times what the law says
+    section = LAW.model_copy(update={"held_out": {UNIQUE: 320_000}})
+    row = rows(section, tree)["ar", UNIQUE]
+    assert (row["levels"], row["exponent"]) == (2, pytest.approx(-0.3))
+    law = (3.0 * 3.1 * 3.2) ** (1 / 3) * 16**-0.3
+    assert row["predicted"] == {"320,000 unique tokens": pytest.approx([law, 1.1 * law])}
+    content = written(section, tree)
+    assert content.tables[0].cells[0][1][-1][0] == (
+        f"320,000 unique tokens: {law:.3f}, measured {1.1 * law:.3f}"
+    )
+    ax = content.pictures[0].panels[0].axes[0]
+    (line,) = [one for one in ax.lines if one.get_linewidth() == 1.8 and one.get_color() == drawing.WORSE]
+    assert list(line.get_ydata())[-1] == pytest.approx(law)
+    assert "Hollow: held out." in content.pictures[0].caption
+    assert sum(one.get_fillstyle() == "none" for one in ax.lines) == 2
+
+
+def test_two_factors_have_an_exponent_each(powers):
+    tree = powers(budgets=(20_000, 40_000, 80_000, 160_000), passes=(1.0, 3.0, 9.0, 1.0))
+
+    def change(plan):
+        for cell in plan["cells"]:
+            cell["level"]["model.loops"] = int(tree.passes[tree.budgets.index(cell["level"][UNIQUE])])
+
+    tree.replan(change)
+    content = written(Fit(y="nll", x=(UNIQUE, "model.loops")), tree)
+    assert [row["exponent"] for row in content.tables[0].rows] == pytest.approx([-0.3, 0.5, -0.1, 0.5])
+    assert content.pictures == ()
+    assert content.verdict[1] == (
+        "DLM: test NLL goes as unique tokens to the power −0.100 and loops to the power +0.500."
+    )
+
+
+def test_the_onset_of_overfitting_is_fitted(fake_tree):
+    tree = fake_tree(budgets=(20_000, 40_000, 80_000), seeds=(0, 1))
+    found = rows(Fit(y="onset", x=(UNIQUE,)), tree)
+    # The AR overfits after 16 epochs at each budget, the DLM nowhere.
+    assert found["ar", UNIQUE]["exponent"] == pytest.approx(0, abs=1e-12)
+    assert found["dlm", UNIQUE]["exponent"] is None
+    assert (
+        written(Fit(y="onset", x=(UNIQUE,)), tree).verdict[0].startswith("AR: the onset of overfitting goes")
+    )
+
+
+def test_too_few_levels_are_told_and_not_fitted(powers):
+    # The FLOPs of the AR's best stop are in proportion to its budget: one or the other can be fitted.
+    tree = powers()
+    assert rows(Fit(y="nll", x=("train_flops",)), tree)["ar", "train_flops"]["exponent"] == pytest.approx(
+        -0.3
+    )
+    both = written(Fit(y="nll", x=(UNIQUE, "train_flops")), tree)
+    told = "its levels are too few, or too alike, to be fitted."
+    single = written(LAW, powers(budgets=(20_000,)))
+    assert single.verdict == (f"AR: {told}", f"DLM: {told}")
+    assert [row["exponent"] for row in single.tables[0].rows] == [None, None]
+    assert [text.get_text() for text in single.pictures[0].panels[0].axes[0].texts] == ["too few levels"]
+    assert both.verdict[0] == f"AR: {told}"
+
+
+def test_a_seed_that_did_not_finish_everywhere_is_fitted_where_it_did(powers):
+    tree = powers()
+    tree.fail("ar", 80_000, 1, "lost")
+    tree.fail("ar", 20_000, 2, "lost")
+    tree.fail("ar", 80_000, 2, "lost")
+    assert rows(LAW, tree)["ar", UNIQUE]["by_seed"] == pytest.approx({"0": -0.3, "1": -0.28})
+
+
+def test_an_x_must_be_a_level_or_a_cost(powers):
+    message = r"`x` must be levels of .*\['data.unique_tokens'\], or of .*, but got 'model.width'"
+    with pytest.raises(ValueError, match=message):
+        written(Fit(y="nll", x=(UNIQUE, "model.width")), powers(budgets=(20_000,)))
