@@ -45,17 +45,15 @@ ABLATION = Ablation(
             contrasts=pairs({"ar_masked_frozen": "ar", "ar_masked": "ar_masked_frozen"}),
             metrics=METRICS,
             title="Control: masks on AR, frozen and fresh",
-            note="AR has no corruption of its own, so for it draws on means masks on the inputs: that edge "
-            "of the cube adds the masks and renews them at once. The control adds masks and freezes "
-            "them.",
+            note="AR has no corruption of its own, so for it draws on means masks on inputs: that edge of "
+            "the cube adds the masks and renews them at once. The control adds masks and freezes them.",
         ),
         Differences(
             contrasts=pairs({"dlm_complementary": "dlm_frozen", "dlm": "dlm_complementary"}),
             metrics=METRICS,
             title="Control: every token supervised",
-            note="A frozen dense draw teaches only the tokens that it hides, so draws on also brings every "
-            "token under supervision. The control has two frozen draws, a mask and its complement. "
-            "Dense arms predict only hidden tokens, half of them on average; causal arms predict all.",
+            note="A frozen dense draw teaches only what it hides, half of them, so draws on also brings "
+            "every token under supervision. The control has two frozen draws, a mask and its complement.",
         ),
         Curves(panels=PANELS),
     ),

@@ -19,6 +19,9 @@ UNIQUE_TOKENS = "unique_tokens"
 
 TEXT = ("judge_nll", "distinct", "parse_rate")
 CHOICE = ("choice_accuracy", "option_gap")
+FEW = {"inference": {"prompts": 8, "draws": (1, 2), "choice_items": 8}}
+SMALL = {"data": {UNIQUE_TOKENS: 10_000}, "training": {"total_tokens": 800_000}}
+LARGE = {"data": {UNIQUE_TOKENS: 300_000}, "inference": {"prompts": 512}}
 
 ABLATION = Ablation(
     name="inference-compute",
@@ -29,24 +32,9 @@ ABLATION = Ablation(
         **{arm: arm_values(arm) for arm in ("ar", "dlm", "any_order_ar")},
     },
     scales={
-        "smoke": Scale(
-            {},
-            seeds=2,
-            budget="about a minute on 2 cores",
-            values={"inference": {"prompts": 8, "draws": (1, 2), "choice_items": 8}},
-        ),
-        "laptop": Scale(
-            {},
-            seeds=3,
-            budget="under 10 minutes on 2 cores",
-            values={"data": {UNIQUE_TOKENS: 10_000}, "training": {"total_tokens": 800_000}},
-        ),
-        "gpu": Scale(
-            {},
-            seeds=3,
-            budget="not measured",
-            values={"data": {UNIQUE_TOKENS: 300_000}, "inference": {"prompts": 512}},
-        ),
+        "smoke": Scale({}, seeds=2, budget="about a minute on 2 cores", values=FEW),
+        "laptop": Scale({}, seeds=3, budget="under 10 minutes on 2 cores", values=SMALL),
+        "gpu": Scale({}, seeds=3, budget="not measured", values=LARGE),
     },
     metric="judge_nll",
     expected="A DLM that samples one token a pass costs as many times AR's FLOPs as there are tokens; fewer "
@@ -55,19 +43,16 @@ ABLATION = Ablation(
     sections=(
         Against(x="flops", metrics=TEXT, measurement="generation", reference="ar", title="Text"),
         Quantity(
-            names=("match_ratio",),
-            measurement="generation",
-            reference="ar",
-            title="What it takes to match AR's text",
+            names=("match_ratio",), measurement="generation", reference="ar", title="To match AR's text"
         ),
         Texts(),
         Against(x="num_draws", metrics=CHOICE, measurement="choice", reference="ar", title="Multiple choice"),
         Quantity(
             names=("match_ratio",),
-            metric="choice_accuracy",
             measurement="choice",
+            metric="choice_accuracy",
             reference="ar",
-            title="What it takes to match AR's choices",
+            title="To match AR's choices",
         ),
     ),
 )

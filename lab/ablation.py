@@ -57,7 +57,7 @@ class Ablation:
 
     Raises:
         ValueError: if the name is not lower case with dashes, there is nothing to run, a metric is unknown,
-            or a section, or what is tuned or measured with, names an arm that is not one of them.
+            or a section, or what is tuned or measured with, names what there is not.
     """
 
     name: str
@@ -87,7 +87,8 @@ class Ablation:
                 f"but got {sorted(unknown)}."
             )
         find_metric(self.metric)
-        check_sections(self.sections, self.arms)
+        varied = set.intersection(*(set(scale.levels) for scale in self.scales.values()))
+        check_sections(self.sections, self.arms, sorted(varied), measured=bool(self.measurements))
 
     def scale(self, preset: str) -> Scale:
         """How much of this ablation a preset runs.

@@ -247,16 +247,31 @@ def metrics_of(section: Section) -> set[str]:
     return {*values.get("metrics", ()), values.get("metric", ""), values.get("y", "")} - {"", "onset"}
 
 
-def check_sections(sections: Iterable[Section], arms: Iterable[str]) -> None:
-    """Refuse sections that name an arm or a metric that there is not.
+def check_sections(
+    sections: Iterable[Section], arms: Iterable[str], levels: Iterable[str], *, measured: bool
+) -> None:
+    """Refuse sections that name an arm, a metric, an axis or a measurement that there is not.
+
+    Args:
+        sections: of an ablation.
+        arms: that it has.
+        levels: configuration keys that it varies at every scale.
+        measured: whether its runs are measured after them.
 
     Raises:
         ValueError: naming the section and what it names.
     """
-    arms = list(arms)
+    arms, axes = list(arms), [*levels, *COSTS]
     for section in sections:
+        kind = type(section).__name__
         for metric in sorted(metrics_of(section)):
             find_metric(metric)
         if unknown := sorted(arms_of(section) - set(arms)):
-            kind = type(section).__name__
             raise ValueError(f"`sections` must name arms of {arms}, but a {kind} names {unknown}.")
+        x = (section.x,) if isinstance(section, Against) else section.x if isinstance(section, Fit) else ()
+        if strange := sorted(set(x) - set(axes)):
+            raise ValueError(f"`x` of a {kind} must be one of {axes}, but got {strange}.")
+        if not measured and (isinstance(section, Texts) or dict(section).get("measurement")):
+            raise ValueError(
+                f"a {kind} of what is measured after the runs needs `measurements`, but got none."
+            )

@@ -252,6 +252,21 @@ def test_sections_name_metrics_that_there_are(section):
         tiny_ablation(sections=(section,))
 
 
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (Against(x="data.length"), r"`x` of a Against must be one of .*, but got \['data.length'\]"),
+        (Fit(y="nll", x=("parameters", "width")), r"`x` of a Fit must be one of .*, but got \['width'\]"),
+        (Against(x="flops", measurement="choice"), r"a Against of what is measured .* needs `measurements`"),
+        (Texts(), r"a Texts of what is measured after the runs needs `measurements`, but got none"),
+    ],
+)
+def test_sections_take_levels_and_measurements_that_there_are(section, said):
+    assert tiny_ablation(sections=(Against(x="data.unique_tokens"), Against(x="parameters"))).sections
+    with pytest.raises(ValueError, match=said):
+        tiny_ablation(sections=(section,))
+
+
 def test_a_contrast_is_between_two_arms_or_two_levels_of_one():
     levels = {"data.unique_tokens": 1000}
     assert Differences(contrasts=(Contrast(arm="ar", reference="ar", reference_level=levels),))

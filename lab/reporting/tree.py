@@ -184,8 +184,9 @@ def read_tree(path: Path) -> ResultTree:
 def _read_plan(path: Path) -> PlanRecord:
     try:
         plan = read_record(PlanRecord, path)
-        if plan is not None and plan.metric not in METRICS:
-            raise DamagedError(f"{path}: `metric` must be one of {sorted(METRICS)}, but got {plan.metric!r}.")
+        named = {plan.metric}.union(*map(metrics_of, plan.sections)) if plan else set()
+        if unknown := sorted(named - set(METRICS)):
+            raise DamagedError(f"{path}: metrics must be of {sorted(METRICS)}, but got {unknown}.")
     except DamagedError as error:
         raise DamagedError(f"{error} {_command(path)} writes it anew.") from None
     if plan is None:

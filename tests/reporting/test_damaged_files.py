@@ -94,7 +94,7 @@ def test_a_damaged_plan_is_an_error_that_says_what_writes_it_anew(fake_tree, how
 def test_a_plan_of_another_metric_is_damaged_and_names_its_command(fake_tree):
     tree = fake_tree(budgets=(20_000,), seeds=(0,))
     tree.replan(lambda plan: plan.update(metric="beauty"))
-    with pytest.raises(DamagedError, match=r"`metric` must be .* 'beauty'\. 'make crossover' writes"):
+    with pytest.raises(DamagedError, match=r"metrics must be .*\['beauty'\]\. 'make crossover' writes"):
         read_tree(tree.path)
 
 

@@ -433,10 +433,9 @@ def _interactions(found: Attribution, file: str) -> Picture:
 
 def _pair(found: Attribution, effect: Effect, means: Mapping[tuple[int, ...], float]) -> Figure:
     made, metric = found.effects[effect], found.metric
-    figure, ax = drawing.new_panel(
-        f"{effect.name}: {words.difference(made.mean, metric)}{words.interval(made, metric)}"
-    )
-    ax.title.set_fontsize(9)
+    figure, ax = drawing.new_panel("")
+    size = f"{words.difference(made.mean, metric)}{words.interval(made, metric)}"
+    ax.set_title(f"{effect.name}: {size}", fontsize=9)
     first, second = effect.factors
     (third,) = (factor for factor in FACTORS if factor not in (first, second))
     ends = []
