@@ -203,16 +203,22 @@ def place_labels(ax: Axes, labels: Sequence[Label], apart: float = 0.08) -> None
         heights[place] = min(heights[place], ceiling)
         ceiling = heights[place] - apart
     for label, height in zip(labels, heights, strict=True):
-        ax.annotate(
-            f"{label.text} ↑{label.y:.1f}" if label.y > high else label.text,
-            (label.x, height),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            color=label.colour,
-            fontweight="bold",
-            annotation_clip=False,
-        )
+        text = f"{label.text} ↑{label.y:.1f}" if label.y > high else label.text
+        write_label(ax, label._replace(y=height, text=text))
+
+
+def write_label(ax: Axes, label: Label) -> None:
+    """Write a name right of its point."""
+    ax.annotate(
+        label.text,
+        (label.x, label.y),
+        xytext=(8, 0),
+        textcoords="offset points",
+        va="center",
+        color=label.colour,
+        fontweight="bold",
+        annotation_clip=False,
+    )
 
 
 def log_axis(ax: Axes, label: str) -> None:

@@ -64,17 +64,29 @@ def write_report(path: Path) -> Report:
     texts = {"question": tree.plan.question, "verdict": "\n\n".join(told), "command": tree.plan.command}
     pictures = _write_pictures(folder, contents, texts)
     tables = [one for content in contents for one in content.tables]
-    arms, runs = _arm_table(tree), _run_table(tree)
+    reached, provenance = rows.arm_rows(tree), rows.provenance(tree)
+    arms, runs = _arm_table(tree, reached), _run_table(tree)
     files = {
         "curves": rows.curve_rows(tree),
         "best_stops": rows.chosen_stop_rows(tree),
         "windows": rows.window_rows(tree),
-        "arms": rows.arm_rows(tree),
+        "arms": reached,
         **{one.name: one.rows for one in (runs, *tables)},
     }
     for name, content in files.items():
         _write_csv(folder / f"{name}.csv", content)
-    summary = _summarise(tree, head, found, tuned, runs)
+    summary = {
+        "schema": SUMMARY_SCHEMA,
+        "plan": tree.plan.model_dump(mode="json", exclude={"schema_version", "cells"}),
+        **head,
+        "headline_reading": tree.readings[0],
+        "sections": [_summary(section.kind, content) for section, content in found],
+        "tuning": _summary("tuning", tuned) if tuned else None,
+        "arms": reached,
+        "runs": runs.rows,
+        "run_counts": rows.run_counts(tree),
+        "provenance": provenance,
+    }
     write_json(folder / SUMMARY, summary)
     places = _places(contents)
     page = render_page(
@@ -84,7 +96,7 @@ def write_report(path: Path) -> Report:
         pictures,
         {"arms": arms, "runs": runs},
         [f"{name}.csv" for name in files],
-        rows.provenance(tree),
+        provenance,
     )
     write_atomic(folder / PAGE, page.encode())
     main = next((one for content in contents if content.headline for one in content.tables[:1]), arms)
@@ -205,8 +217,8 @@ def _places(contents: Sequence[Content]) -> list[str]:
     return taken[len(PLACES) :]
 
 
-def _arm_table(tree: ResultTree) -> Table:
-    found = [row for row in rows.arm_rows(tree) if row["reading"] == tree.readings[0]]
+def _arm_table(tree: ResultTree, reached: Sequence[Row]) -> Table:
+    found = [row for row in reached if row["reading"] == tree.readings[0]]
     metrics = [find_metric(key) for key in dict.fromkeys((tree.plan.metric, *YARDSTICK, "nelbo"))]
     shown = [metric for metric in metrics if any(row.get(f"best_{metric.key}") is not None for row in found)]
 
@@ -273,29 +285,8 @@ def _run_table(tree: ResultTree) -> Table:
     )
 
 
-def _summarise(
-    tree: ResultTree,
-    head: Row,
-    found: Sequence[tuple[AnySection, Content]],
-    tuned: Content | None,
-    runs: Table,
-) -> Row:
-    """What the page says, and all numbers of its tables, for machines."""
-    return {
-        "schema": SUMMARY_SCHEMA,
-        "plan": tree.plan.model_dump(mode="json", exclude={"schema_version", "cells"}),
-        **head,
-        "headline_reading": tree.readings[0],
-        "sections": [_summary(section.kind, content) for section, content in found],
-        "tuning": _summary("tuning", tuned) if tuned else None,
-        "arms": rows.arm_rows(tree),
-        "runs": list(runs.rows),
-        "run_counts": rows.run_counts(tree),
-        "provenance": rows.provenance(tree),
-    }
-
-
 def _summary(kind: str, content: Content) -> Row:
+    """What a section says, and all numbers of its tables, for machines."""
     return {
         "kind": kind,
         "title": content.title,

@@ -20,30 +20,32 @@ METRICS = tuple(
     for name in (NLL, "bits_per_byte", "choice_accuracy", "option_gap", "nelbo")
     for key in (name, *find_metric(name).errors)
 )
+# Of an estimate, what rows hold, with the value of each seed behind it.
+_ESTIMATE = (
+    *("mean", "standard_deviation", "interval_low", "interval_high", "low", "high", "held_out_error"),
+    *("p_value", "adjusted_p", "decisive_p", "verdict", "evidence"),
+)
 
 
 def estimate_fields(prefix: str, made: Estimate | None) -> Row:
     """What is known of an estimate, each key with a prefix; None throughout if there is none."""
-    names: tuple[str, ...] = (
-        "mean",
-        "standard_deviation",
-        "interval_low",
-        "interval_high",
-        "low",
-        "high",
-        "held_out_error",
-    )
-    names += ("p_value", "adjusted_p", "decisive_p", "verdict", "evidence")
     if made is None:
-        return {f"{prefix}{name}": None for name in names} | {f"{prefix}by_seed": {}}
-    interval_low, interval_high = made.interval or (None, None)
-    values = (made.mean, made.standard_deviation, interval_low, interval_high, made.low, made.high)
-    values += (made.held_out_error, made.p_value, made.adjusted_p, made.decisive_p)  # type: ignore[assignment]
-    told = (*values, verdict_words(made.verdict), made.verdict.evidence)
-    by_seed = {str(seed): value for seed, value in made.by_seed.items()}
-    return {f"{prefix}{name}": value for name, value in zip(names, told, strict=True)} | {
-        f"{prefix}by_seed": by_seed
-    }
+        found: Row = {**dict.fromkeys(_ESTIMATE), "by_seed": {}}
+    else:
+        low, high = made.interval or (None, None)
+        found = {name: getattr(made, name, None) for name in _ESTIMATE} | {
+            "interval_low": low,
+            "interval_high": high,
+            "verdict": verdict_words(made.verdict),
+            "evidence": made.verdict.evidence,
+            "by_seed": {str(seed): value for seed, value in made.by_seed.items()},
+        }
+    return {f"{prefix}{name}": value for name, value in found.items()}
+
+
+def ratio(value: float | None, reference: float | None) -> float | None:
+    """A value as a multiple of another; None if one is not known."""
+    return None if value is None or not reference else value / reference
 
 
 def metric_fields(prefix: str, point: Point | None, metrics: Iterable[str]) -> Row:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
@@ -211,20 +211,27 @@ class AfterRuns:
         return (*self.damaged, said) if self.unmeasured else self.damaged
 
 
-def after_runs(tree: ResultTree, measurement: str) -> AfterRuns:
+def after_runs(tree: ResultTree, kind: str) -> AfterRuns:
     """Read what was measured of every run's best stop, but for the arm that it is measured with.
+
+    Of several sets of tasks in the plan it is the first. It is read once, whatever sections a page has.
 
     Args:
         tree: the planned runs.
-        measurement: a name in the plan's `measurements`.
+        kind: the measurement that is wanted, such as `generation`.
 
     Raises:
-        ValueError: if the plan measures no such thing, or runs were measured on several backends or by
-            several versions of the code.
+        ValueError: if the plan measures nothing, or runs were measured on several backends or by several
+            versions of the code.
     """
-    if measurement not in tree.plan.measurements:
-        raise ValueError(f"{tree.path} does not plan to measure {measurement!r} after its runs.")
-    judge = tree.plan.measurements[measurement]
+    if not tree.plan.measurements:
+        raise ValueError(f"{tree.path} does not plan to measure {kind!r} after its runs.")
+    return _after_runs(tree)
+
+
+@lru_cache(maxsize=1)
+def _after_runs(tree: ResultTree) -> AfterRuns:
+    measurement, judge = next(iter(tree.plan.measurements.items()))
     finished = [cell for cell in tree.finished if cell.arm != judge]
     measured: list[tuple[CellResult, MeasurementResult]] = []
     unmeasured, damaged = [], []

@@ -122,9 +122,9 @@ class CellResult:
         return RunLog(speed, damaged + len(told) - len(rates))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ResultTree:
-    """A plan (plan.json) and the state of each of its cells."""
+    """A plan (plan.json) and the state of each of its cells, as they were when it was read."""
 
     path: Path
     plan: PlanRecord

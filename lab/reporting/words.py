@@ -10,7 +10,17 @@ from lab.reporting.statistics import CONFIDENCE, Estimate, Verdict
 from lab.reporting.tree import level_name
 
 READING_WORDS = {"annealed": "annealed stops", "along_run": "stops along one run"}
+PLACE_NAMES = {"best": "best stop", "end": "end"}
 PLACE_WORDS = {"best": "at the best stop", "end": "at the end of training"}
+_AXES = {
+    "epoch": "epochs",
+    "train_flops": "training FLOPs",
+    "seconds": "training time",
+    "flops": "inference FLOPs",
+    "flops_computed": "inference FLOPs as computed here",
+    "num_draws": "Monte Carlo draws an option",
+    "steps": "passes",
+}
 NAMED = 6  # items in a sentence; the rest is counted
 # Set behind a verdict on an arm that was still improving when its run ended.
 MARK = "†"
@@ -101,6 +111,17 @@ def counts(numbers: Sequence[int], noun: str) -> str:
     return count(high, noun) if low == high else f"{low} to {count(high, noun)}"
 
 
+def epochs(value: float) -> str:
+    """`1 epoch`, `24.4 epochs`."""
+    told = plain(value)
+    return f"{told} epoch{'' if told == '1' else 's'}"
+
+
+def axis_name(x: str) -> str:
+    """A level, a cost or a place on a run in words, as within a sentence."""
+    return _AXES.get(x, x.rpartition(".")[2].replace("_", " "))
+
+
 def arm_name(arm: str) -> str:
     """An arm as pages call it."""
     return _ARMS.get(arm, arm)
@@ -163,11 +184,12 @@ def size_of(made: Estimate, metric: Metric) -> str:
     return f"{mean} [{low} to {high}]"
 
 
-def improving(arms: Mapping[str, tuple[int, int]]) -> str:
+def improving(arms: Mapping[str, tuple[int, int]], *, marked: bool = True) -> str:
     """Which arms were best at their last stop, and what that means: a sentence, or nothing.
 
     Args:
         arms: name -> how many of its runs were, and of how many.
+        marked: whether a table marks them, so that the sentence explains the mark.
     """
     told = [
         name if number == runs else f"{name} ({number} of {runs} seeds)"
@@ -177,9 +199,8 @@ def improving(arms: Mapping[str, tuple[int, int]]) -> str:
     if not told:
         return ""
     was, run = ("were", "their runs") if len(told) > 1 else ("was", "its run")
-    return (
-        f"{MARK} {some(told)} {was} still improving when {run} ended: verdicts hold within this run length."
-    )
+    mark = f"{MARK} " * marked
+    return f"{mark}{some(told)} {was} still improving when {run} ended: verdicts hold within this run length."
 
 
 def paired(family: Sequence[Estimate], of: str = "", uncorrected: str = "the 95 % intervals") -> str:

@@ -14,7 +14,7 @@ from lab.metrics import Metric, find_metric
 from lab.reporting import drawing, table, words
 from lab.reporting.content import Content
 from lab.reporting.drawing import Picture
-from lab.reporting.rows import estimate_fields, metric_fields
+from lab.reporting.rows import estimate_fields, metric_fields, ratio
 from lab.reporting.series import (
     AfterRuns,
     Point,
@@ -33,14 +33,6 @@ from lab.sections import COSTS, Against
 
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D")
-NAMES = {
-    "epoch": "epochs",
-    "train_flops": "training FLOPs",
-    "flops": "inference FLOPs",
-    "flops_computed": "inference FLOPs as computed here",
-    "num_draws": "Monte Carlo draws an option",
-    "steps": "passes",
-}
 
 
 @dataclass(frozen=True)
@@ -62,8 +54,7 @@ def write(section: Against, tree: ResultTree, name: str) -> Content:
         ValueError: if the axis is neither a level of the plan nor a cost, or runs may not be compared.
     """
     metrics = shown_metrics(section.metrics, tree.plan.metric)
-    kind = section.measurement
-    measured = after_runs(tree, next(iter(tree.plan.measurements), kind)) if kind else None
+    measured = after_runs(tree, section.measurement) if section.measurement else None
     series = _measured(section, measured) if measured else _of_runs(section, tree)
     check_series(series, section.matched)
     labels = _labels(section, tree)
@@ -150,13 +141,8 @@ def _level_text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def axis_name(x: str) -> str:
-    """A level or a cost in words, as within a sentence."""
-    return NAMES.get(x, x.rpartition(".")[2].replace("_", " "))
-
-
 def _axis_name(section: Against) -> str:
-    name = axis_name(section.x)
+    name = words.axis_name(section.x)
     if section.x in ("flops", "flops_computed"):
         name += " per item" if section.measurement == CHOICE else " per generated token"
     return name
@@ -304,7 +290,7 @@ def _table(
             base = bases.get(level_name(point.level))
             if base:
                 made = gain(metrics[0], base, point) if id(one) in others else None
-                row["flops_ratio"] = _ratio(point.at.get("flops"), base.at.get("flops"))
+                row["flops_ratio"] = ratio(point.at.get("flops"), base.at.get("flops"))
                 row |= estimate_fields("gain_", tested.get(id(point), made))
                 row["gain_verdict"] = row["gain_verdict"] if id(point) in tested else None
             rows.append(row)
@@ -327,10 +313,6 @@ def _bases(section: Against, series: Sequence[Series]) -> dict[str, Point]:
         if one.arm == section.reference:
             found = _last(one) | found
     return found
-
-
-def _ratio(value: float | None, reference: float | None) -> float | None:
-    return None if value is None or not reference else value / reference
 
 
 def _point_row(arm: str, variant: str, point: Point, metrics: Sequence[Metric]) -> Row:

@@ -17,12 +17,6 @@ from lab.reporting.series import Runs, runs_of
 from lab.reporting.tree import ResultTree
 from lab.sections import Axis, Curves
 
-AXES: dict[Axis, str] = {
-    "epoch": "Epochs",
-    "tokens_seen": "Tokens seen",
-    "train_flops": "Training FLOPs",
-    "seconds": "Training time (s)",
-}
 # A panel stays legible with this many arms beside the one that they are drawn against.
 ARMS_PER_PANEL = 6
 TOLD = 3  # arms, and levels, whose best stops are told in words
@@ -101,7 +95,6 @@ def _evenly(arms: Sequence[str]) -> Iterator[Sequence[str]]:
 def _picture(
     section: Curves, tree: ResultTree, groups: Sequence[Group], metric: Metric, x: Axis, name: str
 ) -> Picture:
-    against = AXES[x].partition(" (")[0].lower().replace("flops", "FLOPs")
     crossed = {"crossing", "equal_tokens"} if any(group.other for group in groups) else set()
     drawn = {"best", *({"onset", *crossed} if x != "seconds" else ())}
     dashed = [words.READING_WORDS[reading] for reading in tree.readings[1:] if any(map(_few, groups))]
@@ -116,7 +109,7 @@ def _picture(
     ]
     return Picture(
         name=f"{name}_{metric.key}_{x}",
-        title=f"{words.topic(metric)} against {against}",
+        title=f"{words.topic(metric)} against {words.axis_name(x)}",
         caption=" ".join(filter(None, parts)),
         panels=tuple(_panel(section, tree, group, metric, x) for group in groups),
     )
@@ -136,6 +129,10 @@ def _few(group: Group) -> bool:
     return len(group.runs) <= 2
 
 
+def _label(x: Axis) -> str:
+    return words.capital(words.axis_name(x)) + " (s)" * (x == "seconds")
+
+
 def _panel(section: Curves, tree: ResultTree, group: Group, metric: Metric, x: Axis) -> Figure:
     figure, ax = drawing.new_panel(group.title)
     drawn = [runs for runs in group.runs if runs.cells]
@@ -151,13 +148,13 @@ def _panel(section: Curves, tree: ResultTree, group: Group, metric: Metric, x: A
             if _few(group):
                 _other_readings(ax, tree, runs, metric, x, shades[runs.arm])
     if labels:
-        drawing.log_axis(ax, AXES[x])
+        drawing.log_axis(ax, _label(x))
         right = max(label.x for label in labels)
         drawing.place_labels(ax, [label._replace(x=right) for label in labels])
         if group.base and x != "seconds":
             _mark_crossings(ax, section, group, metric, x, shades)
     else:
-        ax.set_xlabel(AXES[x])
+        ax.set_xlabel(_label(x))
         drawing.say(ax, ", ".join(absent))
     if labels and absent:
         told = "; ".join(f"{why}: {', '.join(arms)}" for why, arms in absent.items())
@@ -252,6 +249,5 @@ def _told(groups: Sequence[Group], section: Curves) -> tuple[str, ...]:
 
 def _best_epoch(runs: Runs) -> str:
     best = runs.validation("best")
-    epochs = words.plain(best.at["epoch"]) if best else ""
     last = " (the last stop)" if runs.improving == len(runs.cells) else ""
-    return f"{epochs} epoch{'' if epochs == '1' else 's'}{last}"
+    return f"{words.epochs(best.at['epoch']) if best else ''}{last}"

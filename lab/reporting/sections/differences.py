@@ -13,7 +13,7 @@ from lab.metrics import Metric
 from lab.reporting import drawing, table, words
 from lab.reporting.content import Content
 from lab.reporting.drawing import Picture
-from lab.reporting.rows import estimate_fields
+from lab.reporting.rows import estimate_fields, ratio
 from lab.reporting.series import Runs, gain, runs_of, shown_metrics
 from lab.reporting.statistics import Estimate, corrected
 from lab.reporting.table import Column, Table
@@ -340,8 +340,6 @@ def _name(runs: Runs, compared: "Compared | None" = None) -> str:
 def _row(one: Compared) -> Row:
     seeds, reference = one.seeds, one.reference
     planned = max(one.arm.planned, reference.planned)
-    flops = (one.arm.run_flops, reference.run_flops)
-    speeds = (one.arm.speed, reference.speed)
     row: Row = {
         "metric": one.metric.key,
         "reading": one.arm.reading,
@@ -352,8 +350,8 @@ def _row(one: Compared) -> Row:
         "seeds": len(seeds),
         "seeds_left_out": planned - len(seeds),
         "within_run_length": one.within_run_length,
-        "train_flops_ratio": None if None in flops else flops[0] / flops[1],  # type: ignore[operator]
-        "train_time_ratio": None if None in speeds else speeds[1] / speeds[0],  # type: ignore[operator]
+        "train_flops_ratio": ratio(one.arm.run_flops, reference.run_flops),
+        "train_time_ratio": ratio(reference.speed, one.arm.speed),
     }
     for place, made in one.at.items():
         row |= estimate_fields(f"{place}_", made)
@@ -380,13 +378,14 @@ def _table(compared: Sequence[Compared], at: Sequence[Place], other: Reading | N
         row["against"] = f"{one.reference.arm}{words.at_level(one.contrast.reference_level)}"
     for place in at:
         first = place == at[0]
-        stop = {"best": "best stop", "end": "end"}[place]
         unit = metric.difference_unit
         if first:
             columns.append(_reached(place, metric))
         columns.append(
             table.estimate(
-                f"Gain, {stop}{table.LINE}{', '.join(filter(None, [unit, '95 %']))}", f"{place}_", metric
+                f"Gain, {words.PLACE_NAMES[place]}{table.LINE}{', '.join(filter(None, [unit, '95 %']))}",
+                f"{place}_",
+                metric,
             )
         )
         mark = (lambda row: words.MARK * row["within_run_length"]) if place == "best" else (lambda row: "")

@@ -297,8 +297,11 @@ def _effect_table(found: Sequence[Attribution], reading: Reading, tree: ResultTr
         rows.append(row | {"of": KIND_WORDS[effect.kind]})
     columns = [Column("Effect", lambda row: row["effect"], left=True)]
     for one in found:
-        name = {"best": "best stop", "end": "end"}[one.place]
-        columns.append(_with_bootstrap(f"{words.capital(name)}{table.LINE}t, bootstrap", one.place, metric))
+        columns.append(
+            _with_bootstrap(
+                f"{words.capital(words.PLACE_NAMES[one.place])}{table.LINE}t, bootstrap", one.place, metric
+            )
+        )
         columns.append(table.verdict("Verdict", f"{one.place}_"))
     other = reading if reading != tree.readings[0] else None
     told = f", {words.READING_WORDS[other]}" if other else ""

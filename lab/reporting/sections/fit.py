@@ -15,7 +15,6 @@ from lab.metrics import NLL, Metric, find_metric
 from lab.reporting import drawing, quantities, table, words
 from lab.reporting.content import Content
 from lab.reporting.drawing import Picture
-from lab.reporting.sections.against import axis_name
 from lab.reporting.series import Runs, runs_of
 from lab.reporting.statistics import Estimate, estimate
 from lab.reporting.table import Column, Table
@@ -60,7 +59,6 @@ def write(section: Fit, tree: ResultTree, name: str) -> Content:
     laws = [_law(section, tree, arm) for arm in section.arms or tree.plan.arms]
     return Content(
         title=section.title or f"How {_y_name(section)} scales",
-        headline="",
         verdict=tuple(_sentence(law, section) for law in laws)[:3],
         pictures=(_picture(section, laws, name),) if len(section.x) == 1 else (),
         tables=(_table(section, laws, name),),
@@ -144,7 +142,7 @@ def _sentence(law: Law, section: Fit) -> str:
     parts = []
     for x, made in law.exponents.items():
         ends = f" [{' to '.join(words.signed(end) for end in made.interval)}]" if made.interval else ""
-        parts.append(f"{axis_name(x)} to the power {words.signed(made.mean)}{ends}")
+        parts.append(f"{words.axis_name(x)} to the power {words.signed(made.mean)}{ends}")
     return f"{arm}: {_y_name(section)} goes as {words.join(parts)}."
 
 
@@ -190,7 +188,7 @@ def _table(section: Fit, laws: Sequence[Law], name: str) -> Table:
 def _picture(section: Fit, laws: Sequence[Law], name: str) -> Picture:
     return Picture(
         name=name,
-        title=f"{words.capital(_y_name(section))} against {axis_name(section.x[0])}",
+        title=f"{words.capital(_y_name(section))} against {words.axis_name(section.x[0])}",
         caption="Dots are seeds, lines the fitted laws; both axes are logarithmic."
         + " Hollow: held out." * bool(section.held_out),
         panels=(_panel(section, laws),),
@@ -220,18 +218,9 @@ def _panel(section: Fit, laws: Sequence[Law]) -> Figure:
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.plain(value)))
         ax.yaxis.set_minor_locator(NullLocator())
-        drawing.log_axis(ax, words.capital(axis_name(section.x[0])))
+        drawing.log_axis(ax, words.capital(words.axis_name(section.x[0])))
         for label in ends:
-            ax.annotate(
-                label.text,
-                (label.x, label.y),
-                xytext=(8, 0),
-                textcoords="offset points",
-                va="center",
-                color=label.colour,
-                fontweight="bold",
-                annotation_clip=False,
-            )
+            drawing.write_label(ax, label)
     else:
         drawing.say(ax, "too few levels")
     onset = words.capital(f"{_y_name(section)} (epochs)")

@@ -53,8 +53,7 @@ def write(section: Quantity, tree: ResultTree, name: str) -> Content:
         ValueError: if runs may not be compared.
     """
     metric = find_metric(section.metric or tree.plan.metric)
-    kind = section.measurement
-    measured = after_runs(tree, next(iter(tree.plan.measurements), kind)) if kind else None
+    measured = after_runs(tree, section.measurement) if section.measurement else None
     everything = [
         line
         for reading in (tree.readings[:1] if measured else tree.readings)
@@ -166,7 +165,11 @@ def _sentence(line: Line, section: Quantity, metric: Metric) -> str:
         return f"{arm} {verb} in {reached} of {seeds} seeds{where}."
     back = "" if line.found.holds else ", but not for good"
     bound = "at most " if first else ""
-    when = "from the first stop on" if first == seeds else f"after {bound}{_epochs(line.found)}"
+    when = (
+        "from the first stop on"
+        if first == seeds
+        else f"after {bound}{words.epochs(line.found.median('epoch') or 0)}"
+    )
     return f"{arm} {verb} {when}{where}{back}."
 
 
@@ -197,11 +200,6 @@ def _match(line: Line, section: Quantity, metric: Metric) -> str:
     return f"{who} matches {goal} with {bound}{words.plain(found.mean or 0)}{low_high} times its FLOPs."
 
 
-def _epochs(found: Found) -> str:
-    epochs = words.plain(found.median("epoch") or 0)
-    return f"{epochs} epoch{'' if epochs == '1' else 's'}"
-
-
 def _certain(lines: Sequence[Line], section: Quantity) -> tuple[str, ...]:
     seeds = [len(line.found.by_seed) or len(line.levels) for line in lines]
     if not any(seeds):
@@ -224,9 +222,10 @@ def _improving(lines: Sequence[Line], section: Quantity, tree: ResultTree) -> It
         {
             words.arm_name(arm): (still_improving(own, tree.readings[0]), len(own))
             for arm, own in cells.items()
-        }
+        },
+        marked=False,
     )
-    yield from filter(None, [told.removeprefix(f"{words.MARK} ")])
+    yield from filter(None, [told])
 
 
 # The table.
