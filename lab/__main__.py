@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from lab.ablation import Ablation, Cell
     from lab.config import DataConfig, MeasurementConfig, RunConfig
     from lab.scheduling.driver import Summary
-    from lab.scheduling.executors import Executor
+    from lab.scheduling.executors.executor import Executor
     from lab.scheduling.outcomes import Outcome
     from lab.scheduling.plan import DataFacts, Plan
-    from lab.scheduling.tuning import Tuning
+    from lab.scheduling.tuning.tuning import Tuning
 
 INTERRUPTED = 130
 ORPHAN_SECONDS = 10.0  # a killed driver's run needs a moment to end
@@ -71,7 +71,7 @@ def run(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Train and evaluate one arm at one seed; the same command goes on after a stop."""
-    from lab.scheduling import child
+    from lab.scheduling.executors import child
     from lab.training.memory import keep_freed_memory
 
     child.enter()
@@ -105,7 +105,7 @@ def measure(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Measure a finished run as it is; nothing is trained, and what was measured is not measured again."""
-    from lab.scheduling import child
+    from lab.scheduling.executors import child
     from lab.training.memory import keep_freed_memory
 
     child.enter()
@@ -125,8 +125,8 @@ def standby(
     """Import what a run needs, then wait for one on standard input. For the driver's use."""
     from lab.code import closure_hash, forget_hashes
     from lab.evaluation.measurements import MODULES
-    from lab.scheduling import child
-    from lab.scheduling.standby import get_ready, start_afresh, wait_for_order
+    from lab.scheduling.executors import child
+    from lab.scheduling.executors.standby import get_ready, start_afresh, wait_for_order
     from lab.training.memory import keep_freed_memory
     from lab.version import ENGINE
 
@@ -329,7 +329,7 @@ def _user_layer(overrides: list[str], data: list[str]) -> dict[str, Any]:
 
 
 def _train(config: "RunConfig", logdir: Path | None, cache: Path) -> None:
-    from lab.scheduling.locks import sole_owner
+    from lab.scheduling.ledger.locks import sole_owner
     from lab.training.distribution import find_ranks
     from lab.training.ending import Notice
     from lab.training.run import train_run
@@ -386,7 +386,7 @@ def _measurement_config(
 
 def _measure(config: "MeasurementConfig", logdir: Path, cache: Path) -> None:
     from lab.metrics import METRICS
-    from lab.scheduling.locks import sole_owner
+    from lab.scheduling.ledger.locks import sole_owner
     from lab.training.ending import Notice
     from lab.training.measuring import measure_runs
 
@@ -439,7 +439,7 @@ def _tuning(ablation: "Ablation", preset: str, tune: int | None, overrides: list
     """How arms are tuned, if they are; what the user sets is not."""
     from lab.ablation import dotted_keys
     from lab.config import parse_overrides
-    from lab.scheduling.tuning import SPACE, Tuning
+    from lab.scheduling.tuning.tuning import SPACE, Tuning
 
     trials = tune or (ablation.scale(preset).tune if ablation.tuned else 0)
     own = set(dotted_keys(parse_overrides(overrides)))
@@ -489,13 +489,13 @@ def _check_parallel(planned: "list[Cell]", **counts: int) -> None:
 
 
 def _executor(engine: str, shared: str, results: Path, **options: Any) -> "Executor":
-    from lab.scheduling.local import COMMAND, STANDBY, LocalExecutor
+    from lab.scheduling.executors.local import COMMAND, STANDBY, LocalExecutor
 
     if engine not in ("local", "ray"):
         raise ValueError(f"`engine` must be one of ['local', 'ray'], but got engine={engine!r}.")
     if engine == "ray":
         try:
-            from lab.scheduling.ray_executor import RayExecutor
+            from lab.scheduling.executors.ray_executor import RayExecutor
         except ModuleNotFoundError as error:
             raise ValueError(f"engine=ray needs {error.name}: make setup EXTRAS=ray") from None
         return RayExecutor(shared=shared, root=results, **options)
@@ -512,7 +512,7 @@ def _drive(
     from lab.scheduling.driver import driving
     from lab.scheduling.measuring import measure_finished
     from lab.scheduling.progress import RunsProgress
-    from lab.scheduling.tuning_driver import drive_tuned
+    from lab.scheduling.tuning.driver import drive_tuned
 
     with driving(plan, executor, cache, RunsProgress(Console()), storage, tries) as driver:
         summary = drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
@@ -594,8 +594,8 @@ def _exit_code_of_run() -> Iterator[None]:
     except (typer.Exit, LostRankError):
         raise
     except BaseException as error:
+        from lab.scheduling.executors.slots import find_devices
         from lab.scheduling.outcomes import PREEMPTED, exit_code_of
-        from lab.scheduling.slots import find_devices
 
         code = exit_code_of(error, on_cpu=find_devices().kind == "cpu")
         if code == PREEMPTED:

@@ -49,7 +49,7 @@ class Ablation:
         metric: key of the number compared (lab/metrics.py).
         expected: the expected finding, one sentence.
         sections: what its page shows, in order.
-        tuned: the arms that are tuned (lab/scheduling/tuning.py), even unasked; if there are none, asking for
+        tuned: the arms that are tuned (lab/scheduling/tuning/), even unasked; if there are none, asking for
             it tunes every arm.
         measurements: what is measured of each finished run's best stop after it, as named in
             lab/evaluation/measurements.py -> the arm whose best stops it is measured with, and which itself

@@ -21,14 +21,14 @@ import lab.code
 import lab.config
 import lab.scheduling.driver
 import lab.scheduling.measuring
-import lab.scheduling.tuning_driver
+import lab.scheduling.tuning.driver
 from lab.ablation import load_ablation
 from lab.arms import arm_values
 from lab.config import MeasurementConfig, load_config, make_config
 from lab.files import write_json
 from lab.results import MeasurementResult
 from lab.scheduling.driver import Summary
-from lab.scheduling.tuning import SPACE
+from lab.scheduling.tuning.tuning import SPACE
 from lab.version import Version
 
 HEAVY = {
@@ -112,7 +112,7 @@ def ablated(presets, monkeypatch):
         return train[:unique_tokens]
 
     monkeypatch.setattr(lab.scheduling.driver, "driving", driving)
-    monkeypatch.setattr(lab.scheduling.tuning_driver, "drive_tuned", bring)
+    monkeypatch.setattr(lab.scheduling.tuning.driver, "drive_tuned", bring)
     monkeypatch.setattr(lab.scheduling.measuring, "measure_finished", measure_finished)
 
     def require_held_out(config, dataset, *sections):
@@ -221,7 +221,7 @@ def test_a_users_error_is_one_message_without_a_traceback(trained, ablated, argu
 
 def test_two_runs_in_one_logdir_are_refused(trained, tmp_path, monkeypatch):
     code = (
-        "import pathlib, sys\nfrom lab.scheduling.locks import sole_owner\n"
+        "import pathlib, sys\nfrom lab.scheduling.ledger.locks import sole_owner\n"
         "with sole_owner(pathlib.Path('run'), 'run'):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -366,7 +366,7 @@ def test_after_a_notice_nothing_is_measured_and_one_while_measuring_ends_the_sam
 
 def test_ray_says_what_to_install(ablated, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "lab.scheduling.ray_executor", raising=False)
+    monkeypatch.delitem(sys.modules, "lab.scheduling.executors.ray_executor", raising=False)
     said = invoke("ablate", "crossover", "--preset", "smoke", "--engine", "ray")
     assert said.exit_code == 2
     assert said.stderr == "error: engine=ray needs ray: make setup EXTRAS=ray\n"
@@ -379,7 +379,7 @@ def test_ray_gets_the_options_of_the_engine(ablated, monkeypatch):
         def __init__(self, **options):
             made.append(options)
 
-    stand_in(monkeypatch, "lab.scheduling.ray_executor", RayExecutor=RayExecutor)
+    stand_in(monkeypatch, "lab.scheduling.executors.ray_executor", RayExecutor=RayExecutor)
     options = ("--engine", "ray", "--workers", "3", "--per-device", "2", "--shared", "s3://x")
     said = invoke("ablate", "crossover", "--preset", "smoke", *options, "--stall-seconds", "60")
     assert said.exit_code == 0, said.output
@@ -500,7 +500,7 @@ def test_standby_does_what_it_is_told(trained, measured, monkeypatch, tmp_path):
         command="run", config=tmp_path / "config.yaml", logdir=tmp_path / "run", cache=tmp_path / "c"
     )
     side = {"get_ready": get_ready, "start_afresh": lambda order: calls.append(order)}
-    stand_in(monkeypatch, "lab.scheduling.standby", wait_for_order=lambda: order, **side)
+    stand_in(monkeypatch, "lab.scheduling.executors.standby", wait_for_order=lambda: order, **side)
     stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
     assert invoke("standby", "--cache", "c", "--rehearse", "other.yaml").exit_code == 0
     assert calls == [(Path("other.yaml"), Path("c"))]
@@ -518,7 +518,7 @@ def test_standby_does_what_it_is_told(trained, measured, monkeypatch, tmp_path):
     assert invoke("standby", "--cache", "c").exit_code == 0
     assert measured.measured == [(asked, tmp_path / "run", tmp_path / "c")]
     assert order not in calls
-    stand_in(monkeypatch, "lab.scheduling.standby", wait_for_order=lambda: None, **side)
+    stand_in(monkeypatch, "lab.scheduling.executors.standby", wait_for_order=lambda: None, **side)
     assert invoke("standby").exit_code == 0  # the driver has gone
     assert (len(trained), len(measured.measured)) == (before, 1)
 

@@ -17,8 +17,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from lab.scheduling.ledger.storage import JOURNAL, close_storage, view_storage
 from lab.scheduling.status import find_trees
-from lab.scheduling.storage import JOURNAL, close_storage, view_storage
 
 HOST = "127.0.0.1"
 IMPORTANCES = re.compile(r"/api/studies/(\d+)/param_importances/?")

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.files import write_atomic, write_json
-from lab.scheduling.executors import Attempt, Ended, Executor, Handle
+from lab.scheduling.executors.executor import Attempt, Ended, Executor, Handle
 from lab.scheduling.jobs import Job, value_of
 from lab.scheduling.keeping import make_way, take_back
-from lab.scheduling.ledger import AwayError, Ledger
-from lab.scheduling.locks import sole_owner
+from lab.scheduling.ledger.ledger import AwayError, Ledger
+from lab.scheduling.ledger.locks import sole_owner
+from lab.scheduling.ledger.storage import Patience
 from lab.scheduling.logs import read_tail
 from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
-from lab.scheduling.storage import Patience
 from lab.training.ending import NOTICES, on_notice
 from lab.version import claim_version
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from signal import Signals
 
-from lab.scheduling.executors import Ended
+from lab.scheduling.executors.executor import Ended
 from lab.training.ending import DivergedError, PreemptedError
 
 

@@ -13,7 +13,7 @@ from lab.config import DataConfig
 from lab.evaluation.measurements import evaluation_digest
 from lab.results import PLAN, PlanRecord, write_record
 from lab.scheduling.jobs import Job
-from lab.scheduling.tuning import Tuning
+from lab.scheduling.tuning.tuning import Tuning
 from lab.version import ENGINE, Version, digest
 
 

@@ -8,8 +8,9 @@ from lab.reporting import tuning
 from lab.reporting.report import write_report
 from lab.reporting.tree import read_tree
 from lab.results import DamagedError
-from lab.scheduling import tuning_driver, tuning_study
-from lab.scheduling.tuning import Tuning
+from lab.scheduling.tuning import driver as tuning_driver
+from lab.scheduling.tuning import study as tuning_study
+from lab.scheduling.tuning.tuning import Tuning
 from lab.sections import Curves
 
 pytestmark = pytest.mark.usefixtures("no_pictures")

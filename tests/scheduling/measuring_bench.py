@@ -13,7 +13,7 @@ from lab.ablation import Scale, cells
 from lab.arms import arm_values
 from lab.results import MeasurementResult, read_record
 from lab.scheduling.driver import driving
-from lab.scheduling.local import COMMAND, LocalExecutor
+from lab.scheduling.executors.local import COMMAND, LocalExecutor
 from lab.scheduling.measuring import measure_finished
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress

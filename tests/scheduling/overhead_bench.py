@@ -14,8 +14,8 @@ from lab.ablation import Scale
 from lab.config import load_config
 from lab.results import VersionRecord, write_record
 from lab.scheduling.driver import POLL_SECONDS, driving
-from lab.scheduling.executors import Ended
-from lab.scheduling.ledger import Ledger
+from lab.scheduling.executors.executor import Ended
+from lab.scheduling.ledger.ledger import Ledger
 from lab.scheduling.progress import RunsProgress
 
 

@@ -16,8 +16,8 @@ import lab.config
 from lab.ablation import cells
 from lab.results import MeasurementResult, StopReference, write_record
 from lab.scheduling.driver import driving
-from lab.scheduling.ledger import JOURNAL
-from lab.scheduling.local import LocalExecutor
+from lab.scheduling.executors.local import LocalExecutor
+from lab.scheduling.ledger.ledger import JOURNAL
 from lab.scheduling.measuring import measure_finished
 from lab.scheduling.outcomes import TRIES
 from lab.scheduling.plan import Plan
@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 # Trains and measures nothing: does what `behaviour.json` beside it says, and leaves a mark for each try.
 FAKE_RUN = """
 import argparse, errno, json, os, pathlib, signal, sys, time
-from lab.scheduling import child
+from lab.scheduling.executors import child
 child.enter()
 import yaml
 parser = argparse.ArgumentParser()

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from lab.arms import arm_values
 from lab.config import make_config, read_preset
-from lab.scheduling.executors import Attempt
-from lab.scheduling.local import COMMAND, SPARE_AFTER, STANDBY, LocalExecutor
+from lab.scheduling.executors.executor import Attempt
+from lab.scheduling.executors.local import COMMAND, SPARE_AFTER, STANDBY, LocalExecutor
 
 POLL_SECONDS = 0.05  # as the driver's
 READY_SECONDS = 30.0  # for the next process to import and rehearse, on a busy machine

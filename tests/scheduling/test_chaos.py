@@ -15,8 +15,8 @@ from scheduling_bench import Bench, tiny_ablation, trials, wait_for
 from lab.ablation import Scale
 from lab.files import write_json
 from lab.scheduling.driver import driving
+from lab.scheduling.executors.local import LocalExecutor
 from lab.scheduling.jobs import value_of
-from lab.scheduling.local import LocalExecutor
 from lab.scheduling.progress import RunsProgress
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ CELLS, WORKERS, KILLS = 200, 8, 30
 # Counts to ten, with a checkpoint after each; what it sums up depends on every number counted.
 COUNTING_RUN = """
 import json, pathlib, sys, time, zlib
-from lab.scheduling import child
+from lab.scheduling.executors import child
 child.enter()
 logdir = pathlib.Path(sys.argv[sys.argv.index("--logdir") + 1])
 folder, tree = pathlib.Path(__file__).parent, logdir.parents[3]

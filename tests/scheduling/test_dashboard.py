@@ -14,8 +14,8 @@ from browser import PROGRAM, Browser
 
 from lab.scheduling.dashboard import only_tree, serve_dashboard
 from lab.scheduling.jobs import RUN_VALUE
-from lab.scheduling.ledger import Ledger
-from lab.scheduling.trials import Parameters
+from lab.scheduling.ledger.ledger import Ledger
+from lab.scheduling.ledger.trials import Parameters
 
 ROOT = Path(__file__).parents[2]
 FACTORS = {"arm", "data.unique_tokens", "seed"}
@@ -100,7 +100,7 @@ def finish(ledger, plan, *values):
 def test_importances_are_shown_of_every_ledger(bench, dashboard, database, monkeypatch):
     storage = database.format(bench.folder)
     with monkeypatch.context() as before:
-        before.setattr("lab.scheduling.ledger.parameters", lambda job, known: Parameters({}, {}))
+        before.setattr("lab.scheduling.ledger.ledger.parameters", lambda job, known: Parameters({}, {}))
         for name in ("old", "mixed"):
             finish(Ledger(bench.tree, name, storage), bench.plan(), 1.0, 2.0)
     finish(Ledger(bench.tree, "mixed", storage), bench.plan(seeds=2), 4.0, 3.0, 2.0, 1.0)

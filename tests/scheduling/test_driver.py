@@ -18,7 +18,7 @@ from lab.results import RunResult, VersionRecord, write_record
 from lab.scheduling import driver
 from lab.scheduling.driver import GRACE_SECONDS
 from lab.scheduling.jobs import value_of
-from lab.scheduling.ledger import Ledger
+from lab.scheduling.ledger.ledger import Ledger
 from lab.scheduling.logs import TAIL_BYTES, read_tail
 from lab.scheduling.outcomes import Outcome
 from lab.scheduling.plan import UNREAD, DataFacts

@@ -11,7 +11,7 @@ from scheduling_bench import trials
 from lab.ablation import Scale, cells, load_ablation
 from lab.arms import arm_values
 from lab.results import MeasurementResult, VersionRecord, read_record, write_record
-from lab.scheduling.locks import sole_owner
+from lab.scheduling.ledger.locks import sole_owner
 from lab.scheduling.measuring import companions_of, measurement_jobs
 from lab.scheduling.outcomes import Outcome
 from lab.scheduling.plan import Plan

@@ -1,6 +1,6 @@
 import pytest
 
-from lab.scheduling.executors import Ended
+from lab.scheduling.executors.executor import Ended
 from lab.scheduling.outcomes import (
     EXIT_CODES,
     TRIES,

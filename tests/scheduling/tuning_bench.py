@@ -19,11 +19,11 @@ from lab.evaluation.measurements import evaluation_digest, yardstick
 from lab.files import read_json
 from lab.results import Measured, StopReference, VersionRecord, write_record
 from lab.scheduling import driver
-from lab.scheduling.executors import Ended
-from lab.scheduling.ledger import JOURNAL
+from lab.scheduling.executors.executor import Ended
+from lab.scheduling.ledger.ledger import JOURNAL
 from lab.scheduling.plan import UNREAD, DataFacts
-from lab.scheduling.tuning import Tuning
-from lab.scheduling.tuning_driver import drive_tuned
+from lab.scheduling.tuning.driver import drive_tuned
+from lab.scheduling.tuning.tuning import Tuning
 from lab.training.timeline import make_timeline
 
 WINDOWS = 64

@@ -11,9 +11,9 @@ import pytest
 from training_bench import MODEL, tiny_config
 
 from lab.config import TrainingConfig
-from lab.scheduling.executors import Ended
+from lab.scheduling.executors.executor import Ended
+from lab.scheduling.executors.ranks import free_address, rank_environment
 from lab.scheduling.outcomes import Outcome, outcome_of
-from lab.scheduling.ranks import free_address, rank_environment
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="keras.distribution is complete under JAX alone"

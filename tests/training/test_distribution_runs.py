@@ -13,8 +13,8 @@ from distribution_runs import LAYOUTS, STEPS, config_of
 from training_bench import rows_of
 
 from lab.results import read_result
+from lab.scheduling.executors.ranks import free_address, rank_environment
 from lab.scheduling.outcomes import Outcome, outcome_of
-from lab.scheduling.ranks import free_address, rank_environment
 from lab.version import Version, claim_version
 
 pytestmark = pytest.mark.skipif(
@@ -195,8 +195,8 @@ def nodes(monkeypatch):
 def test_two_nodes_train_one_run_and_a_lost_node_costs_one_attempt(
     nodes, tmp_path, corpus, cache, monkeypatch, quick_compilation
 ):
-    from lab.scheduling.executors import Attempt, Ended
-    from lab.scheduling.ray_executor import RayExecutor
+    from lab.scheduling.executors.executor import Attempt, Ended
+    from lab.scheduling.executors.ray_executor import RayExecutor
     from lab.training.run import train_run
 
     train_run(config_of("one", corpus), tmp_path / "one", cache)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from scheduling_bench import wait_for
 
-from lab.scheduling.ledger import Ledger, study_name
-from lab.scheduling.storage import Patience, close_storage, view_storage
+from lab.scheduling.ledger.ledger import Ledger, study_name
+from lab.scheduling.ledger.storage import Patience, close_storage, view_storage
 
 pytestmark = pytest.mark.extra(postgres="psycopg")
 
@@ -160,7 +160,7 @@ except ValueError as error:
 
 def test_of_two_drivers_of_one_tree_one_is_refused(bench, postgres):
     bench.behave({"ar": "wait", "dlm": "wait"})
-    url, here = postgres.new_database(), str(Path(__file__).parent)
+    url, here = postgres.new_database(), str(Path(__file__).parents[1])
     command = [sys.executable, "-c", DRIVER, here, str(bench.folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     drivers = [subprocess.Popen(command, **pipes) for _ in range(2)]

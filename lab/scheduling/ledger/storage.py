@@ -30,7 +30,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import NullPool
 
-from lab.scheduling.secrets import masked, parse_url, redacted
+from lab.scheduling.ledger.secrets import masked, parse_url, redacted
 
 JOURNAL = "study.journal"
 ENTRY = b'{"op_code":'  # how every line of a journal begins

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from scheduling_bench import trials
 from sqlalchemy.exc import OperationalError
 
-from lab.scheduling.ledger import REASON_CHARACTERS, SCHEMA, TAIL_CHARACTERS, AwayError, Ledger, Taken
-from lab.scheduling.storage import Patience
+from lab.scheduling.ledger.ledger import REASON_CHARACTERS, SCHEMA, TAIL_CHARACTERS, AwayError, Ledger, Taken
+from lab.scheduling.ledger.storage import Patience
 
 VERSION = "0123456789abcdef"
 
@@ -284,7 +284,7 @@ def test_after_a_notice_no_storage_is_waited_for(bench, drop):
 
 def test_pauses_double_up_to_the_last_and_end(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("lab.scheduling.storage.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("lab.scheduling.ledger.storage.time.monotonic", lambda: clock[0])
     pauses = []
     for pause in Patience(seconds=10.0, first_pause=0.5, last_pause=3.0).pauses():
         pauses.append(pause)

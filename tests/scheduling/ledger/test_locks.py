@@ -5,11 +5,11 @@ import sys
 import pytest
 from filelock import FileLock
 
-from lab.scheduling.locks import sole_owner
+from lab.scheduling.ledger.locks import sole_owner
 
 HOLD = """
 import pathlib, sys
-from lab.scheduling.locks import sole_owner
+from lab.scheduling.ledger.locks import sole_owner
 with sole_owner(pathlib.Path(sys.argv[1]), "driver"):
     print("held", flush=True)
     sys.stdin.read()

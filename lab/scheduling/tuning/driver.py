@@ -7,11 +7,11 @@ from lab.ablation import Cell, dotted_keys, level_text
 from lab.files import write_json
 from lab.scheduling.driver import Driver, Summary
 from lab.scheduling.jobs import Job
-from lab.scheduling.ledger import Ledger
+from lab.scheduling.ledger.ledger import Ledger
 from lab.scheduling.outcomes import Outcome
 from lab.scheduling.plan import Plan
-from lab.scheduling.tuning import with_values
-from lab.scheduling.tuning_study import ArmStudy
+from lab.scheduling.tuning.study import ArmStudy
+from lab.scheduling.tuning.tuning import with_values
 
 FILE = "tuning.json"
 SCHEMA = 2

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
-from lab.scheduling.executors import Attempt
+from lab.scheduling.executors.executor import Attempt
 
 RESULT = "result.json"
 CONFIG = "config.yaml"

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Mapping
 from signal import SIGABRT
 
-from lab.scheduling.executors import Ended
+from lab.scheduling.executors.executor import Ended
 from lab.scheduling.outcomes import PREEMPTED
 
 COUNT = "KERAS_DISTRIBUTION_NUM_PROCESSES"

@@ -11,10 +11,10 @@ import psutil
 import pytest
 from optuna.storages import BaseStorage
 
-from lab.scheduling.ledger import Ledger
-from lab.scheduling.storage import Patience, close_storage, view_storage
+from lab.scheduling.ledger.ledger import Ledger
+from lab.scheduling.ledger.storage import Patience, close_storage, view_storage
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECRETS = (b"sesame", b"poppy", b"tulip")  # of the URLs here, of the test server's, of PGPASSWORD
 NEEDS_DASHBOARD = pytest.mark.extra(dashboard="optuna_dashboard")
 NEEDS_POSTGRES = pytest.mark.extra(postgres="psycopg")
@@ -108,7 +108,7 @@ def storage(request, bench):
 def test_a_study_that_runs_tells_nobody_its_password(bench, storage):
     assert any(secret.decode() in storage for secret in SECRETS)
     bench.behave({"ar": "environment", "dlm": "raise"})
-    said, lines = watch(python(DRIVER, Path(__file__).parent, bench.folder), bench.folder, storage)
+    said, lines = watch(python(DRIVER, Path(__file__).parents[1], bench.folder), bench.folder, storage)
     assert b"done=2" in said
     assert b"fake_run.py" in lines
     dumps = list(bench.tree.rglob("environment.json"))
@@ -221,7 +221,7 @@ def chain(error):
 def test_a_command_tells_nobody_the_password_of_a_storage_that_does_not_open(bench, command, url, shown):
     bench.plan().write()
     commands = {
-        "drive": python(DRIVER, Path(__file__).parent, bench.folder),
+        "drive": python(DRIVER, Path(__file__).parents[1], bench.folder),
         "ablate": python(ABLATE, bench.folder / "results"),
         "dashboard": lab("dashboard", bench.tree, "--port", "0"),
     }

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from lab.scheduling.executors import Ended
-from lab.scheduling.ranks import blamed, free_address, rank_environment
+from lab.scheduling.executors.executor import Ended
+from lab.scheduling.executors.ranks import blamed, free_address, rank_environment
 
 
 def test_the_environment_names_the_rank_as_keras_does():

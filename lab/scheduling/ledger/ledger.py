@@ -23,9 +23,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lab.files import write_atomic
 from lab.scheduling.jobs import RUN_VALUE, Job
-from lab.scheduling.secrets import masked, redacted
-from lab.scheduling.storage import JOURNAL, Patience, close_storage, is_away, open_storage, safe_name, trouble
-from lab.scheduling.trials import attributes, known_choices, parameters, safe_text
+from lab.scheduling.ledger.secrets import masked, redacted
+from lab.scheduling.ledger.storage import (
+    JOURNAL,
+    Patience,
+    close_storage,
+    is_away,
+    open_storage,
+    safe_name,
+    trouble,
+)
+from lab.scheduling.ledger.trials import attributes, known_choices, parameters, safe_text
 
 # Rises when what trials mean changes. A study of a newer lab is refused; one of an older is taken over:
 # its trials have no version, so its jobs are recorded again from their results.

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lab.environment import available_cpus
-from lab.scheduling import child
-from lab.scheduling.ranks import ALONE
-from lab.scheduling.secrets import without_secrets
+from lab.scheduling.executors import child
+from lab.scheduling.executors.ranks import ALONE
+from lab.scheduling.ledger.secrets import without_secrets
 
 Kind = Literal["cpu", "cuda", "tpu"]
 

@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from lab.scheduling import child
-from lab.scheduling.executors import Attempt
-from lab.scheduling.local import COMMAND
-from lab.scheduling.process import arguments
+from lab.scheduling.executors import child
+from lab.scheduling.executors.executor import Attempt
+from lab.scheduling.executors.local import COMMAND
+from lab.scheduling.executors.process import arguments
 
 
 class Order(NamedTuple):
@@ -38,7 +38,7 @@ def get_ready(config: Path | None, cache: Path) -> None:
     """
     import lab.training.measuring  # noqa: F401  # and the run, which it imports
     from lab.config import load_config
-    from lab.scheduling.rehearsal import rehearse
+    from lab.scheduling.executors.rehearsal import rehearse
 
     if config is not None:
         with suppress(Exception):  # what is wrong with a run, the run itself says in its own log

@@ -6,9 +6,9 @@ import pytest
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec: make setup EXTRAS=ray")
 
-from lab.scheduling import mirror  # noqa: E402
-from lab.scheduling.executors import Attempt  # noqa: E402
-from lab.scheduling.mirror import Errand, Mirror, SharedStorageError  # noqa: E402
+from lab.scheduling.executors import mirror as mirror  # noqa: E402
+from lab.scheduling.executors.executor import Attempt  # noqa: E402
+from lab.scheduling.executors.mirror import Errand, Mirror, SharedStorageError  # noqa: E402
 
 pytestmark = pytest.mark.extra(ray="fsspec")
 

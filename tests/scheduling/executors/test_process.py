@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from scheduling_bench import alive, wait_for
 
-from lab.scheduling import process
-from lab.scheduling.executors import Ended
-from lab.scheduling.process import ProcessGroup, bound_log, oom_kills, rank_log, spawn
+from lab.scheduling.executors import process
+from lab.scheduling.executors.executor import Ended
+from lab.scheduling.executors.process import ProcessGroup, bound_log, oom_kills, rank_log, spawn
 
 SLEEP = "import time; time.sleep(120)"
 GRANDCHILD = (

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.scheduling.executors import Attempt
-from lab.scheduling.process import STALL_SECONDS, ProcessGroup, arguments, rank_log, spawn
-from lab.scheduling.ranks import free_address, rank_environment
-from lab.scheduling.slots import Slot, environment, make_places
-from lab.scheduling.spare import Spare
+from lab.scheduling.executors.executor import Attempt
+from lab.scheduling.executors.process import STALL_SECONDS, ProcessGroup, arguments, rank_log, spawn
+from lab.scheduling.executors.ranks import free_address, rank_environment
+from lab.scheduling.executors.slots import Slot, environment, make_places
+from lab.scheduling.executors.spare import Spare
 
 COMMAND = (sys.executable, "-m", "lab")
 STANDBY = (*COMMAND, "standby")

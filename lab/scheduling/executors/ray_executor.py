@@ -25,22 +25,22 @@ from ray.util.placement_group import placement_group, placement_group_table, rem
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from lab.environment import available_cpus
-from lab.scheduling.executors import Attempt, Ended
-from lab.scheduling.local import COMMAND, spawn_rank
+from lab.scheduling.executors.executor import Attempt, Ended
+from lab.scheduling.executors.local import COMMAND, spawn_rank
+from lab.scheduling.executors.mirror import CONFIG, Errand, Mirror, SharedStorageError
+from lab.scheduling.executors.process import STALL_SECONDS, ProcessGroup, quote_rank, rank_log
+from lab.scheduling.executors.ranks import blamed, explained, free_address
+from lab.scheduling.executors.slots import Kind, Slot, asked_kind, check_counts, device_slot
+from lab.scheduling.ledger.secrets import VARIABLES
 from lab.scheduling.logs import read_tail
-from lab.scheduling.mirror import CONFIG, Errand, Mirror, SharedStorageError
 from lab.scheduling.outcomes import PREEMPTED
-from lab.scheduling.process import STALL_SECONDS, ProcessGroup, quote_rank, rank_log
-from lab.scheduling.ranks import blamed, explained, free_address
-from lab.scheduling.secrets import VARIABLES
-from lab.scheduling.slots import Kind, Slot, asked_kind, check_counts, device_slot
 
 _remote: Any = ray.remote
 _nodes: Any = ray.nodes
 _reserve: Any = placement_group
 _own_host: Any = ray.util.get_node_ip_address
 
-LAB_ROOT = Path(__file__).parents[2]
+LAB_ROOT = Path(__file__).parents[3]
 POLL_SECONDS = 0.1
 COPY_SECONDS = 30.0  # between two copies of a run at work
 BLAME_SECONDS = 2.0  # in which a rank may still say why the others lost it

@@ -28,9 +28,9 @@ from lab.evaluation.measurements import NLL, yardstick
 from lab.files import Row, read_json
 from lab.results import order_readings
 from lab.scheduling.jobs import Job, value_of
-from lab.scheduling.ledger import Ledger
+from lab.scheduling.ledger.ledger import Ledger
 from lab.scheduling.plan import Plan
-from lab.scheduling.tuning import Tuning, own_values, with_values
+from lab.scheduling.tuning.tuning import Tuning, own_values, with_values
 from lab.tracking.records import METRICS, read_rows
 from lab.training.measured import measured_of
 from lab.training.timeline import make_timeline

@@ -16,12 +16,12 @@ from lab.config import load_config, make_config
 from lab.files import read_json
 from lab.results import VersionRecord, write_record
 from lab.scheduling import driver
-from lab.scheduling.ledger import Ledger
+from lab.scheduling.ledger.ledger import Ledger
 from lab.scheduling.plan import UNREAD, DataFacts, Plan
 from lab.scheduling.status import TreeStatus
-from lab.scheduling.tuning import SPACE, Range, Tuning, own_values, with_values
-from lab.scheduling.tuning_driver import drive_tuned
-from lab.scheduling.tuning_study import ArmStudy, stop_losses
+from lab.scheduling.tuning.driver import drive_tuned
+from lab.scheduling.tuning.study import ArmStudy, stop_losses
+from lab.scheduling.tuning.tuning import SPACE, Range, Tuning, own_values, with_values
 from lab.version import claim_version
 
 

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from lab.scheduling.executors import Attempt
-from lab.scheduling.process import rank_log
+from lab.scheduling.executors.executor import Attempt
+from lab.scheduling.executors.process import rank_log
 
 
 class Spare:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lab.scheduling.executors import Attempt, Cause, Ended
+from lab.scheduling.executors.executor import Attempt, Cause, Ended
+from lab.scheduling.executors.ranks import blamed
 from lab.scheduling.logs import tail_bytes
 from lab.scheduling.outcomes import PREEMPTED
-from lab.scheduling.ranks import blamed
 
 STALL_SECONDS = 1800.0
 ABORT_SECONDS = 5.0  # between the request for stacks and the end

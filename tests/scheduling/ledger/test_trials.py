@@ -10,9 +10,9 @@ from scheduling_bench import trials
 
 from lab.ablation import Scale
 from lab.arms import arm_values
-from lab.scheduling.ledger import Ledger
-from lab.scheduling.storage import close_storage, view_storage
-from lab.scheduling.trials import OTHER, Parameters
+from lab.scheduling.ledger.ledger import Ledger
+from lab.scheduling.ledger.storage import close_storage, view_storage
+from lab.scheduling.ledger.trials import OTHER, Parameters
 
 STORAGES = ["journal", "sqlite", pytest.param("postgresql", marks=pytest.mark.extra(postgres="psycopg"))]
 
@@ -88,7 +88,7 @@ def test_a_level_may_be_anything(bench, storage):
 
 def test_trials_of_before_there_were_parameters_stay_as_they_are(bench, storage, monkeypatch):
     with monkeypatch.context() as before:
-        before.setattr("lab.scheduling.ledger.parameters", lambda job, known: Parameters({}, {}))
+        before.setattr("lab.scheduling.ledger.ledger.parameters", lambda job, known: Parameters({}, {}))
         enqueue(bench, bench.plan(), storage)
     found = enqueue(bench, bench.plan(seeds=2), storage)
     assert [bool(trial.params) for trial in found] == [False] * 4 + [True] * 4

@@ -10,9 +10,9 @@ from scheduling_bench import wait_for
 
 from lab.arms import arm_values
 from lab.config import make_config, read_preset
-from lab.scheduling import local
-from lab.scheduling.executors import Attempt, Ended
-from lab.scheduling.local import COMMAND, STANDBY, LocalExecutor
+from lab.scheduling.executors import local
+from lab.scheduling.executors.executor import Attempt, Ended
+from lab.scheduling.executors.local import COMMAND, STANDBY, LocalExecutor
 
 
 def attempt(folder, name, seed):
@@ -55,7 +55,8 @@ def test_a_run_in_a_process_that_waited_ends_with_the_same_bits(tmp_path, monkey
 @pytest.mark.skipif(os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="asks JAX")
 def test_a_process_that_waits_without_a_rehearsal_leaves_the_device_alone():
     code = (
-        "from pathlib import Path; from lab.scheduling.standby import get_ready; get_ready(None, Path('x'));"
+        "from pathlib import Path; from lab.scheduling.executors.standby import get_ready;"
+        "get_ready(None, Path('x'));"
         "from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -65,7 +66,7 @@ def test_a_process_that_waits_without_a_rehearsal_leaves_the_device_alone():
 @pytest.mark.parametrize("command", ["run", "measure"])
 def test_a_process_that_starts_afresh_is_a_run_of_its_own_with_the_order(tmp_path, command):
     code = (
-        "import pathlib, sys\nfrom lab.scheduling.standby import Order, start_afresh\n"
+        "import pathlib, sys\nfrom lab.scheduling.executors.standby import Order, start_afresh\n"
         "start_afresh(Order(sys.argv[1], *map(pathlib.Path, sys.argv[2:])))"
     )
     paths = [str(tmp_path / name) for name in ("gone.yaml", "run", "cache")]

@@ -9,9 +9,9 @@ import pytest
 from scheduling_bench import alive, wait_for
 
 from lab.environment import available_cpus
-from lab.scheduling import local
-from lab.scheduling.executors import Attempt, Ended
-from lab.scheduling.local import LocalExecutor
+from lab.scheduling.executors import local
+from lab.scheduling.executors.executor import Attempt, Ended
+from lab.scheduling.executors.local import LocalExecutor
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 
@@ -105,9 +105,9 @@ def test_the_time_without_progress_must_be_positive():
 # Waits like `python -m lab standby`, and prints what a cold start would not.
 WAIT = """
 import os, sys
-from lab.scheduling import child
+from lab.scheduling.executors import child
 child.enter()
-from lab.scheduling.standby import wait_for_order
+from lab.scheduling.executors.standby import wait_for_order
 order = wait_for_order()
 if order:
     print("warm", os.getpid(), order.logdir.name, sys.argv[1:] != [], flush=True)
@@ -176,8 +176,8 @@ def test_processes_that_wait_end_with_the_executor(attempt, at_once):
 def test_processes_that_wait_end_with_a_killed_driver(tmp_path):
     code = f"""
 import pathlib, sys, time
-from lab.scheduling import local
-from lab.scheduling.executors import Attempt
+from lab.scheduling.executors import local
+from lab.scheduling.executors.executor import Attempt
 local.SPARE_AFTER = 0.0
 folder = pathlib.Path({str(tmp_path)!r})
 executor = local.LocalExecutor(1, {COLD!r}, {WARM!r})

@@ -22,13 +22,13 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from rich.console import Console  # noqa: E402
 from scheduling_bench import alive, trials, wait_for  # noqa: E402
 
-from lab.scheduling import mirror, ray_executor  # noqa: E402
 from lab.scheduling.driver import driving  # noqa: E402
-from lab.scheduling.executors import Attempt, Ended  # noqa: E402
-from lab.scheduling.mirror import Mirror  # noqa: E402
-from lab.scheduling.process import rank_log  # noqa: E402
+from lab.scheduling.executors import mirror, ray_executor  # noqa: E402
+from lab.scheduling.executors.executor import Attempt, Ended  # noqa: E402
+from lab.scheduling.executors.mirror import Mirror  # noqa: E402
+from lab.scheduling.executors.process import rank_log  # noqa: E402
+from lab.scheduling.executors.ray_executor import RayAttempt, RayExecutor, Submitted, Task  # noqa: E402
 from lab.scheduling.progress import RunsProgress  # noqa: E402
-from lab.scheduling.ray_executor import RayAttempt, RayExecutor, Submitted, Task  # noqa: E402
 
 pytestmark = [
     pytest.mark.extra(ray="ray"),
@@ -448,7 +448,7 @@ sys.path.insert(0, {tests!r})
 from scheduling_bench import Bench
 from lab.scheduling.driver import driving
 from lab.scheduling.progress import RunsProgress
-from lab.scheduling.ray_executor import RayExecutor
+from lab.scheduling.executors.ray_executor import RayExecutor
 bench = Bench(pathlib.Path({folder!r}))
 pool = RayExecutor(2, (str(bench.folder / "fake_run.py"),))
 plan = bench.plan()
@@ -462,7 +462,7 @@ def test_the_head_is_lost_and_the_same_command_goes_on(cluster, bench, monkeypat
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     bench.behave({"dlm": "wait"})
     plan = bench.plan()
-    code = DRIVER.format(tests=str(Path(__file__).parent), folder=str(bench.folder))
+    code = DRIVER.format(tests=str(Path(__file__).parents[1]), folder=str(bench.folder))
 
     def at_work():
         return [pid for cell in plan.cells if cell.config.arm == "dlm" for pid in bench.tries(cell)]

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from lab.scheduling import slots
-from lab.scheduling.slots import Devices, environment, find_devices, make_places, memory_share
+from lab.scheduling.executors import slots
+from lab.scheduling.executors.slots import Devices, environment, find_devices, make_places, memory_share
 
 TWO_GPUS = (
     "GPU 0: NVIDIA H100 (UUID: GPU-aaaa-1)\n"

@@ -17,10 +17,10 @@ from optuna.trial import TrialState
 from scheduling_bench import trials
 from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 
-from lab.scheduling.ledger import Ledger, study_name
-from lab.scheduling.locks import sole_owner
-from lab.scheduling.secrets import masked, redacted, without_secrets
-from lab.scheduling.storage import JOURNAL, JournalView, Patience, is_away, safe_name, view_storage
+from lab.scheduling.ledger.ledger import Ledger, study_name
+from lab.scheduling.ledger.locks import sole_owner
+from lab.scheduling.ledger.secrets import masked, redacted, without_secrets
+from lab.scheduling.ledger.storage import JOURNAL, JournalView, Patience, is_away, safe_name, view_storage
 
 
 def versioned(plan):
@@ -287,7 +287,7 @@ import pathlib, random, resource, sys
 random.random = lambda: 0.0  # Optuna waits so many seconds before it inserts again
 sys.path.insert(0, sys.argv[1])
 from scheduling_bench import Bench
-from lab.scheduling.ledger import Ledger
+from lab.scheduling.ledger.ledger import Ledger
 bench = Bench(pathlib.Path(sys.argv[2]))
 room, url = int(sys.argv[3]), sys.argv[4]
 ledger = Ledger(bench.tree, "tiny-tiny", url)
@@ -311,7 +311,7 @@ def test_a_full_disk_is_a_clear_error_and_the_rerun_converges(bench, database):
     """The limit on a file's size fails a write in its midst, as a full disk does."""
     url = f"sqlite:///{bench.folder / 'study.db'}" if database else ""
     room = 2500 if database else 100
-    command = [sys.executable, "-c", FULL, str(Path(__file__).parent), str(bench.folder), str(room), url]
+    command = [sys.executable, "-c", FULL, str(Path(__file__).parents[1]), str(bench.folder), str(room), url]
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path.cwd())
     first, second = said.stdout.splitlines()
     reason = "(disk I/O error|database or disk is full)" if database else "File too large"

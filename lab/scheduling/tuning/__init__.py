@@ -1,0 +1,1 @@
+"""Hyper-parameters of each arm, searched by Optuna at equal budgets."""
