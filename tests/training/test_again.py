@@ -1,7 +1,6 @@
 """A finished run is asked for again: only what is new is trained and measured."""
 
 import json
-import os
 import shutil
 from types import SimpleNamespace
 
@@ -13,7 +12,7 @@ from lab.results import RESULT, read_result
 from lab.tracking.records import METRICS
 from lab.version import FILE
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 BASE = {
     "model": {"width": 8, "ffn_width": 12},
@@ -21,27 +20,6 @@ BASE = {
     "training": {"total_steps": 40, "checkpoint_steps": 5},
     "evaluation": {"stops": 2, "sample_tokens": 0},  # at 20 and 40, and their branches from 16 and 32
 }
-
-
-@pytest.fixture(scope="module")
-def one_compilation(tmp_path_factory):
-    """Programs that are compiled once serve every run of this file."""
-    if os.environ["KERAS_BACKEND"] != "jax":
-        yield
-        return
-    import jax
-
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture
@@ -68,7 +46,7 @@ def work(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, corpus, cache, one_compilation):
+def finished(tmp_path_factory, corpus, cache):
     """`finished(layer)`: a run that was made with this layer from the beginning, once for each."""
     from lab.training.run import train_run
 

@@ -39,15 +39,6 @@ def runs(tmp_path_factory, corpus, cache):
     return folder
 
 
-def programs(cache):
-    """Half the time of the attempts after the first."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(cache / "programs"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-
-
 class Group:
     """The ranks of one run on loopback; each has a logdir of its own, so that it shows who writes."""
 
@@ -64,7 +55,7 @@ class Group:
                 self.processes.append(
                     subprocess.Popen(
                         [*command, "--logdir", str(logdir)],
-                        env=os.environ | QUICK | programs(cache) | rank_environment(rank, 2, address),
+                        env=os.environ | QUICK | rank_environment(rank, 2, address),
                         stdout=file,
                         stderr=subprocess.STDOUT,
                     )
@@ -200,7 +191,7 @@ def test_two_nodes_train_one_run_and_a_lost_node_costs_one_attempt(
     from lab.training.run import train_run
 
     train_run(config_of("one", corpus), tmp_path / "one", cache)
-    for name, value in (QUICK | programs(cache)).items():
+    for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     logdir = tmp_path / "run"
     logdir.mkdir()

@@ -24,14 +24,8 @@ def start(run, logdir):
     config.write_text(run.config.to_yaml(), encoding="utf-8")
     command = [sys.executable, "-m", "lab", "run", "--config", str(config)]
     command += ["--logdir", str(logdir), "--cache", str(run.cache)]
-    # A cache of compiled programs halves the time of the attempts after the first.
-    programs = {
-        "JAX_COMPILATION_CACHE_DIR": str(logdir.parent / "programs"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
     with (logdir.parent / f"{logdir.name}.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | programs)
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def kill_and_finish(run, logdir, seed):
