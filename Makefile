@@ -47,8 +47,9 @@ $(STAMP): pyproject.toml constraints.txt
 $(ABLATIONS): setup
 	$(BIN)/python -m lab ablate $@ $(OPTIONS)
 
+smoke: PRESET := smoke
 smoke: setup ## the crossover ablation in seconds: does everything run?
-	$(BIN)/python -m lab ablate crossover --preset smoke
+	$(BIN)/python -m lab ablate crossover $(OPTIONS)
 
 status: setup ## what is queued, running, done and failed, and the time left
 	$(BIN)/python -m lab status $(RESULTS)
@@ -81,9 +82,11 @@ test: setup ## every test under JAX, then the numerics under the other installed
 	KERAS_BACKEND=jax $(PYTEST)
 	$(MAKE) test-backends
 
-test-backends: setup ## the numerics under TensorFlow, and under PyTorch where it is installed
-	KERAS_BACKEND=tensorflow $(PYTEST) -m backend
-	if $(BIN)/python -c 'import torch' 2>/dev/null; then KERAS_BACKEND=torch $(PYTEST) -m backend; fi
+BACKENDS ?= tensorflow torch
+test-backends: setup ## the numerics under TensorFlow, and under PyTorch where it is installed (BACKENDS=torch: it alone)
+	for backend in $(BACKENDS); do \
+	  ! $(BIN)/python -c "import $$backend" 2>/dev/null || KERAS_BACKEND=$$backend $(PYTEST) -m backend || exit 1; \
+	done
 
 test-extras: setup ## the tests that need extras, under JAX (EXTRAS=ray,postgres,dashboard)
 	KERAS_BACKEND=jax $(PYTEST) -m extra
