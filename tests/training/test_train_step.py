@@ -88,7 +88,7 @@ def test_one_step_has_the_loss_and_gradient_of_a_numpy_model(arm, mechanisms):
 
     def loss(arrays):
         shape = (config.model.heads, learner.objective.causal, config.model.loops)
-        return np.mean([numpy_transformer.mean_loss(arrays, example, *shape) for example in examples])
+        return np.mean([numpy_transformer.mean_loss(arrays, example, *shape) for example in examples], axis=0)
 
     assert logs.found[0]["loss"] == pytest.approx(loss(weights), rel=1e-5)
     expected = numpy_transformer.gradient(weights, loss)
