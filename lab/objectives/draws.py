@@ -71,15 +71,18 @@ def draw(
         stream: what the draws are for.
         sequence_ids: (batch,) int32.
         draw_numbers: (batch,) int32.
-        length: L, 1 <= L < 2**15.
+        length: L in 1 .. 2**15 - 1.
         order: `left_to_right`, `any`, `fixed:N` or `right_to_left:share`.
         xp: `numpy` or `keras.ops`.
         noise_window: the values that k may take; all of 1 .. L by default.
 
     Raises:
-        ValueError: if `order` or `noise_window` is no such level, the window is empty, or `length` or N is
-            2**15 or more.
+        ValueError: if `order` or `noise_window` is no such level, the window is empty, or `length` is out of
+            range.
     """
+    # Random bits that a permutation keeps beside its positions: 17 at 2**15 - 1, and ties grow frequent.
+    if not 1 <= length < 2**15:
+        raise ValueError(f"`length` must be in 1 .. 32767, but got length={length}.")
     keys = draw_keys(seed, stream, sequence_ids, draw_numbers, xp)
     low, high = count_range(noise_window, length)
     hidden_count = threefry.below(single_word(keys, _COUNT, xp), high - low + 1, xp) + np.int32(low)
