@@ -19,6 +19,9 @@ Words = tuple[Array, Array]
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # the key schedule's constant, Salmon et al., section 3.2
 
+# With at most 14 bits above the lower 15, every sum in `below` stays under 2**31.
+LARGEST_BOUND = 2**29
+
 
 class Stream(IntEnum):
     """What a draw is for: the second word of a key, so that no two uses share random words."""
@@ -86,11 +89,11 @@ def words(key: Words, count: int, xp: Any, series: int = 0) -> Array:
 
 
 def below(word: Array, bound: Array | int, xp: Any) -> Array:
-    """Map random words to whole numbers in [0, bound): the high half of the 48-bit product word * bound.
+    """Map random words to whole numbers in [0, bound): the high half of the 64-bit product word * bound.
 
     Args:
         word: int32 array of random words, read as 32 bits.
-        bound: int32, 1 <= bound < 2**15, so that no product overflows.
+        bound: int32, 1 <= bound <= LARGEST_BOUND, an int or of a shape that broadcasts with the word's.
         xp: `numpy` or `keras.ops`.
 
     Returns:
@@ -101,11 +104,18 @@ def below(word: Array, bound: Array | int, xp: Any) -> Array:
 
     Reference: Lemire 2019, arXiv:1805.10941, section 3, without the rejection step.
     """
-    if isinstance(bound, int) and not 1 <= bound < 2**15:
-        raise ValueError(f"`bound` must be in 1 .. 32767, but got bound={bound}.")
-    high = _logical_right_shift(word, 16, xp)
-    low = xp.bitwise_and(word, np.int32(0xFFFF))
-    return xp.right_shift(high * bound + xp.right_shift(low * bound, np.int32(16)), np.int32(16))
+    if isinstance(bound, int) and not 1 <= bound <= LARGEST_BOUND:
+        raise ValueError(f"`bound` must be in 1 .. {LARGEST_BOUND}, but got bound={bound}.")
+    bound = np.int32(bound) if isinstance(bound, int) else bound
+    # No 64-bit integers: JAX has none by default. The product of a 16-bit and a 15-bit part fits 31 bits.
+    upper, lower = xp.right_shift(bound, np.int32(15)), xp.bitwise_and(bound, np.int32(0x7FFF))
+    high, low = _logical_right_shift(word, 16, xp), xp.bitwise_and(word, np.int32(0xFFFF))
+    # floor(low * bound / 2**16), and high * bound to which it is added, as multiples of 2**15 and rests.
+    carry = xp.right_shift(low * upper + xp.right_shift(low * lower, np.int32(15)), np.int32(1))
+    product = high * lower
+    rests = xp.bitwise_and(product, np.int32(0x7FFF)) + xp.bitwise_and(carry, np.int32(0x7FFF))
+    parts = [xp.right_shift(part, np.int32(15)) for part in (product, carry, rests)]
+    return xp.right_shift(high * upper + parts[0] + parts[1] + parts[2], np.int32(1))
 
 
 def uniform(word: Array, xp: Any) -> Array:

@@ -65,7 +65,7 @@ def test_numpy_and_keras_agree_bit_for_bit():
         (threefry.uniform(word, np), threefry.uniform(word_, ops)),
         (threefry.permutation(rows, np), threefry.permutation(rows_, ops)),
     ]
-    for bound in (1, 3, 64, 1000, 2**15 - 1):
+    for bound in (1, 3, 64, 1000, 2**15 - 1, 2**15, 50_304, 2**17, 2**29 - 1, 2**29):
         pairs.append((threefry.below(word, bound, np), threefry.below(word_, bound, ops)))
     for expected, found in pairs:
         assert host(found).dtype == expected.dtype
@@ -82,20 +82,23 @@ def test_words_are_the_cipher_of_their_index():
         assert np.array_equal(threefry.threefry2x32(key, counter, np)[0], many[:, index])
 
 
+BOUNDS = (1, 2, 3, 7, 64, 1000, 2**14)
+
+
 def test_below_is_the_high_half_of_the_product():
     word = np.concatenate([random_words(10_000), as_words([0, 2**16 - 1, 2**16, 2**31, 2**32 - 1])])
-    for bound in (1, 2, 3, 7, 64, 1000, 2**14, 2**15 - 1):
+    for bound in (*BOUNDS, *range(2**15 - 3, 2**15 + 4), 50_304, 2**16 + 1, 2**17, 2**29 - 1, 2**29):
         exact = (word.view(np.uint32).astype(np.uint64) * np.uint64(bound)) >> np.uint64(32)
         assert np.array_equal(threefry.below(word, bound, np), exact)
 
 
 def test_below_takes_a_bound_for_each_word():
-    word, bound = random_words(50), np.arange(1, 51, dtype=np.int32)
+    word, bound = random_words(50), 1 + 1000 * np.arange(50, dtype=np.int32)
     one_by_one = [int(threefry.below(word[i : i + 1], int(bound[i]), np)[0]) for i in range(50)]
     assert threefry.below(word, bound, np).tolist() == one_by_one
 
 
-@pytest.mark.parametrize("bound", [2, 3, 7, 10, 64, 100, 32_767])
+@pytest.mark.parametrize("bound", [2, 3, 7, 10, 64, 100, 32_767, 50_304])
 def test_below_is_uniform(bound):
     word = threefry.words((as_words([5]), as_words([1])), 2**20, np)
     counts = np.bincount(threefry.below(word[0], bound, np), minlength=bound)
@@ -103,9 +106,9 @@ def test_below_is_uniform(bound):
     assert stats.chisquare(counts).pvalue > ONE_IN_10000
 
 
-@pytest.mark.parametrize("bound", [0, -1, 2**15])
+@pytest.mark.parametrize("bound", [0, -1, 2**29 + 1])
 def test_below_refuses_a_bound_whose_products_overflow(bound):
-    with pytest.raises(ValueError, match=rf"`bound` must be in 1 \.\. 32767, but got bound={bound}\."):
+    with pytest.raises(ValueError, match=rf"`bound` must be in 1 \.\. 536870912, but got bound={bound}\."):
         threefry.below(random_words(3), bound, np)
 
 

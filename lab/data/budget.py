@@ -7,7 +7,37 @@ from lab.data.shuffling import shuffled
 PIECE_WINDOWS = 8  # long enough that few windows cross the edge of a piece
 
 
-def budget(train: np.ndarray, unique_tokens: int | None, length: int) -> np.ndarray:
+class Budget:
+    """Tokens laid out in another order of their pieces, read where they are; nothing of them is copied.
+
+    Args:
+        tokens: (n,) token ids, mapped from disk or in memory.
+        order: (pieces,) which piece of the tokens comes at each place. All hold `piece` tokens but for the
+            last one of the tokens, which may hold fewer.
+        piece: tokens a piece.
+        size: how many tokens of the layout there are, from its start on.
+    """
+
+    def __init__(self, tokens: np.ndarray, order: np.ndarray, piece: int, size: int) -> None:
+        self._tokens = tokens
+        self._piece = piece
+        self._size = size
+        self._shifts = (order - np.arange(len(order))) * piece  # from a place to its token, by piece
+        # Behind the short piece, if it is among them, every place lies that much further on.
+        self._missing = -len(tokens) % piece
+        (short,) = np.flatnonzero(order == len(tokens) // piece) if self._missing else (len(order),)
+        self._short_end = (short + 1) * piece - self._missing
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        """The tokens at places in [0, size), an integer array of any shape."""
+        places = np.where(places < self._short_end, places, places + self._missing)
+        return self._tokens[places + self._shifts[places // self._piece]]
+
+
+def budget(train: np.ndarray, unique_tokens: int | None, length: int) -> np.ndarray | Budget:
     """The first `unique_tokens` tokens of the training split laid out in shuffled pieces.
 
     A piece is PIECE_WINDOWS windows long, so that a small budget is a sample of the whole corpus and not its
@@ -31,12 +61,4 @@ def budget(train: np.ndarray, unique_tokens: int | None, length: int) -> np.ndar
             "LEVELS= for make."
         )
     piece = PIECE_WINDOWS * length
-    chosen: list[np.ndarray] = []
-    missing = unique_tokens
-    for index in shuffled(-(-len(train) // piece)).tolist():
-        part = train[index * piece : (index + 1) * piece][:missing]
-        chosen.append(part)
-        missing -= len(part)
-        if missing == 0:
-            break
-    return np.concatenate(chosen)
+    return Budget(train, shuffled(-(-len(train) // piece)), piece, unique_tokens)

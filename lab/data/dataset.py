@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from lab.code import closure_hash
 from lab.config import DataConfig
 from lab.data.cache import is_intact, write_folder
 from lab.data.corpora import Document, Source, find_sources, read_corpus
-from lab.data.packages import describe_packages
+from lab.data.packages import describe_packages, say_once
 from lab.data.pieces import pieces_of
 from lab.data.shortage import counted, listed, remedy, suggest_characters
-from lab.data.splits import SPLITS, split_documents
+from lab.data.splits import SPLITS, split_texts
+from lab.data.text_store import Texts, TextStore
 from lab.data.tokenizers import (
     Tokenizer,
     dump_state,
@@ -32,6 +33,7 @@ from lab.data.tokenizers import (
 CODE_HASH = closure_hash("lab.data.dataset")
 
 HASHES = "hashes.json"
+_HASHED_BYTES = 1 << 18  # read at once, as hashlib does with a file
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,13 @@ class Dataset:
         tokenizer: what made the ids.
         hashes: by split, 16 hex digits over its array and the tokenizer: equal where these are, wherever the
             text came from.
-        statistics: counts, as JSON values: `files`, `documents_read`, and of these `documents_cut` into
-            pieces of `document_characters`; from here on a piece counts as a document: `documents`, `tokens`
-            and `bytes` by split, and over all of them `bytes_per_token`, `byte_coverage` (bytes by
-            `byte_lengths` over bytes of text), `exact_duplicates_removed`, `near_duplicate_groups`,
-            `near_duplicate_documents`. For corpus=packages also what `describe_packages` says.
+        statistics: counts, as JSON values: `files`, `documents_read`, their `characters`, and of these
+            documents `documents_cut` into pieces of `document_characters`; from here on a piece counts as a
+            document: `documents`, `tokens` and `bytes` by split, and over all of them `bytes_per_token`,
+            `byte_coverage` (bytes by `byte_lengths` over bytes of text), `exact_duplicates_removed`,
+            `near_duplicate_groups`, `near_duplicate_documents`. For corpus=packages also what
+            `describe_packages` says.
+        key: its place in the cache: with it, `prepare` need not look at the sources.
     """
 
     train: np.ndarray
@@ -60,6 +64,7 @@ class Dataset:
     tokenizer: Tokenizer
     hashes: dict[str, str]
     statistics: dict[str, Any]
+    key: str = ""
 
     @property
     def hash(self) -> str:
@@ -67,39 +72,62 @@ class Dataset:
         return self.hashes["train"]
 
 
-def prepare(config: DataConfig, cache_dir: Path) -> Dataset:
+def prepare(config: DataConfig, cache_dir: Path, key: str = "") -> Dataset:
     """The configured corpus as arrays, from the cache if they are there and intact.
 
     Several processes may prepare at once: one builds, the others wait and read.
 
+    Args:
+        config: the settings.
+        cache_dir: where tokenized corpora are kept.
+        key: what `Dataset.key` of the same settings was elsewhere. What the cache holds under it is taken
+            without a look at the sources; if it holds nothing intact, the sources are read as without a key.
+
     Raises:
         ValueError: if a file cannot be read, a split gets no document or not one window of tokens.
     """
-    sources = find_sources(config)
-    digests = {source: source.digest() for source in sources}
-    key = cache_key(config, digests)
-    dataset = _load(cache_dir, key)
+    dataset = _load(cache_dir, key) if key else None
     if dataset is None:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache_dir / f"{key}.lock"):
-            dataset = _load(cache_dir, key) or _build(config, cache_dir, key)
-    if config.corpus == "packages":
-        dataset.statistics.update(describe_packages({source.name: digests[source] for source in sources}))
+        dataset = _from_sources(config, cache_dir)
+    else:
+        say_once(dataset.statistics.get("packages_note", ""))
     tokens = dataset.statistics["tokens"]
     short = [split for split in SPLITS if tokens[split] < config.length]
     if short:
-        found = listed([f"{split} has {counted(tokens[split], 'token')}" for split in short])
-        documents = read_corpus(config)
+        held = listed([f"{split} has {counted(tokens[split], 'token')}" for split in short])
         raise ValueError(
-            f"each split must hold one window of length={config.length} tokens, but {found}: the corpus has "
-            f"{_corpus_size(documents, sources)}. {remedy(_suggest(config, documents))} "
+            f"each split must hold one window of length={config.length} tokens, but {held}: the corpus has "
+            f"{_corpus_size(dataset.statistics)}. {_remedy(config, cache_dir, dataset.statistics)} "
             "A lower data.length helps too."
         )
     return dataset
 
 
-def cache_key(config: DataConfig, digests: Mapping[Source, str]) -> str:
-    """16 hex digits over all that may decide the arrays: sources, settings, and the code that makes them.
+def _from_sources(config: DataConfig, cache_dir: Path) -> Dataset:
+    digests = _digests(config)
+    packages = _describe_packages(config, digests)
+    key = cache_key(config, digests, packages)
+    dataset = _load(cache_dir, key)
+    if dataset is None:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache_dir / f"{key}.lock"):
+            dataset = _load(cache_dir, key) or _build(config, cache_dir, key, packages)
+    return dataset
+
+
+def _digests(config: DataConfig) -> dict[Source, str]:
+    return {source: source.digest() for source in find_sources(config)}
+
+
+def _describe_packages(config: DataConfig, digests: Mapping[Source, str]) -> dict[str, Any]:
+    """What is to be known of the default corpus beside its text; nothing of another."""
+    if config.corpus != "packages":
+        return {}
+    return describe_packages({source.name: digest for source, digest in digests.items()})
+
+
+def cache_key(config: DataConfig, digests: Mapping[Source, str], packages: Mapping[str, Any]) -> str:
+    """16 hex digits over all that may decide what is kept: sources, settings, and the code that makes it.
 
     The files count by their bytes, not by size and time: an edit can keep both, and copying a corpus to
     another machine changes the time alone. It costs one pass over the bytes (some 0.2 s for the default
@@ -108,8 +136,10 @@ def cache_key(config: DataConfig, digests: Mapping[Source, str]) -> str:
     Args:
         config: the settings.
         digests: of every file's bytes.
+        packages: what `describe_packages` says of them, which is kept beside the arrays.
     """
     identity = {
+        **packages,
         "code": CODE_HASH,
         "sources": sorted((source.kind, digest) for source, digest in digests.items()),
         "text_field": config.text_field,
@@ -118,30 +148,30 @@ def cache_key(config: DataConfig, digests: Mapping[Source, str]) -> str:
         "validation_share": config.validation_share,
         "test_share": config.test_share,
     }
-    return _digits(json.dumps(identity, sort_keys=True).encode())
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def content_hashes(arrays: Mapping[str, np.ndarray], tokenizer: Tokenizer) -> dict[str, str]:
-    """By split, 16 hex digits over its array and the tokenizer.
+def content_hash(array: Path, tokenizer: Tokenizer) -> str:
+    """16 hex digits over an array and the tokenizer.
 
     Args:
-        arrays: (n,) token ids by split.
+        array: an .npy file of token ids.
         tokenizer: what made them. The name of its preset, which may be that of a folder, decides nothing.
     """
     state = json.dumps({key: value for key, value in tokenizer.state().items() if key != "name"}).encode()
-    return {
-        split: _digits(state, array.dtype.str.encode(), np.ascontiguousarray(array).view(np.uint8).data)
-        for split, array in arrays.items()
-    }
-
-
-def _digits(*parts: "bytes | memoryview") -> str:
-    """16 hex digits over parts, each told from the next by its length."""
-    hasher = hashlib.sha256()
-    for part in parts:
-        hasher.update(f"{len(part)}\0".encode())
-        hasher.update(part)
+    with array.open("rb") as file:
+        np.lib.format.read_magic(file)
+        (count,), _, dtype = np.lib.format.read_array_header_1_0(file)
+        hasher = hashlib.sha256(_measured(state) + _measured(dtype.str.encode()))
+        hasher.update(f"{count * dtype.itemsize}\0".encode())
+        while data := file.read(_HASHED_BYTES):
+            hasher.update(data)
     return hasher.hexdigest()[:16]
+
+
+def _measured(part: bytes) -> bytes:
+    """A part of what is hashed, told from the next by its length."""
+    return f"{len(part)}\0".encode() + part
 
 
 def _load(cache_dir: Path, key: str) -> Dataset | None:
@@ -152,90 +182,134 @@ def _load(cache_dir: Path, key: str) -> Dataset | None:
     tokenizer = restore_tokenizer(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
     hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
     statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
-    return Dataset(**arrays, tokenizer=tokenizer, hashes=hashes, statistics=statistics)
+    return Dataset(**arrays, tokenizer=tokenizer, hashes=hashes, statistics=statistics, key=key)
 
 
-def _build(config: DataConfig, cache_dir: Path, key: str) -> Dataset:
+def _build(config: DataConfig, cache_dir: Path, key: str, packages: Mapping[str, Any]) -> Dataset:
+    """Fill a place of the cache. Of the text only one document is in memory, and what `deduplicate` needs."""
     tokenizer = find_tokenizer(config.tokenizer)
-    documents, sources = read_corpus(config), find_sources(config)
-    if cache_key(config, {source: source.digest() for source in sources}) != key:
-        raise ValueError(
-            f"the files of corpus={config.corpus} must stay as they are while they are read; try again."
-        )
-    divided = _divide(config, documents)
-    if empty := [split for split in SPLITS if not divided.texts[split]]:
-        raise ValueError(
-            f"each split must get a document, but {listed(empty)} got none: the corpus has "
-            f"{_corpus_size(documents, sources)}{_alike(divided)}. {remedy(_suggest(config, documents))}"
-        )
-    tokenizer = tokenizer or train_bpe(config.tokenizer, divided.texts["train"])
-    arrays = {split: tokenize(tokenizer, texts) for split, texts in divided.texts.items()}
-    statistics = {
-        "files": len(sources),
-        "documents_read": len(documents),
-        "document_characters": config.document_characters,
-        **divided.statistics,
-        **_sizes(divided.texts, arrays, tokenizer),
-    }
-
-    def fill(folder: Path) -> None:
-        for split, array in arrays.items():
-            np.save(folder / f"{split}.npy", array, allow_pickle=False)
-        (folder / "tokenizer.json").write_text(dump_state(tokenizer), encoding="utf-8")
-        (folder / HASHES).write_text(json.dumps(content_hashes(arrays, tokenizer)), encoding="utf-8")
-        (folder / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")
-
-    write_folder(cache_dir / key, fill)
+    with TextStore(cache_dir) as store:
+        divided = _divide(config, read_corpus(config), store)
+        digests = _digests(config)
+        if cache_key(config, digests, _describe_packages(config, digests)) != key:
+            raise ValueError(
+                f"the files of corpus={config.corpus} must stay as they are while they are read; try again."
+            )
+        statistics = {**packages, "files": len(digests), **divided.statistics}
+        if empty := [split for split in SPLITS if not divided.texts[split]]:
+            raise ValueError(
+                f"each split must get a document, but {listed(empty)} got none: the corpus has "
+                f"{_corpus_size(statistics)}{_alike(divided)}. {_remedy(config, cache_dir, statistics)}"
+            )
+        tokenizer = tokenizer or train_bpe(config.tokenizer, divided.texts["train"])
+        write_folder(cache_dir / key, lambda folder: _fill(folder, divided.texts, tokenizer, statistics))
     dataset = _load(cache_dir, key)
     if dataset is None:
         raise OSError(f"{cache_dir / key}: what was written there reads back otherwise; is the disk sound?")
     return dataset
 
 
+def _fill(
+    folder: Path, texts: Mapping[str, Texts], tokenizer: Tokenizer, statistics: Mapping[str, Any]
+) -> None:
+    """Write what is kept of a corpus into a folder."""
+    paths = {split: folder / f"{split}.npy" for split in SPLITS}
+    tokens, covered = {}, 0
+    for split, path in paths.items():
+        tokens[split], token_bytes = _write_tokens(path, tokenizer, texts[split])
+        covered += token_bytes
+    text_bytes = {split: texts[split].size for split in SPLITS}
+    files = {
+        "tokenizer.json": dump_state(tokenizer),
+        HASHES: json.dumps({split: content_hash(path, tokenizer) for split, path in paths.items()}),
+        "statistics.json": json.dumps(
+            {
+                **statistics,
+                "documents": {split: len(texts[split]) for split in SPLITS},
+                "tokens": tokens,
+                "bytes": text_bytes,
+                "bytes_per_token": sum(text_bytes.values()) / sum(tokens.values()),
+                "byte_coverage": covered / sum(text_bytes.values()),
+            }
+        ),
+    }
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+def _write_tokens(path: Path, tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[int, int]:
+    """Tokenize texts into an .npy file, a text at a time; how many tokens, and the bytes they stand for."""
+    dtype = token_dtype(tokenizer)
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+    count = covered = 0
+    with path.open("wb") as file:
+        # NumPy pads a header for the largest count that there may be: written again, it has the same length.
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (0,)})
+        for ids in tokenize(tokenizer, texts):
+            file.write(ids.tobytes())
+            count += len(ids)
+            covered += int(tokenizer.byte_lengths[ids].sum(dtype=np.int64))
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (count,)})
+    return count, covered
+
+
 @dataclass(frozen=True)
 class _Divided:
     """The texts of each split, how many documents and groups of near duplicates they are, and counts."""
 
-    texts: dict[str, list[str]]
+    texts: dict[str, Texts]
     distinct: int
     groups: int
     statistics: dict[str, int]
 
 
-def _divide(config: DataConfig, documents: Sequence[Document]) -> _Divided:
-    """Cut, deduplicate and split documents."""
+def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore) -> _Divided:
+    """Cut, deduplicate and split documents into an empty store."""
     # It imports scipy, which a run that finds its data in the cache does not need.
     from lab.data.deduplication import deduplicate
 
-    pieces = [pieces_of(document, config.document_characters) for document in documents]
-    unique = deduplicate(piece for parts in pieces for piece in parts)
-    splits = split_documents(unique, config.validation_share, config.test_share)
-    sizes = Counter(item.group for item in unique)
+    counts: Counter[str] = Counter()
+
+    def pieces() -> Iterator[str]:
+        for document in documents:
+            parts = pieces_of(document, config.document_characters)
+            counts.update(documents=1, characters=len(document.text), cut=len(parts) > 1, pieces=len(parts))
+            yield from (part.text for part in parts)
+
+    unique = deduplicate(pieces(), store)
+    splits = split_texts(unique, config.validation_share, config.test_share)
+    sizes = Counter(text.group for text in unique)
     return _Divided(
-        texts={split: [item.document.text for item in chosen] for split, chosen in splits.items()},
+        texts={split: Texts(store, [text.number for text in chosen]) for split, chosen in splits.items()},
         distinct=len(unique),
         groups=len(sizes),
         statistics={
-            "documents_cut": sum(len(parts) > 1 for parts in pieces),
-            "exact_duplicates_removed": sum(map(len, pieces)) - len(unique),
+            "documents_read": counts["documents"],
+            "characters": counts["characters"],
+            "document_characters": config.document_characters,
+            "documents_cut": counts["cut"],
+            "exact_duplicates_removed": counts["pieces"] - len(unique),
             "near_duplicate_groups": sum(size > 1 for size in sizes.values()),
             "near_duplicate_documents": sum(size for size in sizes.values() if size > 1),
         },
     )
 
 
-def _suggest(config: DataConfig, documents: Sequence[Document]) -> int | None:
-    """A `document_characters` with which every split of these documents gets a window, if there is one."""
+def _remedy(config: DataConfig, cache_dir: Path, statistics: Mapping[str, int]) -> str:
+    """What to give, with a `document_characters` by which every split gets a window, if there is one."""
 
     def worth(characters: int) -> float:
-        texts = _divide(config.model_copy(update={"document_characters": characters}), documents).texts
-        if not all(texts.values()):
-            return 0.0
-        try:
-            tokenizer = find_tokenizer(config.tokenizer) or train_bpe(config.tokenizer, texts["train"])
-        except ValueError:  # too little text to train it on
-            return 0.0
-        tokens = {split: len(tokenize(tokenizer, chosen)) for split, chosen in texts.items()}
+        cut = config.model_copy(update={"document_characters": characters})
+        with TextStore(cache_dir) as store:
+            texts = _divide(cut, read_corpus(config), store).texts
+            if not all(texts.values()):
+                return 0.0
+            try:
+                tokenizer = find_tokenizer(config.tokenizer) or train_bpe(config.tokenizer, texts["train"])
+            except ValueError:  # too little text to train it on
+                return 0.0
+            tokens = {split: sum(map(len, tokenize(tokenizer, texts[split]))) for split in SPLITS}
         if min(tokens.values()) < config.length:
             return 0.0
         total = sum(tokens.values())
@@ -244,14 +318,13 @@ def _suggest(config: DataConfig, documents: Sequence[Document]) -> int | None:
             tokens["test"] / (config.test_share * total),
         )
 
-    return suggest_characters(sum(len(document.text) for document in documents), config.length, worth)
+    return remedy(suggest_characters(statistics["characters"], config.length, worth))
 
 
-def _corpus_size(documents: Sequence[Document], sources: Sequence[Source]) -> str:
-    characters = sum(len(document.text) for document in documents)
+def _corpus_size(statistics: Mapping[str, int]) -> str:
     return (
-        f"{counted(len(documents), 'document')} in {counted(len(sources), 'file')} "
-        f"({counted(characters, 'character')})"
+        f"{counted(statistics['documents_read'], 'document')} in {counted(statistics['files'], 'file')} "
+        f"({counted(statistics['characters'], 'character')})"
     )
 
 
@@ -263,23 +336,16 @@ def _alike(divided: _Divided) -> str:
     return f", of which {divided.distinct:,} distinct in {groups} of near duplicates"
 
 
-def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
-    """The texts' ids joined, each text followed by the end: (n,) uint16 if the ids fit, else int32."""
-    dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32
-    end = np.array([tokenizer.end_id], dtype=dtype)
-    return np.concatenate([part for text in texts for part in (tokenizer.encode(text).astype(dtype), end)])
+def token_dtype(tokenizer: Tokenizer) -> np.dtype:
+    """What its ids are kept as: uint16 if they fit, else int32."""
+    return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32)
 
 
-def _sizes(
-    texts: dict[str, list[str]], arrays: dict[str, np.ndarray], tokenizer: Tokenizer
-) -> dict[str, Any]:
-    text_bytes = {split: sum(len(text.encode()) for text in chosen) for split, chosen in texts.items()}
-    total = sum(text_bytes.values())
-    token_bytes = sum(int(tokenizer.byte_lengths[array].sum(dtype=np.int64)) for array in arrays.values())
-    return {
-        "documents": {split: len(chosen) for split, chosen in texts.items()},
-        "tokens": {split: len(array) for split, array in arrays.items()},
-        "bytes": text_bytes,
-        "bytes_per_token": total / sum(len(array) for array in arrays.values()),
-        "byte_coverage": token_bytes / total,
-    }
+def tokenize(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[np.ndarray]:
+    """The ids of each text, followed by the end: (n,) of the tokenizer's `token_dtype`."""
+    dtype = token_dtype(tokenizer)
+    for text in texts:
+        ids = tokenizer.encode(text)
+        ended = np.full(len(ids) + 1, tokenizer.end_id, dtype)
+        ended[:-1] = ids
+        yield ended

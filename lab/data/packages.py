@@ -23,7 +23,7 @@ from lab.data.shortage import listed
 
 PACKAGES = {"keras": "keras", "keras-hub": "keras_hub"}  # what pip calls it: its folder
 LIST = Path(__file__).with_name("packages.json")
-NAMED = 3  # differing files, in a message
+NAMED = 3  # differing files, in a message: enough to tell an edit from another build, and still one line
 
 
 @dataclass(frozen=True)
@@ -82,29 +82,29 @@ def describe_packages(digests: Mapping[str, str]) -> dict[str, Any]:
             "`pip install --constraint constraints.txt .`, as in `make setup`, installs the listed versions; "
             "`pip install .` reads no constraints file."
         )
-        _say(note)
+    say_once(note)
     return {"packages": {package.name: package.version for package in packages}, "packages_note": note}
 
 
 def _find(name: str, folder: str) -> Package:
     try:
-        found = importlib.metadata.distribution(name)
+        installed = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         raise ValueError(
             f"corpus=packages needs the source of {listed(list(PACKAGES))}, but {name} is not installed: "
             f"`make setup` or `pip install --constraint constraints.txt {name}` installs it."
         ) from None
-    # Not `found.files`, which leaves out what is gone since Python 3.12.
-    rows = sorted(csv.reader((found.read_text("RECORD") or "").splitlines()))
+    # Not `installed.files`, which leaves out what is gone since Python 3.12.
+    rows = sorted(csv.reader((installed.read_text("RECORD") or "").splitlines()))
     recorded = {row[0]: _sha256(row[1]) for row in rows if len(row) == 3 and _is_source(row[0], folder)}
-    root = Path(str(found.locate_file("")))
+    root = Path(str(installed.locate_file("")))
     if not any((root / file).is_file() for file in recorded):
         raise ValueError(
-            f"corpus=packages needs the source files that {name} {found.version} lists in its RECORD, but it "
-            f"has none in {folder}/ (an editable install?): `pip install --force-reinstall --no-deps "
+            f"corpus=packages needs the source files that {name} {installed.version} lists in its RECORD, "
+            f"but it has none in {folder}/ (an editable install?): `pip install --force-reinstall --no-deps "
             f"--constraint constraints.txt {name}` installs them."
         )
-    return Package(name, found.version, root, recorded)
+    return Package(name, installed.version, root, recorded)
 
 
 def _is_source(file: str, folder: str) -> bool:
@@ -123,8 +123,8 @@ def _difference(package: Package, digests: Mapping[str, str]) -> str:
     expected = json.loads(LIST.read_text(encoding="utf-8"))[name]
     if version != expected["version"]:
         return f"{name} {version} is installed, {expected['version']} is listed"
-    found = {file: digests[file] for file in package.recorded if file in digests}
-    if content_hash(found) == expected["sha256"]:
+    present = {file: digests[file] for file in package.recorded if file in digests}
+    if content_hash(present) == expected["sha256"]:
         return ""
     changed = [
         f"{file} is {'changed' if file in digests else 'gone'}"
@@ -145,9 +145,11 @@ def _some(changed: Sequence[str]) -> str:
 
 
 @cache
-def _say(note: str) -> None:
-    # Not a warning: its file and line would say nothing to whoever reads it.
-    logging.getLogger(__name__).warning(note)
+def say_once(note: str) -> None:
+    """Log a note, unless it is empty or this process has logged it before."""
+    if note:
+        # Not a warning: its file and line would say nothing to whoever reads it.
+        logging.getLogger(__name__).warning(note)
 
 
 def _list_installed() -> dict[str, Any]:

@@ -42,7 +42,7 @@ def cut_text(text: str, characters: int) -> list[str]:
         pieces.append(text[start:end])
         start = end
     rest = text[start:]
-    if pieces and 10 * len(rest) < characters:
+    if pieces and 10 * len(rest) < characters:  # too little to be a document beside such pieces
         pieces[-1] += rest
     else:
         pieces.append(rest)

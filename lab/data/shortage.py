@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-# How many pieces a text is cut into: fifty first, others where the splits of fifty come out badly.
+# How many pieces a text is cut into: fifty, five for a split of a tenth; others where that comes out badly.
 _PIECES = (50, 60, 70, 80, 100, 40, 30, 20, 10)
 
 
@@ -17,11 +17,11 @@ def suggest_characters(total: int, length: int, worth: Callable[[int], float]) -
     """
     best, most = None, 0.0
     for size in dict.fromkeys(max(length, _round(total // pieces)) for pieces in _PIECES):
-        found = worth(size)
-        if found >= 0.5:
+        share = worth(size)
+        if share >= 0.5:  # a split of half its share is one that was asked for
             return size
-        if found > most:
-            best, most = size, found
+        if share > most:
+            best, most = size, share
     return best
 
 

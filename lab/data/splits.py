@@ -1,11 +1,11 @@
 """Documents to train, validation and test by a hash of content, near duplicates on one side."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it imports scipy, which a run that finds its data in the cache does not need
-    from lab.data.deduplication import UniqueDocument
+    from lab.data.deduplication import UniqueText
 
 SPLITS = ("train", "validation", "test")
 
@@ -29,11 +29,11 @@ def split_of(group: str, validation_share: float, test_share: float) -> str:
     return "validation" if place < test_share + validation_share else "train"
 
 
-def split_documents(
-    documents: "Sequence[UniqueDocument]", validation_share: float, test_share: float
-) -> "dict[str, list[UniqueDocument]]":
-    """The documents of each split, in the order given; a split may get none."""
-    splits: dict[str, list[UniqueDocument]] = {split: [] for split in SPLITS}
-    for document in documents:
-        splits[split_of(document.group, validation_share, test_share)].append(document)
+def split_texts(
+    texts: "Iterable[UniqueText]", validation_share: float, test_share: float
+) -> "dict[str, list[UniqueText]]":
+    """The texts of each split, in the order given; a split may get none."""
+    splits: dict[str, list[UniqueText]] = {split: [] for split in SPLITS}
+    for text in texts:
+        splits[split_of(text.group, validation_share, test_share)].append(text)
     return splits

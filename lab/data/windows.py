@@ -1,12 +1,15 @@
 """Windows of tokens: which ones a training step sees, and those that evaluation reads."""
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from lab.data.shuffling import shuffled
 from lab.threefry import Stream, below, threefry2x32
+
+if TYPE_CHECKING:  # evaluation windows, which have no budget, must not be keyed by its code
+    from lab.data.budget import Budget
 
 
 class Batch(NamedTuple):
@@ -31,7 +34,7 @@ class TrainingWindows:
     remembered, so a run resumes from its step number alone.
 
     Args:
-        tokens: (n,) token ids; those after the last whole window are left out.
+        tokens: (n,) token ids, read a batch at a time; those after the last whole window are left out.
         length: L, tokens a window, below 2**15.
         batch_size: rows a step.
         seed: in [0, 2**31).
@@ -45,7 +48,7 @@ class TrainingWindows:
 
     def __init__(
         self,
-        tokens: np.ndarray,
+        tokens: "np.ndarray | Budget",
         length: int,
         batch_size: int,
         seed: int,

@@ -39,6 +39,19 @@ def causal_example(tokens: Array, order: Array, mask_id: int, xp: Any) -> Exampl
 
     Returns:
         An example whose loss is the mean NLL over all L tokens: -1/L log p(tokens | order).
+
+    Example: six tokens, the third of them first, then the first, the sixth, ...
+        >>> tokens = np.array([[10, 11, 12, 13, 14, 15]], np.int32)
+        >>> order = np.array([[2, 0, 5, 1, 4, 3]], np.int32)
+        >>> example = causal_example(tokens, order, 99, np)
+        >>> print(example.tokens)
+        [[99 12 10 15 11 14]]
+        >>> print(example.targets)
+        [[12 10 15 11 14 13]]
+        >>> print(example.target_positions)
+        [[3 1 6 2 5 4]]
+        >>> print(example.weights.round(3))
+        [[0.167 0.167 0.167 0.167 0.167 0.167]]
     """
     length = tokens.shape[-1]
     targets = xp.take_along_axis(tokens, order, axis=-1)
@@ -65,6 +78,17 @@ def dense_example(tokens: Array, hidden: Array, mask_id: int, weights: Array, xp
 
     Returns:
         An example whose loss is weight * sum of the hidden tokens' NLL.
+
+    Example: three of six tokens hidden, each counts a third; what is predicted of the others counts nothing.
+        >>> tokens = np.array([[10, 11, 12, 13, 14, 15]], np.int32)
+        >>> hidden = np.array([[False, True, False, True, True, False]])
+        >>> example = dense_example(tokens, hidden, 99, np.float32([1 / 3]), np)
+        >>> print(example.tokens)
+        [[10 99 12 99 99 15]]
+        >>> print(example.targets)
+        [[10 11 12 13 14 15]]
+        >>> print(example.weights.round(3))
+        [[0.    0.333 0.    0.333 0.333 0.   ]]
     """
     positions = xp.expand_dims(xp.arange(1, tokens.shape[-1] + 1, dtype="int32"), 0)
     return Example(

@@ -71,15 +71,32 @@ def draw(
         stream: what the draws are for.
         sequence_ids: (batch,) int32.
         draw_numbers: (batch,) int32.
-        length: L, 1 <= L < 2**15.
+        length: L in 1 .. 2**15 - 1.
         order: `left_to_right`, `any`, `fixed:N` or `right_to_left:share`.
         xp: `numpy` or `keras.ops`.
         noise_window: the values that k may take; all of 1 .. L by default.
 
     Raises:
-        ValueError: if `order` or `noise_window` is no such level, the window is empty, or `length` or N is
-            2**15 or more.
+        ValueError: if `order` or `noise_window` is no such level, the window is empty, or `length` is out of
+            range.
+
+    Example: the first two draws of sequence 0, and the first of sequence 1.
+        >>> ids, numbers = np.int32([0, 0, 1]), np.int32([0, 1, 0])
+        >>> drawn = draw(0, Stream.TRAINING_DRAWS, ids, numbers, 6, "any", np)
+        >>> print(drawn.order)
+        [[5 3 1 4 0 2]
+         [4 1 5 2 3 0]
+         [2 5 4 0 3 1]]
+        >>> print(drawn.hidden_count)
+        [3 3 4]
+        >>> print(hidden_positions(drawn, np).astype(int))
+        [[1 0 1 0 1 0]
+         [1 0 1 1 0 0]
+         [1 1 0 1 1 0]]
     """
+    # Random bits that a permutation keeps beside its positions: 17 at 2**15 - 1, and ties grow frequent.
+    if not 1 <= length < 2**15:
+        raise ValueError(f"`length` must be in 1 .. 32767, but got length={length}.")
     keys = draw_keys(seed, stream, sequence_ids, draw_numbers, xp)
     low, high = count_range(noise_window, length)
     hidden_count = threefry.below(single_word(keys, _COUNT, xp), high - low + 1, xp) + np.int32(low)
@@ -144,6 +161,23 @@ def complement(draw: Draw, partner: Array, xp: Any) -> Draw:
         draw: with k of 1 .. L.
         partner: (batch,) bool.
         xp: `numpy` or `keras.ops`.
+
+    Example: a draw of sequence 0 and its partner, which hides the other tokens; each counts 1 / k.
+        >>> from lab.objectives.corruption import dense_example
+        >>> tokens = np.tile(np.arange(10, 16, dtype=np.int32), (2, 1))
+        >>> drawn = draw(0, Stream.TRAINING_DRAWS, np.int32([0, 0]), np.int32([0, 0]), 6, "any", np)
+        >>> pair = complement(drawn, np.array([False, True]), np)
+        >>> weights = np.float32(1) / pair.hidden_count
+        >>> example = dense_example(tokens, hidden_positions(pair, np), 99, weights, np)
+        >>> print(example.tokens)
+        [[99 11 99 13 99 15]
+         [10 99 12 99 14 99]]
+        >>> print(example.targets)
+        [[10 11 12 13 14 15]
+         [10 11 12 13 14 15]]
+        >>> print(example.weights.round(3))
+        [[0.333 0.    0.333 0.    0.333 0.   ]
+         [0.    0.333 0.    0.333 0.    0.333]]
     """
     length = draw.order.shape[-1]
     flipped = xp.logical_and(partner, draw.hidden_count < length)

@@ -43,6 +43,21 @@ def add_input_noise(
 
     Reference: Ni et al. 2025, arXiv:2511.03276 (masked inputs, fixed ratio); Gao et al. 2025,
     arXiv:2510.04071 (ratio uniform on (0, 1)).
+
+    Example: half of six tokens masked or replaced where they are read, left to right.
+        >>> from lab.objectives.corruption import causal_example
+        >>> tokens = np.array([[10, 11, 12, 13, 14, 15]], np.int32)
+        >>> clean = causal_example(tokens, np.array([[0, 1, 2, 3, 4, 5]], np.int32), 99, np)
+        >>> zero = np.int32([0])
+        >>> for noise in ("mask:0.5", "replace:0.5"):
+        ...     example = add_input_noise(clean, 0, zero, zero, noise, "hidden", 99, np)
+        ...     print(example.tokens)
+        [[99 10 99 12 99 99]]
+        [[99 10 44 12 84 16]]
+        >>> print(example.targets)
+        [[10 11 12 13 14 15]]
+        >>> print(example.weights.round(3))
+        [[0.    0.333 0.    0.333 0.333 0.   ]]
     """
     length = example.targets.shape[-1]
     kind, ratio, count_drawn = parse_input_noise(input_noise)

@@ -61,6 +61,26 @@ def bernoulli_hidden(
 
     Returns:
         (batch, L) bool, True where hidden, and (batch,) float32, the loss weight at each noise level.
+
+    Example: two draws of a sequence of six tokens; a hidden one counts 1 / t, over the length.
+        >>> from lab.objectives.corruption import dense_example
+        >>> from lab.objectives.draws import noise_words
+        >>> ids, numbers = np.int32([0, 0]), np.int32([0, 1])
+        >>> words = noise_words(0, threefry.Stream.TRAINING_DRAWS, ids, numbers, 6, np)
+        >>> hidden, weight = bernoulli_hidden(*words, "linear", np)
+        >>> print(weight.round(3))
+        [6.517 1.866]
+        >>> tokens = np.tile(np.arange(10, 16, dtype=np.int32), (2, 1))
+        >>> example = dense_example(tokens, hidden, 99, weight / np.float32(6), np)
+        >>> print(example.tokens)
+        [[10 11 12 13 99 15]
+         [99 11 12 99 99 15]]
+        >>> print(example.targets)
+        [[10 11 12 13 14 15]
+         [10 11 12 13 14 15]]
+        >>> print(example.weights.round(3))
+        [[0.    0.    0.    0.    1.086 0.   ]
+         [0.311 0.    0.    0.311 0.311 0.   ]]
     """
     probability, weight = noise_table(noise_schedule)
     level = threefry.below(level_words, LEVELS, xp)

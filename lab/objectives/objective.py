@@ -63,12 +63,12 @@ class Objective:
         numbers = self.draw_numbers(views)
         # One draw for all windows of an epoch is the draw of one window.
         ids = sequence_ids if factors.redraw == "visit" else xp.zeros_like(sequence_ids)
-        example = self._causal if self.causal else self._dense
-        found = example(tokens, ids, numbers, seed, stream, xp)
+        corrupt = self._causal if self.causal else self._dense
+        example = corrupt(tokens, ids, numbers, seed, stream, xp)
         if factors.attention_mask_dropout:
             visible = visible_slots(seed, ids, numbers, self.length, factors.attention_mask_dropout, xp)
-            found = found._replace(visible=visible)
-        return found
+            example = example._replace(visible=visible)
+        return example
 
     def _causal(
         self, tokens: Array, ids: Array, numbers: Array, seed: Array | int, stream: Stream, xp: Any

@@ -1,11 +1,19 @@
 import itertools
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from lab.data.budget import budget
+from lab.data.shuffling import shuffled
+from lab.data.windows import TrainingWindows
+
+
+def whole(tokens):
+    """All tokens of a budget, in its order."""
+    return tokens[np.arange(len(tokens))]
 
 
 def test_budgets_are_nested_and_end_at_what_there_is():
@@ -13,17 +21,43 @@ def test_budgets_are_nested_and_end_at_what_there_is():
     sizes = [32, 1000, len(train) - 1, len(train)]
     for small, large in itertools.pairwise(sizes):
         assert len(budget(train, small, 4)) == small
-        np.testing.assert_array_equal(budget(train, small, 4), budget(train, large, 4)[:small])
-    np.testing.assert_array_equal(np.sort(budget(train, len(train), 4)), np.sort(train))
+        np.testing.assert_array_equal(whole(budget(train, small, 4)), whole(budget(train, large, 4))[:small])
+    np.testing.assert_array_equal(np.sort(whole(budget(train, len(train), 4))), np.sort(train))
     assert budget(train, None, 4) is train
+
+
+@pytest.mark.parametrize("tokens", [1, 31, 32, 33, 1000, 1024, 9_777])
+def test_a_budget_reads_as_its_pieces_joined(tokens):
+    train = np.arange(tokens, dtype=np.uint16)
+    pieces = [train[index * 32 : (index + 1) * 32] for index in shuffled(-(-tokens // 32)).tolist()]
+    joined = np.concatenate(pieces)
+    for unique_tokens in {1, tokens // 2 + 1, tokens}:
+        sample = budget(train, unique_tokens, 4)
+        places = np.random.default_rng(0).integers(unique_tokens, size=(50, 3))
+        np.testing.assert_array_equal(whole(sample), joined[:unique_tokens])
+        np.testing.assert_array_equal(sample[places], joined[places])
+        assert sample[places].dtype == train.dtype
+
+
+def test_windows_of_a_mapped_corpus_take_no_memory_for_their_budget(tmp_path):
+    np.save(tmp_path / "train.npy", np.arange(8_000_000, dtype=np.uint16))
+    train = np.load(tmp_path / "train.npy", mmap_mode="r")
+    peaks = []
+    for unique_tokens in (100_000, 7_900_000):
+        tracemalloc.start()
+        TrainingWindows(budget(train, unique_tokens, 256), 256, 8, 0).batch(3)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # 15.8 MB if it were copied; the order of the windows is what grows.
+    assert peaks[1] < peaks[0] + 2_000_000
 
 
 def test_a_small_budget_samples_the_whole_corpus_in_whole_pieces():
     train = np.arange(10_000, dtype=np.uint16)
     sample = budget(train, 640, 10)  # 8 pieces of 80 tokens
-    pieces = sample.reshape(8, 80)
+    pieces = whole(sample).reshape(8, 80)
     assert (np.diff(pieces, axis=1) == 1).all()
-    assert sample.max() - sample.min() > len(train) // 2
+    assert pieces.max() - pieces.min() > len(train) // 2
 
 
 @pytest.mark.parametrize("unique_tokens", [0, 101])

@@ -16,7 +16,8 @@ from lab.data.corpora import Document, find_sources, read_corpus
 
 
 def read(*paths, text_field="text"):
-    return read_corpus(DataConfig(corpus="text", paths=[str(path) for path in paths], text_field=text_field))
+    config = DataConfig(corpus="text", paths=[str(path) for path in paths], text_field=text_field)
+    return list(read_corpus(config))
 
 
 def write_jsonl(path, *records):
@@ -38,7 +39,7 @@ def compress(path):
 
 
 def test_stdlib_holds_modules_and_no_tests_packages_or_machine_paths():
-    documents = read_corpus(DataConfig(corpus="stdlib"))
+    documents = list(read_corpus(DataConfig(corpus="stdlib")))
     names = [document.name for document in documents]
     assert {"json/decoder.py", "abc.py", "email/mime/text.py"} <= set(names)
     assert len(names) == len(set(names)) > 300
@@ -48,7 +49,7 @@ def test_stdlib_holds_modules_and_no_tests_packages_or_machine_paths():
         assert not file.startswith("_sysconfigdata")
     decoder = next(document for document in documents if document.name == "json/decoder.py")
     assert decoder.text == Path(json.decoder.__file__).read_text(encoding="utf-8")
-    assert documents == read_corpus(DataConfig(corpus="stdlib"))
+    assert documents == list(read_corpus(DataConfig(corpus="stdlib")))
 
 
 def test_stdlib_skips_files_that_are_not_text(tmp_path, monkeypatch):
@@ -57,7 +58,7 @@ def test_stdlib_skips_files_that_are_not_text(tmp_path, monkeypatch):
     (tmp_path / "binary.py").write_bytes(b"\0\0")
     (tmp_path / "empty.py").touch()
     monkeypatch.setattr(corpora.sysconfig, "get_path", lambda name: str(tmp_path))
-    assert read_corpus(DataConfig(corpus="stdlib")) == [Document("good.py", "x = 1\n")]
+    assert list(read_corpus(DataConfig(corpus="stdlib"))) == [Document("good.py", "x = 1\n")]
 
 
 @pytest.mark.parametrize("name", ["python311.zip", "folder_without_sources"])
@@ -65,7 +66,7 @@ def test_stdlib_without_sources_is_an_error(name, tmp_path, monkeypatch):
     (tmp_path / "folder_without_sources").mkdir()
     monkeypatch.setattr(corpora.sysconfig, "get_path", lambda kind: str(tmp_path / name))
     with pytest.raises(ValueError, match=f"corpus=stdlib needs the source files .* none in .*{name}"):
-        read_corpus(DataConfig(corpus="stdlib"))
+        list(read_corpus(DataConfig(corpus="stdlib")))
 
 
 def test_each_kind_gives_the_same_texts_plain_and_compressed(tmp_path):
@@ -160,7 +161,7 @@ def test_named_file_of_an_unknown_kind(tmp_path):
         ("empty.txt", b"", r"empty\.txt: expected text, but the file is empty"),
         ("blank.md", b" \n\t\n", r"blank\.md: expected text, but the file holds only white space"),
         ("empty.jsonl", b"\n\n", r"empty\.jsonl: expected text, but the file holds only white space"),
-        ("binary.txt", b"ab\0c", r"binary\.txt: expected UTF-8 text, but the file is binary"),
+        ("binary.txt", b"ab\0c", r"binary\.txt: expected UTF-8 text, but it is binary"),
         ("latin.py", b"caf\xe9 ol\xe9", r"latin\.py: expected UTF-8 text, but byte 3 is not"),
         ("text.txt.gz", b"not compressed", r"text\.txt\.gz: not a readable gzip file"),
         ("cut.txt.gz", gzip.compress(b"some text", mtime=0)[:-9], r"cut\.txt\.gz: not a readable gzip file"),
@@ -216,7 +217,7 @@ def failing(monkeypatch, owner, name, code):
 def test_file_that_is_gone_or_may_not_be_read_is_the_users_error(code, tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     path.write_text("x")
-    failing(monkeypatch, Path, "read_bytes", code)
+    failing(monkeypatch, Path, "open", code)
     with pytest.raises(ValueError, match=rf"a\.txt: could not be read: {os.strerror(code)}"):
         read(path)
 
@@ -227,8 +228,8 @@ def test_a_file_that_the_system_fails_to_read_is_no_error_of_the_users(code, tmp
     path.write_text("x")
     config = DataConfig(corpus="text", paths=[str(path)])
     (source,) = find_sources(config)
-    failing(monkeypatch, Path, "read_bytes", code)
-    for function in (lambda: read_corpus(config), source.digest):
+    failing(monkeypatch, Path, "open", code)
+    for function in (lambda: list(read_corpus(config)), source.digest):
         with pytest.raises(OSError, match=os.strerror(code)) as caught:
             function()
         assert (caught.value.errno, caught.value.filename) == (code, str(path))

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_wide_vocabularies_get_wide_ids():
     class Wide(ByteTokenizer):
         vocab_size = (1 << 16) + 1
 
-    assert dataset_module.tokenize(Wide(), ["a"]).dtype == np.int32
+    assert [part.dtype for part in dataset_module.tokenize(Wide(), ["a", "b"])] == [np.int32] * 2
 
 
 def test_cache_hit_reads_the_same_and_tokenizes_nothing(corpus, tmp_path, builds):
@@ -191,17 +192,32 @@ def test_settings_and_code_that_change_no_array_change_no_hash(corpus, tmp_path,
     assert all(other == hashes[0] for other in hashes)
 
 
-def test_the_dtype_of_the_ids_and_the_tokenizer_are_content():
-    arrays = {"train": np.arange(8, dtype=np.uint16)}
+def test_the_dtype_of_the_ids_and_the_tokenizer_are_content(tmp_path):
+    def hash_of(array, tokenizer):
+        np.save(tmp_path / "array.npy", array)
+        return dataset_module.content_hash(tmp_path / "array.npy", tokenizer)
+
+    array = np.arange(8, dtype=np.uint16)
     hashes = {
-        dataset_module.content_hashes(arrays, ByteTokenizer())["train"],
-        dataset_module.content_hashes({"train": arrays["train"].view(np.int32)}, ByteTokenizer())["train"],
-        dataset_module.content_hashes(arrays, PresetTokenizer("here", [1, 2]))["train"],
-        dataset_module.content_hashes(arrays, PresetTokenizer("here", [1, 3]))["train"],
+        hash_of(array, ByteTokenizer()),
+        hash_of(array.view(np.int32), ByteTokenizer()),
+        hash_of(array, PresetTokenizer("here", [1, 2])),
+        hash_of(array, PresetTokenizer("here", [1, 3])),
     }
     assert len(hashes) == 4
-    moved = dataset_module.content_hashes(arrays, PresetTokenizer("there", [1, 2]))["train"]
-    assert moved in hashes
+    assert hash_of(array, PresetTokenizer("there", [1, 2])) in hashes
+
+
+def test_golden_hashes(corpus, tmp_path):
+    # They may change only if the arrays are meant to: every run and measurement is then new.
+    assert prepare(config_of(corpus), tmp_path / "cache").hashes == GOLDEN["bytes"]
+    assert prepare(config_of(corpus, tokenizer="bpe:300"), tmp_path / "cache").hashes == GOLDEN["bpe:300"]
+
+
+GOLDEN = {
+    "bytes": {"train": "990de23600f07081", "validation": "41c056b0e0f91a00", "test": "fc1df412575e203a"},
+    "bpe:300": {"train": "572ab28fc7c97d0d", "validation": "80c706380b0db032", "test": "c18cca67e32d96f8"},
+}
 
 
 def test_a_cache_entry_of_another_format_is_rebuilt(corpus, tmp_path, builds):
@@ -215,6 +231,74 @@ def test_a_cache_entry_of_another_format_is_rebuilt(corpus, tmp_path, builds):
     assert is_intact(folder)
     assert prepare(config_of(corpus), tmp_path / "cache").hashes == first.hashes
     assert len(builds) == 6
+
+
+def test_an_array_is_the_file_that_numpy_would_save(corpus, tmp_path):
+    dataset = prepare(config_of(corpus), tmp_path / "cache")
+    for split in SPLITS:
+        np.save(tmp_path / "saved.npy", getattr(dataset, split))
+        written = folder_of(tmp_path / "cache") / f"{split}.npy"
+        assert written.read_bytes() == (tmp_path / "saved.npy").read_bytes()
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path):
+    """Of sixty documents of sixty long words one is in memory, and the sketches of all."""
+    peaks = []
+    for repeats in (1, 1, 200):  # the first brings what is imported
+        corpus = tmp_path / f"{repeats}.jsonl"
+        texts = [" ".join(word * repeats for word in text_of(seed, 60).split()) for seed in range(60)]
+        corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        del texts
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        tracemalloc.start()
+        prepare(config_of(corpus), tmp_path / "cache")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert corpus.stat().st_size > 2_500_000
+    assert peaks[2] < peaks[1] + 750_000
+
+
+@pytest.fixture
+def no_sources(monkeypatch):
+    """A function after which looking at the sources fails."""
+
+    def fail(config):
+        raise AssertionError("the sources were looked at")
+
+    return lambda: [
+        monkeypatch.setattr(dataset_module, name, fail) for name in ("find_sources", "read_corpus")
+    ]
+
+
+def test_with_its_key_a_corpus_is_taken_without_a_look_at_the_sources(corpus, tmp_path, builds, no_sources):
+    first = prepare(config_of(corpus), tmp_path / "cache")
+    assert re.fullmatch("[0-9a-f]{16}", first.key)
+    assert prepare(config_of(corpus), tmp_path / "cache").key == first.key
+    no_sources()
+    shutil.rmtree(corpus)
+    second = prepare(config_of(corpus), tmp_path / "cache", key=first.key)
+    assert (second.hashes, second.statistics, second.key) == (first.hashes, first.statistics, first.key)
+    np.testing.assert_array_equal(first.train, second.train)
+    assert len(builds) == 3
+
+
+@pytest.mark.parametrize("lack", ["another cache", "damage"])
+def test_a_key_that_the_cache_lacks_reads_the_sources(lack, corpus, tmp_path, builds):
+    first = prepare(config_of(corpus), tmp_path / "cache")
+    if lack == "damage":
+        (folder_of(tmp_path / "cache") / "train.npy").write_bytes(b"")
+    cache = tmp_path / ("another cache" if lack == "another cache" else "cache")
+    assert prepare(config_of(corpus), cache, key=first.key).hashes == first.hashes
+    assert prepare(config_of(corpus), tmp_path / "empty", key="f" * 16).key == first.key
+    assert len(builds) == 9
+
+
+def test_a_key_of_a_corpus_with_too_short_a_split_is_refused_too(corpus, tmp_path):
+    key = prepare(config_of(corpus), tmp_path / "cache").key
+    with pytest.raises(
+        ValueError, match=r"each split must hold one window of length=20000 tokens, but valid"
+    ):
+        prepare(config_of(corpus, length=20000), tmp_path / "cache", key=key)
 
 
 def test_length_budget_and_windows_share_one_cache(corpus, tmp_path):
@@ -333,7 +417,7 @@ def test_pieces_of_every_kind_of_corpus_obey_the_rules_of_duplicates(tmp_path):
 
 
 def test_the_standard_library_is_cut_too():
-    documents = read_corpus(DataConfig(corpus="stdlib"))
+    documents = list(read_corpus(DataConfig(corpus="stdlib")))
     pieces = [piece for document in documents for piece in pieces_of(document, 20_000)]
     assert len(pieces) > len(documents)
     whole = "".join(piece.text for piece in pieces if piece.name.split("#")[0] == "argparse.py")

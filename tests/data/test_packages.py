@@ -65,7 +65,7 @@ def site(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(place)
     (tmp_path / "list.json").write_text(json.dumps(packages._list_installed()))
     monkeypatch.setattr(packages, "LIST", tmp_path / "list.json")
-    packages._say.cache_clear()
+    packages.say_once.cache_clear()
     return place
 
 
@@ -179,7 +179,7 @@ def test_a_package_without_its_sources(record, site):
         find_packages()
 
 
-def test_what_was_read_is_told_with_the_dataset(site, tmp_path, monkeypatch):
+def test_what_was_read_is_told_with_the_dataset(site, tmp_path, monkeypatch, caplog):
     lines = {f"keras/m{number}.py": f"x = {number}\n".encode() * 20 for number in range(60)}
     files = {**FILES, "keras": lines}
     monkeypatch.syspath_prepend(install(tmp_path / "larger", {"keras": "9.1"}, files=files))
@@ -189,6 +189,25 @@ def test_what_was_read_is_told_with_the_dataset(site, tmp_path, monkeypatch):
         assert dataset.statistics["packages"] == VERSIONS
         assert "another build" in dataset.statistics["packages_note"]
         assert ("packages", "keras 9.1 and keras-hub 0.5 (not as listed)") in describe(dataset)
+    packages.say_once.cache_clear()
+    caplog.clear()
+    monkeypatch.setattr(packages, "find_packages", None)  # nothing but the cache is read
+    assert prepare(config, tmp_path / "cache", key=dataset.key).statistics == dataset.statistics
+    assert [record.message for record in caplog.records] == [dataset.statistics["packages_note"]]
+
+
+def test_another_list_is_another_place_in_the_cache_of_the_same_hash(site, tmp_path, monkeypatch):
+    lines = {f"keras/m{number}.py": f"x = {number}\n".encode() * 20 for number in range(60)}
+    monkeypatch.syspath_prepend(
+        install(tmp_path / "larger", {"keras": "9.1"}, files={**FILES, "keras": lines})
+    )
+    config = CONFIG.model_copy(update={"length": 16})
+    first = prepare(config, tmp_path / "cache")
+    packages.LIST.write_text(json.dumps(packages._list_installed()))
+    second = prepare(config, tmp_path / "cache")
+    assert (first.statistics["packages_note"] != "", second.statistics["packages_note"]) == (True, "")
+    assert first.hashes == second.hashes
+    assert first.key != second.key
 
 
 def test_the_list_is_what_the_pinned_versions_hold():

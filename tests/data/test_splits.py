@@ -2,18 +2,17 @@ import hashlib
 
 import pytest
 
-from lab.data.corpora import Document
-from lab.data.deduplication import UniqueDocument
-from lab.data.splits import split_documents, split_of
+from lab.data.deduplication import UniqueText
+from lab.data.splits import split_of, split_texts
 
 
 def unique(number, group=None):
     digest = hashlib.sha256(str(number).encode()).hexdigest()
-    return UniqueDocument(Document(str(number), f"text {number}"), digest, group or digest)
+    return UniqueText(number, digest, group or digest)
 
 
 def test_shares_are_those_asked_for():
-    splits = split_documents([unique(number) for number in range(4000)], 0.1, 0.3)
+    splits = split_texts([unique(number) for number in range(4000)], 0.1, 0.3)
     # Binomial: 4 standard errors of the share at n = 4000.
     assert len(splits["validation"]) / 4000 == pytest.approx(0.1, abs=4 * (0.1 * 0.9 / 4000) ** 0.5)
     assert len(splits["test"]) / 4000 == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 4000) ** 0.5)
@@ -22,12 +21,12 @@ def test_shares_are_those_asked_for():
 
 def test_a_group_never_straddles_and_adding_documents_moves_none():
     few = [unique(number, group=f"group {number % 40}") for number in range(200)]
-    splits = split_documents(few, 0.2, 0.2)
+    splits = split_texts(few, 0.2, 0.2)
     of_group = {}
     for split, documents in splits.items():
         for item in documents:
             assert of_group.setdefault(item.group, split) == split
-    more = split_documents([unique(number + 1000) for number in range(100)] + few, 0.2, 0.2)
+    more = split_texts([unique(number + 1000) for number in range(100)] + few, 0.2, 0.2)
     for split, documents in splits.items():
         assert set(documents) <= set(more[split])
 
@@ -39,5 +38,5 @@ def test_raising_the_validation_share_takes_from_train_alone():
 
 
 def test_a_split_may_get_no_document():
-    splits = split_documents([unique(1), unique(2, "g"), unique(3, "g")], 0.1, 0.1)
+    splits = split_texts([unique(1), unique(2, "g"), unique(3, "g")], 0.1, 0.1)
     assert sorted(map(len, splits.values())) == [0, 0, 3]

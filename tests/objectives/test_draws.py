@@ -211,9 +211,10 @@ def test_a_draw_refuses_what_is_no_order(order):
         draws_of(2, 4, order)
 
 
-def test_a_draw_refuses_a_length_whose_products_overflow():
-    with pytest.raises(ValueError, match=r"`bound` must be in 1 \.\. 32767, but got bound=32768\."):
-        draws_of(1, 2**15, "left_to_right")
+@pytest.mark.parametrize("length", [0, 2**15])
+def test_a_draw_refuses_a_length_out_of_range(length):
+    with pytest.raises(ValueError, match=rf"`length` must be in 1 \.\. 32767, but got length={length}\."):
+        draws_of(1, length, "left_to_right")
 
 
 def test_noise_words_are_independent_of_one_another():

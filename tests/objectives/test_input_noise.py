@@ -6,6 +6,10 @@ from factors_bench import CAUSAL, LENGTH, MASK_ID, ONE_IN_10000, VOCAB, examples
 from namespaces import NAMESPACES, host
 from scipy import stats
 
+from lab import threefry
+from lab.objectives.draws import draw_keys
+from lab.threefry import Stream
+
 AR = {"order": "left_to_right", "compute": "causal"}
 ORDERS = {"ar": AR, "any": CAUSAL, "fixed": {**CAUSAL, "order": "fixed:3"}}
 EACH_ORDER = pytest.mark.parametrize("factors", ORDERS.values(), ids=ORDERS.keys())
@@ -166,3 +170,16 @@ GOLDEN = {
 def test_golden_noise(noise, xp):
     found = examples(objective_of(**CAUSAL, input_noise=noise), 3, view=5, xp=xp, seed=7)
     assert host(found.tokens).tolist() == GOLDEN[noise]
+
+
+# A word times the vocabulary, shifted down by 32 bits, in Python's own whole numbers: any vocabulary.
+@pytest.mark.parametrize("xp", NAMESPACES)
+@pytest.mark.parametrize("vocab_size", [VOCAB, 2**15 - 1, 2**15, 50_304, 2**17])
+def test_replacements_of_any_vocabulary_are_exact(vocab_size, xp):
+    ids = np.arange(40, dtype=np.int32)
+    found = examples(objective_of(vocab_size=vocab_size, **AR, input_noise="replace:1"), 40, xp=xp, seed=7)
+    keys = draw_keys(7, Stream.INPUT_NOISE, ids, np.zeros_like(ids), np)
+    words = threefry.words(keys, LENGTH - 1, np, 2).view(np.uint32).tolist()
+    expected = [[word * vocab_size >> 32 for word in row] for row in words]
+    assert host(found.tokens).tolist() == [[vocab_size, *row] for row in expected]
+    assert max(map(max, expected)) > 0.9 * vocab_size - 1
