@@ -92,4 +92,4 @@ test-extras: setup ## the tests that need extras, under JAX (EXTRAS=ray,postgres
 	KERAS_BACKEND=jax $(PYTEST) -m extra
 
 clean: ## remove caches, never results
-	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache
