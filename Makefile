@@ -12,7 +12,7 @@ ABLATIONS := crossover any-order super-dense monte-carlo ar-noise attribution in
 # What a user may set, handed on as options. KERAS_BACKEND, JAX_PLATFORMS and STORAGE pass through the environment
 # (a storage URL may hold a password, and options show in the list of processes).
 export STORAGE
-OPTIONS = --preset $(PRESET) \
+OPTIONS = --preset '$(PRESET)' \
   $(if $(SEEDS),--seeds $(SEEDS)) \
   $(foreach level,$(LEVELS),--levels '$(level)') \
   $(if $(TUNE),--tune $(TUNE)) \
@@ -27,7 +27,7 @@ OPTIONS = --preset $(PRESET) \
   $(if $(filter-out results,$(RESULTS)),--results '$(RESULTS)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(ABLATIONS) smoke status report board dashboard format lint type test test-backends test-extras clean
+.PHONY: help setup $(ABLATIONS) ablate smoke status report board dashboard format lint type test test-backends test-extras clean
 
 help: ## list the targets
 	@echo 'Ablations (PRESET= DATA= SEEDS= LEVELS= SET= TUNE= RESULTS= WORKERS= PER_DEVICE= DEVICES= RANKS= ENGINE= SHARED= STORAGE=):'
@@ -46,6 +46,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(ABLATIONS): setup
 	$(BIN)/python -m lab ablate $@ $(OPTIONS)
+
+ablate: setup ## an ablation of your own (NAME=path/to/mine.py)
+	$(BIN)/python -m lab ablate '$(NAME)' $(OPTIONS)
 
 smoke: PRESET := smoke
 smoke: setup ## the crossover ablation in seconds: does everything run?
@@ -92,4 +95,4 @@ test-extras: setup ## the tests that need extras, under JAX (EXTRAS=ray,postgres
 	KERAS_BACKEND=jax $(PYTEST) -m extra
 
 clean: ## remove caches, never results
-	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache

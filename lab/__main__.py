@@ -34,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks print local variables, a storage URL among them
 )
 
-Preset = Annotated[str, typer.Option(help="A file in configs/, by name.")]
+Preset = Annotated[str, typer.Option(help="A file in configs/, by name, or a .yaml file of yours.")]
 Cache = Annotated[Path, typer.Option(help="Folder for tokenized corpora and compiled programs.")]
 Data = Annotated[
     list[str], typer.Option(help="Your text in place of the preset's: a file, folder or glob; repeat.")
@@ -59,7 +59,8 @@ def run(
         Path | None, typer.Option(help="A resolved configuration, in place of --preset ...")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="A file in configs/, by name; laptop if none is given.")
+        str | None,
+        typer.Option(help="A file in configs/, by name, or a .yaml file of yours; laptop if none is given."),
     ] = None,
     arm: Annotated[
         str | None, typer.Option(help="A corner of the cube, such as ar (the default) or dlm.")
@@ -148,7 +149,9 @@ def standby(
 
 @app.command()
 def ablate(
-    name: Annotated[str, typer.Argument(help="A module of ablations/, such as crossover.")],
+    name: Annotated[
+        str, typer.Argument(help="A module of ablations/, such as crossover, or a .py file of yours.")
+    ],
     preset: Preset = "laptop",
     seeds: Annotated[
         int | None, typer.Option(help="Repeats of each arm; the ablation's own if not given.")
@@ -191,18 +194,19 @@ def ablate(
     """Run what is missing of an ablation, then write its page and print its verdict."""
     with _clear_errors(), _requeue_on_notice():
         from lab.ablation import cells, load_ablation, parse_levels
+        from lab.config import preset_name
         from lab.scheduling.outcomes import PREEMPTED, parse_tries
         from lab.scheduling.plan import Plan
 
         allowed = parse_tries(tries)
         ablation = load_ablation(name)
         planned = cells(ablation, preset, seeds, _user_layer(overrides, data), parse_levels(levels))
-        command = _command(ablation.name, preset, seeds, levels, tune, overrides, data, results)
+        command = _command(name, preset, seeds, levels, tune, overrides, data, results)
         tuning = _tuning(ablation, preset, tune, overrides)
-        tree = _tree(results, ablation.name, preset, tuned=bool(tuning and not ablation.tuned))
+        tree = _tree(results, ablation.name, preset_name(preset), tuned=bool(tuning and not ablation.tuned))
         _check_parallel(planned, ranks=ranks, devices=devices)
         facts = _prepare_data(planned, list(ablation.measurements), cache)
-        plan = Plan(tree, ablation, preset, planned, command, facts, tuning=tuning)
+        plan = Plan(tree, ablation, preset_name(preset), planned, command, facts, tuning=tuning)
         executor = _executor(
             engine,
             shared,

@@ -1,20 +1,29 @@
 """An ablation as data: what it asks, which arms and levels it compares, and the cells that follow."""
 
-import importlib
 import itertools
-import pkgutil
 import re
+import runpy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from traceback import extract_tb
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from lab.config import RunConfig, Values, make_config, nest, parse_overrides, read_preset
+from lab.config import (
+    RunConfig,
+    Values,
+    find_file,
+    make_config,
+    nest,
+    parse_overrides,
+    preset_layers,
+    shipped_folder,
+)
 from lab.metrics import find_metric
 from lab.sections import AnySection, Curves, check_sections
 
-PACKAGE = "ablations"
+ABLATIONS_DIR = shipped_folder("ablations")
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,11 @@ class Ablation:
     """What an ablation module declares.
 
     Args:
-        name: lower case with dashes, the make target; its module is `ablations/<name>.py` with underscores.
+        name: lower case with dashes; its file has the same name, with underscores if it is in `ablations/`.
         question: one sentence.
         paper: the statement tested, with its section.
         arms: for each arm, the configuration layer that makes it.
-        scales: for each preset it can run at, how much of it.
+        scales: for each preset it can run at, and for files with it as their `base`, how much of it.
         metric: key of the number compared (lab/metrics.py).
         expected: the expected finding, one sentence.
         sections: what its page shows, in order.
@@ -91,16 +100,35 @@ class Ablation:
         check_sections(self.sections, self.arms, sorted(varied), measured=bool(self.measurements))
 
     def scale(self, preset: str) -> Scale:
-        """How much of this ablation a preset runs.
+        """How much of this ablation a preset runs: what its own name has a scale for, or else its `base`.
 
         Raises:
-            ValueError: if the ablation does not say how to run at this preset.
+            ValueError: if there is no such preset, or the ablation does not say how to run at it.
         """
-        if preset not in self.scales:
-            raise ValueError(
-                f"`preset` must be one of {sorted(self.scales)} for {self.name}, but got preset={preset!r}."
-            )
-        return self.scales[preset]
+        return self.scales[self._scale_name(preset_layers(preset), preset)]
+
+    def base_layers(self, preset: str) -> list[Values]:
+        """What lies under the arms: the ablation's values for its scale, just above the preset of that name.
+
+        A file that has that preset as its `base` lies over them, since it is meant to change them.
+
+        Raises:
+            ValueError: as for `scale`.
+        """
+        layers = preset_layers(preset)
+        scale = self._scale_name(layers, preset)
+        above = list(layers).index(scale) + 1
+        values = list(layers.values())
+        return [*values[:above], self.scales[scale].values, *values[above:]]
+
+    def _scale_name(self, layers: dict[str, Values], preset: str) -> str:
+        for name in reversed(layers):
+            if name in self.scales:
+                return name
+        raise ValueError(
+            f"`preset` must be one of {sorted(self.scales)} for {self.name}, or a file with one of them as "
+            f"its `base`, but got preset={preset!r}."
+        )
 
 
 class Cell(BaseModel):
@@ -133,25 +161,33 @@ class Cell(BaseModel):
 
 
 def ablation_names() -> list[str]:
-    """The ablations that exist, as make targets name them."""
-    package = importlib.import_module(PACKAGE)
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__))
+    """The ablations that `ablations/` holds, as make targets name them."""
+    return sorted(path.stem.replace("_", "-") for path in ABLATIONS_DIR.glob("[!_]*.py"))
 
 
-def load_ablation(name: str) -> Ablation:
-    """The `ABLATION` of the module of this name; dashes and underscores are the same.
+def load_ablation(ablation: str) -> Ablation:
+    """The `ABLATION` that a module declares.
+
+    Args:
+        ablation: the name of a module in `ablations/`, or the path of a file like those.
 
     Raises:
-        ValueError: if there is no such module, or it declares no `ABLATION` of its own name.
+        ValueError: if there is none, it cannot be run, or it declares no `ABLATION` of its own name.
     """
-    name = name.replace("_", "-")
-    if name not in ablation_names():
-        raise ValueError(f"`ablation` must be one of {ablation_names()}, but got ablation={name!r}.")
-    module = importlib.import_module(f"{PACKAGE}.{name.replace('-', '_')}")
-    ablation = getattr(module, "ABLATION", None)
-    if not isinstance(ablation, Ablation) or ablation.name != name:
-        raise ValueError(f"{module.__name__} must declare ABLATION = Ablation(name={name!r}, ...).")
-    return ablation
+    name, path = find_file("ablation", ablation, ABLATIONS_DIR, ".py")
+    try:
+        declared = runpy.run_path(str(path), run_name=f"lab.ablations.{path.stem}").get("ABLATION")
+    except Exception as error:
+        lines = [each.lineno for each in extract_tb(error.__traceback__) if each.filename == str(path)]
+        at = f", line {lines[-1]}" if lines else ""
+        raise ValueError(
+            f"{path} must declare ABLATION = Ablation(name={name!r}, ...), "
+            f"but got {type(error).__name__}{at}: {error}"
+        ) from error
+    if not isinstance(declared, Ablation) or declared.name != name:
+        got = f"name={declared.name!r}" if isinstance(declared, Ablation) else f"ABLATION={declared!r}"
+        raise ValueError(f"{path} must declare ABLATION = Ablation(name={name!r}, ...), but got {got}.")
+    return declared
 
 
 def parse_levels(assignments: Iterable[str]) -> dict[str, list[Any]]:
@@ -186,12 +222,12 @@ def cells(
 ) -> list[Cell]:
     """Every run of an ablation, checked, in the order in which they should start: smallest level first.
 
-    Each configuration is the preset, under the ablation's values for it, the arm, the level, and the
-    overrides.
+    Each configuration is the preset with the ablation's values for it (`Ablation.base_layers`), under the
+    arm, the level, and the overrides.
 
     Args:
         ablation: what to run.
-        preset: the name of a file in `configs/` that the ablation has a scale for.
+        preset: the name of a file in `configs/`, or the path of one, that the ablation has a scale for.
         seeds: number of repeats, in place of the scale's own.
         overrides: a configuration layer from the user.
         levels: of factors that the ablation varies, in place of the scale's own.
@@ -213,7 +249,7 @@ def cells(
         raise ValueError(f"`seeds` must be >= 1, but got seeds={seeds}.")
     overrides = overrides or {}
     _check_overrides(ablation, scale, overrides)
-    base = [read_preset(preset), scale.values]
+    base = ablation.base_layers(preset)
     made = [
         _cell(
             arm, level, seed, make_config(*base, ablation.arms[arm], nest(level), overrides, _own(arm, seed))

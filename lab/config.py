@@ -25,9 +25,16 @@ from pydantic import (
 from lab.factors import parse_input_noise, parse_noise_window, parse_order
 from lab.models.sizes import SIZES
 
-PRESETS_DIR = Path(__file__).parent.parent / "configs"
-
 Values = Mapping[str, Any]
+
+
+def shipped_folder(name: str) -> Path:
+    """A folder that comes with the lab: in a wheel inside the package, in a checkout beside it."""
+    inside = Path(__file__).parent / name
+    return inside if inside.is_dir() else inside.parents[1] / name
+
+
+PRESETS_DIR = shipped_folder("configs")
 
 
 @dataclass(frozen=True)
@@ -518,20 +525,90 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def find_file(key: str, given: str, folder: Path, suffix: str, owner: str = "") -> tuple[str, Path]:
+    """The file that a user means by the name of one in a folder, or by the path of one of their own.
+
+    Args:
+        key: what is asked for, `preset` say, for the message.
+        given: a name, in which dashes and underscores are the same, or a path that ends in `suffix`.
+        folder: where the lab's own lie.
+        suffix: `.yaml` or `.py`.
+        owner: where it was given, if not on the command line, for the message: ` of mine.yaml`.
+
+    Returns:
+        Its name, with dashes, and where it is.
+
+    Raises:
+        ValueError: if there is none, or its name is not of letters, digits and dashes or is that of another
+            in the folder: results lie by name.
+    """
+    shipped = {_dashed(path): path for path in folder.glob(f"[!_]*{suffix}")}
+    path, expected = Path(given), f"`{key}`{owner} must be one of {sorted(shipped)} or a {suffix} file"
+    if path.suffix != suffix:
+        if (name := given.replace("_", "-")) not in shipped:
+            raise ValueError(f"{expected}, but got {key}={given!r}.")
+        return name, shipped[name]
+    name = _dashed(path)
+    if not path.is_file():
+        raise ValueError(f"{expected}, but there is no file {given}.")
+    if not re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*", name):
+        raise ValueError(f"{expected} named in letters, digits and dashes, but got {key}={given!r}.")
+    if name in shipped and not path.samefile(shipped[name]):
+        raise ValueError(f"{expected} of another name than these, but got {key}={given!r}.")
+    return name, path
+
+
+def _dashed(path: Path) -> str:
+    return path.stem.replace("_", "-")
+
+
 def preset_names() -> list[str]:
     """The presets that `configs/` holds."""
     return sorted(path.stem for path in PRESETS_DIR.glob("*.yaml"))
 
 
-def read_preset(name: str) -> dict[str, Any]:
-    """The values of one preset, by name.
+def preset_name(preset: str) -> str:
+    """What results are filed under: a preset's name, or that of its file.
 
     Raises:
-        ValueError: if no preset has this name.
+        ValueError: if there is no such preset.
     """
-    if name not in preset_names():
-        raise ValueError(f"`preset` must be one of {preset_names()}, but got preset={name!r}.")
-    return read_yaml(PRESETS_DIR / f"{name}.yaml")
+    return find_file("preset", preset, PRESETS_DIR, ".yaml")[0]
+
+
+def preset_layers(preset: str) -> dict[str, Values]:
+    """The values that a preset gives itself, by its name, after those of its `base`, that one's, and so on.
+
+    Args:
+        preset: the name of a file in `configs/`, or the path of one; so is its `base`, relative to it.
+
+    Raises:
+        ValueError: if there is no such preset or base, or a base leads back to a preset that is built on it.
+    """
+    layers: dict[str, Values] = {}
+    key, owner = "preset", ""
+    while True:
+        name, path = find_file(key, preset, PRESETS_DIR, ".yaml", owner)
+        if name in layers:
+            raise ValueError(
+                f"`base`{owner} must have another name than {' and '.join(layers)}, but got base={preset!r}."
+            )
+        values = read_yaml(path)
+        base = str(values.pop("base")) if "base" in values else None
+        layers = {name: values, **layers}
+        if base is None:
+            return layers
+        key, owner = "base", f" of {path}"
+        preset = str(path.parent / base) if base.endswith(".yaml") else base
+
+
+def read_preset(preset: str) -> dict[str, Any]:
+    """The values of a preset, laid over those of its `base`.
+
+    Raises:
+        ValueError: as for `preset_layers`.
+    """
+    return lay(*preset_layers(preset).values())
 
 
 def merge(base: Values, override: Values) -> dict[str, Any]:
@@ -577,13 +654,10 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     return nest(dotted)
 
 
-def make_config(*layers: Values) -> RunConfig:
-    """Lay mappings over one another, the last on top, and check the whole.
+def lay(*layers: Values) -> dict[str, Any]:
+    """Mappings laid over one another, the last on top.
 
     A layer that gives one of the three durations takes away those below it.
-
-    Raises:
-        ValueError: naming each key that is unknown or holds a value it may not, and what was expected.
     """
     values: dict[str, Any] = {}
     for layer in layers:
@@ -594,6 +668,16 @@ def make_config(*layers: Values) -> RunConfig:
             kept = below if isinstance(below, Mapping) else {}
             values = {**values, "training": {k: v for k, v in kept.items() if k not in durations}}
         values = merge(values, layer)
+    return values
+
+
+def make_config(*layers: Values) -> RunConfig:
+    """Lay mappings over one another (`lay`) and check the whole.
+
+    Raises:
+        ValueError: naming each key that is unknown or holds a value it may not, and what was expected.
+    """
+    values = lay(*layers)
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:

@@ -1,15 +1,15 @@
 import ast
+import pickle
 import re
-import sys
-from dataclasses import replace
 
 import pytest
 import yaml
 from ablation_bench import TINY, tiny_ablation
 
-import ablations
+import lab.ablation
 import lab.config
 from lab.ablation import Scale, ablation_names, cells, load_ablation, parse_levels
+from lab.models.sizes import SIZES
 from lab.sections import (
     Against,
     Contrast,
@@ -51,19 +51,6 @@ def presets(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     monkeypatch.setattr(lab.config, "PRESETS_DIR", tmp_path / "configs")
-
-
-@pytest.fixture
-def ablation_folder(tmp_path, monkeypatch):
-    """A folder whose modules count as ablations."""
-    folder = tmp_path / "more_ablations"
-    folder.mkdir()
-    monkeypatch.setattr(ablations, "__path__", [*ablations.__path__, str(folder)])
-    before = set(sys.modules)
-    yield folder
-    for name in set(sys.modules) - before:
-        if name.startswith("ablations."):
-            del sys.modules[name]
 
 
 def test_cells_cover_arms_levels_and_seeds_once_smallest_level_first(presets):
@@ -202,12 +189,15 @@ def test_seeds_must_be_positive(presets):
 
 def test_unknown_presets_are_refused(presets):
     with pytest.raises(
-        ValueError, match=r"`preset` must be one of \['tiny'\] for tiny, but got preset='huge'"
+        ValueError, match=r"`preset` must be one of \['tiny'\] or a \.yaml file, but got preset='huge'\."
     ):
         cells(tiny_ablation(), "huge")
-    declared = replace(tiny_ablation(), scales={"huge": Scale({}, seeds=1, budget="")})
-    with pytest.raises(ValueError, match=r"`preset` must be one of \['tiny'\], but got preset='huge'"):
-        cells(declared, "huge")
+    other = tiny_ablation(scales={"huge": Scale({"data.unique_tokens": (1000,)}, seeds=1, budget="")})
+    expected = (
+        r"`preset` must be one of \['huge'\] for tiny, or a file with one .* `base`, but got preset='tiny'\."
+    )
+    with pytest.raises(ValueError, match=expected):
+        cells(other, "tiny")
 
 
 @pytest.mark.parametrize("name", ["Tiny", "tiny_one", "../tiny", "", "tiny-"])
@@ -237,8 +227,8 @@ def test_an_empty_ablation_is_refused():
     ],
 )
 def test_sections_name_arms_that_there_are(section):
-    said = rf"`sections` must name arms of \['ar', 'dlm'\], but a {type(section).__name__} names \['x'\]\."
-    with pytest.raises(ValueError, match=said):
+    message = rf"`sections` must name arms of \['ar', 'dlm'\], but a {type(section).__name__} names \['x'\]\."
+    with pytest.raises(ValueError, match=message):
         tiny_ablation(sections=(*compare({"dlm": "ar"}), section))
 
 
@@ -253,7 +243,7 @@ def test_sections_name_metrics_that_there_are(section):
 
 
 @pytest.mark.parametrize(
-    ("section", "said"),
+    ("section", "message"),
     [
         (Against(x="data.length"), r"`x` of a Against must be one of .*, but got \['data.length'\]"),
         (Fit(y="nll", x=("parameters", "width")), r"`x` of a Fit must be one of .*, but got \['width'\]"),
@@ -261,9 +251,9 @@ def test_sections_name_metrics_that_there_are(section):
         (Texts(), r"a Texts of what is measured after the runs needs `measurements`, but got none"),
     ],
 )
-def test_sections_take_levels_and_measurements_that_there_are(section, said):
+def test_sections_take_levels_and_measurements_that_there_are(section, message):
     assert tiny_ablation(sections=(Against(x="data.unique_tokens"), Against(x="parameters"))).sections
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         tiny_ablation(sections=(section,))
 
 
@@ -306,28 +296,135 @@ def test_an_unknown_metric_is_refused():
         tiny_ablation(metric="accuracy")
 
 
-def test_a_new_ablation_is_one_short_file(presets, ablation_folder):
-    (ablation_folder / "model_width.py").write_text(NEW_ABLATION, encoding="utf-8")
+def test_a_file_runs_at_the_scale_of_its_base_and_wins_over_its_values(presets, tmp_path):
+    values = {"training": {"total_steps": 7, "clip_norm": 2.0}}
+    tiny = Scale({"data.unique_tokens": (1000,)}, seeds=2, budget="", values=values, tune=3)
+    ablation = tiny_ablation(scales={"tiny": tiny})
+    mine, other = tmp_path / "mine.yaml", tmp_path / "other.yaml"
+    mine.write_text("base: tiny\ntraining:\n  total_tokens: 2048\ndata:\n  length: 32\n", encoding="utf-8")
+    other.write_text("base: mine.yaml\ntraining:\n  warmup_steps: 1\n", encoding="utf-8")
+    assert ablation.scale(str(other)) == tiny
+    made = cells(ablation, str(other))
+    assert [cell.label for cell in made] == [cell.label for cell in cells(ablation, "tiny")]
+    assert {(cell.config.training.total_tokens, cell.config.training.total_steps) for cell in made} == {
+        (2048, None)
+    }
+    assert {(cell.config.training.clip_norm, cell.config.training.warmup_steps) for cell in made} == {
+        (2.0, 1)
+    }
+    assert {(cell.config.data.length, cell.config.model.width) for cell in made} == {
+        (32, SIZES["0.1m"]["width"])
+    }
+
+
+def test_a_scale_of_the_files_own_name_goes_before_that_of_its_base(presets, tmp_path):
+    scales = {
+        "tiny": Scale({"data.unique_tokens": (1000,)}, seeds=2, budget=""),
+        "my-own": Scale({"data.unique_tokens": (500,)}, 1, "", values={"training": {"total_tokens": 4096}}),
+    }
+    (tmp_path / "my_own.yaml").write_text("base: tiny\ntraining:\n  total_tokens: 2048\n", encoding="utf-8")
+    made = cells(tiny_ablation(scales=scales), str(tmp_path / "my_own.yaml"))
+    assert {(cell.config.data.unique_tokens, cell.config.training.total_tokens) for cell in made} == {
+        (500, 4096)
+    }
+    assert len(made) == 2
+
+
+def test_a_file_without_a_base_needs_a_scale_of_its_own_name(presets, tmp_path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"`preset` must be one of \['tiny'\] for tiny, or .* `base`.*mine\.yaml'"
+    ):
+        cells(tiny_ablation(), str(tmp_path / "mine.yaml"))
+    scales = {"mine": Scale({"data.unique_tokens": (500,)}, seeds=1, budget="")}
+    assert len(cells(tiny_ablation(scales=scales), str(tmp_path / "mine.yaml"))) == 2
+
+
+def test_a_new_ablation_is_one_short_file(presets, tmp_path, monkeypatch):
+    folder = tmp_path / "ablations"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "model_width.py").write_text(NEW_ABLATION, encoding="utf-8")
+    monkeypatch.setattr(lab.ablation, "ABLATIONS_DIR", folder)
     assert len(NEW_ABLATION.splitlines()) < 60
     assert not any(isinstance(node, ast.For | ast.While) for node in ast.walk(ast.parse(NEW_ABLATION)))
-    assert "model-width" in ablation_names()
-    assert load_ablation("model_width") is load_ablation("model-width")
+    assert ablation_names() == ["model-width"]
+    assert load_ablation("model_width") == load_ablation("model-width")
     made = cells(load_ablation("model-width"), "tiny")
     assert len(made) == 8
     assert {cell.config.model.mlp_dropout for cell in made if cell.arm == "dlm_dropout"} == {0.1}
 
 
-def test_unknown_ablation_lists_those_that_exist():
-    with pytest.raises(
-        ValueError, match=r"`ablation` must be one of \[.*'crossover'.*but got ablation='cross'"
-    ):
-        load_ablation("cross")
+def test_an_ablation_may_be_a_file_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "model_width.py").write_text(NEW_ABLATION, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    loaded = load_ablation("model_width.py")
+    assert (loaded.name, list(loaded.arms)) == ("model-width", ["dlm", "dlm_dropout"])
+    assert pickle.loads(pickle.dumps(loaded)) == loaded
+    assert "model-width" not in ablation_names()
+    assert list(tmp_path.iterdir()) == [tmp_path / "model_width.py"]
 
 
-@pytest.mark.parametrize("text", ["", "ABLATION = 3", NEW_ABLATION])
-def test_a_module_must_declare_its_own_ablation(ablation_folder, text):
-    (ablation_folder / "empty_one.py").write_text(text, encoding="utf-8")
-    with pytest.raises(
-        ValueError, match=r"ablations\.empty_one must declare ABLATION = Ablation\(name='empty-one'"
-    ):
-        load_ablation("empty-one")
+def test_an_ablation_of_the_labs_may_be_given_by_its_path():
+    assert load_ablation(str(lab.ablation.ABLATIONS_DIR / "any_order.py")) == load_ablation("any-order")
+
+
+def test_an_ablation_may_be_another_with_changes(presets, tmp_path):
+    text = (
+        "from dataclasses import replace\nfrom lab.ablation import load_ablation\n"
+        "ABLATION = replace(load_ablation('crossover'), name='wide', arms={'ar': {}, 'dlm': {}})\n"
+    )
+    (tmp_path / "wide.py").write_text(text, encoding="utf-8")
+    assert load_ablation(str(tmp_path / "wide.py")).scales == load_ablation("crossover").scales
+
+
+@pytest.mark.parametrize(
+    "name", ["cross", "crossover_", "mine.txt", "../crossover", "", "__init__", "configs"]
+)
+def test_unknown_ablation_lists_those_that_exist(name):
+    expected = rf"`ablation` must be one of \[.*'crossover'.*\] or a \.py file, but got ablation={name!r}\."
+    with pytest.raises(ValueError, match=expected):
+        load_ablation(name)
+
+
+def test_a_path_to_no_file_says_so(tmp_path):
+    (tmp_path / "folder.py").mkdir()
+    for name in ("none.py", "folder.py"):
+        with pytest.raises(ValueError, match=rf"or a \.py file, but there is no file .*{name}\."):
+            load_ablation(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["any_order.py", "any-order.py"])
+def test_a_file_that_has_the_name_of_another_ablation_is_refused(tmp_path, name):
+    (tmp_path / name).write_text(NEW_ABLATION, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"of another name than these, but got ablation='.*{name}'"):
+        load_ablation(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["my ablation.py", "a.b.py", "ä.py", "-x.py"])
+def test_a_file_must_have_a_name_that_a_folder_can_have(tmp_path, name):
+    (tmp_path / name).write_text(NEW_ABLATION, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"named in letters, digits and dashes, but got ablation='"):
+        load_ablation(str(tmp_path / name))
+
+
+BROKEN = {
+    "nothing": ("", "but got ABLATION=None."),
+    "another thing": ("ABLATION = 3", "but got ABLATION=3."),
+    "another name": (NEW_ABLATION, "but got name='model-width'."),
+    "no Python": ("x = 1\nABLATION = (", r"but got SyntaxError: '(' was never closed (mine.py, line 2)"),
+    "raises": ("\nABLATION = Ablation()", "but got NameError, line 2: name 'Ablation' is not defined"),
+    "not valid": (
+        NEW_ABLATION.replace('"nll"', '"loss"'),
+        "but got ValueError, line 12: `metric` must be one of [",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_module_must_declare_its_own_ablation(tmp_path, text, problem):
+    path = tmp_path / "mine.py"
+    path.write_text(text, encoding="utf-8")
+    expected = f"{path} must declare ABLATION = Ablation(name='mine', ...), {problem}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        load_ablation(str(path))

@@ -186,7 +186,10 @@ def test_run_takes_a_config_alone(trained, extra):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--preset", "huge"], "`preset` must be one of ['laptop', 'smoke'], but got preset='huge'."),
+        (
+            ["run", "--preset", "huge"],
+            "`preset` must be one of ['laptop', 'smoke'] or a .yaml file, but got preset='huge'.",
+        ),
         (["run", "--arm", "gpt"], "`arm` must be one of ["),
         (["run", "--set", "model.wdth=3"], "model.wdth: no such key"),
         (["run", "--config", "none.yaml"], "expected a YAML file at none.yaml, but there is none."),

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import yaml
@@ -15,6 +16,8 @@ from lab.config import (
     merge,
     nest,
     parse_overrides,
+    preset_layers,
+    preset_name,
     preset_names,
     read_preset,
     read_yaml,
@@ -452,13 +455,108 @@ def test_read_yaml_refuses_what_is_not_there_and_not_text(tmp_path):
         read_yaml(tmp_path / "x.yaml")
 
 
-def test_presets_are_found_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(lab.config, "PRESETS_DIR", tmp_path)
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(BASE), encoding="utf-8")
+@pytest.fixture
+def presets(tmp_path, monkeypatch):
+    """A folder of presets with `tiny.yaml` in it, beside the working folder."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(BASE), encoding="utf-8")
+    monkeypatch.setattr(lab.config, "PRESETS_DIR", folder)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_presets_have_names(presets):
     assert preset_names() == ["tiny"]
     assert read_preset("tiny") == BASE
-    with pytest.raises(ValueError, match=r"`preset` must be one of \['tiny'\], but got preset='\.\./tiny'"):
-        read_preset("../tiny")
+    assert preset_name("tiny") == "tiny"
+
+
+@pytest.mark.parametrize("name", ["../tiny", "huge", "tiny.yml", "", "*"])
+def test_unknown_presets_list_those_that_exist(presets, name):
+    expected = f"`preset` must be one of ['tiny'] or a .yaml file, but got preset={name!r}."
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        read_preset(name)
+
+
+def test_a_preset_may_be_a_file_anywhere(presets):
+    (presets / "my_own.yaml").write_text("training:\n  total_steps: 5\n", encoding="utf-8")
+    assert preset_name("my_own.yaml") == "my-own"
+    assert read_preset("my_own.yaml") == {"training": {"total_steps": 5}}
+    assert read_preset("configs/tiny.yaml") == BASE
+
+
+def test_a_file_lies_over_its_base(presets):
+    folder = presets / "more"
+    folder.mkdir()
+    first = "base: tiny\ndata:\n  length: 32\ntraining:\n  total_epochs: 2\n  clip_norm: 3.0\n"
+    (folder / "first.yaml").write_text(first, encoding="utf-8")
+    (presets / "second.yaml").write_text(
+        "base: more/first.yaml\ntraining:\n  clip_norm: 2.0\n", encoding="utf-8"
+    )
+    assert list(preset_layers("second.yaml")) == ["tiny", "first", "second"]
+    assert read_preset("second.yaml") == {
+        "data": {"length": 32},
+        "training": {"total_epochs": 2, "clip_norm": 2.0},
+    }
+    (folder / "third.yaml").write_text("base: ../second.yaml\n", encoding="utf-8")
+    assert read_preset("more/third.yaml") == read_preset("second.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        (
+            "none.yaml",
+            None,
+            "`preset` must be one of ['tiny'] or a .yaml file, but there is no file none.yaml.",
+        ),
+        (
+            "tiny.yaml",
+            "seed: 1",
+            "`preset` must be one of ['tiny'] or a .yaml file of another name than these",
+        ),
+        (
+            "a b.yaml",
+            "seed: 1",
+            "or a .yaml file named in letters, digits and dashes, but got preset='a b.yaml'.",
+        ),
+        (
+            "x.yaml",
+            "base: huge",
+            "`base` of x.yaml must be one of ['tiny'] or a .yaml file, but got base='huge'.",
+        ),
+        ("x.yaml", "base:", "`base` of x.yaml must be one of ['tiny'] or a .yaml file, but got base='None'."),
+        (
+            "x.yaml",
+            "base: y.yaml",
+            "`base` of x.yaml must be one of ['tiny'] or a .yaml file, but there is no file",
+        ),
+        ("x.yaml", "base: x.yaml", "`base` of x.yaml must have another name than x, but got base='x.yaml'."),
+        ("x.yaml", "base: [tiny]", "but got base=\"['tiny']\"."),
+        ("x.yaml", "- base", "x.yaml: expected a mapping of keys to values, but got list."),
+    ],
+)
+def test_a_preset_that_cannot_be_read_says_why(presets, name, text, problem):
+    if text is not None:
+        (presets / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        read_preset(name)
+
+
+def test_a_file_checks_its_values_like_any_layer(presets):
+    (presets / "x.yaml").write_text("base: tiny\nmodel:\n  wdth: 3\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"model\.wdth: no such key"):
+        make_config(read_preset("x.yaml"))
+
+
+def test_what_comes_with_the_lab_lies_inside_it_or_beside_it(tmp_path, monkeypatch):
+    package = tmp_path / "site" / "lab"
+    (package / "configs").mkdir(parents=True)
+    (tmp_path / "site" / "configs").mkdir()  # of another package
+    monkeypatch.setattr(lab.config, "__file__", str(package / "config.py"))
+    assert lab.config.shipped_folder("configs") == package / "configs"
+    assert lab.config.shipped_folder("ablations") == tmp_path / "site" / "ablations"
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-import ablations
 import lab
+from lab.ablation import ABLATIONS_DIR
 from lab.code import closure
 from lab.version import ENGINE
 
-ROOTS = {"lab": Path(lab.__file__).parent, "ablations": Path(ablations.__file__).parent}
+ROOTS = {"lab": Path(lab.__file__).parent, "ablations": ABLATIONS_DIR}
 BASE = {
     *("lab", "lab.ablation", "lab.arms", "lab.code", "lab.config", "lab.environment", "lab.factors"),
     *("lab.files", "lab.metrics", "lab.results", "lab.sections", "lab.threefry", "lab.version"),

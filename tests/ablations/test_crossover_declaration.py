@@ -1,7 +1,8 @@
 import pytest
 
-from ablations.crossover import ABLATION, UNIQUE_TOKENS
-from lab.ablation import cells
+from lab.ablation import cells, load_ablation
+
+ABLATION = load_ablation("crossover")
 
 
 def test_arms_differ_in_nothing_but_the_factors():
@@ -16,7 +17,7 @@ def test_arms_differ_in_nothing_but_the_factors():
 
 @pytest.mark.parametrize("preset", ABLATION.scales)
 def test_budgets_grow(preset):
-    budgets = list(ABLATION.scales[preset].levels[UNIQUE_TOKENS])
+    budgets = list(ABLATION.scales[preset].levels["data.unique_tokens"])
     assert budgets == sorted(set(budgets))
     assert len(budgets) >= 2
 

@@ -1,21 +1,17 @@
 """What every ablation module must be: data, with a docstring that says what to expect."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-import ablations
-from lab.ablation import ablation_names, cells, load_ablation
+from lab.ablation import ABLATIONS_DIR, ablation_names, cells, load_ablation
 from lab.config import preset_names
 from lab.evaluation.measurements import SETS
 from lab.sections import COSTS, Against, Fit
 
-FOLDER = Path(ablations.__file__).parent
-
 
 def tree(name):
-    return ast.parse((FOLDER / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8"))
+    return ast.parse((ABLATIONS_DIR / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", ablation_names())

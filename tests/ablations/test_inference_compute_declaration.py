@@ -1,10 +1,10 @@
 import pytest
 
-from ablations.inference_compute import ABLATION
-from lab.ablation import cells
+from lab.ablation import cells, load_ablation
 from lab.config import preset_names
 from lab.evaluation.measurements import SETS
 
+ABLATION = load_ablation("inference-compute")
 (JUDGE,) = ABLATION.measurements.values()
 PRESETS = sorted(set(ABLATION.scales) & set(preset_names()))
 

@@ -1,4 +1,4 @@
-"""The ablation that docs/new_ablation.md shows is a real one: it runs as it stands, and has its page."""
+"""The files that docs/new_ablation.md shows are real ones: they run as they stand, and have their page."""
 
 import json
 import math
@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import ablations
 from lab.__main__ import app
-from lab.ablation import ablation_names
+from lab.ablation import ABLATIONS_DIR, cells, load_ablation
 
 DOCS = Path(__file__).parents[2] / "docs" / "new_ablation.md"
 TINY = (
@@ -19,24 +18,32 @@ TINY = (
 )
 
 
+def example(language):
+    (source,) = re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    return source
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder whose modules count as ablations, the one of the docs among them."""
-    (source,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(source.splitlines()) < 50
-    (tmp_path / "model_size.py").write_text(source, encoding="utf-8")
-    monkeypatch.setattr(ablations, "__path__", [*ablations.__path__, str(tmp_path)])
+def folder(tmp_path):
+    """A folder with the ablation and the preset of the docs."""
+    assert len(example("python").splitlines()) < 50
+    (tmp_path / "model_size.py").write_text(example("python"), encoding="utf-8")
+    (tmp_path / "short.yaml").write_text(example("yaml"), encoding="utf-8")
     return tmp_path
 
 
 def test_the_example_runs_and_has_its_page(folder):
-    assert "model-size" in ablation_names()
-    command = ["ablate", "model-size", "--preset", "smoke", "--set", TINY]
+    preset = folder / "short.yaml"
+    preset.write_text(example("yaml").replace("base: laptop", "base: smoke"), encoding="utf-8")
+    command = ["ablate", str(folder / "model_size.py"), "--preset", str(preset), "--set", TINY]
     places = ["--results", str(folder / "results"), "--cache", str(folder / "cache")]
     ended = CliRunner().invoke(app, command + places)
     assert ended.exit_code == 0, ended.output
-    (written,) = folder.rglob("summary.json")
+    tree = folder / "results" / "model-size" / "short"
+    written = tree / "report" / "summary.json"
     summary = json.loads(written.read_text(encoding="utf-8"))
+    typed = json.loads((tree / "plan.json").read_text(encoding="utf-8"))["command"]
+    assert typed.startswith(f"python -m lab ablate {folder}/model_size.py --preset {preset} ")
     assert summary["run_counts"] == {"done": 4, "failed": 0, "missing": 0}
     assert [section["kind"] for section in summary["sections"]] == [
         "curves",
@@ -61,6 +68,16 @@ def test_the_example_runs_and_has_its_page(folder):
     assert "size=0.3m" in page
 
 
+def test_the_example_of_a_preset_is_taken_with_the_scale_of_its_base(folder):
+    ablation = load_ablation(str(folder / "model_size.py"))
+    made = cells(ablation, str(folder / "short.yaml"))
+    like = cells(ablation, "laptop")
+    assert [cell.label for cell in made] == [cell.label for cell in like]
+    changed = {cell.config.training.total_tokens for cell in made}
+    assert changed == {200_000}
+    assert {cell.config.training.total_tokens for cell in like} == {800_000}
+
+
 def test_no_ablation_is_longer_than_the_docs_promise():
-    for path in Path(ablations.__path__[0]).glob("*.py"):
+    for path in ABLATIONS_DIR.glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 60, path.name
