@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from lab.factors import parse_input_noise, parse_noise_window, parse_order
+from lab.models.architecture import Architecture
 from lab.models.sizes import SIZES
 
 Values = Mapping[str, Any]
@@ -131,7 +132,7 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The Transformer. `size` names a shape; `layers`, `width`, `heads`, `ffn_width` change parts of it.
 
-    `loops` applies the block stack several times with the same weights: compute without parameters.
+    `lab.models.architecture.Architecture` says what the fields mean.
     """
 
     size: Annotated[str, Unkeyed()] = "0.8m"
@@ -141,6 +142,12 @@ class ModelConfig(Section):
     ffn_width: int = Field(default=0, gt=0)
     loops: Annotated[int, Neutral(1)] = Field(default=1, gt=0)
     tie_embeddings: bool = True
+    target_embedding: Annotated[bool, Neutral(True)] = True
+    head_dim: int | None = Field(default=None, gt=0)
+    kv_heads: int | None = Field(default=None, gt=0)
+    qk_norm: Annotated[bool, Neutral(True)] = True
+    norm_gain: Annotated[bool, Neutral(False)] = False
+    rope_base: Annotated[float, Neutral(10_000.0)] = Field(default=10_000.0, gt=1)
     attention_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
     mlp_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -156,13 +163,14 @@ class ModelConfig(Section):
         return {**SIZES[size], **values}
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> "ModelConfig":
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(
-                "`width / heads` must be a whole even number (RoPE turns pairs of features), "
-                f"but got width={self.width}, heads={self.heads}."
-            )
+    def _shapes_fit(self) -> "ModelConfig":
+        self.architecture(vocab_size=1, length=1)
         return self
+
+    def architecture(self, vocab_size: int, length: int) -> Architecture:
+        """The description of this model for a vocabulary and a length of windows."""
+        values = self.model_dump(exclude={"size", "attention_dropout", "mlp_dropout", "dtype"})
+        return Architecture(vocab_size=vocab_size, length=length, **values)
 
 
 class FactorsConfig(Section):
@@ -400,12 +408,24 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _parts_are_even(self) -> "RunConfig":
-        for name in ("heads", "width", "ffn_width"):
-            if getattr(self.model, name) % self.training.model_parallel:
+        parts = self.training.model_parallel
+        architecture = self.model.architecture(vocab_size=1, length=1)
+        for name in ("heads", "kv_heads", "width", "ffn_width"):
+            if (size := getattr(architecture, name)) % parts:
                 raise ValueError(
-                    f"`model_parallel` must divide heads, width and ffn_width, but got "
-                    f"model_parallel={self.training.model_parallel}, {name}={getattr(self.model, name)}."
+                    "`model_parallel` must divide heads, kv_heads, width and ffn_width, but got "
+                    f"model_parallel={parts}, {name}={size}."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _slots_know_what_they_predict(self) -> "RunConfig":
+        compute, order = self.factors.compute, self.factors.order
+        if not self.model.target_embedding and compute == "causal" and order != "left_to_right":
+            raise ValueError(
+                "`target_embedding` must be true where slots predict other positions than their next or "
+                f"own one, but got compute={compute}, order={order}."
+            )
         return self
 
     def to_yaml(self) -> str:

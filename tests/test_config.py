@@ -22,6 +22,7 @@ from lab.config import (
     read_preset,
     read_yaml,
 )
+from lab.models.architecture import Architecture
 from lab.models.sizes import SIZES
 from lab.version import Version
 
@@ -45,6 +46,20 @@ INVALID = {
     "odd head": (
         {"model": {"width": 6, "heads": 2}},
         r"`width / heads` must be a whole even.*width=6, heads=2",
+    ),
+    "odd head of its own": (
+        {"model": {"head_dim": 5}},
+        r"`head_dim` must be an even number above 0.*head_dim=5",
+    ),
+    "heads of keys": ({"model": {"kv_heads": 3}}, r"`kv_heads` must divide heads.*kv_heads=3, heads=2"),
+    "rope_base": ({"model": {"rope_base": 1.0}}, r"model\.rope_base: .*greater than 1, but got 1\.0"),
+    "parts of heads of keys": (
+        {"model": {"kv_heads": 1}, "training": {"parallel": "model", "model_parallel": 2}},
+        r"`model_parallel` must divide heads, kv_heads, .*model_parallel=2, kv_heads=1",
+    ),
+    "no target for an order": (
+        {"model": {"target_embedding": False}, "factors": {"order": "any"}},
+        r"`target_embedding` must be true where .*but got compute=causal, order=any",
     ),
     "order": ({"factors": {"order": "fixed"}}, r"`order` must be left_to_right, any.*order='fixed'"),
     "draws": ({"factors": {"draws": 0}}, r"`draws` must be a whole number >= 1 or inf, but got draws=0"),
@@ -200,6 +215,10 @@ UNKEYED = {
 # What drops out of the key, and at which value; a value of another meaning, to be told from it.
 NEUTRAL = {
     "model.loops": (1, 2),
+    "model.target_embedding": (True, False),
+    "model.qk_norm": (True, False),
+    "model.norm_gain": (False, True),
+    "model.rope_base": (10_000.0, 500.0),
     "model.attention_dropout": (0.0, 0.1),
     "model.mlp_dropout": (0.0, 0.1),
     "factors.redraw": ("visit", "epoch"),
@@ -217,7 +236,7 @@ KEYED = {
     "data.unique_tokens": (5000, 6000),
     "data.length": (64, 128),
     "data.windows": ("fixed", "jittered"),
-    **{f"model.{key}": (2, 4) for key in ("layers", "width", "heads", "ffn_width")},
+    **{f"model.{key}": (2, 4) for key in ("layers", "width", "heads", "ffn_width", "head_dim", "kv_heads")},
     "model.tie_embeddings": (True, False),
     "model.dtype": ("float32", "mixed_bfloat16"),
     "factors.order": ("any", "fixed:4"),
@@ -300,6 +319,14 @@ def test_a_neutral_value_is_as_if_the_field_were_not_there(key):
 )
 def test_what_the_weights_do_not_depend_on_is_not_in_the_key(key, value):
     assert keyed_with(key, value) == make_config(BASE).keyed_values()
+
+
+def test_the_model_is_one_architecture():
+    model = {"size": "0.1m", "loops": 2, "kv_heads": 1, "norm_gain": True, "target_embedding": False}
+    config = make_config(BASE, {"model": model, "factors": {"compute": "dense", "order": "any"}})
+    changes = {name: value for name, value in model.items() if name != "size"}
+    expected = Architecture(vocab_size=257, length=64, **SIZES["0.1m"], **changes)
+    assert config.model.architecture(257, 64) == expected
 
 
 def test_a_seed_is_another_run_and_spelling_is_not():

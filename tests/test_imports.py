@@ -14,7 +14,7 @@ ROOTS = {"lab": Path(lab.__file__).parent, "ablations": ABLATIONS_DIR}
 BASE = {
     *("lab", "lab.ablation", "lab.arms", "lab.code", "lab.config", "lab.environment", "lab.factors"),
     *("lab.files", "lab.metrics", "lab.results", "lab.sections", "lab.threefry", "lab.version"),
-    "lab.models.sizes",
+    *("lab.models.architecture", "lab.models.sizes"),
 }
 GROUND = {"data", "models", "objectives", "tracking"}
 MAY_IMPORT = {

@@ -9,7 +9,7 @@ from keras import ops
 from lab import threefry
 from lab.models.layout import split_rows, whole
 from lab.models.transformer import Transformer
-from lab.objectives.corruption import causal_example
+from lab.objectives.corruption import Example, causal_example
 from lab.threefry import Stream
 
 
@@ -30,9 +30,10 @@ class SlotLogits(keras.Model):
     def call(self, inputs: dict[str, object]) -> object:
         """(rows, m, vocab) float32 logits of the slots `scored`, (rows, m) int32."""
         inputs = {name: split_rows(values) for name, values in inputs.items()}
-        features = self.transformer.features(
-            inputs["tokens"], inputs["positions"], inputs["target_positions"], causal=self.causal
+        example = Example(
+            inputs["tokens"], inputs["positions"], inputs["target_positions"], targets=None, weights=None
         )
+        features = self.transformer.features(example, self.causal).stream
         chosen = ops.take_along_axis(features, ops.expand_dims(inputs["scored"], -1), axis=1)
         return whole(self.transformer.logits(chosen))
 

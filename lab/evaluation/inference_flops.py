@@ -9,7 +9,7 @@ for both; for dense arms the two counts are the same.
 from typing import NamedTuple
 
 from lab.config import ModelConfig
-from lab.evaluation.flops import forward_flops_per_token, shape_of
+from lab.evaluation.flops import forward_flops_per_token
 
 
 class InferenceFlops(NamedTuple):
@@ -73,7 +73,5 @@ class InferenceCounter:
         """FLOPs of passing a sequence once; for a causal arm also slot by slot, with a cache."""
         if slots == 0:
             return 0.0
-        model = self._model
-        return slots * forward_flops_per_token(
-            shape_of(model), slots, self._vocab_size, self._causal, model.loops
-        )
+        architecture = self._model.architecture(self._vocab_size, slots)
+        return slots * forward_flops_per_token(architecture, self._causal)

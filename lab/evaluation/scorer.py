@@ -37,16 +37,17 @@ class Scorer(keras.Model):
 
         Args:
             inputs: `tokens`, `positions` and `target_positions` (rows, slots) int32 as in
-                `Transformer.features`; `scored` and `targets` (rows, m) int32,
+                `Example`; `scored` and `targets` (rows, m) int32,
                 the slots to score and the tokens there.
 
         Returns:
             (rows, m) float32, nats.
         """
         inputs = {name: split_rows(values) for name, values in inputs.items()}
-        features = self.transformer.features(
-            inputs["tokens"], inputs["positions"], inputs["target_positions"], causal=self.causal
+        example = Example(
+            inputs["tokens"], inputs["positions"], inputs["target_positions"], targets=None, weights=None
         )
+        features = self.transformer.features(example, self.causal).stream
         # Only the scored slots pay for the output projection.
         chosen = ops.take_along_axis(features, ops.expand_dims(inputs["scored"], -1), axis=1)
         return whole(token_nll(self.transformer.logits(chosen), inputs["targets"]))

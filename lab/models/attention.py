@@ -6,7 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from lab.models.architecture import Architecture
+from lab.models.dropout import Dropout
+from lab.models.from_architecture import FromArchitecture
 from lab.models.layout import split_axis
+from lab.models.norm import RMSNorm
 from lab.models.projection import Projection
 from lab.models.rotary import rotate
 from lab.models.seeds import derive_seed
@@ -14,50 +18,61 @@ from lab.models.seeds import derive_seed
 Tensor = Any
 
 
-class SelfAttention(keras.layers.Layer):
-    """Multi-head self-attention: RoPE, RMS-normalised queries and keys, no biases.
+@keras.saving.register_keras_serializable(package="lab")
+class SelfAttention(FromArchitecture, keras.layers.Layer):
+    """Multi-head self-attention: RoPE, grouped queries, RMS-normalised queries and keys, no biases.
 
     Args:
-        heads: number of heads; must divide the width of the inputs.
+        architecture: of the model.
         dropout: chance that an attention weight is dropped in training.
-        output_scale: standard deviation of the output projection's initial weights.
         seed: seed of the initial weights and of dropout.
 
-    Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.2; Henry et al. 2020, arXiv:2010.04245
-    (qk-norm).
+    Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
     """
 
     def __init__(
-        self, heads: int, dropout: float = 0.0, output_scale: float = 0.02, seed: int = 0, **kwargs: Any
+        self, architecture: Architecture, dropout: float = 0.0, seed: int = 0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.heads = heads
+        self.architecture = architecture
         self.dropout = dropout
-        self.output_scale = output_scale
         self.seed = seed
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the projections for inputs of shape (batch, length, width).
-
-        Raises:
-            ValueError: if `heads` does not divide the width.
-        """
-        width = input_shape[-1]
-        if width is None or width % self.heads:
-            raise ValueError(f"`heads` must divide the width, but got heads={self.heads}, width={width}.")
         policy = self.dtype_policy
         self.query_key_value = Projection(
-            3 * width, seed=derive_seed(self.seed, "in"), dtype=policy, name="query_key_value"
+            (architecture.heads + 2 * architecture.kv_heads) * architecture.head_dim,
+            seed=derive_seed(seed, "in"),
+            dtype=policy,
+            name="query_key_value",
         )
         self.output_projection = Projection(
-            width, self.output_scale, derive_seed(self.seed, "out"), dtype=policy, name="output"
+            architecture.width,
+            architecture.output_scale,
+            derive_seed(seed, "out"),
+            dtype=policy,
+            name="output",
         )
-        self.weight_dropout = keras.layers.Dropout(
-            self.dropout, seed=derive_seed(self.seed, "dropout"), dtype=policy, name="weight_dropout"
+        self.query_key_norms = [
+            RMSNorm(architecture.norm_gain, architecture.norm_epsilon, dtype=policy, name=name)
+            for name in ("query_norm", "key_norm")
+            if architecture.qk_norm
+        ]
+        self.weight_dropout = (
+            Dropout(dropout, derive_seed(seed, "dropout"), dtype=policy, name="weight_dropout")
+            if dropout
+            else None
         )
-        self.query_key_value.build(input_shape)
-        self.output_projection.build(input_shape)
-        self.weight_dropout.build(None)
+
+    def build(
+        self, inputs_shape: tuple[int | None, ...], cosine_shape: Any = None, sine_shape: Any = None
+    ) -> None:
+        """Build the parts for inputs of shape (batch, length, width)."""
+        heads, head_dim = self.architecture.heads, self.architecture.head_dim
+        self.query_key_value.build(inputs_shape)
+        self.output_projection.build((*inputs_shape[:-1], heads * head_dim))
+        for norm in self.query_key_norms:
+            norm.build((*inputs_shape[:-1], heads, head_dim))
+        if self.weight_dropout:
+            self.weight_dropout.build()
 
     def call(
         self,
@@ -72,7 +87,7 @@ class SelfAttention(keras.layers.Layer):
 
         Args:
             inputs: (batch, length, width).
-            cosine: (1 or batch, length, 1, width / heads / 2), cosines of the rotary angles of each slot.
+            cosine: (1 or batch, length, 1, head_dim / 2), cosines of the rotary angles of each slot.
             sine: the same of the sines.
             visible: (batch, length) bool, False where a slot is hidden from all slots but itself; or None.
             causal: whether slot i sees only slots 0 .. i.
@@ -81,40 +96,49 @@ class SelfAttention(keras.layers.Layer):
         Returns:
             (batch, length, width).
         """
-        length, width = inputs.shape[1], inputs.shape[2]
-        projected = ops.reshape(
-            self.query_key_value(inputs), (-1, length, 3, self.heads, width // self.heads)
-        )
-        projected = split_axis(projected, 3)
-        query = rotate(ops.rms_normalization(projected[:, :, 0]), cosine, sine)
-        key = rotate(ops.rms_normalization(projected[:, :, 1]), cosine, sine)
-        value = projected[:, :, 2]
-        if training and self.dropout:
-            attended = self._attend_with_dropout(query, key, value, _mask(length, visible, causal))
+        length = inputs.shape[1]
+        query, key, value = self._heads(self.query_key_value(inputs))
+        if self.query_key_norms:
+            query, key = (norm(part) for norm, part in zip(self.query_key_norms, (query, key), strict=True))
+        query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
+        if (group := self.architecture.heads // self.architecture.kv_heads) > 1:
+            # Written out, as the fused attention of `keras.ops` shares heads under JAX alone.
+            key, value = ops.repeat(key, group, axis=2), ops.repeat(value, group, axis=2)
+        if training and self.weight_dropout:
+            # The fused attention of `keras.ops` has no dropout on its weights.
+            weights = _attention_weights(query, key, _mask(length, visible, causal))
+            weights = self.weight_dropout(weights, training=True)
+            attended = ops.einsum("bhqk,bkhd->bqhd", weights, value)
         elif visible is not None:
             attended = ops.dot_product_attention(query, key, value, mask=_mask(length, visible, causal))
         else:
             attended = ops.dot_product_attention(query, key, value, is_causal=causal)
-        return self.output_projection(ops.reshape(attended, (-1, length, width)))
+        merged = self.architecture.heads * self.architecture.head_dim
+        return self.output_projection(ops.reshape(attended, (-1, length, merged)))
 
-    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        # The fused attention of `keras.ops` has no dropout on its weights.
-        scale = np.float32(query.shape[3] ** -0.5)
-        scores = ops.cast(ops.einsum("bqhd,bkhd->bhqk", query, key), "float32") * scale
-        if mask is not None:
-            scores = ops.where(mask, scores, np.float32(-1e30))
-        weights = self.weight_dropout(ops.cast(ops.softmax(scores), query.dtype), training=True)
-        return ops.einsum("bhqk,bkhd->bqhd", weights, value)
+    def _heads(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (batch, length, heads, head_dim) each, of the projected features."""
+        numbers = [self.architecture.heads, *[self.architecture.kv_heads] * 2]
+        head_dim, length = self.architecture.head_dim, projected.shape[1]
+        parts = ops.split(projected, list(np.cumsum(numbers[:-1]) * head_dim), axis=-1)
+        query, key, value = (
+            split_axis(ops.reshape(part, (-1, length, number, head_dim)), 2)
+            for part, number in zip(parts, numbers, strict=True)
+        )
+        return query, key, value
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "heads": self.heads,
-            "dropout": self.dropout,
-            "output_scale": self.output_scale,
-            "seed": self.seed,
-        }
+        return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}
+
+
+def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """Of each slot on each: (batch, heads, length, length), softmax of the scaled scores in float32."""
+    scale = np.float32(query.shape[3] ** -0.5)
+    scores = ops.cast(ops.einsum("bqhd,bkhd->bhqk", query, key), "float32") * scale
+    if mask is not None:
+        scores = ops.where(mask, scores, np.float32(-1e30))
+    return ops.cast(ops.softmax(scores), query.dtype)
 
 
 def _mask(length: int, visible: Tensor | None, causal: bool) -> Tensor | None:

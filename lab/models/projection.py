@@ -10,6 +10,7 @@ from lab.models.seeds import derive_seed
 Tensor = Any
 
 
+@keras.saving.register_keras_serializable(package="lab")
 class Projection(keras.layers.Dense):
     """A dense layer without bias, computed on rows: (batch, length, width) is multiplied as a matrix.
 

@@ -7,14 +7,20 @@ import numpy as np
 from keras import ops
 
 import lab.models.keras_settings  # noqa: F401  # before any variable is made
+from lab.models.architecture import Architecture
 from lab.models.block import Block
+from lab.models.features import Features
+from lab.models.from_architecture import FromArchitecture
+from lab.models.norm import RMSNorm
 from lab.models.rotary import rotary_angles
 from lab.models.seeds import derive_seed
 
 Tensor = Any
+Example = Any  # of lab/objectives/corruption.py, from which nothing here imports
 
 
-class Transformer(keras.Model):
+@keras.saving.register_keras_serializable(package="lab")
+class Transformer(FromArchitecture, keras.Model):
     """Pre-norm Transformer: RMSNorm, RoPE, SwiGLU, qk-norm, no biases, a target-position embedding.
 
     Each slot of its input holds a token, that token's own position (through RoPE), and the position that the
@@ -23,160 +29,148 @@ class Transformer(keras.Model):
     denoiser.
 
     Args:
-        vocab_size: tokens that can be predicted. The id `vocab_size` is the mask, which also starts a causal
-            stream; it is an input only.
-        length: L, the longest sequence. Positions are 1 .. L; 0 is the start slot's.
-        layers: number of blocks.
-        width: width of the residual stream.
-        heads: attention heads a block.
-        ffn_width: hidden width of the feed-forward layers.
-        tie_embeddings: whether the output projection is the token embedding.
+        architecture: what fixes its function and the shapes of its weights.
         attention_dropout: dropout of attention weights.
         mlp_dropout: dropout inside the feed-forward layers.
-        loops: how often the block stack is applied, with the same weights: compute without parameters.
         seed: seed of the initial weights and of dropout.
     """
 
     def __init__(
         self,
-        vocab_size: int,
-        length: int,
-        layers: int,
-        width: int,
-        heads: int,
-        ffn_width: int,
-        tie_embeddings: bool = True,
+        architecture: Architecture,
         attention_dropout: float = 0.0,
         mlp_dropout: float = 0.0,
-        loops: int = 1,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.vocab_size = vocab_size
-        self.length = length
-        self.num_layers = layers  # `layers` is taken by Keras
-        self.width = width
-        self.heads = heads
-        self.ffn_width = ffn_width
-        self.tie_embeddings = tie_embeddings
+        self.architecture = architecture
         self.attention_dropout = attention_dropout
         self.mlp_dropout = mlp_dropout
-        self.loops = loops
         self.seed = seed
 
         policy = self.dtype_policy
         self.token_embedding = keras.layers.ReversibleEmbedding(
-            vocab_size + 1,
-            width,
-            tie_weights=tie_embeddings,
+            architecture.embedding_rows,
+            architecture.width,
+            tie_weights=architecture.tie_embeddings,
             embeddings_initializer=keras.initializers.RandomNormal(
                 stddev=0.02, seed=derive_seed(seed, "token")
             ),
             dtype=policy,
             name="token_embedding",
         )
-        self.target_embedding = keras.layers.Embedding(
-            length,
-            width,
-            embeddings_initializer=keras.initializers.RandomNormal(
-                stddev=0.02, seed=derive_seed(seed, "target")
-            ),
-            dtype=policy,
-            name="target_embedding",
-        )
+        self.target_embedding = None
+        if architecture.target_embedding:
+            self.target_embedding = keras.layers.Embedding(
+                architecture.length,
+                architecture.width,
+                embeddings_initializer=keras.initializers.RandomNormal(
+                    stddev=0.02, seed=derive_seed(seed, "target")
+                ),
+                dtype=policy,
+                name="target_embedding",
+            )
         self.blocks = [
             Block(
-                heads,
-                ffn_width,
+                architecture,
                 attention_dropout,
                 mlp_dropout,
-                0.02
-                / (2 * layers)
-                ** 0.5,  # keeps the residual stream's variance (Radford et al. 2019, section 2.3)
                 derive_seed(seed, f"block_{index}"),
                 dtype=policy,
                 name=f"block_{index}",
             )
-            for index in range(layers)
+            for index in range(architecture.layers)
         ]
-        angles = rotary_angles(length, width // heads)
+        self.output_norm = RMSNorm(
+            architecture.norm_gain, architecture.norm_epsilon, dtype=policy, name="output_norm"
+        )
+        angles = rotary_angles(architecture.length, architecture.head_dim, architecture.rope_base)
         self._cosines, self._sines = np.cos(angles), np.sin(angles)
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that can be predicted."""
+        return self.architecture.vocab_size
+
+    @property
+    def length(self) -> int:
+        """L, the longest sequence."""
+        return self.architecture.length
 
     @property
     def mask_id(self) -> int:
         """The id of the mask, which no data holds."""
-        return self.vocab_size
+        return self.architecture.mask_id
+
+    @property
+    def start_id(self) -> int:
+        """The id that starts a causal stream."""
+        return self.architecture.start_id
 
     def build(self, input_shape: Any = None) -> None:
-        """Make every weight; the shapes follow from the constructor's arguments alone."""
-        shape = (None, self.length, self.width)
-        self.token_embedding.build((None, self.length))
-        self.target_embedding.build((None, self.length))
+        """Make every weight; the shapes follow from the architecture alone."""
+        slots = (None, self.length)
+        self.token_embedding.build(slots)
+        if self.target_embedding:
+            self.target_embedding.build(slots)
         for block in self.blocks:
-            block.build(shape)
+            block.build((*slots, self.architecture.width))
+        self.output_norm.build((*slots, self.architecture.width))
         self.built = True
 
-    def features(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        target_positions: Tensor,
-        causal: bool,
-        visible: Tensor | None = None,
-        training: bool = False,
-    ) -> Tensor:
-        """The normalised residual stream after the last block.
+    def features(self, example: Example, causal: bool, training: bool = False) -> Features:
+        """The normalised residual stream after the last block, and what its blocks say beside it.
 
         Args:
-            tokens: (batch, slots) int32 in [0, vocab_size]; `mask_id` is the mask.
-            positions: (1 or batch, slots) int32 in [0, L], each token's own position; 0 for the start slot.
-            target_positions: (1 or batch, slots) int32 in [1, L], the position each slot predicts.
+            example: what the model reads, an `lab.objectives.corruption.Example` of arrays of the backend;
+                its targets and weights do not count.
             causal: whether slot i sees only slots 0 .. i.
-            visible: (batch, slots) bool, False where a slot is hidden from all slots but itself; or None.
             training: whether dropout acts.
 
         Returns:
-            (batch, slots, width).
+            The stream (batch, slots, width); the sum of the auxiliary losses; the counts of each block, over
+            all loops, by its name and theirs.
         """
-        stream = self.token_embedding(tokens) + self.target_embedding(target_positions - 1)
+        stream = self.token_embedding(example.tokens)
+        if self.target_embedding:
+            stream = stream + self.target_embedding(example.target_positions - 1)
         cosine, sine = (
-            ops.cast(ops.expand_dims(ops.take(table, positions, axis=0), 2), self.compute_dtype)
+            ops.cast(ops.expand_dims(ops.take(table, example.positions, axis=0), 2), self.compute_dtype)
             for table in (self._cosines, self._sines)
         )
-        for block in self.blocks * self.loops:
-            stream = block(stream, cosine, sine, visible, causal=causal, training=training)
-        return ops.rms_normalization(stream)
+        losses: list[Tensor] = []
+        counts: dict[str, Tensor] = {}
+        for block in self.blocks * self.architecture.loops:
+            output = block(stream, cosine, sine, example.visible, causal=causal, training=training)
+            passed = Features.of(output)
+            stream = passed.stream
+            losses += [] if passed.auxiliary_loss is None else [passed.auxiliary_loss]
+            for name, count in passed.counts.items():
+                counts[f"{block.name}/{name}"] = counts.get(f"{block.name}/{name}", 0) + count
+        return Features(self.output_norm(stream), sum(losses) if losses else None, counts)
 
-    def logits(self, features: Tensor) -> Tensor:
-        """Map features (..., width) to float32 logits (..., vocab_size); the mask is never predicted."""
-        return ops.cast(self.token_embedding(features, reverse=True)[..., : self.vocab_size], "float32")
+    def logits(self, stream: Tensor) -> Tensor:
+        """Map the normalised stream (..., width) to float32 logits (..., vocab_size).
 
-    def call(self, inputs: dict[str, Tensor], causal: bool = False, training: bool = False) -> Tensor:
-        """Logits of every slot: `inputs` holds the arrays of `features` by name, `visible` only if given."""
-        features = self.features(
-            inputs["tokens"],
-            inputs["positions"],
-            inputs["target_positions"],
-            causal=causal,
-            visible=inputs.get("visible"),
-            training=training,
-        )
-        return self.logits(features)
+        The mask is never predicted: it has no logit, or one without weight where it is in the vocabulary
+        (Sahoo et al. 2024, arXiv:2406.07524, section 3.2.3).
+        """
+        logits = self.token_embedding(stream, reverse=True)[..., : self.vocab_size]
+        logits = ops.cast(logits, "float32")
+        if self.mask_id < self.vocab_size:
+            logits = ops.where(np.arange(self.vocab_size) == self.mask_id, np.float32(-1e30), logits)
+        return logits
+
+    def call(self, example: Example, causal: bool = False, training: bool = False) -> Tensor:
+        """Logits of every slot: (batch, slots, vocab_size) float32. The arguments are those of `features`."""
+        return self.logits(self.features(example, causal, training).stream)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),
-            "vocab_size": self.vocab_size,
-            "length": self.length,
-            "layers": self.num_layers,
-            "width": self.width,
-            "heads": self.heads,
-            "ffn_width": self.ffn_width,
-            "tie_embeddings": self.tie_embeddings,
             "attention_dropout": self.attention_dropout,
             "mlp_dropout": self.mlp_dropout,
-            "loops": self.loops,
             "seed": self.seed,
         }

@@ -11,17 +11,10 @@ def build_transformer(config: RunConfig, vocab_size: int) -> Transformer:
     """The network of a run, with its initial weights."""
     model = config.model
     transformer = Transformer(
-        vocab_size=vocab_size,
-        length=config.data.length,
-        layers=model.layers,
-        width=model.width,
-        heads=model.heads,
-        ffn_width=model.ffn_width,
-        tie_embeddings=model.tie_embeddings,
-        attention_dropout=model.attention_dropout,
-        mlp_dropout=model.mlp_dropout,
-        loops=model.loops,
-        seed=config.seed,
+        model.architecture(vocab_size, config.data.length),
+        model.attention_dropout,
+        model.mlp_dropout,
+        config.seed,
         dtype=model.dtype,
         name="transformer",
     )

@@ -71,14 +71,7 @@ class Learner(TrainStep, keras.Model):
             Stream.TRAINING_DRAWS,
             ops,
         )
-        slots = {
-            "tokens": example.tokens,
-            "positions": example.positions,
-            "target_positions": example.target_positions,
-        }
-        if example.visible is not None:
-            slots["visible"] = example.visible
-        logits = self.transformer(slots, causal=self.objective.causal, training=training)
+        logits = self.transformer(example, causal=self.objective.causal, training=training)
         return weighted_nll(logits, example.targets, example.weights)
 
     @property

@@ -16,7 +16,7 @@ from lab.config import RunConfig
 from lab.data.dataset import Dataset, prepare
 from lab.environment import available_cpus, cpu_model, versions
 from lab.evaluation.arm import Arm, make_scorer
-from lab.evaluation.flops import forward_flops_per_token, shape_of, train_flops_per_token
+from lab.evaluation.flops import forward_flops_per_token, train_flops_per_token
 from lab.evaluation.generation import SlotLogits, sample_left_to_right
 from lab.evaluation.held_out import require_held_out
 from lab.evaluation.measurements import evaluation_digest, load_measurements, measure
@@ -431,9 +431,8 @@ class Run:
         return steps * passes * self.timeline.tokens_seen(1) * self._flops_per_token(train_flops_per_token)
 
     def _flops_per_token(self, count: Any) -> float:
-        model, vocab_size = self.config.model, self.dataset.tokenizer.vocab_size
-        length, causal = self.config.data.length, self.scorer.causal
-        return float(count(shape_of(model), length, vocab_size, causal, model.loops))
+        vocab_size, length = self.dataset.tokenizer.vocab_size, self.config.data.length
+        return float(count(self.config.model.architecture(vocab_size, length), self.scorer.causal))
 
     def _result(self, evaluation: str) -> RunResult:
         stops = [

@@ -12,11 +12,13 @@ from lab.results import StopReference
 
 
 def tiny_transformer(vocab_size=5, length=8, scale=15.0):
+    from lab.models.architecture import Architecture
     from lab.models.transformer import Transformer
 
-    transformer = Transformer(
-        vocab_size=vocab_size, length=length, layers=1, width=8, heads=2, ffn_width=12, seed=1
+    architecture = Architecture(
+        vocab_size=vocab_size, length=length, layers=1, width=8, heads=2, ffn_width=12
     )
+    transformer = Transformer(architecture, seed=1)
     transformer.build()
     for variable in transformer.trainable_variables:
         variable.assign(variable.value * scale)
@@ -33,6 +35,13 @@ def scorer_of(arm, batch_size=16, **shape):
 def windows_of(count, vocab_size=5, length=8, seed=0):
     numbers = np.random.default_rng(seed)
     return numbers.integers(0, vocab_size, (count, length)).astype(np.int32)
+
+
+def example_of(tokens, positions, target_positions):
+    """What a network reads; the targets and weights count for nothing."""
+    from lab.objectives.corruption import Example
+
+    return Example(tokens, positions, target_positions, targets=None, weights=None)
 
 
 def log_softmax(logits):

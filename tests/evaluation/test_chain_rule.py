@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from evaluation_bench import log_softmax, scorer_of, tiny_transformer, windows_of
+from evaluation_bench import example_of, log_softmax, scorer_of, tiny_transformer, windows_of
 
 pytestmark = pytest.mark.backend
 
@@ -21,11 +21,8 @@ def nll(*arguments, **options):
 def test_a_causal_arm_scores_as_one_plain_forward_pass(scorers):
     scorer, windows = scorers["ar"], windows_of(5)
     stream = np.concatenate([np.full((5, 1), 5), windows[:, :-1]], axis=1)
-    inputs = {
-        "tokens": stream.astype(np.int32),
-        "positions": np.arange(LENGTH, dtype=np.int32)[None],
-        "target_positions": np.arange(1, LENGTH + 1, dtype=np.int32)[None],
-    }
+    slots = np.arange(LENGTH, dtype=np.int32)[None]
+    inputs = example_of(stream.astype(np.int32), slots, slots + np.int32(1))
     log_probs = log_softmax(scorer.transformer(inputs, causal=True))
     expected = -np.take_along_axis(log_probs, windows[..., None], axis=-1)[..., 0]
     found = nll(scorer, windows)
@@ -41,7 +38,7 @@ def test_a_dense_arm_scores_as_one_window_and_one_token_at_a_time(scorers):
     for number, window in enumerate(windows):
         for place, token in enumerate(window):
             known = [*window[:place], *[5] * (LENGTH - place)]
-            inputs = {"tokens": np.array([known]), "positions": positions, "target_positions": positions}
+            inputs = example_of(np.array([known]), positions, positions)
             expected[number, place] = -log_softmax(scorer.transformer(inputs, causal=False))[0, place, token]
     np.testing.assert_allclose(nll(scorer, windows), expected, rtol=1e-5, atol=1e-6)
     assert expected.std() > 0.3
@@ -93,18 +90,9 @@ def test_the_scorer_has_no_dropout():
     from lab.evaluation.scorer import Scorer
     from lab.models.transformer import Transformer
 
-    transformer = Transformer(
-        vocab_size=5,
-        length=8,
-        layers=1,
-        width=8,
-        heads=2,
-        ffn_width=12,
-        attention_dropout=0.5,
-        mlp_dropout=0.5,
-    )
-    transformer.build()
     plain = tiny_transformer(scale=1.0)
+    transformer = Transformer(plain.architecture, attention_dropout=0.5, mlp_dropout=0.5)
+    transformer.build()
     for to, source in zip(transformer.trainable_variables, plain.trainable_variables, strict=True):
         to.assign(np.array(source))
     found, expected = (nll(Scorer(model, True, 4), windows_of(3)) for model in (transformer, plain))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from evaluation_bench import log_softmax, scorer_of, windows_of
+from evaluation_bench import example_of, log_softmax, scorer_of, windows_of
 
 from lab.evaluation.denoising import denoise, parse_sampler, unmasked_per_pass
 from lab.evaluation.generation import sample_left_to_right
@@ -151,7 +151,7 @@ def test_a_token_is_drawn_with_the_chance_that_the_denoiser_gives_it():
     denoise(model, windows_of(4)[:, :2], 8, "ancestral", 6, seed=0)
     positions = np.arange(1, 9, dtype=np.int32)[None]
     for tokens, logits in seen:
-        inputs = {"tokens": tokens, "positions": positions, "target_positions": positions}
+        inputs = example_of(tokens, positions, positions)
         expected = log_softmax(scorer.transformer(inputs, causal=False))[:, 2:]
         np.testing.assert_allclose(log_softmax(logits), expected, rtol=1e-4, atol=1e-5)
 

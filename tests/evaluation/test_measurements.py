@@ -10,7 +10,7 @@ from evaluation_bench import STOP, config_of, random_documents, rigged_arm, trai
 from lab.arms import ARMS
 from lab.config import make_config
 from lab.evaluation import measurements
-from lab.evaluation.flops import forward_flops_per_token, shape_of
+from lab.evaluation.flops import forward_flops_per_token
 from lab.evaluation.measurements import (
     JUDGED,
     MODULES,
@@ -118,7 +118,7 @@ def test_flops_are_those_of_the_rows_that_are_scored(arm, rows):
     made = rigged_arm(arm, nll_of)
     found = [measure(task, [made], DATA) for task in yardstick(made.config, "test")]
     assert sum(len(scored["tokens"]) for scored in made.scorer.rows) == rows
-    a_pass = 16 * forward_flops_per_token(shape_of(made.config.model), 16, 257, made.scorer.causal)
+    a_pass = 16 * forward_flops_per_token(made.config.model.architecture(257, 16), made.scorer.causal)
     assert sum(row.flops for row in found) == rows * a_pass
     assert sum(passes(made.config, row.task) for row in found) == rows
 

@@ -2,7 +2,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
-from evaluation_bench import RiggedScorer, log_softmax, scorer_of, windows_of
+from evaluation_bench import RiggedScorer, example_of, log_softmax, scorer_of, windows_of
 
 from lab.evaluation import nelbo as module
 from lab.evaluation.nelbo import nelbo
@@ -80,7 +80,7 @@ def exact_dense(transformer):
         for subset in subsets:
             hidden = np.isin(np.arange(3), subset)
             tokens = np.where(hidden, 3, WINDOWS).astype(np.int32)
-            inputs = {"tokens": tokens, "positions": positions, "target_positions": positions}
+            inputs = example_of(tokens, positions, positions)
             log_probs = log_softmax(transformer(inputs, causal=False))
             nll = -np.take_along_axis(log_probs, WINDOWS[..., None], axis=-1)[..., 0]
             total += nll[:, hidden].mean(axis=1) / len(subsets) / 3
@@ -95,11 +95,7 @@ def exact_causal(transformer):
         stream = np.concatenate([np.full((len(WINDOWS), 1), 3), WINDOWS[:, order[:2]]], axis=1).astype(
             np.int32
         )
-        inputs = {
-            "tokens": stream,
-            "positions": np.array([[0, *(order[:2] + 1)]], np.int32),
-            "target_positions": order[None] + 1,
-        }
+        inputs = example_of(stream, np.array([[0, *(order[:2] + 1)]], np.int32), order[None] + 1)
         log_probs = log_softmax(transformer(inputs, causal=True))
         total -= np.take_along_axis(log_probs, WINDOWS[:, order, None], axis=-1)[..., 0].mean(axis=1) / 6
     return total

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 from namespaces import host
-from tiny import BATCH, LENGTH, VOCAB, inputs_of, random_tokens, tiny_transformer
+from tiny import BATCH, LENGTH, VOCAB, example_of, random_tokens, tiny_transformer
 
 from lab.config import FactorsConfig
 from lab.objectives.corruption import causal_example, dense_example
@@ -22,12 +22,12 @@ HIDDEN = np.array([False, True, True, False, True, False])
 
 def causal_logits(model, tokens, order=ORDER, **arguments):
     example = causal_example(tokens, np.tile(order, (len(tokens), 1)), VOCAB, np)
-    return host(model(inputs_of(example), causal=True, **arguments))
+    return host(model(example, causal=True, **arguments))
 
 
 def dense_inputs(tokens):
     hidden = np.tile(HIDDEN, (len(tokens), 1))
-    return inputs_of(dense_example(tokens, hidden, VOCAB, np.ones(len(tokens), "float32"), np))
+    return dense_example(tokens, hidden, VOCAB, np.ones(len(tokens), "float32"), np)
 
 
 def changed_at(place):
@@ -90,7 +90,7 @@ def test_what_the_objective_scores_is_no_input(factors):
     other = np.where(example.weights > 0, (tokens + 1) % VOCAB, tokens).astype(np.int32)
     again = objective.example(other, ids, visits, 0, Stream.TRAINING_DRAWS, np)
     assert not np.array_equal(tokens, other)
-    assert np.array_equal(host(model(inputs_of(example))), host(model(inputs_of(again))))
+    assert np.array_equal(host(model(example)), host(model(again)))
 
 
 def jacobian(model, inputs, causal):
@@ -120,7 +120,7 @@ only_jax = pytest.mark.skipif(keras.config.backend() != "jax", reason="true grad
 def test_gradients_flow_only_from_what_a_slot_may_see():
     model = tiny_transformer(tie_embeddings=False)
     tokens = np.arange(LENGTH, dtype=np.int32)[None]  # all different: token i stands at place i
-    stream = inputs_of(causal_example(tokens, ORDER[None], VOCAB, np))
+    stream = causal_example(tokens, ORDER[None], VOCAB, np)
     flow = jacobian(model, stream, causal=True)[0]
     ranks = np.argsort(ORDER)
     for slot in range(LENGTH):
@@ -146,11 +146,9 @@ def test_gradients_flow_only_from_before_in_every_order(compute, loops):
     for level in levels:
         objective = Objective(FactorsConfig(order=level, compute=compute), LENGTH, VOCAB)
         drawn.append(draw(0, Stream.TRAINING_DRAWS, ids, ids, LENGTH, level, np))
-        parts.append(inputs_of(objective.example(tokens, ids, ids, 0, Stream.TRAINING_DRAWS, np)))
-    inputs = {
-        name: np.concatenate([np.broadcast_to(part[name], tokens.shape) for part in parts])
-        for name in ("tokens", "positions", "target_positions")
-    }
+        parts.append(objective.example(tokens, ids, ids, 0, Stream.TRAINING_DRAWS, np))
+    whole = [[np.broadcast_to(values, tokens.shape) for values in part[:3]] for part in parts]
+    inputs = example_of(*map(np.concatenate, zip(*whole, strict=True)))
     orders = np.concatenate([one.order for one in drawn])
     counts = np.concatenate([one.hidden_count for one in drawn])
     assert (orders != np.arange(LENGTH)).any(axis=1).sum() > 8
@@ -170,8 +168,8 @@ VISIBLE = np.array(
 
 def masked_inputs(causal):
     example = causal_example(random_tokens(), np.tile(ORDER, (BATCH, 1)), VOCAB, np)
-    case = inputs_of(example) if causal else dense_inputs(random_tokens())
-    return {**case, "visible": VISIBLE}
+    case = example if causal else dense_inputs(random_tokens())
+    return case._replace(visible=VISIBLE)
 
 
 def who_may_know(causal):
@@ -193,8 +191,8 @@ def test_a_blocked_slot_is_known_to_itself_alone(causal, training):
     base = logits(case)
     assert np.isfinite(base).all()
     for slot in range(LENGTH):
-        changed = {**case, "tokens": case["tokens"].copy()}
-        changed["tokens"][:, slot] = (changed["tokens"][:, slot] + 1) % VOCAB
+        changed = case._replace(tokens=case.tokens.copy())
+        changed.tokens[:, slot] = (changed.tokens[:, slot] + 1) % VOCAB
         difference = np.abs(logits(changed) - base).max(axis=-1)
         expected = who_may_know(causal)[:, :, slot]
         assert (difference[~expected] == 0).all()
@@ -206,7 +204,7 @@ def test_a_blocked_slot_is_known_to_itself_alone(causal, training):
 def test_no_gradient_flows_from_a_blocked_slot(causal):
     model = tiny_transformer(tie_embeddings=False)
     tokens = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))  # token i stands at slot i
-    case = {**masked_inputs(causal), "tokens": tokens}
+    case = masked_inputs(causal)._replace(tokens=tokens)
     flow = jacobian(model, case, causal)[:, :, :LENGTH] > 0
     assert np.array_equal(flow, who_may_know(causal))
 
@@ -215,8 +213,8 @@ def test_no_gradient_flows_from_a_blocked_slot(causal):
 def test_a_mask_that_blocks_nothing_is_the_pass_without_one(causal):
     model = tiny_transformer()
     case = masked_inputs(causal)
-    open_ = host(model({**case, "visible": np.ones_like(VISIBLE)}, causal=causal))
-    plain = host(model({name: values for name, values in case.items() if name != "visible"}, causal=causal))
+    open_ = host(model(case._replace(visible=np.ones_like(VISIBLE)), causal=causal))
+    plain = host(model(case._replace(visible=None), causal=causal))
     assert np.allclose(open_, plain, rtol=1e-5, atol=1e-5)
     assert np.abs(host(model(case, causal=causal)) - plain).max() > 0.1
 
@@ -229,6 +227,6 @@ def test_a_uniform_network_scores_log_v(compute):
     objective = Objective(FactorsConfig(order="any", compute=compute), LENGTH, VOCAB)
     ids = np.arange(BATCH, dtype=np.int32)
     example = objective.example(random_tokens(), ids, ids, 0, Stream.TRAINING_DRAWS, np)
-    logits = model(inputs_of(example), causal=objective.causal)
+    logits = model(example, causal=objective.causal)
     loss = host(weighted_nll(logits, *map(ops.convert_to_tensor, (example.targets, example.weights))))
     assert np.allclose(loss, np.log(VOCAB), rtol=1e-6)

@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from lab.models.architecture import Architecture
 from lab.models.block import Block
 from lab.models.sizes import SIZES
 
@@ -34,6 +35,6 @@ def test_rope_can_turn_pairs_in_every_head(name):
 @pytest.mark.backend
 def test_the_arithmetic_is_the_blocks_own():
     shape = SIZES["0.1m"]
-    block = Block(shape["heads"], shape["ffn_width"])
+    block = Block(Architecture(vocab_size=2, length=4, **shape))
     block.build((None, 4, shape["width"]))
     assert shape["layers"] * block.count_params() == parameters_outside_embeddings(**shape)

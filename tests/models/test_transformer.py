@@ -6,12 +6,11 @@ from namespaces import host
 from tiny import (
     BATCH,
     FFN_WIDTH,
-    HEADS,
     LAYERS,
     LENGTH,
     VOCAB,
     WIDTH,
-    inputs_of,
+    example_of,
     numpy_decoder,
     random_tokens,
     tiny_transformer,
@@ -30,15 +29,12 @@ IDENTITY = np.arange(LENGTH, dtype=np.int32)
 def plain_inputs(tokens):
     """What any decoder reads: the tokens shifted by one, at positions 0 .. L - 1."""
     start = np.full((len(tokens), 1), VOCAB, np.int32)
-    return {
-        "tokens": np.concatenate([start, tokens[:, :-1]], axis=1),
-        "positions": IDENTITY[None],
-        "target_positions": IDENTITY[None] + np.int32(1),
-    }
+    stream = np.concatenate([start, tokens[:, :-1]], axis=1)
+    return example_of(stream, IDENTITY[None], IDENTITY[None] + np.int32(1))
 
 
 def dense_inputs(tokens, hidden):
-    return inputs_of(dense_example(tokens, hidden, VOCAB, np.ones(len(tokens), "float32"), np))
+    return dense_example(tokens, hidden, VOCAB, np.ones(len(tokens), "float32"), np)
 
 
 def some_hidden():
@@ -59,7 +55,7 @@ def test_the_permuted_path_in_identity_order_is_the_plain_path_bit_for_bit():
     model = tiny_transformer()
     tokens = random_tokens()
     permuted = causal_example(tokens, np.tile(IDENTITY, (BATCH, 1)), VOCAB, np)
-    found = host(model(inputs_of(permuted), causal=True))
+    found = host(model(permuted, causal=True))
     assert np.array_equal(found, host(model(plain_inputs(tokens), causal=True)))
 
 
@@ -69,7 +65,7 @@ def test_the_objectives_identity_order_is_the_plain_decoder_bit_for_bit(order):
     tokens, ids = random_tokens(), np.arange(BATCH, dtype=np.int32)
     objective = Objective(FactorsConfig(order=order), LENGTH, VOCAB)
     example = objective.example(tokens, ids, ids, 3, Stream.TRAINING_DRAWS, np)
-    found = host(model(inputs_of(example), causal=True))
+    found = host(model(example, causal=True))
     assert np.array_equal(found, host(model(plain_inputs(tokens), causal=True)))
 
 
@@ -78,7 +74,7 @@ def test_a_dense_pass_has_no_order_of_slots():
     model = tiny_transformer()
     inputs = dense_inputs(random_tokens(), some_hidden())
     shuffle = np.array([4, 2, 0, 5, 1, 3])
-    shuffled = {name: values[:, shuffle] for name, values in inputs.items()}
+    shuffled = example_of(*(values[:, shuffle] for values in inputs[:3]))
     found, expected = host(model(shuffled)), host(model(inputs))[:, shuffle]
     assert np.allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -88,14 +84,14 @@ def test_positions_and_target_positions_matter():
     inputs = plain_inputs(random_tokens())
     base = host(model(inputs, causal=True))
     for name in ("positions", "target_positions"):
-        other = {**inputs, name: inputs[name][:, ::-1]}
+        other = inputs._replace(**{name: getattr(inputs, name)[:, ::-1]})
         assert np.abs(host(model(other, causal=True)) - base).max() > 0.1
 
 
 def test_only_differences_of_positions_matter_to_attention():
     model = tiny_transformer()
     inputs = plain_inputs(random_tokens())
-    moved = {**inputs, "positions": inputs["positions"] + np.int32(1)}
+    moved = inputs._replace(positions=inputs.positions + np.int32(1))
     found, expected = (host(model(case, causal=True)) for case in (moved, inputs))
     assert np.allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -110,8 +106,8 @@ def test_causal_and_dense_passes_differ():
 def test_rows_of_a_batch_do_not_mix():
     model = tiny_transformer()
     inputs = dense_inputs(random_tokens(), some_hidden())
-    other = {**inputs, "tokens": inputs["tokens"].copy()}
-    other["tokens"][0] = 1
+    other = inputs._replace(tokens=inputs.tokens.copy())
+    other.tokens[0] = 1
     found, expected = host(model(other)), host(model(inputs))
     assert np.array_equal(found[1:], expected[1:])
     assert not np.array_equal(found[0], expected[0])
@@ -200,8 +196,3 @@ def test_mixed_bfloat16_is_close_to_float32():
         assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
         assert not np.array_equal(found, expected)
     assert all(weight.dtype == "float32" for weight in mixed.trainable_weights)
-
-
-def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match=r"`heads` must divide the width, but got heads=3, width=8\."):
-        tiny_transformer(heads=HEADS + 1)

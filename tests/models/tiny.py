@@ -2,23 +2,24 @@
 
 import numpy as np
 
+from lab.models.architecture import Architecture
 from lab.models.transformer import Transformer
+from lab.objectives.corruption import Example
 
 BATCH, VOCAB, LENGTH, LAYERS, WIDTH, HEADS, FFN_WIDTH = 3, 7, 6, 2, 8, 2, 12
 
 
-def tiny_transformer(random_weights=True, **changes):
+def tiny_architecture(**changes):
+    sizes = {"layers": LAYERS, "width": WIDTH, "heads": HEADS, "ffn_width": FFN_WIDTH}
+    return Architecture(**{"vocab_size": VOCAB, "length": LENGTH, **sizes, **changes})
+
+
+def tiny_transformer(
+    random_weights=True, attention_dropout=0.0, mlp_dropout=0.0, seed=0, dtype=None, **changes
+):
     """A built Transformer. Its weights are of order 1, so that no part of it is lost in another's shadow."""
-    arguments = {
-        "vocab_size": VOCAB,
-        "length": LENGTH,
-        "layers": LAYERS,
-        "width": WIDTH,
-        "heads": HEADS,
-        "ffn_width": FFN_WIDTH,
-        "name": "transformer",
-    }
-    model = Transformer(**{**arguments, **changes})
+    architecture = tiny_architecture(**changes)
+    model = Transformer(architecture, attention_dropout, mlp_dropout, seed, dtype=dtype, name="transformer")
     model.build()
     if random_weights:
         rng = np.random.default_rng(0)
@@ -27,9 +28,9 @@ def tiny_transformer(random_weights=True, **changes):
     return model
 
 
-def inputs_of(example):
-    """What a `Transformer` takes, of an example."""
-    return {name: getattr(example, name) for name in ("tokens", "positions", "target_positions")}
+def example_of(tokens, positions, target_positions, visible=None):
+    """What a model reads; its targets and weights count for nothing."""
+    return Example(tokens, positions, target_positions, tokens, np.zeros(tokens.shape, "float32"), visible)
 
 
 def random_tokens():

@@ -12,7 +12,7 @@ from training_bench import DROPOUT, fit, numbers_of, rows_of, state_of, tiny_con
 from lab.code import closure_hash
 from lab.config import load_config, make_config
 from lab.environment import available_cpus, cpu_model, versions
-from lab.evaluation.flops import forward_flops_per_token, shape_of, train_flops_per_token
+from lab.evaluation.flops import forward_flops_per_token, train_flops_per_token
 from lab.evaluation.measurements import evaluation_digest, measure, yardstick
 from lab.results import Measured, read_result
 from lab.scheduling.outcomes import EXIT_CODES, Outcome, exit_code_of
@@ -70,7 +70,7 @@ def test_each_stop_has_every_metric_in_both_readings(run):
         (step, reading) for step in STEPS for reading in ("along_run", "annealed")
     ]
     metrics = METRICS | BOUND if run.config.arm == "dlm" else METRICS
-    per_token = train_flops_per_token(shape_of(run.config.model), 16, 257, run.config.arm == "ar")
+    per_token = train_flops_per_token(run.config.model.architecture(257, 16), run.config.arm == "ar")
     for stop in stops:
         assert stop.validation.keys() == metrics
         assert stop.start == stop.step - (stop.step // 5 if stop.reading == "annealed" else 0)
@@ -103,9 +103,9 @@ def test_each_measurement_is_of_the_weights_of_its_stop_in_its_run(run):
 
 def test_flops_count_the_branches_and_every_measurement(run):
     result, causal = run.result, run.config.arm == "ar"
-    shape = shape_of(run.config.model)
-    assert result.train_flops_per_token == train_flops_per_token(shape, 16, 257, causal)
-    assert result.forward_flops_per_token == forward_flops_per_token(shape, 16, 257, causal)
+    architecture = run.config.model.architecture(257, 16)
+    assert result.train_flops_per_token == train_flops_per_token(architecture, causal)
+    assert result.forward_flops_per_token == forward_flops_per_token(architecture, causal)
     branches = 5 + 10 + 20 + 40
     assert result.train_flops == pytest.approx((200 + branches) * 64 * result.train_flops_per_token)
     # 8 windows and 8 items of 4 options, 4 tokens each; 2 draws of each window
@@ -116,7 +116,7 @@ def test_flops_count_the_branches_and_every_measurement(run):
 
 def test_flops_count_every_pass_and_every_loop(undisturbed):
     run = undisturbed("causal_mechanisms")
-    per_token = train_flops_per_token(shape_of(run.config.model), 16, 257, True, loops=2)
+    per_token = train_flops_per_token(run.config.model.architecture(257, 16), True)
     assert run.result.train_flops_per_token == per_token
     assert run.result.train_flops == pytest.approx(2 * (200 + 5 + 10 + 20 + 40) * 64 * per_token)
     for stop in run.result.stops:

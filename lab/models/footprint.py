@@ -1,0 +1,89 @@
+"""What a model takes up, by closed form: its parameters, and the memory of a training step.
+
+The letters are those of `Architecture`.
+"""
+
+from typing import NamedTuple
+
+from lab.models.architecture import Architecture
+
+FLOAT32 = 4  # bytes; weights, gradients, moments and logits are float32 under every dtype policy
+
+
+class Parameters(NamedTuple):
+    """Numbers of weights.
+
+    Attributes:
+        total: all.
+        active: those that one token meets. Fewer than all only in a mixture of experts.
+    """
+
+    total: int
+    active: int
+
+
+def block_matrices(architecture: Architecture) -> Parameters:
+    """Parameters of one block's matrices: d (h + 2 k) c + h c d of attention, 3 d f of SwiGLU."""
+    a = architecture
+    attention = a.width * (2 * a.heads + 2 * a.kv_heads) * a.head_dim
+    feed_forward = 3 * a.width * a.ffn_width
+    return Parameters(attention + feed_forward, attention + feed_forward)
+
+
+def parameters(architecture: Architecture) -> Parameters:
+    """Parameters of a model: layers times those of a block, the embeddings, and the gains of its norms.
+
+    The embeddings are d for each row of the token embedding, twice if untied, and d L of the target
+    embedding. Gains, where there are any, are 2 d a block and d at the end, and with `qk_norm` 2 c a block.
+    """
+    a = architecture
+    embeddings = a.width * (a.embedding_rows * (1 if a.tie_embeddings else 2) + a.length * a.target_embedding)
+    gains = a.norm_gain * (a.layers * (2 * a.width + 2 * a.head_dim * a.qk_norm) + a.width)
+    return Parameters(*(a.layers * matrices + embeddings + gains for matrices in block_matrices(a)))
+
+
+class Memory(NamedTuple):
+    """Bytes of a training step, on one device.
+
+    Attributes:
+        weights: 4 a parameter.
+        gradients: 4 a parameter.
+        optimizer: 8 a parameter: the two moments of AdamW.
+        activations: see `activation_bytes`.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+
+def training_memory(architecture: Architecture, rows: int, feature_bytes: int = FLOAT32) -> Memory:
+    """Memory of a training step.
+
+    Args:
+        architecture: of the model.
+        rows: sequences a micro-batch, each of L slots.
+        feature_bytes: of a feature: 4 under float32, 2 under mixed_bfloat16.
+    """
+    total = parameters(architecture).total
+    activations = rows * architecture.length * activation_bytes(architecture, feature_bytes)
+    return Memory(FLOAT32 * total, FLOAT32 * total, 2 * FLOAT32 * total, activations)
+
+
+def activation_bytes(architecture: Architecture, feature_bytes: int = FLOAT32) -> int:
+    """Bytes a slot of what a forward pass keeps for the backward one, nothing being computed again.
+
+    For each block and loop: 4 d of the two norms' inputs and outputs; (h + 2 k) c of queries, keys and
+    values, (h + k) c of their rotations, and with `qk_norm` as much of their norms; h L of the attention
+    weights; h c of what is attended; 2 f of gate and up, f of their product and f of silu(gate). At the end
+    2 d of the norm, and the logits and their probabilities, 2 float32 a row of the token embedding.
+
+    Reference: after Korthikanti et al. 2022, arXiv:2205.05198, section 4.1.
+    """
+    a = architecture
+    query_key = (a.heads + a.kv_heads) * a.head_dim
+    attention = (2 * a.heads + 2 * a.kv_heads) * a.head_dim + query_key * (1 + a.qk_norm) + a.heads * a.length
+    block = 4 * a.width + attention + 4 * a.ffn_width
+    features = a.loops * a.layers * block + 2 * a.width
+    return feature_bytes * features + 2 * FLOAT32 * a.embedding_rows

@@ -1,0 +1,115 @@
+"""The closed forms against hand counts, and against the model that is built."""
+
+import keras
+import numpy as np
+import pytest
+from tiny import LENGTH, tiny_architecture
+
+from lab.models.architecture import Architecture
+from lab.models.feed_forward import FEED_FORWARDS
+from lab.models.footprint import activation_bytes, block_matrices, parameters, training_memory
+from lab.models.sizes import SIZES
+from lab.models.transformer import Transformer
+from lab.objectives.corruption import Example
+
+VARIANTS = [
+    {},
+    {"tie_embeddings": False},
+    {"target_embedding": False, "mask_id": 0},
+    {"norm_gain": True},
+    {"norm_gain": True, "qk_norm": False},
+    {"kv_heads": 1, "head_dim": 6, "norm_gain": True},
+    {"loops": 3},
+    *({"feed_forward": kind} for kind in FEED_FORWARDS),
+]
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_parameters_are_those_of_the_model(changes):
+    architecture = tiny_architecture(**changes)
+    model = Transformer(architecture)
+    model.build()
+    assert parameters(architecture) == (model.count_params(), model.count_params())
+
+
+def test_parameters_by_hand():
+    architecture = Architecture(
+        vocab_size=10, length=4, layers=3, width=8, heads=4, ffn_width=12, kv_heads=2, norm_gain=True
+    )
+    query, key, value, output = 8 * 8, 8 * 4, 8 * 4, 8 * 8
+    block = query + key + value + output + 3 * 8 * 12
+    assert block_matrices(architecture) == (block, block)
+    gains = 3 * (8 + 8 + 2 + 2) + 8
+    assert parameters(architecture).total == 3 * block + gains + 11 * 8 + 4 * 8
+
+
+def test_a_released_checkpoint_has_its_parameters():
+    """Qwen3-0.6B: 596,049,920 in its safetensors, the tied output counted once."""
+    architecture = Architecture(
+        vocab_size=151_936,
+        length=40_960,
+        layers=28,
+        width=1024,
+        heads=16,
+        ffn_width=3072,
+        head_dim=128,
+        kv_heads=8,
+        norm_gain=True,
+        norm_epsilon=1e-6,
+        rope_base=1e6,
+        target_embedding=False,
+        mask_id=151_935,
+    )
+    assert parameters(architecture).total == 596_049_920
+
+
+def test_weights_gradients_and_moments_are_four_floats_a_parameter():
+    architecture = tiny_architecture()
+    memory = training_memory(architecture, rows=2)
+    total = parameters(architecture).total
+    assert memory[:3] == (4 * total, 4 * total, 8 * total)
+    model = Transformer(architecture)
+    model.build()
+    optimizer = keras.optimizers.AdamW()
+    optimizer.build(model.trainable_variables)
+    moments = [variable for variable in optimizer.variables if variable.shape]
+    assert sum(4 * np.prod(variable.shape) for variable in moments) == memory.optimizer
+
+
+def test_activations_by_hand():
+    architecture = tiny_architecture(layers=1, kv_heads=1)  # width 8, two heads of 4, 12 hidden, 7 tokens
+    norms = 8 + 8 + 8 + 8
+    query_key_value, normed, rotated = 16, 12, 12
+    weights, attended = 2 * LENGTH, 8
+    gate_and_up, silu, product = 24, 12, 12
+    block = norms + query_key_value + normed + rotated + weights + attended + gate_and_up + silu + product
+    last = 8 + 8
+    assert activation_bytes(architecture) == 4 * (block + last) + 2 * 4 * 8
+    assert activation_bytes(architecture, feature_bytes=2) == 2 * (block + last) + 2 * 4 * 8
+    assert training_memory(architecture, rows=5).activations == 5 * LENGTH * activation_bytes(architecture)
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="reads what XLA allots")
+@pytest.mark.parametrize("loops", [1, 2])
+def test_xla_allots_about_as_much_for_activations(loops):
+    import jax
+
+    architecture = Architecture(vocab_size=256, length=128, loops=loops, **SIZES["0.1m"])
+    model = Transformer(architecture)
+    model.build()
+    weights = [variable.value for variable in model.trainable_variables]
+    slots = np.arange(128, dtype=np.int32)[None]
+
+    def allotted(rows):
+        tokens = np.zeros((rows, 128), np.int32)
+
+        def loss(weights):
+            example = Example(tokens, slots, slots + np.int32(1), tokens, None)
+            logits = model.stateless_call(weights, [], example, training=True)[0]
+            return (jax.nn.logsumexp(logits, axis=-1) - logits[..., 0]).mean()
+
+        compiled = jax.jit(jax.grad(loss)).lower(weights).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    found = allotted(24) - allotted(8)
+    assert 0.5 < found / training_memory(architecture, rows=16).activations < 2
