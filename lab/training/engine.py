@@ -14,7 +14,7 @@ from lab.data.budget import budget
 from lab.data.windows import TrainingWindows
 from lab.training.build import build_learner
 from lab.training.distribution import set_layout
-from lab.training.schedule import branch_decay, learning_rate, main_decay, total_steps
+from lab.training.schedule import Schedule, branch_decay, learning_rate, main_decay, total_steps
 from lab.training.variables import Arrays, assign_variables, read_variables
 
 
@@ -86,8 +86,9 @@ class Engine:
 
     def main_learning_rate(self, step: int) -> float:
         """The learning rate of the update that made the main run's weights at a step."""
-        decay = main_decay(self._config.training, self.total_steps)
-        return float(learning_rate(self._config.training, step - 1, decay.start, decay.stop, np))
+        training = self._config.training
+        schedule = Schedule.of(training, main_decay(training, self.total_steps))
+        return float(learning_rate(schedule, step - 1, np))
 
     @property
     def state_bytes(self) -> int:

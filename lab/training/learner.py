@@ -89,8 +89,3 @@ class Learner(TrainStep, keras.Model):
     def pass_inputs(self, inputs: StepInputs, number: Tensor | int) -> StepInputs:
         """What pass `number` of a step reads: visit v becomes view v R + number."""
         return {**inputs, "visits": inputs["visits"] * np.int32(self.passes) + number}
-
-    def gradient_norm(self, gradients: list[Tensor]) -> Tensor:
-        """Euclidean norm of all gradients together: () float32."""
-        squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients]
-        return ops.sqrt(ops.sum(ops.stack(squares)))
