@@ -124,11 +124,44 @@ def test_the_decay_window_is_among_the_variables_that_a_checkpoint_holds():
 def test_it_is_rebuilt_from_its_configuration():
     from lab.training.optimizer import ScheduledAdamW
 
-    optimizer = ScheduledAdamW(config(accumulation=4, clip_norm=0.5))
+    optimizer = ScheduledAdamW(config(accumulation=4, clip_norm=0.5, ema=0.75))
     again = ScheduledAdamW.from_config(optimizer.get_config())
     assert again.get_config() == optimizer.get_config()
     assert again.gradient_accumulation_steps == 4
     assert float(np.array(again.clip_norm)) == 0.5
+    assert float(np.array(again.ema)) == 0.75
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_the_average_is_of_the_weights_after_each_update(accumulation):
+    """Without gradient and decay the weights stay where they are put; the share of w_s is as 0.8^(t - s)."""
+    training = config(ema=0.8, weight_decay=0.0, batch_size=3, accumulation=accumulation)
+    optimizer, variables, _ = make(training)
+    path = np.random.default_rng(2).normal(size=(6, 3, 4))
+    for update, place in enumerate(path):
+        for _ in range(accumulation):  # an average at each micro-batch would be another
+            variables[0].assign(place)
+            apply(optimizer, [np.zeros((3, 4)), np.zeros(4)], variables)
+        shares = 0.8 ** np.arange(update, -1, -1)
+        expected = np.tensordot(shares / shares.sum(), path[: update + 1], axes=1)
+        np.testing.assert_allclose(np.array(optimizer.averages[0]), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_long_average_starts_at_the_first_weights():
+    """1 - ema^t has few digits in float32 where ema is near 1."""
+    optimizer, variables, values = make(config(ema=0.99999, weight_decay=0.0))
+    for _ in range(3):
+        apply(optimizer, [np.zeros((3, 4)), np.zeros(4)], variables)
+        for average, value in zip(optimizer.averages, values.values(), strict=True):
+            np.testing.assert_allclose(np.array(average), value, rtol=1e-6)
+
+
+def test_without_averaging_there_is_no_state_of_it():
+    plain, averaged = (
+        {variable.path for variable in make(config(ema=ema))[0].variables} for ema in (0.0, 0.9)
+    )
+    assert averaged - plain == {"optimizer/ema", "optimizer/matrix_average", "optimizer/vector_average"}
+    assert plain < averaged
 
 
 def test_four_quarter_batches_are_one_clipped_step_on_the_whole():
@@ -199,6 +232,7 @@ OTHER = {
     "beta_2": 0.5,
     "epsilon": 1e-3,
     "clip_norm": 0.01,
+    "ema": 0.5,
 }
 
 
@@ -219,7 +253,7 @@ def test_another_number_acts_and_compiles_nothing_again(compilations):
             Counting.traced += 1
             return super().example(*arguments)
 
-    learner = build_learner(tiny_config("ar"), VOCAB)
+    learner = build_learner(tiny_config("ar", {"training": {"ema": 0.9}}), VOCAB)
     learner.objective = Counting(
         learner.objective.factors, learner.objective.length, learner.objective.mask_id
     )
@@ -231,7 +265,7 @@ def test_another_number_acts_and_compiles_nothing_again(compilations):
         kinds = {path: array.astype(start[path].dtype) for path, array in changed.items()}
         assign_variables(state_of(learner), start | kinds)
         fit(learner, [batch(4, VOCAB)] * 3)
-        return read_variables(learner.trainable_variables)
+        return read_variables([*learner.trainable_variables, *learner.optimizer.averages])
 
     end = train()
     traced, compiled = Counting.traced, len(compilations)
@@ -239,7 +273,10 @@ def test_another_number_acts_and_compiles_nothing_again(compilations):
     assert compiled > 0 or keras.backend.backend() != "jax"
     assert differences(train(), end) == []
     for name, value in {**OTHER, "decay_start": 0, "decay_stop": 4}.items():
-        assert differences(train(**{name: value}), end), name
+        changed = differences(train(**{name: value}), end)
+        averages = [path for path in end if path.endswith("_average")]
+        assert set(averages) <= set(changed), name
+        assert (changed == averages) == (name == "ema"), name
     assert (Counting.traced, len(compilations)) == (traced, compiled)
 
 
@@ -253,7 +290,7 @@ def test_runs_that_differ_in_numbers_alone_are_one_program():
     from lab.training.build import build_learner
 
     def program(training, seed=0):
-        layers = {"training": training, "model": DROPOUT, "seed": seed}
+        layers = {"training": {"ema": 0.9} | training, "model": DROPOUT, "seed": seed}
         learner = build_learner(tiny_config("dlm", layers), VOCAB)
         variables = (
             *(learner.trainable_variables, learner.non_trainable_variables),
