@@ -14,6 +14,7 @@ from lab.models.seeds import derive_seed
 Tensor = Any
 
 
+@keras.saving.register_keras_serializable(package="lab")
 class Transformer(keras.Model):
     """Pre-norm Transformer: RMSNorm, RoPE, SwiGLU, qk-norm, no biases, a target-position embedding.
 

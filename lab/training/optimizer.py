@@ -11,6 +11,7 @@ from lab.training.schedule import NEVER, Decay, Schedule, learning_rate
 Tensor = Any
 
 
+@keras.saving.register_keras_serializable(package="lab")
 class ScheduledAdamW(keras.optimizers.AdamW):
     """AdamW with decoupled decay of matrices only, clipping, a schedule, and an average of the weights.
 
