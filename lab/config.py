@@ -294,6 +294,10 @@ class TrainingConfig(Section):
     Under `schedule: wsd` the main run stays at the peak learning rate and each stop is reached by a branch
     that decays over the last `decay_share` of the steps before it; under `cosine` the horizon is the total.
 
+    `ema` > 0 is the decay, for each update, of an exponential moving average of the weights, debiased: the
+    initial weights have no part in it (lab/training/optimizer.py). Stops then keep and measure the average in
+    place of the weights, whose training it does not change; 0 keeps none.
+
     `parallel` says where a run is computed (docs/distribution.md): on one device, `none`; on all devices of
     all its processes, each with all weights and a part of every micro-batch, `data`; or with the weights in
     `model_parallel` parts and the micro-batch in as many as there are devices for, `model`. It changes the
@@ -319,6 +323,7 @@ class TrainingConfig(Section):
     beta_2: float = Field(default=0.95, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)
     clip_norm: float = Field(default=1.0, gt=0)
+    ema: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
     log_steps: Annotated[int, Unkeyed()] = Field(default=20, gt=0)
     checkpoint_steps: Annotated[int, Unkeyed()] = Field(default=200, gt=0)
     parallel: Annotated[Literal["none", "data", "model"], Unkeyed()] = "none"

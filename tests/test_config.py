@@ -230,6 +230,7 @@ NEUTRAL = {
     "factors.loss_on": ("all", "hidden"),
     "factors.attention_mask_dropout": (0.0, 0.1),
     "training.accumulation": (1, 2),
+    "training.ema": (0.0, 0.9),
 }
 # What is always in the key where it is set, and two values of it.
 KEYED = {

@@ -5,6 +5,7 @@ how they are logged, kept or measured comes in here (lab/code.py).
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from lab.data.budget import budget
 from lab.data.windows import TrainingWindows
 from lab.training.build import build_learner
 from lab.training.distribution import set_layout
-from lab.training.schedule import branch_decay, learning_rate, main_decay, total_steps
+from lab.training.schedule import Schedule, branch_decay, learning_rate, main_decay, total_steps
 from lab.training.variables import Arrays, assign_variables, read_variables
 
 
@@ -86,8 +87,9 @@ class Engine:
 
     def main_learning_rate(self, step: int) -> float:
         """The learning rate of the update that made the main run's weights at a step."""
-        decay = main_decay(self._config.training, self.total_steps)
-        return float(learning_rate(self._config.training, step - 1, decay.start, decay.stop, np))
+        training = self._config.training
+        schedule = Schedule.of(training, main_decay(training, self.total_steps))
+        return float(learning_rate(schedule, step - 1, np))
 
     @property
     def state_bytes(self) -> int:
@@ -108,8 +110,25 @@ class Engine:
         assign_variables(self._variables, arrays)
 
     def weights(self) -> Arrays:
-        """Copies of the trained weights."""
-        return read_variables(self.learner.trainable_variables)
+        """Copies of the weights that a stop keeps: their average with `training.ema`, else as trained."""
+        trained = read_variables(self.learner.trainable_variables)
+        if not self._config.training.ema:
+            return trained
+        averages = read_variables(self.learner.optimizer.averages)
+        return dict(zip(trained, averages.values(), strict=True))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Have the network hold what `weights` gives, to be measured; afterwards it goes on as it was."""
+        if not self._config.training.ema:
+            yield
+            return
+        trained = read_variables(self.learner.trainable_variables)
+        self.assign_weights(self.weights())
+        try:
+            yield
+        finally:
+            self.assign_weights(trained)
 
     def assign_weights(self, arrays: Arrays) -> None:
         """Take other weights, to be measured; the rest of the state stays and no longer belongs to them."""

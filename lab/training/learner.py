@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from lab.config import FactorsConfig
 from lab.models.transformer import Transformer
 from lab.objectives.losses import weighted_nll
 from lab.objectives.objective import Objective
@@ -36,6 +37,7 @@ class StepInputs(TypedDict):
     visits: Tensor
 
 
+@keras.saving.register_keras_serializable(package="lab")
 class Learner(TrainStep, keras.Model):
     """A Transformer under an objective. Called on `StepInputs`, it returns each sequence's training loss.
 
@@ -52,6 +54,7 @@ class Learner(TrainStep, keras.Model):
         super().__init__(name="learner")
         self.transformer = transformer
         self.objective = objective
+        self.seed = seed
         self.draw_seed = self.add_weight(
             shape=(),
             dtype="int32",
@@ -83,7 +86,22 @@ class Learner(TrainStep, keras.Model):
         """What pass `number` of a step reads: visit v becomes view v R + number."""
         return {**inputs, "visits": inputs["visits"] * np.int32(self.passes) + number}
 
-    def gradient_norm(self, gradients: list[Tensor]) -> Tensor:
-        """Euclidean norm of all gradients together: () float32."""
-        squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients]
-        return ops.sqrt(ops.sum(ops.stack(squares)))
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "transformer": keras.saving.serialize_keras_object(self.transformer),
+            "objective": {
+                "factors": self.objective.factors.model_dump(mode="json"),
+                "length": self.objective.length,
+                "mask_id": self.objective.mask_id,
+            },
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Learner":
+        """Rebuild from `get_config`."""
+        transformer = keras.saving.deserialize_keras_object(config["transformer"], custom_objects)
+        objective = config["objective"]
+        factors = FactorsConfig(**objective["factors"])
+        return cls(transformer, Objective(**{**objective, "factors": factors}), config["seed"])

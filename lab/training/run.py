@@ -269,7 +269,8 @@ class Run:
                 path = self._weights_path(stop)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_arrays(path, weights)
-            self._measure(stop)
+            with self.engine.averaged():
+                self._measure(stop)
         finally:
             if main is not None:
                 self.engine.assign_state(main)

@@ -1,7 +1,7 @@
 """Learning-rate schedules as a function of the step and of where the decay lies."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,37 @@ NEVER = 2**29  # a decay that starts here does not start
 class Decay(NamedTuple):
     """The steps between which the learning rate falls from its peak to its final share."""
 
-    start: int
-    stop: int
+    start: Array
+    stop: Array
+
+
+class Schedule(NamedTuple):
+    """A learning-rate schedule: plain numbers, or scalars among an optimizer's variables.
+
+    Attributes:
+        shape: of the decay; `wsd` is linear, `cosine` half a cosine.
+        peak: learning rate between warm-up and decay.
+        warmup_steps: steps of the linear warm-up; 0 for none.
+        final_share: of the peak, what is left when the decay is over.
+        decay: where it falls.
+    """
+
+    shape: Literal["wsd", "cosine"]
+    peak: Array
+    warmup_steps: Array
+    final_share: Array
+    decay: Decay
+
+    @classmethod
+    def of(cls, config: TrainingConfig, decay: Decay) -> "Schedule":
+        """The schedule of a run, or of a branch of it."""
+        return cls(
+            config.schedule,
+            config.learning_rate,
+            config.warmup_steps,
+            config.final_learning_rate_share,
+            decay,
+        )
 
 
 def total_steps(config: TrainingConfig, length: int, windows: int) -> int:
@@ -57,19 +86,15 @@ def branch_decay(config: TrainingConfig, stop: int) -> Decay:
     return Decay(min(stop - 1, round(stop * (1 - config.decay_share))), stop)
 
 
-def learning_rate(
-    config: TrainingConfig, step: Array, decay_start: Array, decay_stop: Array, xp: Any
-) -> Array:
+def learning_rate(schedule: Schedule, step: Array, xp: Any) -> Array:
     """The learning rate of the update that follows `step` updates.
 
-    Linear warm-up to the peak, then constant, then from `decay_start` to `decay_stop` down to the final
-    share: linearly for WSD, along a half cosine for `cosine`.
+    Linear warm-up to the peak, then constant, then from `decay.start` to `decay.stop` down to the final
+    share.
 
     Args:
-        config: gives the peak, the warm-up, the shape and the final share.
+        schedule: its numbers are () int or float32.
         step: () int, updates made so far.
-        decay_start: () int.
-        decay_stop: () int, > decay_start.
         xp: `numpy` or `keras.ops`.
 
     Returns:
@@ -77,16 +102,11 @@ def learning_rate(
 
     Reference: Hägele et al. 2024, arXiv:2405.18392 (WSD: one run, short decays).
     """
-    step, start, stop = (
-        xp.cast(x, "float32") if hasattr(xp, "cast") else np.float32(x)
-        for x in (step, decay_start, decay_stop)
+    step, peak, warmup_steps, final, start, stop = (
+        xp.cast(number, "float32") if hasattr(xp, "cast") else np.float32(number)
+        for number in (step, *schedule[1:4], *schedule.decay)
     )
-    warmup = xp.minimum(np.float32(1), (step + np.float32(1)) / np.float32(max(1, config.warmup_steps)))
+    warmup = xp.minimum(1.0, (step + 1.0) / xp.maximum(1.0, warmup_steps))
     progress = xp.clip((step - start) / (stop - start), 0.0, 1.0)
-    remaining = (
-        np.float32(0.5) * (np.float32(1) + xp.cos(np.float32(math.pi) * progress))
-        if config.schedule == "cosine"
-        else np.float32(1) - progress
-    )
-    final = np.float32(config.final_learning_rate_share)
-    return np.float32(config.learning_rate) * warmup * (final + (np.float32(1) - final) * remaining)
+    remaining = 0.5 * (1.0 + xp.cos(math.pi * progress)) if schedule.shape == "cosine" else 1.0 - progress
+    return peak * warmup * (final + (1.0 - final) * remaining)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import keras
 from keras import ops
 
+from lab.training.optimizer import global_norm
+
 Tensor = Any
 State = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
@@ -52,7 +54,7 @@ class TrainStep:
         trainable, optimizer_variables = self.optimizer.stateless_apply(
             optimizer_variables, gradients, trainable
         )
-        logs = {"loss": loss, "gradient_norm": self.gradient_norm(gradients)}
+        logs = {"loss": loss, "gradient_norm": global_norm(gradients)}
         return logs, (trainable, non_trainable, optimizer_variables, metrics)
 
     @staticmethod

@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from lab.training.optimizer import global_norm
+
 Tensor = Any
 
 
@@ -34,7 +36,7 @@ class TrainStep:
         loss = sum(losses) / self.passes
         gradients = [sum(of_passes) / self.passes for of_passes in zip(*parts, strict=True)]
         self.optimizer.apply(gradients, self.trainable_weights)
-        return {"loss": loss, "gradient_norm": self.gradient_norm(gradients)}
+        return {"loss": loss, "gradient_norm": global_norm(gradients)}
 
     @staticmethod
     def device() -> str:

@@ -6,6 +6,8 @@ import keras
 import torch
 from keras import ops
 
+from lab.training.optimizer import global_norm
+
 Tensor = Any
 
 
@@ -23,14 +25,14 @@ class TrainStep:
         """
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         self.zero_grad()
-        loss = torch.zeros(())
+        losses = []
         for number in range(self.passes):
-            part = ops.mean(self(self.pass_inputs(inputs, number), training=True)) / self.passes
-            part.backward()  # adds to what earlier passes left
-            loss = loss.to(part.device) + part.detach()
+            loss = ops.mean(self(self.pass_inputs(inputs, number), training=True)) / self.passes
+            loss.backward()  # adds to what earlier passes left
+            losses.append(loss.detach())
         gradients = [weight.value.grad for weight in self.trainable_weights]
         with torch.no_grad():
-            logs = {"loss": loss, "gradient_norm": self.gradient_norm(gradients)}
+            logs = {"loss": sum(losses), "gradient_norm": global_norm(gradients)}
             self.optimizer.apply(gradients, self.trainable_weights)
         return logs
 

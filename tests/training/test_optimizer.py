@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from training_bench import batch, differences, fit, state_of, tiny_config
+from training_bench import DROPOUT, batch, differences, fit, state_of, tiny_config
 
 from lab.config import TrainingConfig
-from lab.training.schedule import NEVER, Decay, learning_rate
+from lab.training.schedule import NEVER, Decay, Schedule, learning_rate
 
 pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
 
@@ -101,7 +101,7 @@ def test_an_update_has_the_learning_rate_of_the_schedule(schedule, accumulation)
     ]:
         optimizer._iterations.assign(step * accumulation)
         optimizer.set_decay(Decay(*decay))
-        expected = learning_rate(training, step, *decay, np)
+        expected = learning_rate(Schedule.of(training, Decay(*decay)), step, np)
         assert float(optimizer.learning_rate) == pytest.approx(expected, rel=1e-5, abs=1e-8)
         before = np.array(variables[0])
         for _ in range(accumulation):
@@ -122,13 +122,47 @@ def test_the_decay_window_is_among_the_variables_that_a_checkpoint_holds():
 
 
 def test_it_is_rebuilt_from_its_configuration():
+    from keras.src.testing import TestCase
+
     from lab.training.optimizer import ScheduledAdamW
 
-    optimizer = ScheduledAdamW(config(accumulation=4))
-    again = ScheduledAdamW.from_config(optimizer.get_config())
-    assert again.get_config() == optimizer.get_config()
+    optimizer = ScheduledAdamW(config(accumulation=4, clip_norm=0.5, ema=0.75))
+    again = TestCase().run_class_serialization_test(optimizer)
     assert again.gradient_accumulation_steps == 4
-    assert again.global_clipnorm == 1.0
+    assert float(np.array(again.clip_norm)) == 0.5
+    assert float(np.array(again.ema)) == 0.75
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_the_average_is_of_the_weights_after_each_update(accumulation):
+    """Without gradient and decay the weights stay where they are put; the share of w_s is as 0.8^(t - s)."""
+    training = config(ema=0.8, weight_decay=0.0, batch_size=3, accumulation=accumulation)
+    optimizer, variables, _ = make(training)
+    path = np.random.default_rng(2).normal(size=(6, 3, 4))
+    for update, place in enumerate(path):
+        for _ in range(accumulation):  # an average at each micro-batch would be another
+            variables[0].assign(place)
+            apply(optimizer, [np.zeros((3, 4)), np.zeros(4)], variables)
+        shares = 0.8 ** np.arange(update, -1, -1)
+        expected = np.tensordot(shares / shares.sum(), path[: update + 1], axes=1)
+        np.testing.assert_allclose(np.array(optimizer.averages[0]), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_long_average_starts_at_the_first_weights():
+    """1 - ema^t has few digits in float32 where ema is near 1."""
+    optimizer, variables, values = make(config(ema=0.99999, weight_decay=0.0))
+    for _ in range(3):
+        apply(optimizer, [np.zeros((3, 4)), np.zeros(4)], variables)
+        for average, value in zip(optimizer.averages, values.values(), strict=True):
+            np.testing.assert_allclose(np.array(average), value, rtol=1e-6)
+
+
+def test_without_averaging_there_is_no_state_of_it():
+    plain, averaged = (
+        {variable.path for variable in make(config(ema=ema))[0].variables} for ema in (0.0, 0.9)
+    )
+    assert averaged - plain == {"optimizer/ema", "optimizer/matrix_average", "optimizer/vector_average"}
+    assert plain < averaged
 
 
 def test_four_quarter_batches_are_one_clipped_step_on_the_whole():
@@ -189,7 +223,21 @@ def compilations():
     monitoring.unregister_event_duration_listener(listen)
 
 
-def test_moving_the_decay_window_compiles_nothing_again(compilations):
+# Another value of each number that the tiny configuration trains with.
+OTHER = {
+    "learning_rate": 0.02,
+    "warmup_steps": 2,
+    "final_learning_rate_share": 0.5,
+    "weight_decay": 0.9,
+    "beta_1": 0.5,
+    "beta_2": 0.5,
+    "epsilon": 1e-3,
+    "clip_norm": 0.01,
+    "ema": 0.5,
+}
+
+
+def test_another_number_acts_and_compiles_nothing_again(compilations):
     """The objective is Python: under a compiled step it runs while the step is traced and never after."""
     import keras
 
@@ -206,19 +254,51 @@ def test_moving_the_decay_window_compiles_nothing_again(compilations):
             Counting.traced += 1
             return super().example(*arguments)
 
-    learner = build_learner(tiny_config("ar"), VOCAB)
+    learner = build_learner(tiny_config("ar", {"training": {"ema": 0.9}}), VOCAB)
     learner.objective = Counting(
         learner.objective.factors, learner.objective.length, learner.objective.mask_id
     )
-    main = read_variables(state_of(learner))
-    fit(learner, [batch(4, VOCAB)] * 2)
+    learner.optimizer.set_decay(Decay(1, 9))
+    start = read_variables(state_of(learner))
+
+    def train(**numbers):
+        changed = {f"optimizer/{name}": np.asarray(value) for name, value in numbers.items()}
+        kinds = {path: array.astype(start[path].dtype) for path, array in changed.items()}
+        assign_variables(state_of(learner), start | kinds)
+        fit(learner, [batch(4, VOCAB)] * 3)
+        return read_variables([*learner.trainable_variables, *learner.optimizer.averages])
+
+    end = train()
     traced, compiled = Counting.traced, len(compilations)
     assert traced > 0
     assert compiled > 0 or keras.backend.backend() != "jax"
-    undecayed = read_variables(learner.trainable_variables)
-    for decay in (Decay(0, 2), Decay(0, 7)):
-        assign_variables(state_of(learner), main)
-        learner.optimizer.set_decay(decay)
-        fit(learner, [batch(4, VOCAB)] * 2)
-        assert differences(read_variables(learner.trainable_variables), undecayed)  # the window acts
+    assert differences(train(), end) == []
+    for name, value in {**OTHER, "decay_start": 0, "decay_stop": 4}.items():
+        changed = differences(train(**{name: value}), end)
+        averages = [path for path in end if path.endswith("_average")]
+        assert set(averages) <= set(changed), name
+        assert (changed == averages) == (name == "ema"), name
     assert (Counting.traced, len(compilations)) == (traced, compiled)
+
+
+def test_runs_that_differ_in_numbers_alone_are_one_program():
+    import keras
+
+    if keras.backend.backend() != "jax":
+        pytest.skip("JAX alone keeps what it compiled for the next process")
+    import jax
+
+    from lab.training.build import build_learner
+
+    def program(training, seed=0):
+        layers = {"training": {"ema": 0.9} | training, "model": DROPOUT, "seed": seed}
+        learner = build_learner(tiny_config("dlm", layers), VOCAB)
+        variables = (
+            *(learner.trainable_variables, learner.non_trainable_variables),
+            *(learner.optimizer.variables, learner.metrics_variables),
+        )
+        state = tuple([variable.value for variable in group] for group in variables)
+        return jax.jit(learner.train_step).lower(state, (batch(4, VOCAB),)).as_text()
+
+    assert program(OTHER, seed=1) == program({})
+    assert program({"schedule": "cosine"}) != program({})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lab.config import TrainingConfig
-from lab.training.schedule import NEVER, Decay, branch_decay, learning_rate, main_decay
+from lab.training.schedule import NEVER, Decay, Schedule, branch_decay, learning_rate, main_decay
 
 PEAK = 0.004
 
@@ -14,7 +14,7 @@ def config(**values):
 
 
 def rates(training, steps, decay):
-    return np.array([learning_rate(training, step, decay.start, decay.stop, np) for step in steps])
+    return np.array([learning_rate(Schedule.of(training, decay), step, np) for step in steps])
 
 
 def test_warm_up_climbs_in_equal_parts_to_the_peak():
@@ -71,9 +71,11 @@ def test_the_optimizers_value_is_the_records_value(schedule):
     from keras import ops
 
     training = config(schedule=schedule, final_learning_rate_share=0.1)
+    numbers = Schedule.of(training, Decay(40, 100))
+    arrays = Schedule(schedule, *map(ops.array, numbers[1:4]), Decay(*map(ops.array, numbers.decay)))
     for step in (0, 4, 10, 41, 60, 99, 100):
-        inside = learning_rate(training, ops.array(step, "int32"), *map(ops.array, (40, 100)), ops)
-        outside = learning_rate(training, step, 40, 100, np)
+        inside = learning_rate(arrays, ops.array(step, "int32"), ops)
+        outside = learning_rate(numbers, step, np)
         assert ops.dtype(inside) == "float32"
         assert outside.dtype == np.float32
         np.testing.assert_allclose(ops.convert_to_numpy(inside), outside, rtol=1e-6, atol=1e-10)

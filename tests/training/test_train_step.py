@@ -9,11 +9,14 @@ from training_bench import (
     DROPOUT,
     LENGTH,
     batch,
+    differences,
     fit,
+    state_of,
     tiny_config,
 )
 
 from lab.threefry import Stream
+from lab.training.schedule import Decay
 
 pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
 
@@ -160,6 +163,29 @@ def test_attention_mask_dropout_is_part_of_the_draw_and_dropout_of_weights_is_no
     assert first == again != next_visit
     for name in ("attention", "mlp"):
         assert len(set(losses[name])) == 3
+
+
+def test_a_learner_is_rebuilt_from_its_configuration_and_trains_on():
+    """By Keras's own test, and compiled, with the optimizer that it was compiled with."""
+    import keras
+    from keras.src.testing import TestCase
+
+    from lab.training.build import build_learner
+    from lab.training.learner import Learner
+    from lab.training.variables import assign_variables, read_variables
+
+    learner = build_learner(tiny_config("dlm", SMALL, DENSE_MECHANISMS, {"model": DROPOUT, "seed": 3}), VOCAB)
+    bare = Learner(learner.transformer, learner.objective, learner.seed)
+    assert TestCase().run_class_serialization_test(bare).objective == learner.objective
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(learner))
+    learner.optimizer.set_decay(Decay(1, 5))
+    start, ends = read_variables(state_of(learner)), []
+    for one in (learner, again):
+        assign_variables(state_of(one), start)
+        fit(one, [batch(3, VOCAB)])
+        ends.append(read_variables(state_of(one)))
+    assert int(ends[0]["optimizer/iteration"]) == 1
+    assert differences(*ends) == []
 
 
 def test_the_device_is_named():
