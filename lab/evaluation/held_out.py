@@ -34,7 +34,7 @@ def require_held_out(config: RunConfig, dataset: Dataset, *sections: str) -> Non
     missing = [need for need in needs if need.most < need.value]
     if not missing:
         return
-    found = "; ".join(
+    shortages = "; ".join(
         f"{need.key}={need.value} takes {need.tokens:,} tokens of {need.split}, "
         f"which has {len(getattr(dataset, need.split)):,}"
         for need in missing
@@ -44,7 +44,7 @@ def require_held_out(config: RunConfig, dataset: Dataset, *sections: str) -> Non
     settings = " ".join(f"{key}={value}" for key, value in most.items())
     lower = f", or measure on less: --set '{settings}', SET= for make" if min(most.values()) >= LEAST else ""
     raise ValueError(
-        f"the held-out splits must be long enough for the evaluation, but {found}. "
+        f"the held-out splits must be long enough for the evaluation, but {shortages}. "
         f"Give more text, raise {shares}{lower}."
     )
 

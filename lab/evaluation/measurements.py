@@ -174,10 +174,10 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Measured:
         ValueError: if the split is too short for the task.
     """
     arms = arms[: _arms_read(task)]
-    found = importlib.import_module(MODULES[task.measurement]).measure(task, arms, dataset)
+    finding = importlib.import_module(MODULES[task.measurement]).measure(task, arms, dataset)
     stops = tuple(arm.stop for arm in arms)
     key = row_key(task, stops, dataset.hashes[task.split])
-    return Measured(key=key, task=task, stops=stops, **found._asdict())
+    return Measured(key=key, task=task, stops=stops, **finding._asdict())
 
 
 def passes(config: RunConfig, task: Task) -> int:
