@@ -18,7 +18,7 @@ from lab.scheduling.jobs import Job, value_of
 from lab.scheduling.keeping import make_way, take_back
 from lab.scheduling.ledger.ledger import AwayError, Ledger
 from lab.scheduling.ledger.locks import sole_owner
-from lab.scheduling.ledger.storage import Patience
+from lab.scheduling.ledger.storage import RetryPolicy
 from lab.scheduling.logs import read_tail
 from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
 from lab.scheduling.plan import Plan
@@ -94,7 +94,7 @@ def driving(
         with (
             closing(executor),
             sole_owner(plan.tree, "driver"),
-            closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger,
+            closing(Ledger(plan.tree, plan.name, storage, RetryPolicy(say=progress.say))) as ledger,
         ):
             yield Driver(ledger, executor, cache_dir, progress, tries)
     except OSError as error:

@@ -20,15 +20,15 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
+from tenacity import RetryCallState
 
 from lab.files import write_atomic
 from lab.scheduling.jobs import RUN_VALUE, Job
 from lab.scheduling.ledger.secrets import masked, redacted
 from lab.scheduling.ledger.storage import (
     JOURNAL,
-    Patience,
+    RetryPolicy,
     close_storage,
-    is_away,
     open_storage,
     safe_name,
     trouble,
@@ -65,7 +65,7 @@ class Ledger:
         tree: the result tree.
         name: the study's name; characters that are not safe in a path become dashes.
         storage: an Optuna database URL (sqlite or postgresql); empty for a journal file in the tree.
-        patience: how long an operation waits for a database that went away.
+        retries: how long an operation waits for a database that went away.
         value: name and unit of the number that a complete trial has.
 
     Raises:
@@ -80,14 +80,14 @@ class Ledger:
         tree: Path,
         name: str,
         storage: str = "",
-        patience: Patience | None = None,
+        retries: RetryPolicy | None = None,
         value: str = RUN_VALUE,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._tree, self._url, self._patience = tree, storage, patience or Patience()
+        self._tree, self._url, self._retries = tree, storage, retries or RetryPolicy()
         self._place = masked(storage) if storage else str(tree / JOURNAL)
         self._failure: ValueError | AwayError | None = None
-        self._waits = True
+        self._waits, self._outage = True, ""
         self._plan, self._name = name, study_name(tree, name, storage)
         self._opened = open_storage(tree, storage, self._check_schema)
         self._storage = get_storage(self._opened)  # with Optuna's cache of what no longer changes
@@ -110,7 +110,7 @@ class Ledger:
 
     def beside_runs(self, part: str, value: str) -> "Ledger":
         """A ledger of other jobs of the same tree, in the same storage: this one's name, then `part`."""
-        return Ledger(self._tree, f"{self._plan}-{part}", self._url, self._patience, value)
+        return Ledger(self._tree, f"{self._plan}-{part}", self._url, self._retries, value)
 
     def beside(self, part: str, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
         """Another study in the same storage: this one's name, then `part`. Its values are those of runs."""
@@ -296,36 +296,39 @@ class Ledger:
         """
         if self._failure:
             raise self._failure
-        told, pauses = "", self._patience.pauses()
-        while True:
-            try:
-                result = operation()
-            except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-                away, reason = is_away(error), redacted(trouble(error), self._url)
-            else:
-                if told:
-                    self._patience.say(f"the database {self._place} is back")
-                return result
-            pause = next(pauses, None) if away else None
-            if pause is None:
-                self._failure = ValueError(
-                    f"cannot write the ledger {self._place}: {reason.rstrip('.')}. "
-                    "Results that are there are kept; the same command goes on from here."
-                )
-                raise self._failure
-            if self._waits and not told:
-                told = f"the database {self._place} is away ({reason})"
-                self._patience.say(f"{told}: waiting up to {self._patience.seconds:.0f} s")
-            self._wait(pause)
-            if not self._waits:
-                self._failure = AwayError(f"the database {self._place} is away ({reason})")
-                self._patience.say(f"{self._failure}: the next start brings it in line with the results")
-                raise self._failure
+        try:
+            result = self._retries.retrying(self._wait, self._note_outage)(operation)
+        except AwayError as error:
+            self._failure = error
+        except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            reason = redacted(trouble(error), self._url).rstrip(".")
+            self._failure = ValueError(
+                f"cannot write the ledger {self._place}: {reason}. "
+                "Results that are there are kept; the same command goes on from here."
+            )
+        else:
+            if self._outage:
+                self._retries.say(f"the database {self._place} is back")
+                self._outage = ""
+            return result
+        raise self._failure  # outside of the handlers, so that no context of it holds the URL
+
+    def _note_outage(self, state: RetryCallState) -> None:
+        """Say once that the database is away, and how long it is waited for."""
+        error, known = state.outcome and state.outcome.exception(), self._outage
+        reason = redacted(trouble(error), self._url) if error else ""
+        self._outage = f"the database {self._place} is away ({reason})"
+        if self._waits and not known:
+            self._retries.say(f"{self._outage}: waiting up to {self._retries.seconds:.0f} s")
 
     def _wait(self, seconds: float) -> None:
+        # No `threading.Event`: a signal's handler that sets one can meet its lock taken, and hang.
         end = time.monotonic() + seconds
         while self._waits and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_SECONDS))
+        if not self._waits:
+            self._retries.say(f"{self._outage}: the next start brings it in line with the results")
+            raise AwayError(self._outage)
 
 
 def study_name(tree: Path, name: str, storage: str = "") -> str:

@@ -6,7 +6,6 @@ line at its end, which a killed driver leaves, is cut away, with a copy kept.
 
 import json
 import re
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -29,6 +28,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.pool import NullPool
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
 from lab.scheduling.ledger.secrets import masked, parse_url, redacted
 
@@ -49,8 +49,8 @@ TABLES_LOCK = 0x1AB  # an advisory lock: while a driver makes the tables of a ne
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How an operation waits for a database that went away.
+class RetryPolicy:
+    """How an operation is tried again while a database is away.
 
     Args:
         seconds: how long in all.
@@ -59,17 +59,28 @@ class Patience:
         say: told once when the wait begins and once when it ends.
     """
 
-    seconds: float = 300.0
+    seconds: float = 300.0  # a database's restart takes seconds, a machine's some minutes
     first_pause: float = 0.5
     last_pause: float = 15.0
     say: Callable[[str], None] = print
 
-    def pauses(self) -> Iterator[float]:
-        """The seconds to wait before each further try, until the time is up."""
-        deadline, pause = time.monotonic() + self.seconds, self.first_pause
-        while (left := deadline - time.monotonic()) > 0:
-            yield min(pause, left)
-            pause = min(2 * pause, self.last_pause)
+    def retrying(
+        self, sleep: Callable[[float], None], before_sleep: Callable[[RetryCallState], None]
+    ) -> Retrying:
+        """What carries out an operation, again and again while it fails since the database is away.
+
+        Args:
+            sleep: waits so many seconds.
+            before_sleep: called before each wait.
+        """
+        return Retrying(
+            retry=retry_if_exception(is_away),
+            wait=wait_exponential(self.first_pause, self.last_pause),
+            stop=stop_before_delay(self.seconds),
+            sleep=sleep,
+            before_sleep=before_sleep,
+            reraise=True,
+        )
 
 
 def safe_name(text: str) -> str:
