@@ -147,8 +147,8 @@ class ProcessGroup:
         self._signature = signature
         if self._still >= self._stall_seconds:
             self._aborted = now
-            said = f"no progress for {self._stall_seconds:g} s; the stacks of all threads:"
-            _append(self._logdir / "log.txt", b"", said)
+            note = f"no progress for {self._stall_seconds:g} s; the stacks of all threads:"
+            _append(self._logdir / "log.txt", b"", note)
             self._signal(signal.SIGABRT)
 
 
@@ -165,10 +165,10 @@ def _reap(process: "subprocess.Popen[bytes]") -> int | None:
 def _state(path: Path) -> tuple[int, int]:
     """Size and time of change; a file that is not there has neither."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return -1, -1
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def bound_log(log: Path, most: int = LOG_BYTES, keep: int = KEPT_BYTES) -> bool:
@@ -186,9 +186,9 @@ def bound_log(log: Path, most: int = LOG_BYTES, keep: int = KEPT_BYTES) -> bool:
     return True
 
 
-def quote_rank(logdir: Path, rank: int, said: bytes) -> None:
-    """Put what another rank than the first said last into the log of the run."""
-    _append(logdir / "log.txt", said, f"rank {rank} ended:")
+def quote_rank(logdir: Path, rank: int, tail: bytes) -> None:
+    """Put the end of the log of another rank than the first into that of the run."""
+    _append(logdir / "log.txt", tail, f"rank {rank} ended:")
 
 
 def _append(log: Path, text: bytes, note: str) -> None:

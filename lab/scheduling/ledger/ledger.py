@@ -173,10 +173,10 @@ class Ledger:
             reason: kept as one line of at most `REASON_CHARACTERS`.
             log_tail: of which the last `TAIL_CHARACTERS` are kept.
         """
-        told = _failure(outcome, reason)
+        failure = _failure(outcome, reason)
         if log_tail:
-            told["log_tail"] = safe_text(log_tail[-TAIL_CHARACTERS:])
-        self.persist(lambda: self._finish(number, TrialState.FAIL, None, told))
+            failure["log_tail"] = safe_text(log_tail[-TAIL_CHARACTERS:])
+        self.persist(lambda: self._finish(number, TrialState.FAIL, None, failure))
 
     def record_untried(self, job: Job, outcome: str, reason: str) -> None:
         """Add a failed trial of a job that cannot be tried, unless its last trial says the same.
@@ -190,8 +190,8 @@ class Ledger:
 
     def prune(self, number: int, outcome: str, reason: str) -> None:
         """Close a running trial as stopped early, which is neither done nor failed."""
-        told = {"outcome": outcome, "reason": safe_text(reason)}
-        self.persist(lambda: self._finish(number, TrialState.PRUNED, None, told))
+        why = {"outcome": outcome, "reason": safe_text(reason)}
+        self.persist(lambda: self._finish(number, TrialState.PRUNED, None, why))
 
     def _check_schema(self, storage: BaseStorage) -> None:
         """Refuse a study that a newer lab made, before anything is written."""
@@ -234,20 +234,20 @@ class Ledger:
         self._add(missing.values(), TrialState.WAITING, {}, trials)
         self._drop_twins()
 
-    def _add_failed(self, job: Job, told: Mapping[str, str]) -> None:
+    def _add_failed(self, job: Job, failure: Mapping[str, str]) -> None:
         """Also if the answer to an earlier insertion was lost, there is one."""
         trials = self._study.get_trials(deepcopy=False)
         last = next((trial for trial in reversed(trials) if _job(trial) == (job.key, job.version)), None)
-        if last is None or not told.items() <= last.user_attrs.items():
-            self._add([job], TrialState.FAIL, told, trials)
+        if last is None or not failure.items() <= last.user_attrs.items():
+            self._add([job], TrialState.FAIL, failure, trials)
 
     def _add(
-        self, jobs: Iterable[Job], state: TrialState, told: Mapping[str, str], earlier: Iterable[FrozenTrial]
+        self, jobs: Iterable[Job], state: TrialState, why: Mapping[str, str], earlier: Iterable[FrozenTrial]
     ) -> None:
         known = known_choices(earlier)
         for job in jobs:
             params, distributions = parameters(job, known)
-            attrs = {**attributes(job), **told}
+            attrs = {**attributes(job), **why}
             trial = create_trial(state=state, params=params, distributions=distributions, user_attrs=attrs)
             self._study.add_trial(trial)
             known = {**known_choices([trial]), **known}
@@ -260,8 +260,8 @@ class Ledger:
         seen: set[tuple[str, str]] = set()
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             if _job(trial) in seen:
-                told = {"outcome": "twin", "reason": "the job waits already"}
-                self._finish(trial.number, TrialState.FAIL, None, told)
+                twin = {"outcome": "twin", "reason": "the job waits already"}
+                self._finish(trial.number, TrialState.FAIL, None, twin)
             seen.add(_job(trial))
 
     def _take(self) -> Taken | None:
@@ -275,15 +275,15 @@ class Ledger:
         asked = self._study.ask()
         return Taken(asked.number, asked.user_attrs["key"], asked.user_attrs.get("version", ""))
 
-    def _finish(self, number: int, state: TrialState, value: float | None, told: Mapping[str, str]) -> None:
+    def _finish(self, number: int, state: TrialState, value: float | None, why: Mapping[str, str]) -> None:
         """Close a trial, unless it was closed so before and the answer was lost."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        found = self._storage.get_trial(trial_id).state
-        if found == state:
+        current = self._storage.get_trial(trial_id).state
+        if current == state:
             return
-        if found.is_finished():
-            raise ValueError(f"trial {number} must be open to become {state.name}, but it is {found.name}.")
-        for name, text in told.items():
+        if current.is_finished():
+            raise ValueError(f"trial {number} must be open to become {state.name}, but it is {current.name}.")
+        for name, text in why.items():
             self._storage.set_trial_user_attr(trial_id, name, text)
         self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
 

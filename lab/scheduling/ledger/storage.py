@@ -132,8 +132,8 @@ def trouble(error: BaseException) -> str:
     cause = cause or error
     if isinstance(cause, OSError):
         return cause.strerror or str(cause)
-    told = str(cause.orig if isinstance(cause, DBAPIError) and cause.orig else cause).strip()
-    return told.partition("\n")[0] or type(cause).__name__
+    text = str(cause.orig if isinstance(cause, DBAPIError) and cause.orig else cause).strip()
+    return text.partition("\n")[0] or type(cause).__name__
 
 
 def is_away(error: BaseException) -> bool:
@@ -169,7 +169,7 @@ def _open_database(url: str, create: bool = True) -> BaseStorage:
         with _tables_lock(parsed, options) if create else nullcontext():
             return _rdb(parsed, create, options)
     except ImportError:
-        told = "psycopg is missing; `make setup EXTRAS=postgres` installs it"
+        reason = "psycopg is missing; `make setup EXTRAS=postgres` installs it"
     except (
         SQLAlchemyError,
         SAWarning,
@@ -178,9 +178,9 @@ def _open_database(url: str, create: bool = True) -> BaseStorage:
         ValueError,
         optuna.exceptions.OptunaError,
     ) as error:
-        told = trouble(error)
+        reason = trouble(error)
     # Outside of the handlers, so that no context of the error holds the URL.
-    raise ValueError(f"cannot open the storage {masked(url)}: {redacted(told, url)}")
+    raise ValueError(f"cannot open the storage {masked(url)}: {redacted(reason, url)}")
 
 
 def _rdb(parsed: URL, create: bool, options: dict[str, Any]) -> RDBStorage:
@@ -215,9 +215,9 @@ def _open_journal(path: Path, check: Callable[[BaseStorage], None] | None) -> Ba
     The caller holds the tree's lock, so no living process owns either.
     """
     if path.exists():
-        found = _read_journal(path)
+        journal = _read_journal(path)
         if check:
-            check(found)
+            check(journal)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(path.name + ".lock").unlink(missing_ok=True)
