@@ -115,7 +115,7 @@ def test_an_earlier_attempts_progress_and_what_cannot_be_read_are_ignored(
                 (tmp_path / "a" / "progress.json").write_text(json.dumps(state))
             clock.now += 20
             runs.refresh()
-        monkeypatch.setattr(Path, "read_text", stale_handle)
+        monkeypatch.setattr(Path, "read_bytes", stale_handle)
         clock.now += 20
         runs.refresh()
     assert file.getvalue().count("starting") == 5
