@@ -250,13 +250,18 @@ def level_text(level: Mapping[str, Any]) -> str:
     return ",".join(re.sub(r"[^A-Za-z0-9._=-]", "-", part) for part in parts)
 
 
-def dotted_keys(values: Values, prefix: str = "") -> Iterator[str]:
-    """The dotted keys of the values in a layer: `model.width`."""
+def dotted_values(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values in a layer with their dotted keys: `model.width`, 256."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from dotted_keys(value, f"{prefix}{key}.")
+            yield from dotted_values(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value
+
+
+def dotted_keys(values: Values) -> Iterator[str]:
+    """The dotted keys of the values in a layer: `model.width`."""
+    return (key for key, _ in dotted_values(values))
 
 
 def _check_overrides(ablation: Ablation, scale: Scale, overrides: Values) -> None:

@@ -17,11 +17,10 @@ from result_bench import PROCESS, result, stop
 from typer.testing import CliRunner
 
 import lab.__main__
+import lab.api
 import lab.code
 import lab.config
-import lab.scheduling.driver
-import lab.scheduling.measuring
-import lab.scheduling.tuning.driver
+import lab.scheduling.single
 from lab.ablation import load_ablation
 from lab.arms import arm_values
 from lab.config import MeasurementConfig, load_config, make_config
@@ -86,8 +85,8 @@ def ablated(presets, monkeypatch):
     seen.summary, seen.measurements = Summary(done=4), Summary()
 
     @contextmanager
-    def driving(plan, executor, cache_dir, progress, storage, tries):
-        seen.drives.append((plan, executor, cache_dir, storage))
+    def driving(plan, executor, places, progress, tries):
+        seen.drives.append((plan, executor, places.cache, places.storage))
         seen.tries = tries
         yield SimpleNamespace(bring=bring)
 
@@ -111,9 +110,9 @@ def ablated(presets, monkeypatch):
             raise ValueError(f"`unique_tokens` must be in 1..{len(train)}, but got {unique_tokens}.")
         return train[:unique_tokens]
 
-    monkeypatch.setattr(lab.scheduling.driver, "driving", driving)
-    monkeypatch.setattr(lab.scheduling.tuning.driver, "drive_tuned", bring)
-    monkeypatch.setattr(lab.scheduling.measuring, "measure_finished", measure_finished)
+    monkeypatch.setattr(lab.api, "driving", driving)
+    monkeypatch.setattr(lab.api, "drive_tuned", bring)
+    monkeypatch.setattr(lab.api, "measure_finished", measure_finished)
 
     def require_held_out(config, dataset, *sections):
         if config.evaluation.test_windows > 1000:
@@ -227,7 +226,7 @@ def test_two_runs_in_one_logdir_are_refused(trained, tmp_path, monkeypatch):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, **pipes) as holder:
         assert holder.stdout.readline() == b"held\n"
-        monkeypatch.setattr(lab.__main__, "ORPHAN_SECONDS", 0.1)
+        monkeypatch.setattr(lab.scheduling.single, "ORPHAN_SECONDS", 0.1)
         said = invoke("run", "--logdir", "run")
         assert said.exit_code == 2
         assert f"run must have one run at a time, but process {holder.pid} is at work there" in said.stderr
@@ -339,7 +338,7 @@ def test_finished_runs_are_measured_between_the_runs_and_the_report(ablated, mon
         ablated.measured.append(plan)
         return Summary(failed={"measurements inference dlm seed=0": "lost"})
 
-    monkeypatch.setattr(lab.scheduling.measuring, "measure_finished", measure_finished)
+    monkeypatch.setattr(lab.api, "measure_finished", measure_finished)
     said = invoke("ablate", "inference-compute", "--preset", "smoke", "--cache", "c")
     assert said.exit_code == 1, said.output
     assert said.stderr == "failed: measurements inference dlm seed=0: lost\n"
@@ -376,8 +375,8 @@ def test_ray_gets_the_options_of_the_engine(ablated, monkeypatch):
     made = []
 
     class RayExecutor:
-        def __init__(self, **options):
-            made.append(options)
+        def __init__(self, workers, **options):
+            made.append({"workers": workers, **options})
 
     stand_in(monkeypatch, "lab.scheduling.executors.ray_executor", RayExecutor=RayExecutor)
     options = ("--engine", "ray", "--workers", "3", "--per-device", "2", "--shared", "s3://x")

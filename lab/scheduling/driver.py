@@ -21,6 +21,7 @@ from lab.scheduling.ledger.locks import sole_owner
 from lab.scheduling.ledger.storage import RetryPolicy
 from lab.scheduling.logs import read_tail
 from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
+from lab.scheduling.places import Places
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
 from lab.training.ending import NOTICES, on_notice
@@ -71,9 +72,8 @@ class _Run:
 def driving(
     plan: Plan,
     executor: Executor,
-    cache_dir: Path,
+    places: Places,
     progress: RunsProgress,
-    storage: str = "",
     tries: Mapping[Outcome, float] = TRIES,
 ) -> Iterator["Driver"]:
     """Hold a result tree's lock and its ledger while a driver works on it.
@@ -81,9 +81,8 @@ def driving(
     Args:
         plan: the tree and its name.
         executor: where attempts run; closed at the end.
-        cache_dir: handed on to the runs.
-        progress: told of what happens.
-        storage: an Optuna database URL; empty for a journal file in the tree.
+        places: the cache of the runs, and where the ledger is kept.
+        progress: shows what happens.
         tries: how often a job may end in each way before it counts as failed.
 
     Raises:
@@ -94,9 +93,9 @@ def driving(
         with (
             closing(executor),
             sole_owner(plan.tree, "driver"),
-            closing(Ledger(plan.tree, plan.name, storage, RetryPolicy(say=progress.say))) as ledger,
+            closing(Ledger(plan.tree, plan.name, places.storage, RetryPolicy(say=progress.say))) as ledger,
         ):
-            yield Driver(ledger, executor, cache_dir, progress, tries)
+            yield Driver(ledger, executor, places.cache, progress, tries)
     except OSError as error:
         raise ValueError(
             f"cannot go on in {plan.tree}: {error}. "
@@ -111,7 +110,7 @@ class Driver:
         ledger: of the result tree, whose lock is held.
         executor: where attempts run.
         cache_dir: handed on to the runs.
-        progress: told of what happens.
+        progress: shows what happens.
         tries: how often a job may end in each way before it counts as failed.
     """
 

@@ -20,6 +20,7 @@ from lab.scheduling.executors.local import LocalExecutor
 from lab.scheduling.ledger.ledger import JOURNAL
 from lab.scheduling.measuring import measure_finished
 from lab.scheduling.outcomes import TRIES
+from lab.scheduling.places import Places
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
 
@@ -175,7 +176,9 @@ class Bench:
         command = (sys.executable, str(self.folder / "fake_run.py"))
         executor = LocalExecutor(workers, command, **options)
         progress = RunsProgress(Console(file=self.said, width=200))
-        with driving(plan, executor, self.folder / "cache", progress, storage, tries) as driver:
+        with driving(
+            plan, executor, Places(cache=self.folder / "cache", storage=storage), progress, tries
+        ) as driver:
             yield driver
 
     def drive(self, plan=None, workers=2, storage="", tries=TRIES):
