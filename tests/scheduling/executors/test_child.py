@@ -9,7 +9,7 @@ from scheduling_bench import alive, wait_for
 # Starts a child that would sleep for a minute, and says its id.
 PARENT = """
 import os, subprocess, sys, time
-code = "from lab.scheduling import child; child.enter(); print('in', flush=True); import time; time.sleep(60)"
+code = "from lab.scheduling.executors import child; child.enter(); print('in', flush=True); import time; time.sleep(60)"
 environment = {**os.environ, "LAB_PARENT": sys.argv[1] or str(os.getpid())}
 process = subprocess.Popen(
     [sys.executable, "-c", code], env=environment, start_new_session=True, stdout=subprocess.PIPE
@@ -34,7 +34,7 @@ def test_a_child_ends_when_its_parent_is_killed():
 def test_a_child_keeps_to_its_cores_and_hands_nothing_on():
     cpu = max(os.sched_getaffinity(0))
     code = (
-        "import os; from lab.scheduling import child; child.enter();"
+        "import os; from lab.scheduling.executors import child; child.enter();"
         "print(sorted(os.sched_getaffinity(0)), 'LAB_CPUS' in os.environ, 'LAB_PARENT' in os.environ)"
     )
     environment = {**os.environ, "LAB_CPUS": str(cpu), "LAB_PARENT": str(os.getpid())}
@@ -46,7 +46,7 @@ def test_a_child_keeps_to_its_cores_and_hands_nothing_on():
 
 def test_without_a_driver_nothing_changes():
     code = (
-        "import threading; from lab.scheduling import child; child.enter(); print(threading.active_count())"
+        "import threading; from lab.scheduling.executors import child; child.enter(); print(threading.active_count())"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "1"

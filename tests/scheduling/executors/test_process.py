@@ -83,7 +83,7 @@ def test_a_preempted_rank_waits_for_the_others_checkpoint(tmp_path):
 def test_a_hung_run_leaves_its_stacks_and_ends(tmp_path):
     code = (
         "import os; os.environ['LAB_PARENT'] = str(os.getppid())\n"
-        "from lab.scheduling import child; child.enter(); print('up', flush=True)\n"
+        "from lab.scheduling.executors import child; child.enter(); print('up', flush=True)\n"
         "def deadlocked():\n    import threading; threading.Event().wait()\n"
         "deadlocked()"
     )
