@@ -30,6 +30,9 @@ Cache = Annotated[Path, typer.Option(help="Folder for tokenized corpora and comp
 Data = Annotated[
     list[str], typer.Option(help="Your text in place of the preset's: a file, folder or glob; repeat.")
 ]
+DataKey = Annotated[
+    str, typer.Option(hidden=True, help="Under which the cache holds the corpus, for the driver's use.")
+]
 Overrides = Annotated[
     list[str], typer.Option("--set", help="A configuration value: model.width=256; repeat.")
 ]
@@ -60,6 +63,11 @@ def run(
     data: Data = [],  # noqa: B006
     logdir: Annotated[Path | None, typer.Option(help="Default: results/runs/<arm>-<key>.")] = None,
     cache: Cache = Path(".cache"),
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run that training.start_from names: its best stop is begun from."),
+    ] = None,
+    data_key: DataKey = "",
 ) -> None:
     """Train and evaluate one arm at one seed; the same command goes on after a stop."""
     from lab.scheduling.executors import child
@@ -73,7 +81,7 @@ def run(
 
     with ending_together(), _exit_code_of_run(), naming_lost_ranks():
         start_ranks(chosen.training.parallel)
-        _train(chosen, logdir, cache)
+        _train(chosen, logdir, cache, start, data_key)
 
 
 @app.command()
@@ -94,6 +102,7 @@ def measure(
         Path | None, typer.Option(help="Default: <run>/../measurements/<run>-<measurement>.")
     ] = None,
     cache: Cache = Path(".cache"),
+    data_key: DataKey = "",
 ) -> None:
     """Measure a finished run as it is; nothing is trained, and what was measured is not measured again."""
     from lab.scheduling.executors import child
@@ -103,7 +112,7 @@ def measure(
     keep_freed_memory()
     with _exit_code_of_run():
         chosen, folder = _measurement_config(config, logdir, measurement, run, beside, overrides)
-        _measure(chosen, folder, cache)
+        _measure(chosen, folder, cache, data_key)
 
 
 @app.command(hidden=True)
@@ -131,10 +140,7 @@ def standby(
     forget_hashes()
     if closure_hash(*modules) != code:
         start_afresh(order)
-    if order.command == "measure":
-        measure(config=order.config, logdir=order.logdir, cache=order.cache)
-    else:
-        run(config=order.config, logdir=order.logdir, cache=order.cache)
+    raise typer.Exit(app(order, standalone_mode=False) or 0)
 
 
 @app.command()
@@ -313,10 +319,10 @@ def _user_layer(overrides: list[str], data: list[str]) -> dict[str, Any]:
     return merge(files, parse_overrides(overrides))
 
 
-def _train(config: "RunConfig", logdir: Path | None, cache: Path) -> None:
+def _train(config: "RunConfig", logdir: Path | None, cache: Path, start: Path | None, data_key: str) -> None:
     from lab.scheduling.single import train_here
 
-    trained = train_here(config, logdir, cache)
+    trained = train_here(config, logdir, cache, start, data_key)
     if trained is None:
         return
     result, logdir = trained
@@ -354,11 +360,11 @@ def _measurement_config(
     return measurement_of(measurement, folder, [run, *beside], _user_layer(overrides, [])), folder
 
 
-def _measure(config: "MeasurementConfig", logdir: Path, cache: Path) -> None:
+def _measure(config: "MeasurementConfig", logdir: Path, cache: Path, data_key: str) -> None:
     from lab.metrics import METRICS
     from lab.scheduling.single import measure_here
 
-    for row in measure_here(config, logdir, cache).rows:
+    for row in measure_here(config, logdir, cache, data_key).rows:
         settings = " ".join(f"{name}={value}" for name, value in row.task.settings.items())
         values = ", ".join(
             f"{metric.name} {row.values[key]:.{metric.decimals}f} {metric.unit}".strip()

@@ -44,6 +44,10 @@ HEAVY = {
 }
 
 
+class Calls(list):
+    options = None
+
+
 def stand_in(monkeypatch, name, **attributes):
     module = ModuleType(name)
     vars(module).update(attributes)
@@ -64,12 +68,13 @@ def presets(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(presets, monkeypatch):
-    """The calls of `train_run`."""
-    calls = []
+    """The calls of `train_run`; `options` are what a driver adds to the last."""
+    calls = Calls()
 
-    def train_run(config, logdir, cache_dir, notice):
+    def train_run(config, logdir, cache_dir, notice, start, data_key):
         assert not notice.given
         calls.append((config, logdir, cache_dir))
+        calls.options = (start, data_key)
         return result(stop(30, 0.23456))
 
     stand_in(monkeypatch, "lab.training.run", train_run=train_run)
@@ -161,6 +166,21 @@ def test_run_lays_arm_seed_data_and_set_over_the_preset(trained, tmp_path):
 def test_run_defaults_to_ar_on_the_laptop_preset(trained):
     assert invoke("run").exit_code == 0
     assert trained[0][0] == make_config(TINY, arm_values("ar"))
+
+
+def test_run_and_measure_are_told_what_the_driver_knows(trained, measured, tmp_path):
+    config = make_config(TINY, arm_values("dlm"))
+    (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    place = ("--config", "config.yaml", "--logdir", "run", "--cache", "c", "--data-key", "abc")
+    said = invoke("run", *place, "--start", "runs/ar")
+    assert said.exit_code == 0, said.output
+    assert trained.options == (Path("runs/ar"), "abc")
+    assert invoke("run", *place[:6]).exit_code == 0
+    assert trained.options == (None, "")
+    (tmp_path / "config.yaml").write_text(asked_of(config).to_yaml(), encoding="utf-8")
+    assert invoke("measure", *place).exit_code == 0
+    assert measured.data_key == "abc"
+    assert "--data-key" not in invoke("run", "--help").output
 
 
 def test_run_reads_a_resolved_config_as_the_driver_passes_it(trained, tmp_path):
@@ -411,8 +431,9 @@ def measured(presets, monkeypatch):
     """The calls of `measure_runs`, and of what makes a measurement of folders."""
     calls = SimpleNamespace(measured=[], made=[])
 
-    def measure_runs(config, logdir, cache_dir, notice):
+    def measure_runs(config, logdir, cache_dir, notice, data_key):
         calls.measured.append((config, logdir, cache_dir))
+        calls.data_key = data_key
         task = {"measurement": "nll", "split": "test", "settings": {"windows": 3}}
         stop = {"run": "r", "reading": "annealed", "step": 10}
         rows = [
@@ -495,9 +516,8 @@ def test_standby_does_what_it_is_told(trained, measured, monkeypatch, tmp_path):
     (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     calls = []
     get_ready = lambda rehearse, cache: calls.append((rehearse, cache))  # noqa: E731
-    order = SimpleNamespace(
-        command="run", config=tmp_path / "config.yaml", logdir=tmp_path / "run", cache=tmp_path / "c"
-    )
+    paths = {"config": tmp_path / "config.yaml", "logdir": tmp_path / "run", "cache": tmp_path / "c"}
+    order = ["run", *(text for name, path in paths.items() for text in (f"--{name}", str(path)))]
     side = {"get_ready": get_ready, "start_afresh": lambda order: calls.append(order)}
     stand_in(monkeypatch, "lab.scheduling.executors.standby", wait_for_order=lambda: order, **side)
     stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
@@ -512,7 +532,7 @@ def test_standby_does_what_it_is_told(trained, measured, monkeypatch, tmp_path):
     monkeypatch.setattr(lab.code, "closure_hash", lambda *modules: "")
     asked = asked_of(config)
     (tmp_path / "config.yaml").write_text(asked.to_yaml(), encoding="utf-8")
-    order.command = "measure"
+    order[0] = "measure"
     before = len(trained)
     assert invoke("standby", "--cache", "c").exit_code == 0
     assert measured.measured == [(asked, tmp_path / "run", tmp_path / "c")]

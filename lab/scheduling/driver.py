@@ -165,6 +165,8 @@ class Driver:
         self._verdicts: dict[str, str] = {}
         self._jobs = {job.key: job for job in jobs}
         self._summary, self._left = Summary(), 0
+        self._unfinished: set[str] = set()  # keys of the jobs that may still get a result
+        self._held: dict[str, Job] = {}  # those of them that wait for another's
         # Where the ledger does not answer after a notice, the next start brings it in line with the results.
         with _first_notice(self.ledger.stop_waiting) as notice, suppress(AwayError):
             self._reconcile()
@@ -198,7 +200,10 @@ class Driver:
         stopped = {key for key, job in self._jobs.items() if identity[key] in pruned and self._verdict(job)}
         finished = {key for key, job in self._jobs.items() if identity[key] in done and job.result()}
         self._summary.reused, self._summary.pruned = len(finished - stopped), len(stopped)
-        self._enqueue(*(job for key, job in self._jobs.items() if key not in finished | stopped))
+        todo = [job for key, job in self._jobs.items() if key not in finished | stopped]
+        self._unfinished = {job.key for job in todo}
+        self._held = {job.key: job for job in todo if job.start is not None}
+        self._enqueue(*(job for job in todo if job.start is None))
 
     def _planned(self, key: str, version: str) -> bool:
         return key in self._jobs and self._jobs[key].version == version
@@ -211,11 +216,30 @@ class Driver:
         while not notice():
             self._collect()
             self._prune()
+            self._release()
             self._fill()
-            if not self._runs:
+            if not self._runs and not self._held:
                 return
             self._progress.refresh()
             time.sleep(POLL_SECONDS)
+
+    def _release(self) -> None:
+        """Queue the held jobs whose start has its result by now; give up those whose start gets none."""
+        released = True
+        while released:  # what is given up may be the start of others
+            released = False
+            for key, job in list(self._held.items()):
+                if job.start is None or job.start.key in self._unfinished:
+                    continue
+                released = True
+                del self._held[key]
+                if job.start.result():
+                    self._enqueue(job)
+                    continue
+                reason = f"{Outcome.NO_START}: {job.start.label}, from which it starts, has no result"
+                self.give_up(job, Outcome.NO_START, reason)
+                del self._jobs[key]
+                self._ended_badly(job, reason)
 
     def _fill(self) -> None:
         """Start waiting jobs while there is room. A job whose result is there already is only recorded."""
@@ -224,6 +248,9 @@ class Driver:
             number, key, version = taken
             if not self._planned(key, version):
                 self.ledger.fail(number, Outcome.SUPERSEDED, "no longer in the plan")
+                continue
+            if key in self._held:
+                self.ledger.fail(number, Outcome.SUPERSEDED, "waits for the run that it starts from")
                 continue
             self._left -= 1
             if self._close(number, self._jobs[key]):
@@ -241,7 +268,7 @@ class Driver:
         (job.logdir / FAILURE).unlink(missing_ok=True)
         log_start = log.stat().st_size if log.exists() else 0
         ranks = self._executor.ranks if job.command == "run" else 1
-        attempt = Attempt(config, job.logdir, self._cache_dir, ranks, job.command, job.inputs)
+        attempt = Attempt(config, job.logdir, self._cache_dir, ranks, job.command, job.inputs, job.data_key)
         self._runs.append(_Run(job, number, self._executor.start(attempt), log_start))
         self._progress.started(job)
 
@@ -258,6 +285,7 @@ class Driver:
     def _close(self, number: int, job: Job) -> bool:
         """Record how a job ended, if it did: stopped early, or with a result that counts."""
         if verdict := self._verdict(job):
+            self._unfinished.discard(job.key)
             write_json(job.logdir / "pruned.json", {"reason": verdict})
             self.ledger.prune(number, Outcome.PRUNED, verdict)
             self._summary.pruned += 1
@@ -265,6 +293,7 @@ class Driver:
         result = job.result()
         if result is None:
             return False
+        self._unfinished.discard(job.key)
         self.ledger.complete(number, value_of(result))
         (job.logdir / FAILURE).unlink(missing_ok=True)
         return True
@@ -293,6 +322,10 @@ class Driver:
             self._progress.ended(job, f"{reason}; trying again", final=False)
             return
         _write_failure(job.logdir, outcome, reason, tail)
+        self._ended_badly(job, reason)
+
+    def _ended_badly(self, job: Job, reason: str) -> None:
+        self._unfinished.discard(job.key)
         self._summary.failed[job.label] = reason
         self._progress.ended(job, reason)
 

@@ -43,4 +43,7 @@ def prepare_data(
             )
         total_steps(config.training, data.length, windows)
         require_held_out(config, dataset, *sections)
-    return {data: DataFacts(dataset.hashes, len(dataset.train)) for data, dataset in datasets.items()}
+    return {
+        data: DataFacts(dataset.hashes, len(dataset.train), getattr(dataset, "key", ""))
+        for data, dataset in datasets.items()
+    }

@@ -81,12 +81,11 @@ class RunsProgress:
 
     def ended(self, job: Job, failure: str = "", *, final: bool = True, reused: bool = False) -> None:
         """A run has ended, well unless `failure` says why not; not `final` if it will be tried again."""
-        if not reused:
-            run = self._runs.pop(job.key)
+        if run := self._runs.pop(job.key, None):
             self._gained += 0.0 if failure else 1.0 - (run.first_share or 0.0)
             self._bars.remove_task(run.task)
         self._ended += final
-        self.say(f"{self._summary()}  {job.label}: {failure or ('found' if reused else 'done')}")
+        self.say(f"{self._summary()}  {job.label}: {failure or ('done before' if reused else 'done')}")
 
     def refresh(self) -> None:
         """Read the runs' progress and show it, unless it was shown a moment ago."""

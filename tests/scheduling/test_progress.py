@@ -134,7 +134,7 @@ def test_failures_and_second_tries(bench, shown, tmp_path):
     assert lines[1:] == [
         "0/2 runs  ar unique_tokens=1000 seed=0: lost; trying again",
         "1/2 runs  ar unique_tokens=1000 seed=0: exit code 1: [red]no[/red]",
-        "2/2 runs  dlm unique_tokens=1000 seed=0: found",
+        "2/2 runs  dlm unique_tokens=1000 seed=0: done before",
     ]
 
 

@@ -24,8 +24,11 @@ LONGEST_GAP = 10.0  # a watcher that slept itself does not hold its sleep agains
 
 def arguments(attempt: Attempt) -> list[str]:
     """What follows `python -m lab` for an attempt: the command and its options."""
-    paths = {"--config": attempt.config, "--logdir": attempt.logdir, "--cache": attempt.cache_dir}
-    return [attempt.command, *(text for option, path in paths.items() for text in (option, str(path)))]
+    options = [("config", attempt.config), ("logdir", attempt.logdir), ("cache", attempt.cache_dir)]
+    if attempt.command == "run":  # a measurement's configuration names the runs that it reads
+        options += [("start", folder) for folder in attempt.inputs]
+    named = [*options, ("data-key", attempt.data_key)]
+    return [attempt.command, *(text for name, value in named if value for text in (f"--{name}", str(value)))]
 
 
 def spawn(

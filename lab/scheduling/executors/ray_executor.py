@@ -156,10 +156,8 @@ class RayExecutor:
             raise ValueError(
                 f"`ranks` must be at most {self.ranks} in this executor, but got ranks={attempt.ranks}."
             )
-        paths = {name: getattr(attempt, name).absolute() for name in ("config", "logdir", "cache_dir")}
-        inputs = tuple(path.absolute() for path in attempt.inputs)
         task = Task(
-            replace(attempt, **paths, inputs=inputs),
+            attempt.absolute(),
             self._command,
             self._kind,
             self._cores,
@@ -358,7 +356,7 @@ def prepare(task: Task) -> str:
         Host and port at which the first rank is to wait; on loopback if the others are on this node too.
     """
     if mirror := _mirror(task):
-        Transfer(lambda: mirror.pull(_local(task).logdir)).finish()
+        _pull(mirror, _local(task))
     nodes = placement_group_table(ray.util.get_current_placement_group())["bundles_to_node_id"]
     return free_address(_own_host() if len(set(nodes.values())) > 1 else "127.0.0.1")
 
@@ -378,8 +376,7 @@ def supervise(task: Task, rank: int = 0, address: str = "") -> RankEnd:
     if mirror is not None and rank:  # the first alone reads and writes the folder
         Transfer(lambda: mirror.fetch(logdir, [CONFIG])).finish()
     elif mirror is not None and not address:
-        for folder in (logdir, *attempt.inputs):
-            Transfer(partial(mirror.pull, folder)).finish()
+        _pull(mirror, attempt)
     log = rank_log(logdir, rank)
     log_start = log.stat().st_size if log.exists() else 0
     processes: list[Any] = []
@@ -397,6 +394,12 @@ def supervise(task: Task, rank: int = 0, address: str = "") -> RankEnd:
         Transfer(lambda: mirror.push(logdir)).finish()
         shutil.rmtree(logdir, ignore_errors=True)
     return ended, read_tail(log, log_start) if rank else ""
+
+
+def _pull(mirror: Mirror, attempt: Attempt) -> None:
+    """Fetch an attempt's folder, and the runs that it reads."""
+    for folder in (attempt.logdir, *attempt.inputs):
+        Transfer(partial(mirror.pull, folder)).finish()
 
 
 def _mirror(task: Task) -> Mirror | None:
