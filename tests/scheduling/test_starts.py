@@ -114,8 +114,9 @@ def test_a_run_that_was_queued_waits_again_when_the_result_it_starts_from_is_gon
     ledger.enqueue(map(plan.job, plan.cells))
     ledger.close()
     assert bench.drive(plan, workers=4).done == 4
-    once, again = ["COMPLETE"], ["FAIL", "COMPLETE"]
-    assert [states(bench)[cell.logdir] for cell in plan.cells] == [once, again, once, once]
+    assert states(bench)[plan.cells[1].logdir] == ["FAIL", "COMPLETE"]
+    assert {states(bench)[cell.logdir][-1] for cell in plan.cells} == {"COMPLETE"}
+    assert all(len(bench.tries(cell)) == 1 for cell in plan.cells)
     for cell in plan.cells:
         shutil.rmtree(plan.logdir(cell))
     assert bench.drive(plan).done == 4

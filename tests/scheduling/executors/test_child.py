@@ -9,7 +9,8 @@ from scheduling_bench import alive, wait_for
 # Starts a child that would sleep for a minute, and says its id.
 PARENT = """
 import os, subprocess, sys, time
-code = "from lab.scheduling.executors import child; child.enter(); print('in', flush=True); import time; time.sleep(60)"
+code = "from lab.scheduling.executors import child; child.enter();"
+code += "print('in', flush=True); import time; time.sleep(60)"
 environment = {**os.environ, "LAB_PARENT": sys.argv[1] or str(os.getpid())}
 process = subprocess.Popen(
     [sys.executable, "-c", code], env=environment, start_new_session=True, stdout=subprocess.PIPE
@@ -46,7 +47,8 @@ def test_a_child_keeps_to_its_cores_and_hands_nothing_on():
 
 def test_without_a_driver_nothing_changes():
     code = (
-        "import threading; from lab.scheduling.executors import child; child.enter(); print(threading.active_count())"
+        "import threading; from lab.scheduling.executors import child; child.enter();"
+        "print(threading.active_count())"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "1"
