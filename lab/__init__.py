@@ -1,6 +1,21 @@
 """The ablation lab: autoregressive and masked-diffusion language models as two corners of one cube."""
 
 import os
+from typing import TYPE_CHECKING, Any
 
 # Keras reads this once, at its import. JAX is the lab's default; the environment overrides it.
 os.environ.setdefault("KERAS_BACKEND", "jax")
+
+if TYPE_CHECKING:
+    from lab.api import Places, Resources, load_results, report, run_ablation
+
+__all__ = ["Places", "Resources", "load_results", "report", "run_ablation"]
+
+
+def __getattr__(name: str) -> Any:
+    """What the lab offers to Python, imported when it is first asked for, so that `import lab` is fast."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module("lab.api"), name)

@@ -3,29 +3,20 @@
 What is slow to import is imported inside the command that needs it.
 """
 
-import os
-import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from lab.ablation import Ablation, Cell
-    from lab.config import DataConfig, MeasurementConfig, RunConfig
-    from lab.scheduling.driver import Summary
-    from lab.scheduling.executors.executor import Executor
-    from lab.scheduling.outcomes import Outcome
-    from lab.scheduling.plan import DataFacts, Plan
-    from lab.scheduling.tuning.tuning import Tuning
+    from lab.config import MeasurementConfig, RunConfig
 
 INTERRUPTED = 130
-ORPHAN_SECONDS = 10.0  # a killed driver's run needs a moment to end
 
 app = typer.Typer(
     help="Which advantage of a diffusion language model does the work on your corpus?",
@@ -38,6 +29,9 @@ Preset = Annotated[str, typer.Option(help="A file in configs/, by name, or a .ya
 Cache = Annotated[Path, typer.Option(help="Folder for tokenized corpora and compiled programs.")]
 Data = Annotated[
     list[str], typer.Option(help="Your text in place of the preset's: a file, folder or glob; repeat.")
+]
+DataKey = Annotated[
+    str, typer.Option(hidden=True, help="Under which the cache holds the corpus, for the driver's use.")
 ]
 Overrides = Annotated[
     list[str], typer.Option("--set", help="A configuration value: model.width=256; repeat.")
@@ -70,6 +64,11 @@ def run(
     data: Data = [],  # noqa: B006
     logdir: Annotated[Path | None, typer.Option(help="Default: results/runs/<arm>-<key>.")] = None,
     cache: Cache = Path(".cache"),
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run that training.start_from names: its best stop is begun from."),
+    ] = None,
+    data_key: DataKey = "",
 ) -> None:
     """Train and evaluate one arm at one seed; the same command goes on after a stop."""
     from lab.scheduling.executors import child
@@ -83,7 +82,7 @@ def run(
 
     with ending_together(), _exit_code_of_run(), naming_lost_ranks():
         start_ranks(chosen.training.parallel)
-        _train(chosen, logdir, cache)
+        _train(chosen, logdir, cache, start, data_key)
 
 
 @app.command()
@@ -104,6 +103,7 @@ def measure(
         Path | None, typer.Option(help="Default: <run>/../measurements/<run>-<measurement>.")
     ] = None,
     cache: Cache = Path(".cache"),
+    data_key: DataKey = "",
 ) -> None:
     """Measure a finished run as it is; nothing is trained, and what was measured is not measured again."""
     from lab.scheduling.executors import child
@@ -113,7 +113,7 @@ def measure(
     keep_freed_memory()
     with _exit_code_of_run():
         chosen, folder = _measurement_config(config, logdir, measurement, run, beside, overrides)
-        _measure(chosen, folder, cache)
+        _measure(chosen, folder, cache, data_key)
 
 
 @app.command(hidden=True)
@@ -141,10 +141,7 @@ def standby(
     forget_hashes()
     if closure_hash(*modules) != code:
         start_afresh(order)
-    if order.command == "measure":
-        measure(config=order.config, logdir=order.logdir, cache=order.cache)
-    else:
-        run(config=order.config, logdir=order.logdir, cache=order.cache)
+    raise typer.Exit(app(order, standalone_mode=False) or 0)
 
 
 @app.command()
@@ -193,39 +190,32 @@ def ablate(
 ) -> None:
     """Run what is missing of an ablation, then write its page and print its verdict."""
     with _clear_errors(), _requeue_on_notice():
-        from lab.ablation import cells, load_ablation, parse_levels
-        from lab.config import preset_name
+        from lab.ablation import parse_levels
+        from lab.api import Places, Resources, run_ablation
+        from lab.config import parse_overrides
         from lab.scheduling.outcomes import PREEMPTED, parse_tries
-        from lab.scheduling.plan import Plan
 
-        allowed = parse_tries(tries)
-        ablation = load_ablation(name)
-        planned = cells(ablation, preset, seeds, _user_layer(overrides, data), parse_levels(levels))
-        command = _command(name, preset, seeds, levels, tune, overrides, data, results)
-        tuning = _tuning(ablation, preset, tune, overrides)
-        tree = _tree(results, ablation.name, preset_name(preset), tuned=bool(tuning and not ablation.tuned))
-        _check_parallel(planned, ranks=ranks, devices=devices)
-        facts = _prepare_data(planned, list(ablation.measurements), cache)
-        plan = Plan(tree, ablation, preset_name(preset), planned, command, facts, tuning=tuning)
-        executor = _executor(
-            engine,
-            shared,
-            results,
-            workers=workers,
-            per_device=per_device,
-            devices=devices,
-            ranks=ranks,
-            stall_seconds=stall_seconds,
+        ran = run_ablation(
+            name,
+            preset,
+            seeds=seeds,
+            levels=parse_levels(levels),
+            overrides=parse_overrides(overrides),
+            data=data,
+            tune=tune,
+            resources=Resources(engine, workers, ranks, per_device, devices, stall_seconds),
+            places=Places(results, cache, storage, shared),
+            tries=parse_tries(tries),
+            progress=True,
         )
-        summary = _drive(plan, executor, storage, cache, allowed)
-        if summary.interrupted:
+        if ran.summary.interrupted:
             typer.echo("stopped; the same command goes on from here", err=True)
-            raise typer.Exit(INTERRUPTED if summary.interrupted == signal.SIGINT else PREEMPTED)
-        for label, reason in summary.failed.items():
+            raise typer.Exit(INTERRUPTED if ran.summary.interrupted == signal.SIGINT else PREEMPTED)
+        for label, reason in ran.summary.failed.items():
             typer.echo(f"failed: {label}: {reason}", err=True)
-        _print_report(plan.tree)
+        _print_report(ran.tree)
         _index(results)
-        if summary.failed:
+        if ran.summary.failed:
             raise typer.Exit(1)
 
 
@@ -332,19 +322,13 @@ def _user_layer(overrides: list[str], data: list[str]) -> dict[str, Any]:
     return merge(files, parse_overrides(overrides))
 
 
-def _train(config: "RunConfig", logdir: Path | None, cache: Path) -> None:
-    from lab.scheduling.ledger.locks import sole_owner
-    from lab.training.distribution import find_ranks
-    from lab.training.ending import Notice
-    from lab.training.run import train_run
+def _train(config: "RunConfig", logdir: Path | None, cache: Path, start: Path | None, data_key: str) -> None:
+    from lab.scheduling.single import train_here
 
-    logdir = logdir or Path("results", "runs", f"{config.arm}-seed={config.seed}-{_name(config, cache)}")
-    notice, ranks = Notice(), find_ranks(config.training.parallel)
-    alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS) if ranks.first else nullcontext()
-    with notice.by_signals(), alone:
-        result = train_run(config, logdir, cache, notice)
-    if not ranks.first:
+    trained = train_here(config, logdir, cache, start, data_key)
+    if trained is None:
         return
+    result, logdir = trained
     for reading in result.readings:
         best = result.best(reading)
         typer.echo(
@@ -352,15 +336,6 @@ def _train(config: "RunConfig", logdir: Path | None, cache: Path) -> None:
             f"test NLL {best.test['nll']:.4f} nats/token"
         )
     typer.echo(f"{logdir / 'result.json'}")
-
-
-def _name(config: "RunConfig", cache: Path) -> str:
-    """What tells a run from others of its arm and seed."""
-    from lab.data.dataset import prepare
-    from lab.version import Version
-
-    data = prepare(config.data, cache).hash
-    return Version.of(config, data, os.environ["KERAS_BACKEND"], "").digest()
 
 
 def _measurement_config(
@@ -388,16 +363,11 @@ def _measurement_config(
     return measurement_of(measurement, folder, [run, *beside], _user_layer(overrides, [])), folder
 
 
-def _measure(config: "MeasurementConfig", logdir: Path, cache: Path) -> None:
+def _measure(config: "MeasurementConfig", logdir: Path, cache: Path, data_key: str) -> None:
     from lab.metrics import METRICS
-    from lab.scheduling.ledger.locks import sole_owner
-    from lab.training.ending import Notice
-    from lab.training.measuring import measure_runs
+    from lab.scheduling.single import measure_here
 
-    notice = Notice()
-    with notice.by_signals(), sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS):
-        result = measure_runs(config, logdir, cache, notice)
-    for row in result.rows:
+    for row in measure_here(config, logdir, cache, data_key).rows:
         settings = " ".join(f"{name}={value}" for name, value in row.task.settings.items())
         values = ", ".join(
             f"{metric.name} {row.values[key]:.{metric.decimals}f} {metric.unit}".strip()
@@ -406,125 +376,6 @@ def _measure(config: "MeasurementConfig", logdir: Path, cache: Path) -> None:
         )
         typer.echo(f"{row.task.measurement} {row.task.split} {settings}: {values}")
     typer.echo(f"{logdir / 'result.json'}")
-
-
-def _command(
-    name: str,
-    preset: str,
-    seeds: int | None,
-    levels: list[str],
-    tune: int | None,
-    overrides: list[str],
-    data: list[str],
-    results: Path,
-) -> str:
-    """What to type for the same plan. A storage URL is left out: it may hold a password."""
-    parts = ["python", "-m", "lab", "ablate", name, "--preset", preset]
-    parts += [] if seeds is None else ["--seeds", str(seeds)]
-    parts += [part for level in levels for part in ("--levels", level)]
-    parts += [] if tune is None else ["--tune", str(tune)]
-    parts += [part for path in data for part in ("--data", path)]
-    parts += [part for override in overrides for part in ("--set", override)]
-    parts += [] if results == Path("results") else ["--results", str(results)]
-    return shlex.join(parts)
-
-
-def _tree(results: Path, ablation: str, preset: str, tuned: bool = False) -> Path:
-    """The result tree. A backend other than JAX has one of its own, since results of two never mix.
-
-    So have arms that are tuned though their ablation does not, since what they are without it stays of use.
-    """
-    backend = os.environ["KERAS_BACKEND"]
-    parts = [preset, *([] if backend == "jax" else [backend]), *(["tuned"] if tuned else [])]
-    return results / ablation / "-".join(parts)
-
-
-def _tuning(ablation: "Ablation", preset: str, tune: int | None, overrides: list[str]) -> "Tuning | None":
-    """How arms are tuned, if they are; what the user sets is not."""
-    from lab.ablation import dotted_keys
-    from lab.config import parse_overrides
-    from lab.scheduling.tuning.tuning import SPACE, Tuning
-
-    trials = tune or (ablation.scale(preset).tune if ablation.tuned else 0)
-    own = set(dotted_keys(parse_overrides(overrides)))
-    space = {key: values for key, values in SPACE.items() if key not in own}
-    return Tuning(trials, space) if trials else None
-
-
-def _prepare_data(
-    planned: "list[Cell]", measurements: list[str], cache: Path
-) -> "dict[DataConfig, DataFacts]":
-    """Tokenize once, and look before the runs at what they need: what is wrong is said once, and at once.
-
-    Returns:
-        What the plan knows of each corpus.
-    """
-    from lab.data.budget import budget
-    from lab.data.dataset import prepare
-    from lab.evaluation.held_out import require_held_out
-    from lab.evaluation.measurements import find_set
-    from lab.scheduling.plan import DataFacts
-    from lab.training.schedule import total_steps
-
-    sections = ["evaluation", *(find_set(name).section for name in measurements)]
-    datasets = {data: prepare(data, cache) for data in dict.fromkeys(cell.config.data for cell in planned)}
-    for config in {(cell.config.data, cell.config.training): cell.config for cell in planned}.values():
-        data, dataset = config.data, datasets[config.data]
-        windows = len(budget(dataset.train, data.unique_tokens, data.length)) // data.length
-        if windows == 0:
-            raise ValueError(
-                f"`unique_tokens` must fill one window of data.length={data.length}, "
-                f"but got unique_tokens={data.unique_tokens}."
-            )
-        total_steps(config.training, data.length, windows)
-        require_held_out(config, dataset, *sections)
-    return {data: DataFacts(dataset.hashes, len(dataset.train)) for data, dataset in datasets.items()}
-
-
-def _check_parallel(planned: "list[Cell]", **counts: int) -> None:
-    """Say before any run that one which is not parallel has no use for several processes or devices."""
-    alone = [cell.label for cell in planned if cell.config.training.parallel == "none"]
-    for name, count in counts.items():
-        if count > 1 and alone:
-            raise ValueError(
-                f"`{name}` must be 1 unless training.parallel is data or model, but got {name}={count} and "
-                f"parallel=none in {len(alone)} runs."
-            )
-
-
-def _executor(engine: str, shared: str, results: Path, **options: Any) -> "Executor":
-    from lab.scheduling.executors.local import COMMAND, STANDBY, LocalExecutor
-
-    if engine not in ("local", "ray"):
-        raise ValueError(f"`engine` must be one of ['local', 'ray'], but got engine={engine!r}.")
-    if engine == "ray":
-        try:
-            from lab.scheduling.executors.ray_executor import RayExecutor
-        except ModuleNotFoundError as error:
-            raise ValueError(f"engine=ray needs {error.name}: make setup EXTRAS=ray") from None
-        return RayExecutor(shared=shared, root=results, **options)
-    if shared:
-        raise ValueError("`shared` needs engine=ray: local runs leave their results in place.")
-    return LocalExecutor(options.pop("workers"), COMMAND, STANDBY, **options)
-
-
-def _drive(
-    plan: "Plan", executor: "Executor", storage: str, cache: Path, tries: "Mapping[Outcome, float]"
-) -> "Summary":
-    from rich.console import Console
-
-    from lab.scheduling.driver import driving
-    from lab.scheduling.measuring import measure_finished
-    from lab.scheduling.progress import RunsProgress
-    from lab.scheduling.tuning.driver import drive_tuned
-
-    with driving(plan, executor, cache, RunsProgress(Console()), storage, tries) as driver:
-        summary = drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
-        if not summary.interrupted:
-            measured = measure_finished(summary.plan or plan, driver)
-            summary.failed |= measured.failed
-            summary.interrupted = measured.interrupted
-        return summary
 
 
 def _index(root: Path) -> Path:
@@ -548,9 +399,9 @@ def _printed(tree: Path) -> bool:
 def _print_report(tree: Path) -> None:
     from rich.console import Console
 
-    from lab.reporting.report import write_report
+    from lab.api import report
 
-    written = write_report(tree)
+    written = report(tree)
     Console().print(written.printed)
     typer.echo(f"page: {written.page}")
 

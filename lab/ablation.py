@@ -234,7 +234,8 @@ def cells(
 
     Raises:
         ValueError: if the preset is unknown, a configuration is not valid, an override sets what the
-            ablation varies, levels are given for what it does not vary, or two cells would be the same run.
+            ablation varies, levels are given for what it does not vary, two cells would be the same run, or
+            a run is to start from one that is not there, or that in the end starts from it.
     """
     scale = ablation.scale(preset)
     levels = levels or {}
@@ -257,6 +258,7 @@ def cells(
         for level, seed, arm in itertools.product(_levels(scale), range(seeds), ablation.arms)
     ]
     _check_distinct(made)
+    _check_starts(made)
     return made
 
 
@@ -286,13 +288,18 @@ def level_text(level: Mapping[str, Any]) -> str:
     return ",".join(re.sub(r"[^A-Za-z0-9._=-]", "-", part) for part in parts)
 
 
-def dotted_keys(values: Values, prefix: str = "") -> Iterator[str]:
-    """The dotted keys of the values in a layer: `model.width`."""
+def dotted_values(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values in a layer with their dotted keys: `model.width`, 256."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from dotted_keys(value, f"{prefix}{key}.")
+            yield from dotted_values(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value
+
+
+def dotted_keys(values: Values) -> Iterator[str]:
+    """The dotted keys of the values in a layer: `model.width`."""
+    return (key for key, _ in dotted_values(values))
 
 
 def _check_overrides(ablation: Ablation, scale: Scale, overrides: Values) -> None:
@@ -316,3 +323,40 @@ def _check_distinct(made: Sequence[Cell]) -> None:
         if cell.logdir in seen:
             raise ValueError(f"two cells must differ, but {cell.label!r} is there twice.")
         seen[cell.logdir] = cell
+
+
+def start_of(cell: Cell, among: Iterable[Cell]) -> Cell | None:
+    """The cell from whose best stop a run begins: that of the arm which it names, at its level and seed.
+
+    Args:
+        cell: the run.
+        among: the cells of its plan.
+
+    Returns:
+        None if its weights are drawn.
+
+    Raises:
+        ValueError: if there is no such cell.
+    """
+    arm = cell.config.training.start_from
+    if not arm:
+        return None
+    alike = [other for other in among if (other.level, other.seed) == (cell.level, cell.seed)]
+    for other in alike:
+        if other.arm == arm:
+            return other
+    raise ValueError(
+        f"`start_from` of {cell.label} must be one of {[other.arm for other in alike]}, "
+        f"but got start_from={arm!r}."
+    )
+
+
+def _check_starts(made: Sequence[Cell]) -> None:
+    for cell in made:
+        path, start = [cell], start_of(cell, made)
+        while start is not None:
+            if start in path:
+                arms = " from ".join(one.arm for one in [*path, start])
+                raise ValueError(f"`start_from` must not lead in a circle, but {arms} does.")
+            path.append(start)
+            start = start_of(start, made)

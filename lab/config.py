@@ -306,6 +306,9 @@ class TrainingConfig(Section):
     The weights of all stops are kept if together they take at most `kept_megabytes`, and else those of the
     best and the last; so are the main run's checkpoints if they fit in what is left, and else the last two.
     What is kept can be measured again, and another stop be added, without training.
+
+    `start_from` names another arm of the ablation: the weights begin as those of the best stop of its run at
+    the same level and seed, which is waited for.
     """
 
     batch_size: int = Field(default=32, gt=0)
@@ -329,6 +332,7 @@ class TrainingConfig(Section):
     parallel: Annotated[Literal["none", "data", "model"], Unkeyed()] = "none"
     model_parallel: Annotated[int, Unkeyed()] = Field(default=1, gt=0)
     kept_megabytes: Annotated[float, Unkeyed()] = Field(default=64.0, ge=0)
+    start_from: Annotated[str, Neutral("")] = ""
 
     @model_validator(mode="after")
     def _parts_of_a_model(self) -> "TrainingConfig":

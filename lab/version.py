@@ -30,9 +30,19 @@ class Version:
     code: str
 
     @classmethod
-    def of(cls, config: "RunConfig", data_hash: str, backend: str, code: str) -> "Version":
-        """The version of a run."""
-        return cls({**config.keyed_values(), "data": data_hash, "backend": backend}, code)
+    def of(cls, config: "RunConfig", data_hash: str, backend: str, code: str, start: str = "") -> "Version":
+        """The version of a run.
+
+        Args:
+            config: of the run.
+            data_hash: of what it trains on.
+            backend: of Keras.
+            code: hash of the code that trains.
+            start: of a run that begins from the best stop of another: the digest of that one's
+                `[version, evaluation]`, since both decide which stop it is.
+        """
+        begun = {"start": start} if start else {}
+        return cls({**config.keyed_values(), "data": data_hash, "backend": backend, **begun}, code)
 
     def digest(self) -> str:
         """16 hex digits that name the version."""

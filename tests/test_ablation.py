@@ -8,7 +8,8 @@ from ablation_bench import TINY, tiny_ablation
 
 import lab.ablation
 import lab.config
-from lab.ablation import Scale, ablation_names, cells, load_ablation, parse_levels
+from lab.ablation import Scale, ablation_names, cells, load_ablation, parse_levels, start_of
+from lab.arms import arm_values
 from lab.models.sizes import SIZES
 from lab.sections import (
     Against,
@@ -428,3 +429,29 @@ def test_a_module_must_declare_its_own_ablation(tmp_path, text, problem):
     expected = f"{path} must declare ABLATION = Ablation(name='mine', ...), {problem}"
     with pytest.raises(ValueError, match=re.escape(expected)):
         load_ablation(str(path))
+
+
+@pytest.mark.parametrize(
+    ("starts", "message"),
+    [
+        ({"dlm": "gpt"}, "`start_from` of dlm unique_tokens=1000 seed=0 must be one of ['ar', 'dlm'], but"),
+        ({"ar": "ar"}, "`start_from` must not lead in a circle, but ar from ar does."),
+        ({"ar": "dlm", "dlm": "ar"}, "`start_from` must not lead in a circle, but ar from dlm from ar does."),
+    ],
+)
+def test_a_run_starts_from_an_arm_that_is_there_and_not_in_the_end_from_itself(presets, starts, message):
+    layers = {arm: {"training": {"start_from": starts.get(arm, "")}} for arm in ("ar", "dlm")}
+    arms = {arm: {**arm_values(arm), **layer} for arm, layer in layers.items()}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        cells(tiny_ablation(arms=arms), "tiny")
+
+
+def test_a_run_starts_from_that_of_its_level_and_seed(presets):
+    arms = {"dlm": {**arm_values("dlm"), "training": {"start_from": "ar"}}, "ar": arm_values("ar")}
+    made = cells(tiny_ablation(arms=arms), "tiny", seeds=2)
+    starts = [start_of(cell, made) for cell in made]
+    assert [start and start.arm for start in starts] == ["ar", None] * 4
+    assert all(
+        start is None or (start.level, start.seed) == (cell.level, cell.seed)
+        for cell, start in zip(made, starts, strict=True)
+    )

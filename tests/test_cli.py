@@ -17,11 +17,10 @@ from result_bench import PROCESS, result, stop
 from typer.testing import CliRunner
 
 import lab.__main__
+import lab.api
 import lab.code
 import lab.config
-import lab.scheduling.driver
-import lab.scheduling.measuring
-import lab.scheduling.tuning.driver
+import lab.scheduling.single
 from lab.ablation import load_ablation
 from lab.arms import arm_values
 from lab.config import MeasurementConfig, load_config, make_config
@@ -45,6 +44,10 @@ HEAVY = {
 }
 
 
+class Calls(list):
+    options = None
+
+
 def stand_in(monkeypatch, name, **attributes):
     module = ModuleType(name)
     vars(module).update(attributes)
@@ -65,12 +68,13 @@ def presets(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(presets, monkeypatch):
-    """The calls of `train_run`."""
-    calls = []
+    """The calls of `train_run`; `options` are what a driver adds to the last."""
+    calls = Calls()
 
-    def train_run(config, logdir, cache_dir, notice):
+    def train_run(config, logdir, cache_dir, notice, start, data_key):
         assert not notice.given
         calls.append((config, logdir, cache_dir))
+        calls.options = (start, data_key)
         return result(stop(30, 0.23456))
 
     stand_in(monkeypatch, "lab.training.run", train_run=train_run)
@@ -86,8 +90,8 @@ def ablated(presets, monkeypatch):
     seen.summary, seen.measurements = Summary(done=4), Summary()
 
     @contextmanager
-    def driving(plan, executor, cache_dir, progress, storage, tries):
-        seen.drives.append((plan, executor, cache_dir, storage))
+    def driving(plan, executor, places, progress, tries):
+        seen.drives.append((plan, executor, places.cache, places.storage))
         seen.tries = tries
         yield SimpleNamespace(bring=bring)
 
@@ -111,9 +115,9 @@ def ablated(presets, monkeypatch):
             raise ValueError(f"`unique_tokens` must be in 1..{len(train)}, but got {unique_tokens}.")
         return train[:unique_tokens]
 
-    monkeypatch.setattr(lab.scheduling.driver, "driving", driving)
-    monkeypatch.setattr(lab.scheduling.tuning.driver, "drive_tuned", bring)
-    monkeypatch.setattr(lab.scheduling.measuring, "measure_finished", measure_finished)
+    monkeypatch.setattr(lab.api, "driving", driving)
+    monkeypatch.setattr(lab.api, "drive_tuned", bring)
+    monkeypatch.setattr(lab.api, "measure_finished", measure_finished)
 
     def require_held_out(config, dataset, *sections):
         if config.evaluation.test_windows > 1000:
@@ -162,6 +166,21 @@ def test_run_lays_arm_seed_data_and_set_over_the_preset(trained, tmp_path):
 def test_run_defaults_to_ar_on_the_laptop_preset(trained):
     assert invoke("run").exit_code == 0
     assert trained[0][0] == make_config(TINY, arm_values("ar"))
+
+
+def test_run_and_measure_are_told_what_the_driver_knows(trained, measured, tmp_path):
+    config = make_config(TINY, arm_values("dlm"))
+    (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    place = ("--config", "config.yaml", "--logdir", "run", "--cache", "c", "--data-key", "abc")
+    said = invoke("run", *place, "--start", "runs/ar")
+    assert said.exit_code == 0, said.output
+    assert trained.options == (Path("runs/ar"), "abc")
+    assert invoke("run", *place[:6]).exit_code == 0
+    assert trained.options == (None, "")
+    (tmp_path / "config.yaml").write_text(asked_of(config).to_yaml(), encoding="utf-8")
+    assert invoke("measure", *place).exit_code == 0
+    assert measured.data_key == "abc"
+    assert "--data-key" not in invoke("run", "--help").output
 
 
 def test_run_reads_a_resolved_config_as_the_driver_passes_it(trained, tmp_path):
@@ -230,7 +249,7 @@ def test_two_runs_in_one_logdir_are_refused(trained, tmp_path, monkeypatch):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, **pipes) as holder:
         assert holder.stdout.readline() == b"held\n"
-        monkeypatch.setattr(lab.__main__, "ORPHAN_SECONDS", 0.1)
+        monkeypatch.setattr(lab.scheduling.single, "ORPHAN_SECONDS", 0.1)
         said = invoke("run", "--logdir", "run")
         assert said.exit_code == 2
         assert f"run must have one run at a time, but process {holder.pid} is at work there" in said.stderr
@@ -342,7 +361,7 @@ def test_finished_runs_are_measured_between_the_runs_and_the_report(ablated, mon
         ablated.measured.append(plan)
         return Summary(failed={"measurements inference dlm seed=0": "lost"})
 
-    monkeypatch.setattr(lab.scheduling.measuring, "measure_finished", measure_finished)
+    monkeypatch.setattr(lab.api, "measure_finished", measure_finished)
     said = invoke("ablate", "inference-compute", "--preset", "smoke", "--cache", "c")
     assert said.exit_code == 1, said.output
     assert said.stderr == "failed: measurements inference dlm seed=0: lost\n"
@@ -379,8 +398,8 @@ def test_ray_gets_the_options_of_the_engine(ablated, monkeypatch):
     made = []
 
     class RayExecutor:
-        def __init__(self, **options):
-            made.append(options)
+        def __init__(self, workers, **options):
+            made.append({"workers": workers, **options})
 
     stand_in(monkeypatch, "lab.scheduling.executors.ray_executor", RayExecutor=RayExecutor)
     options = ("--engine", "ray", "--workers", "3", "--per-device", "2", "--shared", "s3://x")
@@ -415,8 +434,9 @@ def measured(presets, monkeypatch):
     """The calls of `measure_runs`, and of what makes a measurement of folders."""
     calls = SimpleNamespace(measured=[], made=[])
 
-    def measure_runs(config, logdir, cache_dir, notice):
+    def measure_runs(config, logdir, cache_dir, notice, data_key):
         calls.measured.append((config, logdir, cache_dir))
+        calls.data_key = data_key
         task = {"measurement": "nll", "split": "test", "settings": {"windows": 3}}
         stop = {"run": "r", "reading": "annealed", "step": 10}
         rows = [
@@ -499,9 +519,8 @@ def test_standby_does_what_it_is_told(trained, measured, monkeypatch, tmp_path):
     (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     calls = []
     get_ready = lambda rehearse, cache: calls.append((rehearse, cache))  # noqa: E731
-    order = SimpleNamespace(
-        command="run", config=tmp_path / "config.yaml", logdir=tmp_path / "run", cache=tmp_path / "c"
-    )
+    paths = {"config": tmp_path / "config.yaml", "logdir": tmp_path / "run", "cache": tmp_path / "c"}
+    order = ["run", *(text for name, path in paths.items() for text in (f"--{name}", str(path)))]
     side = {"get_ready": get_ready, "start_afresh": lambda order: calls.append(order)}
     stand_in(monkeypatch, "lab.scheduling.executors.standby", wait_for_order=lambda: order, **side)
     stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
@@ -516,7 +535,7 @@ def test_standby_does_what_it_is_told(trained, measured, monkeypatch, tmp_path):
     monkeypatch.setattr(lab.code, "closure_hash", lambda *modules: "")
     asked = asked_of(config)
     (tmp_path / "config.yaml").write_text(asked.to_yaml(), encoding="utf-8")
-    order.command = "measure"
+    order[0] = "measure"
     before = len(trained)
     assert invoke("standby", "--cache", "c").exit_code == 0
     assert measured.measured == [(asked, tmp_path / "run", tmp_path / "c")]

@@ -23,7 +23,9 @@ MAY_IMPORT = {
     "training": {"training", "evaluation", *GROUND},
     "scheduling": {"scheduling", "training", "evaluation", *GROUND},
     "reporting": {"reporting", "training", "evaluation", *GROUND},
-    "__main__": {"scheduling", "reporting", "training", "evaluation", *GROUND},
+    "__init__": {"api"},
+    "__main__": {"api", "scheduling", "reporting", "training", "evaluation", *GROUND},
+    "api": {"scheduling", "reporting"},
     "ablations": {"scheduling", "reporting", "training", "evaluation", *GROUND},
 }
 BACKENDS = {"jax", "jaxlib", "tensorflow", "torch"}
@@ -100,7 +102,9 @@ def test_what_trains_knows_nothing_of_how_it_is_measured_kept_and_read():
 
 def test_every_module_beside_the_packages_is_a_base_module():
     beside = {module for module in MODULES if module.count(".") == 1 and module.startswith("lab.")}
-    assert beside - {"lab.__init__", "lab.__main__"} == {name for name in BASE if name.count(".") == 1}
+    assert beside - {"lab.__init__", "lab.__main__", "lab.api"} == {
+        name for name in BASE if name.count(".") == 1
+    }
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,7 @@ def test_every_module_beside_the_packages_is_a_base_module():
         ("lab.scheduling.plan", "from lab.reporting.report import x", ["lab.reporting.report.x"]),
         ("lab.scheduling.plan", "import ablations.crossover", ["ablations.crossover"]),
         ("lab.__main__", "from ablations import crossover", ["ablations.crossover"]),
+        ("lab.scheduling.plan", "from lab.api import report", ["lab.api.report"]),
         ("lab.config", "from lab.data.cache import x", ["lab.data.cache.x"]),
         ("lab.data.cache", "from lab.config import DataConfig\nfrom lab.data.splits import x", []),
         ("lab.objectives.draws", "from lab.models.sizes import SIZES", []),

@@ -18,9 +18,10 @@ from lab.scheduling.jobs import Job, value_of
 from lab.scheduling.keeping import make_way, take_back
 from lab.scheduling.ledger.ledger import AwayError, Ledger
 from lab.scheduling.ledger.locks import sole_owner
-from lab.scheduling.ledger.storage import Patience
+from lab.scheduling.ledger.storage import RetryPolicy
 from lab.scheduling.logs import read_tail
 from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
+from lab.scheduling.places import Places
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
 from lab.training.ending import NOTICES, on_notice
@@ -71,9 +72,8 @@ class _Run:
 def driving(
     plan: Plan,
     executor: Executor,
-    cache_dir: Path,
+    places: Places,
     progress: RunsProgress,
-    storage: str = "",
     tries: Mapping[Outcome, float] = TRIES,
 ) -> Iterator["Driver"]:
     """Hold a result tree's lock and its ledger while a driver works on it.
@@ -81,9 +81,8 @@ def driving(
     Args:
         plan: the tree and its name.
         executor: where attempts run; closed at the end.
-        cache_dir: handed on to the runs.
-        progress: told of what happens.
-        storage: an Optuna database URL; empty for a journal file in the tree.
+        places: the cache of the runs, and where the ledger is kept.
+        progress: shows what happens.
         tries: how often a job may end in each way before it counts as failed.
 
     Raises:
@@ -94,9 +93,9 @@ def driving(
         with (
             closing(executor),
             sole_owner(plan.tree, "driver"),
-            closing(Ledger(plan.tree, plan.name, storage, Patience(say=progress.say))) as ledger,
+            closing(Ledger(plan.tree, plan.name, places.storage, RetryPolicy(say=progress.say))) as ledger,
         ):
-            yield Driver(ledger, executor, cache_dir, progress, tries)
+            yield Driver(ledger, executor, places.cache, progress, tries)
     except OSError as error:
         raise ValueError(
             f"cannot go on in {plan.tree}: {error}. "
@@ -111,7 +110,7 @@ class Driver:
         ledger: of the result tree, whose lock is held.
         executor: where attempts run.
         cache_dir: handed on to the runs.
-        progress: told of what happens.
+        progress: shows what happens.
         tries: how often a job may end in each way before it counts as failed.
     """
 
@@ -166,6 +165,8 @@ class Driver:
         self._verdicts: dict[str, str] = {}
         self._jobs = {job.key: job for job in jobs}
         self._summary, self._left = Summary(), 0
+        self._unfinished: set[str] = set()  # keys of the jobs that may still get a result
+        self._held: dict[str, Job] = {}  # those of them that wait for another's
         # Where the ledger does not answer after a notice, the next start brings it in line with the results.
         with _first_notice(self.ledger.stop_waiting) as notice, suppress(AwayError):
             self._reconcile()
@@ -199,7 +200,10 @@ class Driver:
         stopped = {key for key, job in self._jobs.items() if identity[key] in pruned and self._verdict(job)}
         finished = {key for key, job in self._jobs.items() if identity[key] in done and job.result()}
         self._summary.reused, self._summary.pruned = len(finished - stopped), len(stopped)
-        self._enqueue(*(job for key, job in self._jobs.items() if key not in finished | stopped))
+        todo = [job for key, job in self._jobs.items() if key not in finished | stopped]
+        self._unfinished = {job.key for job in todo}
+        self._held = {job.key: job for job in todo if job.start is not None}
+        self._enqueue(*(job for job in todo if job.start is None))
 
     def _planned(self, key: str, version: str) -> bool:
         return key in self._jobs and self._jobs[key].version == version
@@ -212,11 +216,30 @@ class Driver:
         while not notice():
             self._collect()
             self._prune()
+            self._release()
             self._fill()
-            if not self._runs:
+            if not self._runs and not self._held:
                 return
             self._progress.refresh()
             time.sleep(POLL_SECONDS)
+
+    def _release(self) -> None:
+        """Queue the held jobs whose start has its result by now; give up those whose start gets none."""
+        released = True
+        while released:  # what is given up may be the start of others
+            released = False
+            for key, job in list(self._held.items()):
+                if job.start is None or job.start.key in self._unfinished:
+                    continue
+                released = True
+                del self._held[key]
+                if job.start.result():
+                    self._enqueue(job)
+                    continue
+                reason = f"{Outcome.NO_START}: {job.start.label}, from which it starts, has no result"
+                self.give_up(job, Outcome.NO_START, reason)
+                del self._jobs[key]
+                self._ended_badly(job, reason)
 
     def _fill(self) -> None:
         """Start waiting jobs while there is room. A job whose result is there already is only recorded."""
@@ -225,6 +248,9 @@ class Driver:
             number, key, version = taken
             if not self._planned(key, version):
                 self.ledger.fail(number, Outcome.SUPERSEDED, "no longer in the plan")
+                continue
+            if key in self._held:
+                self.ledger.fail(number, Outcome.SUPERSEDED, "waits for the run that it starts from")
                 continue
             self._left -= 1
             if self._close(number, self._jobs[key]):
@@ -242,7 +268,7 @@ class Driver:
         (job.logdir / FAILURE).unlink(missing_ok=True)
         log_start = log.stat().st_size if log.exists() else 0
         ranks = self._executor.ranks if job.command == "run" else 1
-        attempt = Attempt(config, job.logdir, self._cache_dir, ranks, job.command, job.inputs)
+        attempt = Attempt(config, job.logdir, self._cache_dir, ranks, job.command, job.inputs, job.data_key)
         self._runs.append(_Run(job, number, self._executor.start(attempt), log_start))
         self._progress.started(job)
 
@@ -259,6 +285,7 @@ class Driver:
     def _close(self, number: int, job: Job) -> bool:
         """Record how a job ended, if it did: stopped early, or with a result that counts."""
         if verdict := self._verdict(job):
+            self._unfinished.discard(job.key)
             write_json(job.logdir / "pruned.json", {"reason": verdict})
             self.ledger.prune(number, Outcome.PRUNED, verdict)
             self._summary.pruned += 1
@@ -266,6 +293,7 @@ class Driver:
         result = job.result()
         if result is None:
             return False
+        self._unfinished.discard(job.key)
         self.ledger.complete(number, value_of(result))
         (job.logdir / FAILURE).unlink(missing_ok=True)
         return True
@@ -294,6 +322,10 @@ class Driver:
             self._progress.ended(job, f"{reason}; trying again", final=False)
             return
         _write_failure(job.logdir, outcome, reason, tail)
+        self._ended_badly(job, reason)
+
+    def _ended_badly(self, job: Job, reason: str) -> None:
+        self._unfinished.discard(job.key)
         self._summary.failed[job.label] = reason
         self._progress.ended(job, reason)
 

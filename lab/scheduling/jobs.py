@@ -1,7 +1,7 @@
 """What one attempt is to do, as the driver and the ledger see it: train a run, or measure finished ones."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,9 @@ class Job:
         run: what a run's weights follow from; None for a measurement.
         wanted: digest of what is to be measured.
         inputs: folders of finished runs that it reads.
+        start: the run from whose best stop this one begins, which must have its result before; None if its
+            weights are drawn, and of a measurement.
+        data_key: under which the cache holds its corpus; empty if that is not known.
     """
 
     key: str
@@ -43,7 +46,9 @@ class Job:
     config: RunConfig | MeasurementConfig
     wanted: str
     run: Version | None = None
-    inputs: tuple[Path, ...] = field(default=())
+    inputs: tuple[Path, ...] = ()
+    start: "Job | None" = None
+    data_key: str = ""
 
     @property
     def command(self) -> Literal["run", "measure"]:
@@ -65,12 +70,12 @@ class Job:
             if self.run is None:
                 measured = read_record(MeasurementResult, self.logdir / RESULT)
                 return measured if measured and measured.wanted == self.wanted else None
-            found = read_result(self.logdir)
+            trained = read_result(self.logdir)
         except DamagedError as error:
             say(f"{error} It is made again.")
             return None
-        current = found and (found.run, found.evaluation) == (self.run.digest(), self.wanted)
-        return found if current else None
+        current = trained and (trained.run, trained.evaluation) == (self.run.digest(), self.wanted)
+        return trained if current else None
 
 
 def value_of(result: RunResult | MeasurementResult) -> float:

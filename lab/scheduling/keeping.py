@@ -45,15 +45,15 @@ def make_way(job: Job, say: Say) -> None:
     logdir = job.logdir
     if job.run is None or not logdir.is_dir():
         return
-    found = read_version(logdir)
-    if found == job.run:
+    present = read_version(logdir)
+    if present == job.run:
         return
     if not _holds_work(logdir):
         shutil.rmtree(logdir)
         return
-    place = _free_place(logdir, found)
+    place = _free_place(logdir, present)
     logdir.rename(place)
-    changed = " and ".join(found.differs(job.run)) if found else "it does not say what it holds"
+    changed = " and ".join(present.differs(job.run)) if present else "it does not say what it holds"
     say(f"{job.label}: {changed}; the old run is kept in {place}")
 
 
@@ -69,8 +69,8 @@ def _holds_work(logdir: Path) -> bool:
 def _kept(logdir: Path) -> Iterator[Path]:
     """The folders kept aside of a place, the newest first."""
     if logdir.parent.is_dir():
-        found = [path for path in logdir.parent.iterdir() if path.name.startswith(f"{logdir.name}.")]
-        yield from sorted((path for path in found if path.is_dir()), key=lambda p: -p.stat().st_mtime)
+        beside = [path for path in logdir.parent.iterdir() if path.name.startswith(f"{logdir.name}.")]
+        yield from sorted((path for path in beside if path.is_dir()), key=lambda p: -p.stat().st_mtime)
 
 
 def _free_place(logdir: Path, version: Version | None) -> Path:

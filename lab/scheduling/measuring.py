@@ -42,7 +42,7 @@ def measurement_jobs(plan: Plan, say: Say = lambda _: None) -> Iterator[Job]:
         say: told of a run that cannot be measured yet.
     """
     finished = [
-        (cell, found) for cell in plan.cells if isinstance(found := plan.job(cell).result(), RunResult)
+        (cell, result) for cell in plan.cells if isinstance(result := plan.job(cell).result(), RunResult)
     ]
     for name, companion in plan.ablation.measurements.items():
         for cell, result in finished:
@@ -67,9 +67,9 @@ def _job(plan: Plan, name: str, runs: Finished) -> Job:
     folder = plan.tree / key
     stops = [best_stop_of(result, plan.logdir(one), folder) for one, result in runs]
     references = [StopReference.to(stop) for stop in stops]
-    hashes = plan.facts(cell).hashes
+    facts = plan.facts(cell)
     tasks = find_set(name).tasks(cell.config)
-    wanted = rows_digest(row_key(task, references, hashes[task.split]) for task in tasks)
+    wanted = rows_digest(row_key(task, references, facts.hashes[task.split]) for task in tasks)
     config = MeasurementConfig(measurement=name, stops=tuple(stops), config=cell.config)
     return Job(
         key=key,
@@ -82,4 +82,5 @@ def _job(plan: Plan, name: str, runs: Finished) -> Job:
         config=config,
         wanted=wanted,
         inputs=tuple(plan.logdir(cell) for cell, _ in runs),
+        data_key=facts.key,
     )

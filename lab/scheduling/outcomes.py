@@ -27,6 +27,7 @@ class Outcome(StrEnum):
     SUPERSEDED = "superseded"
     PRUNED = "pruned"
     NOT_TUNED = "not tuned"
+    NO_START = "no start"
 
 
 PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: a launcher may start the same command again

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.ablation import Ablation, Cell
+from lab.ablation import Ablation, Cell, start_of
 from lab.code import closure_hash
 from lab.config import DataConfig
 from lab.evaluation.measurements import evaluation_digest
@@ -23,10 +23,12 @@ class DataFacts(NamedTuple):
     Attributes:
         hashes: split -> hash of its content.
         train_tokens: tokens of the training split.
+        key: under which the cache holds it; empty if that is not known.
     """
 
     hashes: Mapping[str, str]
     train_tokens: int
+    key: str = ""
 
 
 UNREAD = DataFacts({"train": "", "validation": "", "test": ""}, 0)
@@ -83,12 +85,22 @@ class Plan:
 
     def version(self, cell: Cell) -> Version:
         """What the weights of a cell's run follow from, today."""
-        backend = os.environ["KERAS_BACKEND"]
-        return Version.of(cell.config, self.facts(cell).hashes["train"], backend, self.code)
+        return self._version(cell, self._start(cell))
+
+    def _version(self, cell: Cell, start: Job | None) -> Version:
+        backend, data = os.environ["KERAS_BACKEND"], self.facts(cell).hashes["train"]
+        return Version.of(cell.config, data, backend, self.code, start.version if start else "")
+
+    def _start(self, cell: Cell) -> Job | None:
+        """The run from whose best stop a cell's begins."""
+        begun = start_of(cell, self.cells)
+        return self.job(begun) if begun else None
 
     def job(self, cell: Cell) -> Job:
         """A cell's run."""
-        version, wanted = self.version(cell), evaluation_digest(cell.config, self.facts(cell).hashes)
+        start = self._start(cell)
+        version = self._version(cell, start)
+        wanted = evaluation_digest(cell.config, self.facts(cell).hashes)
         return Job(
             key=cell.logdir,
             version=digest([version.digest(), wanted]),
@@ -100,6 +112,9 @@ class Plan:
             config=cell.config,
             wanted=wanted,
             run=version,
+            inputs=(start.logdir,) if start else (),
+            start=start,
+            data_key=self.facts(cell).key,
         )
 
     def logdir(self, cell: Cell) -> Path:

@@ -1,6 +1,5 @@
-"""What the runs do, read from their `progress.json`: live bars on a terminal, plain lines elsewhere."""
+"""What the runs do, while a driver works: live bars on a terminal, plain lines elsewhere."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from lab.files import Row
 from lab.scheduling.jobs import Job
+from lab.scheduling.progress_file import Progress as Reported
+from lab.scheduling.progress_file import read_progress
 
 LIVE_SECONDS = 0.5
 PLAIN_SECONDS = 20.0
@@ -81,12 +81,11 @@ class RunsProgress:
 
     def ended(self, job: Job, failure: str = "", *, final: bool = True, reused: bool = False) -> None:
         """A run has ended, well unless `failure` says why not; not `final` if it will be tried again."""
-        if not reused:
-            run = self._runs.pop(job.key)
+        if run := self._runs.pop(job.key, None):
             self._gained += 0.0 if failure else 1.0 - (run.first_share or 0.0)
             self._bars.remove_task(run.task)
         self._ended += final
-        self.say(f"{self._summary()}  {job.label}: {failure or ('found' if reused else 'done')}")
+        self.say(f"{self._summary()}  {job.label}: {failure or ('done before' if reused else 'done')}")
 
     def refresh(self) -> None:
         """Read the runs' progress and show it, unless it was shown a moment ago."""
@@ -117,24 +116,20 @@ class RunsProgress:
 
 
 def _read(run: _Shown) -> None:
-    """Take over a run's `progress.json`, once this attempt has written it."""
-    try:
-        state = json.loads((run.logdir / "progress.json").read_text(encoding="utf-8"))
-        fresh, share, detail = state["updated"] >= run.started, float(state["share"]), _detail(state)
-    except (OSError, ValueError, LookupError, TypeError):
-        return
-    if fresh:
-        run.share, run.detail = share, detail
+    """Take over how far a run has come, once this attempt has said so."""
+    reported = read_progress(run.logdir)
+    if reported is not None and reported.updated >= run.started:
+        run.share, run.detail = reported.share, _detail(reported)
         run.first_share = run.share if run.first_share is None else run.first_share
 
 
-def _detail(state: Row) -> str:
-    loss, total = state.get("train_loss"), state.get("total_epochs")
+def _detail(reported: Reported) -> str:
+    trains = reported.total_epochs > 0
     parts = [
-        f"{state['share']:.0%} {state['phase']}",
-        f"epoch {state['epoch']:.1f}/{total:.1f}" if total else "",
-        f"{state['tokens_per_second']:,.0f} tokens/s" if total else "",
-        "" if loss is None else f"loss {loss:.3f} nats/token",
+        f"{reported.share:.0%} {reported.phase}",
+        f"epoch {reported.epoch:.1f}/{reported.total_epochs:.1f}" if trains else "",
+        f"{reported.tokens_per_second:,.0f} tokens/s" if trains else "",
+        "" if reported.train_loss is None else f"loss {reported.train_loss:.3f} nats/token",
     ]
     return ", ".join(filter(None, parts))
 

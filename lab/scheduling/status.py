@@ -27,6 +27,7 @@ from lab.results import (
     read_record,
 )
 from lab.scheduling.progress import duration_words
+from lab.scheduling.progress_file import read_progress
 from lab.version import read_version
 
 State = Literal["queued", "running", "done", "failed"]
@@ -111,11 +112,11 @@ class TreeStatus:
             "measurement": measurement,
         }
         try:
-            found = self._result(logdir / RESULT, MeasurementResult if measurement else RunResult)
+            result = self._result(logdir / RESULT, MeasurementResult if measurement else RunResult)
         except DamagedError as error:
-            found, place["damaged"] = None, f"{error} The same command makes it again."
-        if found and found.of == _wanted(cell, measurement):
-            return JobStatus(**place, state="done", share=1.0, seconds=found.seconds)
+            result, place["damaged"] = None, f"{error} The same command makes it again."
+        if result and result.of == _wanted(cell, measurement):
+            return JobStatus(**place, state="done", share=1.0, seconds=result.seconds)
         version = None if measurement else read_version(logdir)
         if version is not None and version.digest() != cell.version:
             return JobStatus(**place, state="queued")  # of another run, which is there until this one starts
@@ -130,12 +131,12 @@ class TreeStatus:
 
 
 def _read_result(path: Path, kind: type[RunResult] | type[MeasurementResult]) -> _Result | None:
-    found = read_record(kind, path)
-    if found is None:
+    result = read_record(kind, path)
+    if result is None:
         return None
-    if isinstance(found, RunResult):
-        return _Result((found.run, found.evaluation), found.wall_seconds)
-    return _Result((found.stops[0].run, [row.task for row in found.rows]), found.wall_seconds)
+    if isinstance(result, RunResult):
+        return _Result((result.run, result.evaluation), result.wall_seconds)
+    return _Result((result.stops[0].run, [row.task for row in result.rows]), result.wall_seconds)
 
 
 def _wanted(cell: Cell, measurement: str) -> object:
@@ -294,34 +295,30 @@ def _left(jobs: Sequence[JobStatus]) -> str:
 
 def _under_way(logdir: Path) -> Row:
     """How far a job without its result is, by what its folder says."""
-    progress = _read(logdir / "progress.json") or {}
-    ended = progress.get("phase") == "done"  # with another result than is wanted now
-    share = 0.0 if ended else min(1.0, _number(progress.get("share")) or 0.0)
+    progress = read_progress(logdir)
+    if progress and progress.phase == "done":  # with another result than is wanted now
+        progress = None
+    share = min(1.0, progress.share) if progress else 0.0
     started = _process_start(logdir / "run.lock")
-    fresh = not ended and time.time() - (_number(progress.get("updated")) or 0.0) < FRESH_SECONDS
     failure = _read(logdir / "failure.json")
     if failure:
         outcome, reason = (str(failure.get(name, "")) for name in ("outcome", "reason"))
-        told = reason if reason.startswith(outcome) else f"{outcome}: {reason}"
-        return {"state": "failed", "share": share, "failure": _one_line(told)}
-    if started is None and not fresh:
+        why = reason if reason.startswith(outcome) else f"{outcome}: {reason}"
+        return {"state": "failed", "share": share, "failure": _one_line(why)}
+    if started is None and not (progress and time.time() - progress.updated < FRESH_SECONDS):
         return {"state": "queued", "share": share}
     whole = (time.time() - started) / share if started and share > LEAST_SHARE else None
-    rate = _number(progress.get("tokens_per_second")) or 0.0
+    rate = progress.tokens_per_second if progress else 0.0
     return {"state": "running", "share": share, "tokens_per_second": rate, "seconds": whole}
 
 
 def _read(path: Path) -> Row | None:
     """A JSON object; None if there is none, or it is not one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return value if isinstance(value, dict) else None
 
 
 def _process_start(lock: Path) -> float | None:

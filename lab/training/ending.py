@@ -1,6 +1,7 @@
 """Why a run ends before its result: asked to, or its loss is no number any more."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,12 @@ def on_notice(act: Callable[[signal.Signals], None], *signals: signal.Signals) -
 
     A launcher that tells every process of a job, and a driver that hands its notice on, may reach one process
     twice within a moment: so another SIGTERM or SIGUSR1 right after the first is no second one.
+
+    Only a process's main thread can take signals; in another they act as without this.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     first: list[float] = []
 
     def handle(number: int, frame: FrameType | None) -> None:

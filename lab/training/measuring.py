@@ -28,7 +28,11 @@ from lab.version import read_version
 
 
 def measure_runs(
-    config: MeasurementConfig, logdir: Path, cache_dir: Path, notice: Notice | None = None
+    config: MeasurementConfig,
+    logdir: Path,
+    cache_dir: Path,
+    notice: Notice | None = None,
+    data_key: str = "",
 ) -> MeasurementResult:
     """Measure what is missing of a set of tasks; what was measured before is not measured again.
 

@@ -57,7 +57,14 @@ CODE_HASH = closure_hash(ENGINE)
 load_measurements()
 
 
-def train_run(config: RunConfig, logdir: Path, cache_dir: Path, notice: Notice | None = None) -> RunResult:
+def train_run(
+    config: RunConfig,
+    logdir: Path,
+    cache_dir: Path,
+    notice: Notice | None = None,
+    start: Path | None = None,
+    data_key: str = "",
+) -> RunResult:
     """Train one run, or go on with it from its last checkpoint, and measure it.
 
     What is there already is not made again: of a finished run only what is newly asked for is measured, and

@@ -8,14 +8,15 @@ from ablation_bench import tiny_ablation
 from rich.console import Console
 
 import lab.config
-from lab.__main__ import _prepare_data
 from lab.ablation import Scale, cells
 from lab.arms import arm_values
 from lab.results import MeasurementResult, read_record
 from lab.scheduling.driver import driving
 from lab.scheduling.executors.local import COMMAND, LocalExecutor
 from lab.scheduling.measuring import measure_finished
+from lab.scheduling.places import Places
 from lab.scheduling.plan import Plan
+from lab.scheduling.preparing import prepare_data
 from lab.scheduling.progress import RunsProgress
 
 PRESET = {
@@ -62,14 +63,16 @@ class Tree:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(lab.config, "PRESETS_DIR", self.folder / "configs")
             planned = cells(ablation, "tiny", overrides=overrides)
-        facts = _prepare_data(planned, list(ablation.measurements), self.cache)
+        facts = prepare_data(planned, ablation.measurements, self.cache)
         return Plan(self.tree, ablation, "tiny", planned, "python -m lab ablate tiny", facts)
 
     def drive(self, executor=None, **overrides):
         """What became of the runs, and of the measurements."""
         plan = self.plan(**overrides)
         progress = RunsProgress(Console(quiet=True))
-        with driving(plan, executor or LocalExecutor(2, COMMAND), self.cache, progress) as driver:
+        with driving(
+            plan, executor or LocalExecutor(2, COMMAND), Places(cache=self.cache), progress
+        ) as driver:
             return driver.bring(plan), measure_finished(plan, driver)
 
     def lines(self):

@@ -16,6 +16,7 @@ from lab.results import VersionRecord, write_record
 from lab.scheduling.driver import POLL_SECONDS, driving
 from lab.scheduling.executors.executor import Ended
 from lab.scheduling.ledger.ledger import Ledger
+from lab.scheduling.places import Places
 from lab.scheduling.progress import RunsProgress
 
 
@@ -69,7 +70,7 @@ def main():
         bench = Bench(folder)
         plan = plan_of(bench, 200)
         begun, busy = time.perf_counter(), time.process_time()
-        with driving(plan, Instant(plan), Path(folder), RunsProgress(bench.quiet())) as driver:
+        with driving(plan, Instant(plan), Places(cache=Path(folder)), RunsProgress(bench.quiet())) as driver:
             summary = driver.bring(plan)
         wall, busy = time.perf_counter() - begun, time.process_time() - busy
         print(

@@ -14,12 +14,15 @@ from rich.console import Console
 
 import lab.config
 from lab.ablation import cells
+from lab.arms import arm_values
+from lab.config import merge
 from lab.results import MeasurementResult, StopReference, write_record
 from lab.scheduling.driver import driving
 from lab.scheduling.executors.local import LocalExecutor
 from lab.scheduling.ledger.ledger import JOURNAL
 from lab.scheduling.measuring import measure_finished
 from lab.scheduling.outcomes import TRIES
+from lab.scheduling.places import Places
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
 
@@ -39,6 +42,8 @@ parser = argparse.ArgumentParser()
 parser.add_argument("command", choices=["run", "measure"])
 for option in ("--config", "--logdir", "--cache"):
     parser.add_argument(option, type=pathlib.Path, required=True)
+parser.add_argument("--start", type=pathlib.Path)
+parser.add_argument("--data-key")
 arguments = parser.parse_args()
 logdir, training = arguments.logdir, arguments.command == "run"
 given = yaml.safe_load(arguments.config.read_text())
@@ -54,6 +59,9 @@ if do == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with (logdir / "tries").open("a") as file:
     file.write(f"{os.getpid()}\\n")
+if arguments.start:
+    (logdir / "start").write_text(str(arguments.start))
+    assert (arguments.start / "result.json").is_file()
 tries = len((logdir / "tries").read_text().split())
 if do == "stale once" and tries == 1:
     raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(logdir))
@@ -117,12 +125,18 @@ if do == "crash at exit":
 DRIVER = """
 import sys, pathlib
 sys.path.insert(0, {tests!r})
-from scheduling_bench import Bench
+from scheduling_bench import Bench, starting_ablation
 bench = Bench(pathlib.Path({folder!r}))
 print("ready", flush=True)
-summary = bench.drive(workers=2)
+summary = bench.drive(bench.plan({plan}), workers=2)
 print(summary.interrupted.name if summary.interrupted else "finished", summary.done, flush=True)
 """
+
+
+def starting_ablation(**more):
+    """The tiny ablation, in which `dlm` starts from `ar`; `more` is laid over an arm."""
+    arms = {"ar": arm_values("ar"), "dlm": {**arm_values("dlm"), "training": {"start_from": "ar"}}}
+    return tiny_ablation(arms={arm: merge(values, more.get(arm, {})) for arm, values in arms.items()})
 
 
 def measurement():
@@ -175,7 +189,9 @@ class Bench:
         command = (sys.executable, str(self.folder / "fake_run.py"))
         executor = LocalExecutor(workers, command, **options)
         progress = RunsProgress(Console(file=self.said, width=200))
-        with driving(plan, executor, self.folder / "cache", progress, storage, tries) as driver:
+        with driving(
+            plan, executor, Places(cache=self.folder / "cache", storage=storage), progress, tries
+        ) as driver:
             yield driver
 
     def drive(self, plan=None, workers=2, storage="", tries=TRIES):
@@ -188,9 +204,9 @@ class Bench:
         with self.driving(plan, workers, storage, tries, **options) as driver:
             return measure_finished(plan, driver)
 
-    def driver(self):
-        """The same in a process of its own."""
-        code = DRIVER.format(tests=str(HERE), folder=str(self.folder))
+    def driver(self, plan=""):
+        """The same in a process of its own, with these arguments of `plan`."""
+        code = DRIVER.format(tests=str(HERE), folder=str(self.folder), plan=plan)
         return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
     def tries(self, cell):

@@ -17,6 +17,7 @@ from lab.files import write_json
 from lab.scheduling.driver import driving
 from lab.scheduling.executors.local import LocalExecutor
 from lab.scheduling.jobs import value_of
+from lab.scheduling.places import Places
 from lab.scheduling.progress import RunsProgress
 
 pytestmark = pytest.mark.slow
@@ -70,7 +71,7 @@ def finish(folder):
     plan = counting_plan(bench)
     evaluations = {cell.logdir: plan.job(cell).wanted for cell in plan.cells}
     write_json(folder / "evaluations.json", evaluations)
-    with driving(plan, executor, folder / "cache", RunsProgress(Bench.quiet())) as driver:
+    with driving(plan, executor, Places(cache=folder / "cache"), RunsProgress(Bench.quiet())) as driver:
         return driver.bring(plan)
 
 

@@ -115,7 +115,7 @@ def test_an_earlier_attempts_progress_and_what_cannot_be_read_are_ignored(
                 (tmp_path / "a" / "progress.json").write_text(json.dumps(state))
             clock.now += 20
             runs.refresh()
-        monkeypatch.setattr(Path, "read_text", stale_handle)
+        monkeypatch.setattr(Path, "read_bytes", stale_handle)
         clock.now += 20
         runs.refresh()
     assert file.getvalue().count("starting") == 5
@@ -134,7 +134,7 @@ def test_failures_and_second_tries(bench, shown, tmp_path):
     assert lines[1:] == [
         "0/2 runs  ar unique_tokens=1000 seed=0: lost; trying again",
         "1/2 runs  ar unique_tokens=1000 seed=0: exit code 1: [red]no[/red]",
-        "2/2 runs  dlm unique_tokens=1000 seed=0: found",
+        "2/2 runs  dlm unique_tokens=1000 seed=0: done before",
     ]
 
 

@@ -21,6 +21,7 @@ from lab.results import Measured, StopReference, VersionRecord, write_record
 from lab.scheduling import driver
 from lab.scheduling.executors.executor import Ended
 from lab.scheduling.ledger.ledger import JOURNAL
+from lab.scheduling.places import Places
 from lab.scheduling.plan import UNREAD, DataFacts
 from lab.scheduling.tuning.driver import drive_tuned
 from lab.scheduling.tuning.tuning import Tuning
@@ -143,7 +144,9 @@ class TuningBench(scheduling_bench.Bench):
         progress = driver.RunsProgress(scheduling_bench.Console(file=self.said, width=200))
         driver.POLL_SECONDS = 0.001
         plan = plan or self.plan(trials)
-        with driver.driving(plan, self.executor, self.folder / "cache", progress, storage) as opened:
+        with driver.driving(
+            plan, self.executor, Places(cache=self.folder / "cache", storage=storage), progress
+        ) as opened:
             return drive_tuned(plan, opened)
 
     def die(self, trials, die_at):

@@ -1,6 +1,6 @@
 """What the driver asks of whatever runs the attempts. No type of an engine goes above this line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -30,7 +30,10 @@ class Attempt:
         cache_dir: tokenized corpora and compiled programs.
         ranks: processes of the attempt (a multi-process data- or model-parallel run).
         command: of `python -m lab`, which does it.
-        inputs: folders of finished runs that it reads.
+        inputs: folders of finished runs that it reads: those it measures, or that whose best stop it begins
+            from.
+        data_key: under which the cache holds its corpus, so that it need not be read to be found; empty if
+            that is not known.
     """
 
     config: Path
@@ -39,6 +42,12 @@ class Attempt:
     ranks: int = 1
     command: Literal["run", "measure"] = "run"
     inputs: tuple[Path, ...] = ()
+    data_key: str = ""
+
+    def absolute(self) -> "Attempt":
+        """The same for a process with another working folder."""
+        paths = {name: getattr(self, name).absolute() for name in ("config", "logdir", "cache_dir")}
+        return replace(self, **paths, inputs=tuple(path.absolute() for path in self.inputs))
 
 
 class Handle(Protocol):

@@ -14,8 +14,8 @@ RESULT = "result.json"
 CONFIG = "config.yaml"
 VERSION = "version.json"
 WATCHED = ("metrics.jsonl", "progress.json")  # how far a run has come
-WAIT_SECONDS = 300.0  # for shared storage that fails
-PAUSE_SECONDS = 5.0
+WAIT_SECONDS = 300.0  # for shared storage that fails: as long as a ledger waits for its database
+PAUSE_SECONDS = 5.0  # between two tries: an object store asks its clients to slow down
 
 
 class Mirror:
@@ -157,11 +157,13 @@ class SharedStorageError(OSError):
     """Shared storage has failed for longer than anybody waits."""
 
 
-class Errand:
-    """Something that shared storage is to do, tried again while it fails.
+class Transfer:
+    """A transfer to or from shared storage, tried again while that fails.
+
+    It is polled, since the driver that waits for it has other runs to watch.
 
     Args:
-        act: does it, whole or not at all in effect, since it may be done again.
+        act: makes it, whole or not at all in effect, since it may be made again.
         say: told once if it fails.
     """
 
@@ -171,7 +173,7 @@ class Errand:
         self._began = self._tried = -1.0
 
     def done(self) -> bool:
-        """Whether it is done; tries it if its time has come.
+        """Whether it is made; tries it if its time has come.
 
         Raises:
             SharedStorageError: if it has failed for `WAIT_SECONDS`.
@@ -184,18 +186,18 @@ class Errand:
             self._act()
             self._done = True
         except Exception as error:  # whatever the storage's driver raises
-            told = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"
             if now - self._began >= WAIT_SECONDS:
                 raise SharedStorageError(
-                    f"shared storage has failed for {WAIT_SECONDS:g} s: {told}"
+                    f"shared storage has failed for {WAIT_SECONDS:g} s: {reason}"
                 ) from error
             if self._tried < 0:
-                self._say(f"shared storage fails ({told}): asking again for up to {WAIT_SECONDS:g} s")
+                self._say(f"shared storage fails ({reason}): asking again for up to {WAIT_SECONDS:g} s")
             self._tried = time.monotonic()
         return self._done
 
     def finish(self) -> None:
-        """Do it now, however long it takes up to the limit."""
+        """Make it now, however long that takes up to the limit."""
         while not self.done():
             time.sleep(PAUSE_SECONDS / 10)
 

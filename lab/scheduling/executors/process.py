@@ -24,8 +24,11 @@ LONGEST_GAP = 10.0  # a watcher that slept itself does not hold its sleep agains
 
 def arguments(attempt: Attempt) -> list[str]:
     """What follows `python -m lab` for an attempt: the command and its options."""
-    paths = {"--config": attempt.config, "--logdir": attempt.logdir, "--cache": attempt.cache_dir}
-    return [attempt.command, *(text for option, path in paths.items() for text in (option, str(path)))]
+    options = [("config", attempt.config), ("logdir", attempt.logdir), ("cache", attempt.cache_dir)]
+    if attempt.command == "run":  # a measurement's configuration names the runs that it reads
+        options += [("start", folder) for folder in attempt.inputs]
+    named = [*options, ("data-key", attempt.data_key)]
+    return [attempt.command, *(text for name, value in named if value for text in (f"--{name}", str(value)))]
 
 
 def spawn(
@@ -147,8 +150,8 @@ class ProcessGroup:
         self._signature = signature
         if self._still >= self._stall_seconds:
             self._aborted = now
-            said = f"no progress for {self._stall_seconds:g} s; the stacks of all threads:"
-            _append(self._logdir / "log.txt", b"", said)
+            note = f"no progress for {self._stall_seconds:g} s; the stacks of all threads:"
+            _append(self._logdir / "log.txt", b"", note)
             self._signal(signal.SIGABRT)
 
 
@@ -165,10 +168,10 @@ def _reap(process: "subprocess.Popen[bytes]") -> int | None:
 def _state(path: Path) -> tuple[int, int]:
     """Size and time of change; a file that is not there has neither."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return -1, -1
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def bound_log(log: Path, most: int = LOG_BYTES, keep: int = KEPT_BYTES) -> bool:
@@ -186,9 +189,9 @@ def bound_log(log: Path, most: int = LOG_BYTES, keep: int = KEPT_BYTES) -> bool:
     return True
 
 
-def quote_rank(logdir: Path, rank: int, said: bytes) -> None:
-    """Put what another rank than the first said last into the log of the run."""
-    _append(logdir / "log.txt", said, f"rank {rank} ended:")
+def quote_rank(logdir: Path, rank: int, tail: bytes) -> None:
+    """Put the end of the log of another rank than the first into that of the run."""
+    _append(logdir / "log.txt", tail, f"rank {rank} ended:")
 
 
 def _append(log: Path, text: bytes, note: str) -> None:

@@ -27,7 +27,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from lab.environment import available_cpus
 from lab.scheduling.executors.executor import Attempt, Ended
 from lab.scheduling.executors.local import COMMAND, spawn_rank
-from lab.scheduling.executors.mirror import CONFIG, Errand, Mirror, SharedStorageError
+from lab.scheduling.executors.mirror import CONFIG, Mirror, SharedStorageError, Transfer
 from lab.scheduling.executors.process import STALL_SECONDS, ProcessGroup, quote_rank, rank_log
 from lab.scheduling.executors.ranks import blamed, explained, free_address
 from lab.scheduling.executors.slots import Kind, Slot, asked_kind, check_counts, device_slot
@@ -51,8 +51,7 @@ STORE_BYTES = 100 * 2**20  # of a local Ray: only exit codes travel through it
 CARRIED = ("KERAS_", "JAX_", "XLA_", "TF_", "TORCH_", "LIBTPU_", "NCCL_", "OMP_", "OPENBLAS_")
 RESOURCES: Mapping[Kind, str] = {"cuda": "GPU", "tpu": "TPU"}  # as Ray calls them
 
-Said = tuple[Ended, str]  # and the end of the log, of a rank other than the first
-# exit code and cause as in `Ended`, and the end of the log of a rank but the first
+RankEnd = tuple[Ended, str]  # how a rank ended; the end of its log, if it is not the first
 
 
 @dataclass(frozen=True)
@@ -157,10 +156,8 @@ class RayExecutor:
             raise ValueError(
                 f"`ranks` must be at most {self.ranks} in this executor, but got ranks={attempt.ranks}."
             )
-        paths = {name: getattr(attempt, name).absolute() for name in ("config", "logdir", "cache_dir")}
-        inputs = tuple(path.absolute() for path in attempt.inputs)
         task = Task(
-            replace(attempt, **paths, inputs=inputs),
+            attempt.absolute(),
             self._command,
             self._kind,
             self._cores,
@@ -241,10 +238,10 @@ class RayAttempt:
 
     def __init__(self, submit: Callable[[], Submitted], attempt: Attempt, mirror: Mirror | None) -> None:
         self._submit, self._logdir, self._mirror = submit, attempt.logdir, mirror
-        self._offer = Errand(lambda: mirror.offer(attempt) if mirror else None)
-        self._fetch = Errand(lambda: mirror.pull(attempt.logdir) if mirror else None)
+        self._offer = Transfer(lambda: mirror.offer(attempt) if mirror else None)
+        self._fetch = Transfer(lambda: mirror.pull(attempt.logdir) if mirror else None)
         self._submitted: Submitted | None = None
-        self._ends: dict[int, Said] = {}  # by rank
+        self._ends: dict[int, RankEnd] = {}  # by rank
         self._blamed: int | None = None
         self._bad_since = math.inf
         self._stopped: signal.Signals | None = None
@@ -276,7 +273,7 @@ class RayAttempt:
     def _all_ended(self, submitted: Submitted) -> bool:
         waiting = {rank: task for rank, task in enumerate(submitted.tasks) if rank not in self._ends}
         ready = ray.wait(list(waiting.values()), num_returns=len(waiting), timeout=0)[0] if waiting else []
-        self._ends |= {rank: self._said(task) for rank, task in waiting.items() if task in ready}
+        self._ends |= {rank: self._end_of(task) for rank, task in waiting.items() if task in ready}
         if len(self._ends) < len(submitted.tasks):
             self._end_together(submitted)
             self._watch()
@@ -320,7 +317,7 @@ class RayAttempt:
                 self._mirror.watch(self._logdir)
             self._copied = time.monotonic()
 
-    def _said(self, task: Any) -> Said:
+    def _end_of(self, task: Any) -> RankEnd:
         try:
             return ray.get(task)  # type: ignore[no-any-return]
         except ray.exceptions.OutOfMemoryError:
@@ -359,12 +356,12 @@ def prepare(task: Task) -> str:
         Host and port at which the first rank is to wait; on loopback if the others are on this node too.
     """
     if mirror := _mirror(task):
-        Errand(lambda: mirror.pull(_local(task).logdir)).finish()
+        _pull(mirror, _local(task))
     nodes = placement_group_table(ray.util.get_current_placement_group())["bundles_to_node_id"]
     return free_address(_own_host() if len(set(nodes.values())) > 1 else "127.0.0.1")
 
 
-def supervise(task: Task, rank: int = 0, address: str = "") -> Said:
+def supervise(task: Task, rank: int = 0, address: str = "") -> RankEnd:
     """Run one process of an attempt on this node to its end.
 
     Args:
@@ -377,10 +374,9 @@ def supervise(task: Task, rank: int = 0, address: str = "") -> Said:
     logdir.mkdir(parents=True, exist_ok=True)
     mirror = _mirror(task)
     if mirror is not None and rank:  # the first alone reads and writes the folder
-        Errand(lambda: mirror.fetch(logdir, [CONFIG])).finish()
+        Transfer(lambda: mirror.fetch(logdir, [CONFIG])).finish()
     elif mirror is not None and not address:
-        for folder in (logdir, *attempt.inputs):
-            Errand(partial(mirror.pull, folder)).finish()
+        _pull(mirror, attempt)
     log = rank_log(logdir, rank)
     log_start = log.stat().st_size if log.exists() else 0
     processes: list[Any] = []
@@ -395,9 +391,15 @@ def supervise(task: Task, rank: int = 0, address: str = "") -> Said:
         finally:
             group.stop(hard=True)  # if we are told to end in the midst of starting
     if mirror is not None and not rank:
-        Errand(lambda: mirror.push(logdir)).finish()
+        Transfer(lambda: mirror.push(logdir)).finish()
         shutil.rmtree(logdir, ignore_errors=True)
     return ended, read_tail(log, log_start) if rank else ""
+
+
+def _pull(mirror: Mirror, attempt: Attempt) -> None:
+    """Fetch an attempt's folder, and the runs that it reads."""
+    for folder in (attempt.logdir, *attempt.inputs):
+        Transfer(partial(mirror.pull, folder)).finish()
 
 
 def _mirror(task: Task) -> Mirror | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from lab.scheduling.executors.executor import Attempt
-from lab.scheduling.executors.process import rank_log
+from lab.scheduling.executors.process import arguments, rank_log
 
 
 class Spare:
@@ -36,12 +36,11 @@ class Spare:
         if environment != self._environment or self._process.poll() is not None or stdin is None:
             self.end()
             return None
-        paths = {"config": attempt.config, "logdir": attempt.logdir, "cache": attempt.cache_dir}
-        order = {"command": attempt.command, **{name: str(path.absolute()) for name, path in paths.items()}}
         log = rank_log(attempt.logdir, 0)
         log.touch()
+        order = json.dumps({"arguments": arguments(attempt.absolute()), "log": str(log.absolute())})
         try:
-            stdin.write(json.dumps({**order, "log": str(log.absolute())}).encode() + b"\n")
+            stdin.write(f"{order}\n".encode())
             stdin.close()
         except BrokenPipeError:
             self.end()

@@ -3,30 +3,18 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from lab.scheduling.executors import child
-from lab.scheduling.executors.executor import Attempt
 from lab.scheduling.executors.local import COMMAND
-from lab.scheduling.executors.process import arguments
 
 
-class Order(NamedTuple):
-    """What the driver asks for: the command of `python -m lab`, and its options."""
-
-    command: Literal["run", "measure"]
-    config: Path
-    logdir: Path
-    cache: Path
-
-
-def start_afresh(order: Order) -> None:
+def start_afresh(arguments: Sequence[str]) -> None:
     """Become a new process of the same number, which imports the code as it is now."""
     os.environ[child.PARENT] = str(os.getppid())  # its cores it keeps
-    attempt = Attempt(order.config, order.logdir, order.cache, command=order.command)
-    os.execv(sys.executable, [*COMMAND, *arguments(attempt)])
+    os.execv(sys.executable, [*COMMAND, *arguments])
 
 
 def get_ready(config: Path | None, cache: Path) -> None:
@@ -45,15 +33,18 @@ def get_ready(config: Path | None, cache: Path) -> None:
             rehearse(load_config(config), cache)
 
 
-def wait_for_order() -> Order | None:
-    """The one line on standard input, its log taken as our output; None if the driver has gone."""
+def wait_for_order() -> list[str] | None:
+    """What `python -m lab` is to be given, by the one line on standard input; its log is taken as our output.
+
+    Returns:
+        None if the driver has gone.
+    """
     line = sys.stdin.readline()
     if not line:
         return None
     order = json.loads(line)
-    log = os.open(order.pop("log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
-    command = order.pop("command")
-    return Order(command, **{name: Path(path) for name, path in order.items()})
+    return list(order["arguments"])

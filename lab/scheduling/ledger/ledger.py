@@ -20,15 +20,15 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
+from tenacity import RetryCallState
 
 from lab.files import write_atomic
 from lab.scheduling.jobs import RUN_VALUE, Job
 from lab.scheduling.ledger.secrets import masked, redacted
 from lab.scheduling.ledger.storage import (
     JOURNAL,
-    Patience,
+    RetryPolicy,
     close_storage,
-    is_away,
     open_storage,
     safe_name,
     trouble,
@@ -65,7 +65,7 @@ class Ledger:
         tree: the result tree.
         name: the study's name; characters that are not safe in a path become dashes.
         storage: an Optuna database URL (sqlite or postgresql); empty for a journal file in the tree.
-        patience: how long an operation waits for a database that went away.
+        retries: how long an operation waits for a database that went away.
         value: name and unit of the number that a complete trial has.
 
     Raises:
@@ -80,14 +80,14 @@ class Ledger:
         tree: Path,
         name: str,
         storage: str = "",
-        patience: Patience | None = None,
+        retries: RetryPolicy | None = None,
         value: str = RUN_VALUE,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._tree, self._url, self._patience = tree, storage, patience or Patience()
+        self._tree, self._url, self._retries = tree, storage, retries or RetryPolicy()
         self._place = masked(storage) if storage else str(tree / JOURNAL)
         self._failure: ValueError | AwayError | None = None
-        self._waits = True
+        self._waits, self._outage = True, ""
         self._plan, self._name = name, study_name(tree, name, storage)
         self._opened = open_storage(tree, storage, self._check_schema)
         self._storage = get_storage(self._opened)  # with Optuna's cache of what no longer changes
@@ -110,7 +110,7 @@ class Ledger:
 
     def beside_runs(self, part: str, value: str) -> "Ledger":
         """A ledger of other jobs of the same tree, in the same storage: this one's name, then `part`."""
-        return Ledger(self._tree, f"{self._plan}-{part}", self._url, self._patience, value)
+        return Ledger(self._tree, f"{self._plan}-{part}", self._url, self._retries, value)
 
     def beside(self, part: str, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
         """Another study in the same storage: this one's name, then `part`. Its values are those of runs."""
@@ -173,10 +173,10 @@ class Ledger:
             reason: kept as one line of at most `REASON_CHARACTERS`.
             log_tail: of which the last `TAIL_CHARACTERS` are kept.
         """
-        told = _failure(outcome, reason)
+        failure = _failure(outcome, reason)
         if log_tail:
-            told["log_tail"] = safe_text(log_tail[-TAIL_CHARACTERS:])
-        self.persist(lambda: self._finish(number, TrialState.FAIL, None, told))
+            failure["log_tail"] = safe_text(log_tail[-TAIL_CHARACTERS:])
+        self.persist(lambda: self._finish(number, TrialState.FAIL, None, failure))
 
     def record_untried(self, job: Job, outcome: str, reason: str) -> None:
         """Add a failed trial of a job that cannot be tried, unless its last trial says the same.
@@ -190,8 +190,8 @@ class Ledger:
 
     def prune(self, number: int, outcome: str, reason: str) -> None:
         """Close a running trial as stopped early, which is neither done nor failed."""
-        told = {"outcome": outcome, "reason": safe_text(reason)}
-        self.persist(lambda: self._finish(number, TrialState.PRUNED, None, told))
+        why = {"outcome": outcome, "reason": safe_text(reason)}
+        self.persist(lambda: self._finish(number, TrialState.PRUNED, None, why))
 
     def _check_schema(self, storage: BaseStorage) -> None:
         """Refuse a study that a newer lab made, before anything is written."""
@@ -234,20 +234,20 @@ class Ledger:
         self._add(missing.values(), TrialState.WAITING, {}, trials)
         self._drop_twins()
 
-    def _add_failed(self, job: Job, told: Mapping[str, str]) -> None:
+    def _add_failed(self, job: Job, failure: Mapping[str, str]) -> None:
         """Also if the answer to an earlier insertion was lost, there is one."""
         trials = self._study.get_trials(deepcopy=False)
         last = next((trial for trial in reversed(trials) if _job(trial) == (job.key, job.version)), None)
-        if last is None or not told.items() <= last.user_attrs.items():
-            self._add([job], TrialState.FAIL, told, trials)
+        if last is None or not failure.items() <= last.user_attrs.items():
+            self._add([job], TrialState.FAIL, failure, trials)
 
     def _add(
-        self, jobs: Iterable[Job], state: TrialState, told: Mapping[str, str], earlier: Iterable[FrozenTrial]
+        self, jobs: Iterable[Job], state: TrialState, why: Mapping[str, str], earlier: Iterable[FrozenTrial]
     ) -> None:
         known = known_choices(earlier)
         for job in jobs:
             params, distributions = parameters(job, known)
-            attrs = {**attributes(job), **told}
+            attrs = {**attributes(job), **why}
             trial = create_trial(state=state, params=params, distributions=distributions, user_attrs=attrs)
             self._study.add_trial(trial)
             known = {**known_choices([trial]), **known}
@@ -260,8 +260,8 @@ class Ledger:
         seen: set[tuple[str, str]] = set()
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             if _job(trial) in seen:
-                told = {"outcome": "twin", "reason": "the job waits already"}
-                self._finish(trial.number, TrialState.FAIL, None, told)
+                twin = {"outcome": "twin", "reason": "the job waits already"}
+                self._finish(trial.number, TrialState.FAIL, None, twin)
             seen.add(_job(trial))
 
     def _take(self) -> Taken | None:
@@ -275,15 +275,15 @@ class Ledger:
         asked = self._study.ask()
         return Taken(asked.number, asked.user_attrs["key"], asked.user_attrs.get("version", ""))
 
-    def _finish(self, number: int, state: TrialState, value: float | None, told: Mapping[str, str]) -> None:
+    def _finish(self, number: int, state: TrialState, value: float | None, why: Mapping[str, str]) -> None:
         """Close a trial, unless it was closed so before and the answer was lost."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        found = self._storage.get_trial(trial_id).state
-        if found == state:
+        current = self._storage.get_trial(trial_id).state
+        if current == state:
             return
-        if found.is_finished():
-            raise ValueError(f"trial {number} must be open to become {state.name}, but it is {found.name}.")
-        for name, text in told.items():
+        if current.is_finished():
+            raise ValueError(f"trial {number} must be open to become {state.name}, but it is {current.name}.")
+        for name, text in why.items():
             self._storage.set_trial_user_attr(trial_id, name, text)
         self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
 
@@ -296,36 +296,39 @@ class Ledger:
         """
         if self._failure:
             raise self._failure
-        told, pauses = "", self._patience.pauses()
-        while True:
-            try:
-                result = operation()
-            except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-                away, reason = is_away(error), redacted(trouble(error), self._url)
-            else:
-                if told:
-                    self._patience.say(f"the database {self._place} is back")
-                return result
-            pause = next(pauses, None) if away else None
-            if pause is None:
-                self._failure = ValueError(
-                    f"cannot write the ledger {self._place}: {reason.rstrip('.')}. "
-                    "Results that are there are kept; the same command goes on from here."
-                )
-                raise self._failure
-            if self._waits and not told:
-                told = f"the database {self._place} is away ({reason})"
-                self._patience.say(f"{told}: waiting up to {self._patience.seconds:.0f} s")
-            self._wait(pause)
-            if not self._waits:
-                self._failure = AwayError(f"the database {self._place} is away ({reason})")
-                self._patience.say(f"{self._failure}: the next start brings it in line with the results")
-                raise self._failure
+        try:
+            result = self._retries.retrying(self._wait, self._note_outage)(operation)
+        except AwayError as error:
+            self._failure = error
+        except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            reason = redacted(trouble(error), self._url).rstrip(".")
+            self._failure = ValueError(
+                f"cannot write the ledger {self._place}: {reason}. "
+                "Results that are there are kept; the same command goes on from here."
+            )
+        else:
+            if self._outage:
+                self._retries.say(f"the database {self._place} is back")
+                self._outage = ""
+            return result
+        raise self._failure  # outside of the handlers, so that no context of it holds the URL
+
+    def _note_outage(self, state: RetryCallState) -> None:
+        """Say once that the database is away, and how long it is waited for."""
+        error, known = state.outcome and state.outcome.exception(), self._outage
+        reason = redacted(trouble(error), self._url) if error else ""
+        self._outage = f"the database {self._place} is away ({reason})"
+        if self._waits and not known:
+            self._retries.say(f"{self._outage}: waiting up to {self._retries.seconds:.0f} s")
 
     def _wait(self, seconds: float) -> None:
+        # No `threading.Event`: a signal's handler that sets one can meet its lock taken, and hang.
         end = time.monotonic() + seconds
         while self._waits and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_SECONDS))
+        if not self._waits:
+            self._retries.say(f"{self._outage}: the next start brings it in line with the results")
+            raise AwayError(self._outage)
 
 
 def study_name(tree: Path, name: str, storage: str = "") -> str:

@@ -6,7 +6,6 @@ line at its end, which a killed driver leaves, is cut away, with a copy kept.
 
 import json
 import re
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -29,6 +28,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.pool import NullPool
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
 from lab.scheduling.ledger.secrets import masked, parse_url, redacted
 
@@ -49,8 +49,8 @@ TABLES_LOCK = 0x1AB  # an advisory lock: while a driver makes the tables of a ne
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How an operation waits for a database that went away.
+class RetryPolicy:
+    """How an operation is tried again while a database is away.
 
     Args:
         seconds: how long in all.
@@ -59,17 +59,28 @@ class Patience:
         say: told once when the wait begins and once when it ends.
     """
 
-    seconds: float = 300.0
+    seconds: float = 300.0  # a database's restart takes seconds, a machine's some minutes
     first_pause: float = 0.5
     last_pause: float = 15.0
     say: Callable[[str], None] = print
 
-    def pauses(self) -> Iterator[float]:
-        """The seconds to wait before each further try, until the time is up."""
-        deadline, pause = time.monotonic() + self.seconds, self.first_pause
-        while (left := deadline - time.monotonic()) > 0:
-            yield min(pause, left)
-            pause = min(2 * pause, self.last_pause)
+    def retrying(
+        self, sleep: Callable[[float], None], before_sleep: Callable[[RetryCallState], None]
+    ) -> Retrying:
+        """What carries out an operation, again and again while it fails since the database is away.
+
+        Args:
+            sleep: waits so many seconds.
+            before_sleep: called before each wait.
+        """
+        return Retrying(
+            retry=retry_if_exception(is_away),
+            wait=wait_exponential(self.first_pause, self.last_pause),
+            stop=stop_before_delay(self.seconds),
+            sleep=sleep,
+            before_sleep=before_sleep,
+            reraise=True,
+        )
 
 
 def safe_name(text: str) -> str:
@@ -121,8 +132,8 @@ def trouble(error: BaseException) -> str:
     cause = cause or error
     if isinstance(cause, OSError):
         return cause.strerror or str(cause)
-    told = str(cause.orig if isinstance(cause, DBAPIError) and cause.orig else cause).strip()
-    return told.partition("\n")[0] or type(cause).__name__
+    text = str(cause.orig if isinstance(cause, DBAPIError) and cause.orig else cause).strip()
+    return text.partition("\n")[0] or type(cause).__name__
 
 
 def is_away(error: BaseException) -> bool:
@@ -158,7 +169,7 @@ def _open_database(url: str, create: bool = True) -> BaseStorage:
         with _tables_lock(parsed, options) if create else nullcontext():
             return _rdb(parsed, create, options)
     except ImportError:
-        told = "psycopg is missing; `make setup EXTRAS=postgres` installs it"
+        reason = "psycopg is missing; `make setup EXTRAS=postgres` installs it"
     except (
         SQLAlchemyError,
         SAWarning,
@@ -167,9 +178,9 @@ def _open_database(url: str, create: bool = True) -> BaseStorage:
         ValueError,
         optuna.exceptions.OptunaError,
     ) as error:
-        told = trouble(error)
+        reason = trouble(error)
     # Outside of the handlers, so that no context of the error holds the URL.
-    raise ValueError(f"cannot open the storage {masked(url)}: {redacted(told, url)}")
+    raise ValueError(f"cannot open the storage {masked(url)}: {redacted(reason, url)}")
 
 
 def _rdb(parsed: URL, create: bool, options: dict[str, Any]) -> RDBStorage:
@@ -204,9 +215,9 @@ def _open_journal(path: Path, check: Callable[[BaseStorage], None] | None) -> Ba
     The caller holds the tree's lock, so no living process owns either.
     """
     if path.exists():
-        found = _read_journal(path)
+        journal = _read_journal(path)
         if check:
-            check(found)
+            check(journal)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(path.name + ".lock").unlink(missing_ok=True)

@@ -30,11 +30,15 @@ def drive_tuned(plan: Plan, driver: Driver) -> Summary:
         driver: of the tree.
 
     Raises:
-        ValueError: if the plan tunes nothing, or a decisive run has the tuning runs' seed.
+        ValueError: if the plan tunes nothing, a decisive run has the tuning runs' seed, or an arm that is
+            tuned starts from another, which has no run of that seed.
     """
     if plan.tuning is None:
         raise ValueError(f"`plan` must say how its arms are tuned, but {plan.tree} has tuning=None.")
     plan.tuning.check_seeds([cell.seed for cell in plan.cells])
+    starting = {cell.arm for cell in plan.cells if cell.config.training.start_from}
+    if begun := sorted(starting & set(_tuned_arms(plan))):
+        raise ValueError(f"arms that start from another cannot be tuned, but got {', '.join(begun)}.")
     plan.write()
     studies = open_studies(plan, driver.ledger)
     for number in range(plan.tuning.rounds):
@@ -45,13 +49,17 @@ def drive_tuned(plan: Plan, driver: Driver) -> Summary:
 
 def open_studies(plan: Plan, ledger: Ledger) -> dict[Place, ArmStudy]:
     """The study of each tuned arm at each level."""
-    arms = plan.ablation.tuned or tuple(plan.ablation.arms)
+    arms = _tuned_arms(plan)
     studies: dict[Place, ArmStudy] = {}
     for cell in plan.cells:
         if plan.tuning and cell.arm in arms and _place(cell) not in studies:
             own = frozenset({*dotted_keys(plan.ablation.arms[cell.arm]), *cell.level})
             studies[_place(cell)] = ArmStudy(plan, ledger, plan.tuning, cell, own)
     return studies
+
+
+def _tuned_arms(plan: Plan) -> tuple[str, ...]:
+    return plan.ablation.tuned or tuple(plan.ablation.arms)
 
 
 def _place(cell: Cell) -> Place:
@@ -90,7 +98,7 @@ def _run_decisive(plan: Plan, studies: dict[Place, ArmStudy], driver: Driver) ->
             continue
         failed[cell.label] = f"{Outcome.NOT_TUNED}: {study.failure}"
         driver.give_up(tuned.job(cell), Outcome.NOT_TUNED, failed[cell.label])
-    summary = driver.run(replace(tuned, cells=possible))
+    summary = driver.run_jobs([tuned.job(cell) for cell in possible], stage="runs")
     summary.failed |= failed
     summary.plan = tuned
     return summary

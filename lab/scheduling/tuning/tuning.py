@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lab.ablation import Ablation, dotted_keys
 from lab.config import RunConfig, Values, make_config, merge, nest
 
 
@@ -121,13 +122,29 @@ class Tuning:
             )
 
 
+def tuning_of(ablation: Ablation, preset: str, trials: int | None, overrides: Values) -> Tuning | None:
+    """How the arms of an ablation are tuned; None if they are not.
+
+    Args:
+        ablation: what is run.
+        preset: the name of its preset.
+        trials: for each arm; the ablation's own number if None.
+        overrides: what the user sets, which is not tuned.
+    """
+    number = trials or (ablation.scale(preset).tune if ablation.tuned else 0)
+    own = set(dotted_keys(overrides))
+    return (
+        Tuning(number, {key: values for key, values in SPACE.items() if key not in own}) if number else None
+    )
+
+
 def own_values(config: RunConfig, keys: Sequence[str]) -> dict[str, float]:
     """What a configuration has under dotted keys."""
-    found = {}
+    values = {}
     for key in keys:
         section, _, name = key.partition(".")
-        found[key] = float(getattr(getattr(config, section), name))
-    return found
+        values[key] = float(getattr(getattr(config, section), name))
+    return values
 
 
 def with_values(config: RunConfig, seed: int, values: Values) -> RunConfig:

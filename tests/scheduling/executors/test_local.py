@@ -104,13 +104,14 @@ def test_the_time_without_progress_must_be_positive():
 
 # Waits like `python -m lab standby`, and prints what a cold start would not.
 WAIT = """
-import os, sys
+import os, pathlib, sys
 from lab.scheduling.executors import child
 child.enter()
 from lab.scheduling.executors.standby import wait_for_order
 order = wait_for_order()
 if order:
-    print("warm", os.getpid(), order.logdir.name, sys.argv[1:] != [], flush=True)
+    logdir = pathlib.Path(order[order.index("--logdir") + 1])
+    print("warm", os.getpid(), logdir.name, sys.argv[1:] != [], flush=True)
 """
 WARM = (sys.executable, "-c", WAIT)
 COLD = (sys.executable, "-c", "import time; print('cold', flush=True); time.sleep(120)")

@@ -8,7 +8,7 @@ fsspec = pytest.importorskip("fsspec", reason="needs fsspec: make setup EXTRAS=r
 
 from lab.scheduling.executors import mirror as mirror  # noqa: E402
 from lab.scheduling.executors.executor import Attempt  # noqa: E402
-from lab.scheduling.executors.mirror import Errand, Mirror, SharedStorageError  # noqa: E402
+from lab.scheduling.executors.mirror import Mirror, SharedStorageError, Transfer  # noqa: E402
 
 pytestmark = pytest.mark.extra(ray="fsspec")
 
@@ -182,7 +182,7 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(tmp_path):
     assert "sesame" not in str(raised.value)
 
 
-def test_an_errand_is_repeated_with_pauses_and_says_so_once(monkeypatch):
+def test_a_transfer_is_repeated_with_pauses_and_says_so_once(monkeypatch):
     now, said, left = [0.0], [], [3]
     monkeypatch.setattr(mirror.time, "monotonic", lambda: now[0])
 
@@ -191,24 +191,24 @@ def test_an_errand_is_repeated_with_pauses_and_says_so_once(monkeypatch):
         if left[0] >= 0:
             raise OSError("no route to host")
 
-    errand = Errand(act, said.append)
+    transfer = Transfer(act, said.append)
     done = []
     for second in range(20):
         now[0] = float(second)
-        done.append(errand.done())
+        done.append(transfer.done())
     assert (done.index(True), left) == (15, [-1])
     assert said == ["shared storage fails (OSError: no route to host): asking again for up to 300 s"]
 
 
-def test_an_errand_is_given_up_at_last(monkeypatch):
+def test_a_transfer_is_given_up_at_last(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(mirror.time, "monotonic", lambda: now[0])
 
     def act():
         raise OSError("no route to host")
 
-    errand = Errand(act, lambda text: None)
-    assert not errand.done()
+    transfer = Transfer(act, lambda text: None)
+    assert not transfer.done()
     now[0] = 301.0
     with pytest.raises(SharedStorageError, match="has failed for 300 s: OSError: no route to host"):
-        errand.done()
+        transfer.done()

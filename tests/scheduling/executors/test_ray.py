@@ -28,6 +28,7 @@ from lab.scheduling.executors.executor import Attempt, Ended  # noqa: E402
 from lab.scheduling.executors.mirror import Mirror  # noqa: E402
 from lab.scheduling.executors.process import rank_log  # noqa: E402
 from lab.scheduling.executors.ray_executor import RayAttempt, RayExecutor, Submitted, Task  # noqa: E402
+from lab.scheduling.places import Places  # noqa: E402
 from lab.scheduling.progress import RunsProgress  # noqa: E402
 
 pytestmark = [
@@ -423,7 +424,9 @@ def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
     killer = threading.Thread(target=kill)
     killer.start()
     said = io.StringIO()
-    with driving(plan, pool, bench.folder / "cache", RunsProgress(Console(file=said, width=200))) as driver:
+    with driving(
+        plan, pool, Places(cache=bench.folder / "cache"), RunsProgress(Console(file=said, width=200))
+    ) as driver:
         summary = driver.bring(plan)
     killer.join()
     assert (summary.done, summary.failed) == (len(plan.cells), {}), said.getvalue()
@@ -447,12 +450,13 @@ import sys, pathlib
 sys.path.insert(0, {tests!r})
 from scheduling_bench import Bench
 from lab.scheduling.driver import driving
+from lab.scheduling.places import Places
 from lab.scheduling.progress import RunsProgress
 from lab.scheduling.executors.ray_executor import RayExecutor
 bench = Bench(pathlib.Path({folder!r}))
 pool = RayExecutor(2, (str(bench.folder / "fake_run.py"),))
 plan = bench.plan()
-with driving(plan, pool, bench.folder / "cache", RunsProgress(bench.quiet())) as driver:
+with driving(plan, pool, Places(cache=bench.folder / "cache"), RunsProgress(bench.quiet())) as driver:
     driver.bring(plan)
 """
 

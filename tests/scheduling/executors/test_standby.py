@@ -13,6 +13,7 @@ from lab.config import make_config, read_preset
 from lab.scheduling.executors import local
 from lab.scheduling.executors.executor import Attempt, Ended
 from lab.scheduling.executors.local import COMMAND, STANDBY, LocalExecutor
+from lab.scheduling.executors.process import arguments
 
 
 def attempt(folder, name, seed):
@@ -65,13 +66,9 @@ def test_a_process_that_waits_without_a_rehearsal_leaves_the_device_alone():
 
 @pytest.mark.parametrize("command", ["run", "measure"])
 def test_a_process_that_starts_afresh_is_a_run_of_its_own_with_the_order(tmp_path, command):
-    code = (
-        "import pathlib, sys\nfrom lab.scheduling.executors.standby import Order, start_afresh\n"
-        "start_afresh(Order(sys.argv[1], *map(pathlib.Path, sys.argv[2:])))"
-    )
-    paths = [str(tmp_path / name) for name in ("gone.yaml", "run", "cache")]
-    said = subprocess.run(
-        [sys.executable, "-c", code, command, *paths], capture_output=True, text=True, check=False
-    )
+    code = "import sys\nfrom lab.scheduling.executors.standby import start_afresh\nstart_afresh(sys.argv[1:])"
+    attempt = Attempt(tmp_path / "gone.yaml", tmp_path / "run", tmp_path / "cache", command=command)
+    order = [sys.executable, "-c", code, *arguments(attempt)]
+    said = subprocess.run(order, capture_output=True, text=True, check=False)
     assert said.returncode == 2, said.stderr
-    assert f"expected a YAML file at {paths[0]}, but there is none" in said.stderr
+    assert f"expected a YAML file at {attempt.config}, but there is none" in said.stderr

@@ -14,7 +14,7 @@ from scheduling_bench import trials
 from sqlalchemy.exc import OperationalError
 
 from lab.scheduling.ledger.ledger import REASON_CHARACTERS, SCHEMA, TAIL_CHARACTERS, AwayError, Ledger, Taken
-from lab.scheduling.ledger.storage import Patience
+from lab.scheduling.ledger.storage import RetryPolicy
 
 VERSION = "0123456789abcdef"
 
@@ -53,7 +53,7 @@ def drop(monkeypatch):
 
 def hasty(said=None, seconds=20.0):
     say = (lambda text: None) if said is None else said.append
-    return Patience(seconds=seconds, first_pause=0.001, last_pause=0.002, say=say)
+    return RetryPolicy(seconds=seconds, first_pause=0.001, last_pause=0.002, say=say)
 
 
 def test_cells_are_enqueued_once_and_a_growing_plan_adds_what_is_new(bench):
@@ -166,7 +166,7 @@ def test_a_log_tail_holds_no_control_character(bench):
 
 @pytest.mark.parametrize("taken", [True, False], ids=["answer lost", "question lost"])
 def test_enqueue_adds_each_cell_once_though_the_connection_drops(bench, drop, taken):
-    ledger = Ledger(bench.tree, "tiny-tiny", patience=hasty())
+    ledger = Ledger(bench.tree, "tiny-tiny", retries=hasty())
     drop("create_new_trial", taken)
     assert ledger.enqueue(versioned(bench.plan())) == 4
     assert [trial.user_attrs["key"] for trial in trials(bench.tree)] == [c.logdir for c in bench.plan().cells]
@@ -174,7 +174,7 @@ def test_enqueue_adds_each_cell_once_though_the_connection_drops(bench, drop, ta
 
 @pytest.mark.parametrize("taken", [True, False], ids=["answer lost", "question lost"])
 def test_take_hands_each_cell_out_once_though_the_connection_drops(bench, drop, taken):
-    ledger = Ledger(bench.tree, "tiny-tiny", patience=hasty())
+    ledger = Ledger(bench.tree, "tiny-tiny", retries=hasty())
     ledger.enqueue(versioned(bench.plan()))
     drop("set_trial_state_values", taken)
     assert [ledger.take().number for _ in range(4)] == [0, 1, 2, 3]
@@ -183,7 +183,7 @@ def test_take_hands_each_cell_out_once_though_the_connection_drops(bench, drop, 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["answer lost", "question lost"])
 def test_an_outcome_is_told_once_though_the_connection_drops(bench, drop, taken):
-    ledger = Ledger(bench.tree, "tiny-tiny", patience=hasty())
+    ledger = Ledger(bench.tree, "tiny-tiny", retries=hasty())
     ledger.enqueue(versioned(bench.plan()))
     first, second = ledger.take(), ledger.take()
     drop("set_trial_state_values", taken)
@@ -198,7 +198,7 @@ def test_an_outcome_is_told_once_though_the_connection_drops(bench, drop, taken)
 
 @pytest.mark.parametrize("taken", [True, False], ids=["answer lost", "question lost"])
 def test_a_cell_that_cannot_be_tried_is_recorded_once_for_each_reason(bench, drop, taken):
-    ledger = Ledger(bench.tree, "tiny-tiny", patience=hasty())
+    ledger = Ledger(bench.tree, "tiny-tiny", retries=hasty())
     first, second = versioned(bench.plan())[:2]
     drop("create_new_trial", taken)
     for job, reason in ((first, "a"), (first, "a"), (second, "a"), (first, "b"), (second, "a")):
@@ -226,7 +226,7 @@ def test_trials_that_an_insertion_doubled_are_closed(bench, monkeypatch):
 
 def test_an_outage_is_said_once_and_waited_for(bench, drop):
     said = []
-    ledger = Ledger(bench.tree, "tiny-tiny", patience=hasty(said))
+    ledger = Ledger(bench.tree, "tiny-tiny", retries=hasty(said))
     ledger.enqueue(versioned(bench.plan()))
     drop("get_all_trials", taken=False, times=5)
     assert ledger.take().number == 0
@@ -236,7 +236,7 @@ def test_an_outage_is_said_once_and_waited_for(bench, drop):
 
 
 def test_a_storage_that_stays_away_ends_in_one_clear_error(bench, drop, monkeypatch):
-    ledger = Ledger(bench.tree, "tiny-tiny", patience=hasty(seconds=0.05))
+    ledger = Ledger(bench.tree, "tiny-tiny", retries=hasty(seconds=0.05))
     ledger.enqueue(versioned(bench.plan()))
     ledger.take()
     drop("get_all_trials", taken=False, times=10**9)
@@ -251,7 +251,7 @@ def test_a_storage_that_stays_away_ends_in_one_clear_error(bench, drop, monkeypa
 
 def test_waiting_for_a_storage_can_be_ended(bench, drop, monkeypatch):
     said = []
-    ledger = Ledger(bench.tree, "tiny-tiny", patience=Patience(4.0, 4.0, 4.0, said.append))
+    ledger = Ledger(bench.tree, "tiny-tiny", retries=RetryPolicy(5.0, 4.0, 4.0, said.append))
     ledger.enqueue(versioned(bench.plan()))
     ledger.take()
     drop("get_all_trials", taken=False, times=10**9)
@@ -266,14 +266,14 @@ def test_waiting_for_a_storage_can_be_ended(bench, drop, monkeypatch):
         ledger.complete(0, 1.0)
     assert trials(bench.tree)[0].state == TrialState.RUNNING
     assert [text.rpartition(": ")[2] for text in said] == [
-        "waiting up to 4 s",
+        "waiting up to 5 s",
         "the next start brings it in line with the results",
     ]
 
 
 def test_after_a_notice_no_storage_is_waited_for(bench, drop):
     said = []
-    ledger = Ledger(bench.tree, "tiny-tiny", patience=Patience(4.0, 4.0, 4.0, said.append))
+    ledger = Ledger(bench.tree, "tiny-tiny", retries=RetryPolicy(5.0, 4.0, 4.0, said.append))
     ledger.stop_waiting()
     assert ledger.enqueue(versioned(bench.plan())) == 4
     drop("get_all_trials", taken=False)
@@ -282,14 +282,21 @@ def test_after_a_notice_no_storage_is_waited_for(bench, drop):
     assert len(said) == 1
 
 
-def test_pauses_double_up_to_the_last_and_end(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("lab.scheduling.ledger.storage.time.monotonic", lambda: clock[0])
-    pauses = []
-    for pause in Patience(seconds=10.0, first_pause=0.5, last_pause=3.0).pauses():
-        pauses.append(pause)
-        clock[0] += pause
-    assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0, 0.5]
+def test_pauses_double_up_to_the_last_and_end_in_time(monkeypatch):
+    clock, pauses = [0.0], []
+    monkeypatch.setattr("tenacity.time.monotonic", lambda: clock[0])
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        clock[0] += seconds
+
+    def ask():
+        raise away()
+
+    policy = RetryPolicy(seconds=10.0, first_pause=0.5, last_pause=3.0)
+    with pytest.raises(type(away())):
+        policy.retrying(sleep, lambda state: None)(ask)
+    assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0]
 
 
 def test_a_study_of_a_newer_lab_is_refused_and_left_as_it_is(bench):

@@ -13,7 +13,7 @@ import pytest
 from scheduling_bench import wait_for
 
 from lab.scheduling.ledger.ledger import Ledger, study_name
-from lab.scheduling.ledger.storage import Patience, close_storage, view_storage
+from lab.scheduling.ledger.storage import RetryPolicy, close_storage, view_storage
 
 pytestmark = pytest.mark.extra(postgres="psycopg")
 
@@ -102,7 +102,7 @@ def test_a_server_closed_to_writes_is_waited_for(bench, postgres):
     url, said = postgres.new_database(), []
     name = url.rpartition("/")[2]
     jobs = [bench.plan().job(cell) for cell in bench.plan().cells]
-    ledger = Ledger(bench.tree, "tiny-tiny", url, Patience(60.0, 0.1, 0.2, said.append))
+    ledger = Ledger(bench.tree, "tiny-tiny", url, RetryPolicy(60.0, 0.1, 0.2, said.append))
     postgres.execute(f"alter database {name} set default_transaction_read_only = on")
     others = f"from pg_stat_activity where datname = '{name}' and pid <> pg_backend_pid()"
     postgres.execute(f"select pg_terminate_backend(pid) {others}")
@@ -123,7 +123,7 @@ def test_a_server_closed_to_writes_is_waited_for(bench, postgres):
 
 def test_an_idle_connection_that_was_cut_is_not_noticed(bench, postgres):
     url, said = postgres.new_database(), []
-    ledger = Ledger(bench.tree, "tiny-tiny", url, Patience(say=said.append))
+    ledger = Ledger(bench.tree, "tiny-tiny", url, RetryPolicy(say=said.append))
     ledger.enqueue(map(bench.plan().job, bench.plan().cells))
     postgres.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
     assert ledger.take().number == 0

@@ -12,7 +12,7 @@ import pytest
 from optuna.storages import BaseStorage
 
 from lab.scheduling.ledger.ledger import Ledger
-from lab.scheduling.ledger.storage import Patience, close_storage, view_storage
+from lab.scheduling.ledger.storage import RetryPolicy, close_storage, view_storage
 
 ROOT = Path(__file__).parents[3]
 SECRETS = (b"sesame", b"poppy", b"tulip")  # of the URLs here, of the test server's, of PGPASSWORD
@@ -234,7 +234,7 @@ def test_a_command_tells_nobody_the_password_of_a_storage_that_does_not_open(ben
 def test_a_database_that_went_away_for_good_is_named_without_its_password(bench, postgres):
     url = postgres.new_database()
     said = []
-    ledger = Ledger(bench.tree, "tiny-tiny", url, Patience(0.2, 0.05, 0.1, said.append))
+    ledger = Ledger(bench.tree, "tiny-tiny", url, RetryPolicy(0.2, 0.05, 0.1, said.append))
     postgres.stop("immediate")
     try:
         with pytest.raises(ValueError, match=r"cannot write the ledger postgresql://lab:\*\*\*@") as caught:

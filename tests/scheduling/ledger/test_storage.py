@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 from lab.scheduling.ledger.ledger import Ledger, study_name
 from lab.scheduling.ledger.locks import sole_owner
 from lab.scheduling.ledger.secrets import masked, redacted, without_secrets
-from lab.scheduling.ledger.storage import JOURNAL, JournalView, Patience, is_away, safe_name, view_storage
+from lab.scheduling.ledger.storage import JOURNAL, JournalView, RetryPolicy, is_away, safe_name, view_storage
 
 
 def versioned(plan):
@@ -241,8 +241,8 @@ def test_a_locked_sqlite_file_is_waited_for(bench):
     """Only one driver opens it, but anybody may look into it, which locks it for a moment."""
     path, said = bench.folder / "study.db", []
     url = f"sqlite:///{path}?timeout=0.05"
-    patience = Patience(seconds=0.5, first_pause=0.02, last_pause=0.05, say=said.append)
-    ledger = Ledger(bench.tree, "tiny-tiny", url, patience)
+    policy = RetryPolicy(seconds=0.5, first_pause=0.02, last_pause=0.05, say=said.append)
+    ledger = Ledger(bench.tree, "tiny-tiny", url, policy)
     ledger.enqueue(versioned(bench.plan()))
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("begin exclusive")

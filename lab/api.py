@@ -1,0 +1,219 @@
+"""What the command line does, from Python: run an ablation, load what came of it, write its page.
+
+Nothing is printed unless it is asked for, and nothing ends the process, so all of it works in a notebook.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from lab.ablation import Ablation, cells, dotted_values, load_ablation
+from lab.config import Values, merge, nest, parse_overrides, preset_name
+from lab.files import Row
+from lab.results import (
+    RESULT,
+    MeasurementResult,
+    measurement_folder,
+    read_record,
+)
+from lab.scheduling.driver import Summary, driving
+from lab.scheduling.executors.executor import Executor
+from lab.scheduling.executors.resources import Resources
+from lab.scheduling.measuring import measure_finished
+from lab.scheduling.outcomes import TRIES, Outcome
+from lab.scheduling.places import Places
+from lab.scheduling.plan import Plan
+from lab.scheduling.preparing import prepare_data
+from lab.scheduling.progress import RunsProgress
+from lab.scheduling.tuning.driver import drive_tuned
+from lab.scheduling.tuning.tuning import tuning_of
+
+if TYPE_CHECKING:
+    from lab.reporting.report import Report
+    from lab.reporting.tree import CellResult, ResultTree
+
+
+__all__ = ["AblationRun", "Places", "Resources", "Results", "load_results", "report", "run_ablation"]
+
+
+@dataclass(frozen=True)
+class AblationRun:
+    """What came of an ablation that was run.
+
+    Attributes:
+        tree: the folder of its results; `load_results` and `report` take it.
+        summary: how many runs were done, reused, failed, and the signal that ended it early, if one did.
+    """
+
+    tree: Path
+    summary: Summary
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a result tree holds.
+
+    Attributes:
+        tree: its plan, and each planned run with its result.
+        measurements: what was measured of finished runs after them: name of the measurement -> each run with
+            its result.
+    """
+
+    tree: "ResultTree"
+    measurements: Mapping[str, Sequence[tuple["CellResult", MeasurementResult]]]
+
+    def rows(self) -> list[Row]:
+        """All that runs measured at their stops, a row a number, for a table.
+
+        Returns:
+            Rows of `arm`, the keys of its level, `seed`, `reading`, `step`, `epoch`, `split`, `metric` and
+            `value`; the units are those of lab/metrics.py.
+        """
+        return [
+            {
+                **{"arm": cell.arm, **cell.level, "seed": cell.seed},
+                **{"reading": stop.reading, "step": stop.step, "epoch": stop.epoch},
+                **{"split": measured.task.split, "metric": metric, "value": value},
+            }
+            for cell in self.tree.finished
+            for stop in cell.done.stops
+            for measured in stop.measured
+            for metric, value in measured.values.items()
+        ]
+
+
+def run_ablation(
+    ablation: str | Ablation,
+    preset: str = "laptop",
+    *,
+    seeds: int | None = None,
+    levels: Mapping[str, Sequence[Any]] | None = None,
+    overrides: Values | None = None,
+    data: Sequence[str | Path] = (),
+    tune: int | None = None,
+    resources: Resources = Resources(),  # noqa: B008 (frozen)
+    places: Places = Places(),  # noqa: B008
+    tries: Mapping[Outcome, float] = TRIES,
+    progress: bool = False,
+) -> AblationRun:
+    """Run what is missing of an ablation; what is there already is not computed again.
+
+    Ctrl-C, or another notice, ends the runs at their next checkpoint and then returns; the same call goes on
+    from there. In a thread other than the main one no signal can be taken, and it goes on to the end.
+
+    Args:
+        ablation: a module of `ablations/` by name, a file by its path, or what one declares.
+        preset: a file in `configs/` by name, or a file by its path.
+        seeds: repeats of each arm; the ablation's own if None.
+        levels: dotted key of a factor -> levels in place of the ablation's.
+        overrides: dotted key of the configuration -> value, for every run.
+        data: files, folders or globs of a text in place of the preset's.
+        tune: trials for each arm that is tuned; the ablation's own if None.
+        resources: what the runs are computed on.
+        places: where results are kept.
+        tries: how often a run may end in each way before it counts as failed.
+        progress: show on the terminal, or in the notebook, how far the runs are.
+
+    Raises:
+        ValueError: if there is no such ablation, it cannot be run so, or its files cannot be written.
+    """
+    typed = ablation if isinstance(ablation, str) else ablation.name
+    ablation = load_ablation(ablation) if isinstance(ablation, str) else ablation
+    overrides, paths = nest(overrides or {}), [str(path) for path in data]
+    text = {"data": {"corpus": "text", "paths": paths}} if paths else {}
+    planned = cells(ablation, preset, seeds, merge(text, overrides), levels)
+    tuning = tuning_of(ablation, preset, tune, overrides)
+    resources.check(planned)
+    plan = Plan(
+        places.tree(ablation.name, preset_name(preset), tuned=bool(tuning and not ablation.tuned)),
+        ablation,
+        preset_name(preset),
+        planned,
+        _command(typed, preset, seeds, levels or {}, tune, paths, overrides, places.results),
+        prepare_data(planned, ablation.measurements, places.cache),
+        tuning=tuning,
+    )
+    shown = RunsProgress(Console(quiet=not progress))
+    return AblationRun(plan.tree, _drive(plan, resources.executor(places), places, shown, tries))
+
+
+def load_results(path: str | Path) -> Results:
+    """Read a result tree, `results/<ablation>/<preset>`, whatever is there of it by now.
+
+    Raises:
+        ValueError: if there is no plan, or a file is not as the lab writes it.
+    """
+    from lab.reporting.tree import read_tree
+
+    tree = read_tree(Path(path))
+    return Results(tree, {name: _measurements(tree, name) for name in tree.plan.measurements})
+
+
+def report(path: str | Path) -> "Report":
+    """Write the page of a result tree, with its pictures and tables.
+
+    Raises:
+        ValueError: if there is no plan, no run is finished, or the arms may not be compared.
+    """
+    from lab.reporting.report import write_report
+
+    return write_report(Path(path))
+
+
+def _measurements(tree: "ResultTree", name: str) -> "list[tuple[CellResult, MeasurementResult]]":
+    """What was measured of each finished run as it is now."""
+    pairs = []
+    for cell in tree.finished:
+        path = tree.path / measurement_folder(cell.cell.logdir, name) / RESULT
+        result = read_record(MeasurementResult, path)
+        if result is not None and result.stops[0] == cell.done.reference(cell.done.best()):
+            pairs.append((cell, result))
+    return pairs
+
+
+def _drive(
+    plan: Plan, executor: Executor, places: Places, progress: RunsProgress, tries: Mapping[Outcome, float]
+) -> Summary:
+    """Tune if it is planned, run, and measure what finished."""
+    with driving(plan, executor, places, progress, tries) as driver:
+        summary = drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
+        if not summary.interrupted:
+            measured = measure_finished(summary.plan or plan, driver)
+            summary.failed |= measured.failed
+            summary.interrupted = measured.interrupted
+        return summary
+
+
+def _command(
+    name: str,
+    preset: str,
+    seeds: int | None,
+    levels: Mapping[str, Sequence[Any]],
+    tune: int | None,
+    paths: Sequence[str],
+    overrides: Values,
+    results: Path,
+) -> str:
+    """What to type for the same plan. A storage URL is left out: it may hold a password."""
+    parts = ["python", "-m", "lab", "ablate", name, "--preset", preset]
+    parts += [] if seeds is None else ["--seeds", str(seeds)]
+    for key, values in levels.items():
+        parts += ["--levels", f"{key}={','.join(map(_text, values))}"]
+    parts += [] if tune is None else ["--tune", str(tune)]
+    parts += [part for path in paths for part in ("--data", path)]
+    for key, value in dotted_values(overrides):
+        parts += ["--set", f"{key}={_text(value)}"]
+    parts += [] if results == Path("results") else ["--results", str(results)]
+    return shlex.join(parts)
+
+
+def _text(value: Any) -> str:
+    """A value as it is typed behind `--set key=`."""
+    if isinstance(value, str) and parse_overrides([f"value={value}"]) == {"value": value}:
+        return value
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,49 @@
+"""Look at the corpora of a plan before its runs: what is wrong with them is said once, and at once."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lab.ablation import Cell
+from lab.config import DataConfig
+from lab.evaluation.measurements import find_set
+from lab.scheduling.plan import DataFacts
+from lab.training.schedule import total_steps
+
+
+def prepare_data(
+    cells: Sequence[Cell], measurements: Iterable[str], cache_dir: Path
+) -> dict[DataConfig, DataFacts]:
+    """Tokenize each corpus, and make sure that it suffices for the runs and their measurements.
+
+    Args:
+        cells: the runs.
+        measurements: names of the sets of tasks that are measured after them.
+        cache_dir: where tokenized corpora are kept.
+
+    Returns:
+        What the plan knows of each corpus.
+
+    Raises:
+        ValueError: naming what a corpus lacks.
+    """
+    # Imported here, since a plan that is refused before has no need of tokenizers.
+    from lab.data.budget import budget
+    from lab.data.dataset import prepare
+    from lab.evaluation.held_out import require_held_out
+
+    sections = ["evaluation", *(find_set(name).section for name in measurements)]
+    datasets = {data: prepare(data, cache_dir) for data in dict.fromkeys(cell.config.data for cell in cells)}
+    for config in {(cell.config.data, cell.config.training): cell.config for cell in cells}.values():
+        data, dataset = config.data, datasets[config.data]
+        windows = len(budget(dataset.train, data.unique_tokens, data.length)) // data.length
+        if windows == 0:
+            raise ValueError(
+                f"`unique_tokens` must fill one window of data.length={data.length}, "
+                f"but got unique_tokens={data.unique_tokens}."
+            )
+        total_steps(config.training, data.length, windows)
+        require_held_out(config, dataset, *sections)
+    return {
+        data: DataFacts(dataset.hashes, len(dataset.train), getattr(dataset, "key", ""))
+        for data, dataset in datasets.items()
+    }

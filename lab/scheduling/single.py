@@ -1,0 +1,79 @@
+"""One run, or one measurement, in this process: what the commands `run` and `measure` do.
+
+What needs Keras is imported when it is called for: a driver's processes say first what is wrong with their
+configuration, and find their ranks.
+"""
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
+from lab.config import MeasurementConfig, RunConfig
+from lab.results import MeasurementResult, RunResult, read_result
+from lab.scheduling.ledger.locks import sole_owner
+from lab.training.ending import Notice
+from lab.version import Version, digest
+
+ORPHAN_SECONDS = 10.0  # a killed driver's run needs a moment to end
+
+
+def train_here(
+    config: RunConfig, logdir: Path | None, cache_dir: Path, start: Path | None = None, data_key: str = ""
+) -> tuple[RunResult, Path] | None:
+    """Train a run, or go on with it; a notice ends it at its next update.
+
+    Args:
+        config: of the run.
+        logdir: its folder; by default one below `results/runs` that is named after what the run is.
+        cache_dir: tokenized corpora.
+        start: folder of a finished run from whose best stop this one begins.
+        data_key: under which the cache holds the corpus, if the driver has said so.
+
+    Returns:
+        The result and the folder that holds it; None in the other ranks than the first.
+
+    Raises:
+        ValueError: if another process works on the folder, or as of `train_run`.
+    """
+    from lab.training.distribution import find_ranks
+    from lab.training.run import train_run
+
+    if logdir is None:
+        name = f"{config.arm}-seed={config.seed}-{_name(config, cache_dir, start)}"
+        logdir = Path("results", "runs", name)
+    notice, ranks = Notice(), find_ranks(config.training.parallel)
+    alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS) if ranks.first else nullcontext()
+    with notice.by_signals(), alone:
+        result = train_run(config, logdir, cache_dir, notice, start, data_key)
+    return (result, logdir) if ranks.first else None
+
+
+def _name(config: RunConfig, cache_dir: Path, start: Path | None) -> str:
+    """What tells a run from others of its arm and seed."""
+    from lab.data.dataset import prepare
+
+    begun = read_result(start) if start else None
+    data = prepare(config.data, cache_dir).hash
+    digits = digest([begun.run, begun.evaluation]) if begun else ""
+    return Version.of(config, data, os.environ["KERAS_BACKEND"], "", digits).digest()
+
+
+def measure_here(
+    config: MeasurementConfig, logdir: Path, cache_dir: Path, data_key: str = ""
+) -> MeasurementResult:
+    """Measure finished runs, or go on with it; a notice ends it at once.
+
+    Args:
+        config: what to measure of which runs.
+        logdir: the measurement's folder.
+        cache_dir: tokenized corpora.
+        data_key: under which the cache holds the corpus, if the driver has said so.
+
+    Raises:
+        ValueError: if another process works on the folder, or as of `measure_runs`.
+    """
+    from lab.training.measuring import measure_runs
+
+    notice = Notice()
+    with notice.by_signals(), sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS):
+        return measure_runs(config, logdir, cache_dir, notice, data_key)
