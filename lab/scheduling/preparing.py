@@ -44,6 +44,6 @@ def prepare_data(
         total_steps(config.training, data.length, windows)
         require_held_out(config, dataset, *sections)
     return {
-        data: DataFacts(dataset.hashes, len(dataset.train), getattr(dataset, "key", ""))
+        data: DataFacts(dataset.hashes, len(dataset.train), dataset.key)
         for data, dataset in datasets.items()
     }
