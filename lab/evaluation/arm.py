@@ -1,15 +1,13 @@
 """A trained arm as measurements see it: its network with the weights of one stop, and what they return."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lab.config import RunConfig
 from lab.data.windows import window_documents
-from lab.evaluation.generation import SlotLogits
-from lab.evaluation.scorer import Scorer
+from lab.evaluation.scorer import SlotScorer
 from lab.results import Examples, StopReference, Text
 
 
@@ -19,18 +17,13 @@ class Arm:
 
     Attributes:
         config: its run's configuration.
-        scorer: the network, scoring.
+        scorer: the network, to score and to sample with.
         stop: whose weights it has.
     """
 
     config: RunConfig
-    scorer: Scorer
+    scorer: SlotScorer
     stop: StopReference
-
-    @cached_property
-    def sampler(self) -> SlotLogits:
-        """The same network, sampling."""
-        return SlotLogits(self.scorer.transformer, self.scorer.causal)
 
 
 class Finding(NamedTuple):
@@ -51,9 +44,9 @@ class Finding(NamedTuple):
     flops: float = 0.0
 
 
-def make_scorer(transformer: Any, config: RunConfig) -> Scorer:
+def make_scorer(transformer: Any, config: RunConfig) -> SlotScorer:
     """The scorer of a run's arm."""
-    return Scorer(transformer, config.factors.compute == "causal", config.evaluation.batch_size)
+    return SlotScorer(transformer, config.factors.compute == "causal", config.evaluation.batch_size)
 
 
 def window_examples(

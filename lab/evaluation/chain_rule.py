@@ -2,17 +2,14 @@
 
 import numpy as np
 
-from lab.evaluation.scorer import Scorer, score_slots
-from lab.objectives.corruption import causal_example
+from lab.evaluation.scorer import SlotScorer
+from lab.objectives.corruption import causal_example, dense_example
 
 
 def chain_rule_nll(
-    scorer: Scorer, windows: np.ndarray, first: int = 0, last: int | None = None
+    scorer: SlotScorer, windows: np.ndarray, first: int = 0, last: int | None = None
 ) -> np.ndarray:
     """-log p(x_i | x_1 .. x_(i-1)) of each token from position `first` up to `last`.
-
-    A causal arm gives all of them in one pass in identity order. A dense arm reveals one token at a time: a
-    row for each token, with the token and all after it hidden.
 
     Args:
         scorer: the arm.
@@ -23,33 +20,83 @@ def chain_rule_nll(
     Returns:
         (count, last - first) float64, nats.
     """
-    places = np.arange(first, windows.shape[1] if last is None else last, dtype=np.int32)
-    return _one_pass(scorer, windows, places) if scorer.causal else _one_token_a_pass(scorer, windows, places)
-
-
-def _one_pass(scorer: Scorer, windows: np.ndarray, places: np.ndarray) -> np.ndarray:
     count, length = windows.shape
-    identity = np.tile(np.arange(length, dtype=np.int32), (count, 1))
-    example = causal_example(windows, identity, scorer.transformer.mask_id, np)
-    return score_slots(scorer, example, places)
+    stops = np.full(count, length if last is None else last)
+    return np.stack(span_nll(scorer, windows, np.full(count, first), stops))
 
 
-def _one_token_a_pass(scorer: Scorer, windows: np.ndarray, places: np.ndarray) -> np.ndarray:
+def span_nll(
+    scorer: SlotScorer,
+    windows: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    context: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """-log p(x_i | context, x_start .. x_(i-1)) of each token of each row's own span.
+
+    A causal arm gives all of them in one pass over the context, the span and the rest, in this order. A dense
+    arm reveals one token at a time: a row for each token, with the token, those of the span after it and all
+    that is not context hidden. Where the context goes beyond the tokens before the span (infilling), only an
+    arm that was trained on other orders than left to right has learned to use it.
+
+    Args:
+        scorer: the arm.
+        windows: (count, L) int32, count >= 1.
+        starts: (count,) int, the first place of each span.
+        stops: (count,) int, the place after its last; 0 <= start < stop <= L.
+        context: (count, L) bool, True at tokens outside the span that are seen from the start; by default
+            those before it. The rest is never seen.
+
+    Returns:
+        For each row (stop - start,) float64, nats.
+
+    Raises:
+        ValueError: if a span is empty or leaves its window, or its context holds part of it.
+
+    Example, of two spans of one and two tokens:
+        >>> span_nll(scorer, np.array([[1, 2, 3, 0], [4, 5, 6, 7]]), np.array([2, 1]), np.array([3, 3]))
+        [array([-log p(3 | 1 2)]), array([-log p(5 | 4), -log p(6 | 4 5)])]
+    """
     length = windows.shape[1]
-    slots = np.arange(length, dtype=np.int32)
-    hidden = slots >= places[:, None]  # (places, L): the token at each place, and all after it
-    chunk = max(1, scorer.batch_size // len(places))  # windows at once: there is a row for each place
+    wrong = ~((starts >= 0) & (starts < stops) & (stops <= length))
+    if wrong.any():
+        start, stop = int(starts[wrong][0]), int(stops[wrong][0])
+        raise ValueError(
+            f"a span must hold a token and lie in 0..{length}, but got start={start}, stop={stop}."
+        )
+    places = np.arange(length, dtype=np.int32)
+    inside = (places >= starts[:, None]) & (places < stops[:, None])
+    if context is None:
+        context = places < starts[:, None]
+    if (context & inside).any():
+        raise ValueError("`context` must leave out the span, but got a row whose context holds part of it.")
+    score = _one_pass if scorer.causal else _one_token_a_pass
+    scores = score(scorer, windows, inside, context)
+    return np.split(scores, np.cumsum(stops - starts)[:-1])
+
+
+def _one_pass(scorer: SlotScorer, windows: np.ndarray, inside: np.ndarray, context: np.ndarray) -> np.ndarray:
+    """The NLL of the tokens inside the spans, row by row: (tokens,) float64."""
+    order = np.argsort(np.where(context, 0, np.where(inside, 1, 2)), axis=1, kind="stable").astype(np.int32)
+    example = causal_example(windows, order, scorer.transformer.mask_id, np)
+    sizes = inside.sum(axis=1)
+    steps = np.arange(sizes.max())
+    # The span comes after the context; shorter spans than the longest score their last token again.
+    slots = context.sum(axis=1)[:, None] + np.minimum(steps, sizes[:, None] - 1)
+    return scorer.nll(example, slots.astype(np.int32))[steps < sizes[:, None]]
+
+
+def _one_token_a_pass(
+    scorer: SlotScorer, windows: np.ndarray, inside: np.ndarray, context: np.ndarray
+) -> np.ndarray:
+    """The NLL of the tokens inside the spans, row by row: (tokens,) float64."""
+    rows, places = np.nonzero(inside)  # in order: by row, then left to right
+    slots = np.arange(windows.shape[1])
     scores = []
-    for start in range(0, len(windows), chunk):
-        some = windows[start : start + chunk]
-        tokens = np.where(hidden, np.int32(scorer.transformer.mask_id), some[:, None, :]).reshape(-1, length)
-        positions = np.tile(slots + np.int32(1), (len(tokens), 1))
-        rows = {
-            "tokens": tokens,
-            "positions": positions,
-            "target_positions": positions,
-            "scored": np.tile(places, len(some))[:, None],
-            "targets": some[:, places].reshape(-1, 1),
-        }
-        scores.append(scorer.score(rows).reshape(len(some), len(places)))
+    for first in range(0, len(rows), scorer.batch_size):  # a pass at a time: there is a row for each token
+        row, place = rows[first : first + scorer.batch_size], places[first : first + scorer.batch_size, None]
+        seen = context[row] | (inside[row] & (slots < place))
+        weights = np.ones(len(row), np.float32)
+        example = dense_example(windows[row], ~seen, scorer.transformer.mask_id, weights, np)
+        scores.append(scorer.nll(example, place.astype(np.int32))[:, 0])
     return np.concatenate(scores)

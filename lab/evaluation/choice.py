@@ -1,12 +1,13 @@
 """Multiple choice made from held-out text: tell the true continuation from others."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from lab import threefry
-from lab.evaluation.chain_rule import chain_rule_nll
-from lab.evaluation.scorer import Scorer
+from lab.evaluation.chain_rule import span_nll
+from lab.evaluation.scorer import SlotScorer
 from lab.threefry import Stream
 
 
@@ -14,12 +15,12 @@ class Items(NamedTuple):
     """Multiple-choice items; option 0 of each is the true one.
 
     Attributes:
-        contexts: (items, C) int32.
-        options: (items, options, O) int32.
+        contexts: an int array for each item, of any lengths; (items, C) int32 where they are of one.
+        options: as many for each item, each of any length >= 1; (items, options, O) int32 where of one.
     """
 
-    contexts: np.ndarray
-    options: np.ndarray
+    contexts: Sequence[np.ndarray] | np.ndarray
+    options: Sequence[Sequence[np.ndarray]] | np.ndarray
 
 
 class ChoiceScore(NamedTuple):
@@ -78,26 +79,47 @@ def make_items(
     return Items(contexts.astype(np.int32), chosen.astype(np.int32))
 
 
-def option_windows(items: Items, length: int) -> np.ndarray:
-    """Each option behind its context: (items, options, length) int32.
+class OptionWindows(NamedTuple):
+    """Each option behind its context; what a window has room for after it is 0, and no arm may see it.
 
-    What a window has room for after its option is 0 here, and no arm may see it.
+    Attributes:
+        windows: (items * options, L) int32.
+        starts: (items * options,) int, where each option begins.
+        stops: (items * options,) int, the place after its last token.
     """
-    count, options, option_tokens = items.options.shape
-    first = items.contexts.shape[1]
-    windows = np.zeros((count, options, length), np.int32)
-    windows[..., :first] = items.contexts[:, None, :]
-    windows[..., first : first + option_tokens] = items.options
-    return windows
+
+    windows: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
 
 
-def option_nll(scorer: Scorer, items: Items) -> np.ndarray:
+def option_windows(items: Items, length: int) -> OptionWindows:
+    """Windows of L = `length` tokens, item by item.
+
+    Raises:
+        ValueError: if a window has no room for a context and its option.
+    """
+    pairs = [
+        (context, option)
+        for context, options in zip(items.contexts, items.options, strict=True)
+        for option in options
+    ]
+    starts = np.array([len(context) for context, _ in pairs])
+    stops = starts + [len(option) for _, option in pairs]
+    if stops.max() > length:
+        raise ValueError(
+            f"a context and its option must fit in the window of {length} tokens, but got {stops.max()}."
+        )
+    windows = np.zeros((len(pairs), length), np.int32)
+    for window, pair, stop in zip(windows, pairs, stops, strict=True):
+        window[:stop] = np.concatenate(pair)
+    return OptionWindows(windows, starts, stops)
+
+
+def option_nll(scorer: SlotScorer, items: Items) -> np.ndarray:
     """The chain-rule NLL of each option given the context: (items, options) float64, nats/token."""
-    count, options, option_tokens = items.options.shape
-    first = items.contexts.shape[1]
-    windows = option_windows(items, scorer.transformer.length).reshape(count * options, -1)
-    nll = chain_rule_nll(scorer, windows, first, first + option_tokens)
-    return nll.mean(axis=-1).reshape(count, options)
+    spans = span_nll(scorer, *option_windows(items, scorer.transformer.length))
+    return np.array([nll.mean() for nll in spans]).reshape(len(items.options), -1)
 
 
 def rank_options(nll: np.ndarray) -> ChoiceScore:

@@ -4,7 +4,7 @@ import numpy as np
 
 from lab.evaluation.choice import Items, option_windows
 from lab.evaluation.nelbo import stratified_count
-from lab.evaluation.scorer import Scorer, score_slots
+from lab.evaluation.scorer import SlotScorer
 from lab.objectives.corruption import causal_example, dense_example
 from lab.objectives.draws import Draw, draw, hidden_positions
 from lab.threefry import Stream
@@ -12,7 +12,7 @@ from lab.threefry import Stream
 _SEED = 1  # of the draws, whatever the run's seed; the any-order bound has 0
 
 
-def sampled_option_nll(scorer: Scorer, items: Items, num_draws: int) -> np.ndarray:
+def sampled_option_nll(scorer: SlotScorer, items: Items, num_draws: int) -> np.ndarray:
     """Estimate each option's any-order NLL given its clean context, without bias at any number of draws.
 
     Dense arms: k of the O option tokens are hidden, which ones at random, and all after the option; the
@@ -30,27 +30,32 @@ def sampled_option_nll(scorer: Scorer, items: Items, num_draws: int) -> np.ndarr
         all orders of the option's tokens, which is a bound on the NLL of their mixture.
 
     Raises:
-        ValueError: if `num_draws` is below 1.
+        ValueError: if `num_draws` is below 1, or the contexts or the options differ in length.
 
     Reference: Nie et al. 2025, arXiv:2502.09992, appendix A.
     """
     if num_draws < 1:
         raise ValueError(f"`num_draws` must be >= 1, but got num_draws={num_draws}.")
-    count, options, option_tokens = items.options.shape
-    windows = option_windows(items, scorer.transformer.length).reshape(count * options, -1)
-    first = items.contexts.shape[1]
+    windows, starts, stops = option_windows(items, scorer.transformer.length)
+    if len(lengths := set(zip(starts.tolist(), stops.tolist(), strict=True))) > 1:
+        raise ValueError(
+            "contexts, and options, must be of one length, as the options of an item share their draws, "
+            f"but got spans {sorted(lengths)[:2]}; `option_nll` takes any."
+        )
+    first, option_tokens = int(starts[0]), int(stops[0] - starts[0])
     one_draw = _random_order if scorer.causal else _random_mask
-    ids = np.repeat(np.arange(count, dtype=np.int32), options)
-    total = np.zeros(count * options)
+    count = len(items.options)
+    ids = np.repeat(np.arange(count, dtype=np.int32), len(windows) // count)
+    total = np.zeros(len(windows))
     for number in range(num_draws):
         numbers = np.full(len(ids), number, np.int32)
         drawn = draw(_SEED, Stream.EVALUATION_DRAWS, ids, numbers, option_tokens, "any", np)
         total += one_draw(scorer, windows, first, drawn, number, num_draws)
-    return (total / num_draws).reshape(count, options)
+    return (total / num_draws).reshape(count, -1)
 
 
 def _random_mask(
-    scorer: Scorer, windows: np.ndarray, first: int, drawn: Draw, number: int, strata: int
+    scorer: SlotScorer, windows: np.ndarray, first: int, drawn: Draw, number: int, strata: int
 ) -> np.ndarray:
     """The mean NLL of the hidden option tokens: (rows,) float64."""
     option_tokens = drawn.order.shape[1]
@@ -60,16 +65,16 @@ def _random_mask(
     hidden[:, first : first + option_tokens] = chosen
     hidden[:, first + option_tokens :] = True
     example = dense_example(windows, hidden, scorer.transformer.mask_id, (1 / counts).astype(np.float32), np)
-    scores = score_slots(scorer, example, np.arange(first, first + option_tokens, dtype=np.int32))
+    scores = scorer.nll(example, np.arange(first, first + option_tokens, dtype=np.int32))
     return np.where(chosen, scores, 0).sum(axis=1) / counts
 
 
 def _random_order(
-    scorer: Scorer, windows: np.ndarray, first: int, drawn: Draw, number: int, strata: int
+    scorer: SlotScorer, windows: np.ndarray, first: int, drawn: Draw, number: int, strata: int
 ) -> np.ndarray:
     """The mean NLL of all option tokens, each given the context and those before it in the order."""
     option_tokens = drawn.order.shape[1]
     order = np.tile(np.arange(windows.shape[1], dtype=np.int32), (len(windows), 1))
     order[:, first : first + option_tokens] = first + drawn.order
     example = causal_example(windows, order, scorer.transformer.mask_id, np)
-    return score_slots(scorer, example, np.arange(first, first + option_tokens, dtype=np.int32)).mean(axis=1)
+    return scorer.nll(example, np.arange(first, first + option_tokens, dtype=np.int32)).mean(axis=1)

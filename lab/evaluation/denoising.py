@@ -1,30 +1,26 @@
 """Sampling with a dense arm in a chosen number of passes: compute at test time as a dial."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from lab import threefry
-from lab.evaluation.generation import (
-    SlotLogits,
-    batches,
-    masked_rows,
-    predict,
-    sample_tokens,
-    sampling_uniforms,
-)
+from lab.evaluation.canvas import Canvas, StopCondition
+from lab.evaluation.scorer import SlotScorer
 from lab.threefry import Stream
 
 
 def denoise(
-    model: SlotLogits,
-    prompts: np.ndarray,
-    total_tokens: int,
+    scorer: SlotScorer,
+    prompts: Sequence[np.ndarray] | np.ndarray,
+    new_tokens: int,
     sampler: str,
     steps: int,
     seed: int,
-    batch_size: int = 128,
-) -> np.ndarray:
+    stop: StopCondition | None = None,
+    row_ids: np.ndarray | None = None,
+) -> list[np.ndarray]:
     """Continue prompts by unmasking the continuation in `steps` passes, tokens sampled at temperature 1.
 
     A pass gives the distribution of every masked token given the revealed ones; the tokens unmasked in it
@@ -37,19 +33,25 @@ def denoise(
     - `blocks:B`: blocks of B tokens left to right, in a random order within a block. A pass stays within a
       block where n / T divides B. `blocks:1` at T = n is `sample_left_to_right`.
 
-    At T = 1 all samplers are one: every token is sampled given the prompt alone.
+    At T = 1 all samplers are one: every token is sampled given the prompt alone. What the window has room for
+    after the n tokens stays masked.
+
+    A row ends before its n tokens where `stop` holds of a part of it that has no gap from the prompt on; what
+    lies after is left out. The n tokens are planned all the same: a row is whole early, and its passes are
+    saved, only where tokens are unmasked roughly left to right.
 
     Args:
-        model: a dense arm.
-        prompts: (count, p) int32, count >= 1, 0 <= p < total_tokens.
-        total_tokens: length of the result, at most L; what the window has room for after it stays masked.
+        scorer: a dense arm.
+        prompts: an int array for each row, of any lengths, 0 too (`Canvas`).
+        new_tokens: n, tokens to sample for each prompt, at most.
         sampler: `ancestral`, `confidence` or `blocks:B`.
-        steps: T, in 1..total_tokens - p.
-        seed: of the random words.
-        batch_size: rows a pass.
+        steps: T, in 1..n.
+        seed: of the random numbers.
+        stop: when a continuation ends before its n tokens.
+        row_ids: which random numbers each prompt has.
 
     Returns:
-        (count, total_tokens) int32, the prompts and their continuations.
+        Each prompt with its continuation, (length,) int32.
 
     Raises:
         ValueError: if the arm is causal, or a number or the sampler is none of the above.
@@ -58,35 +60,27 @@ def denoise(
     3.2, and Nie et al. 2025, arXiv:2502.09992, section 2.4 (confidence, there with the most likely tokens);
     Arriola et al. 2025, arXiv:2503.09573 (blocks).
     """
-    if model.causal:
+    if scorer.causal:
         raise ValueError("`denoise` needs a dense arm, but got a causal one: see `sample_left_to_right`.")
     block = parse_sampler(sampler)
-    tokens = masked_rows(model, prompts, total_tokens)
-    first = prompts.shape[1]
-    per_pass = unmasked_per_pass(total_tokens - first, steps)
-    uniforms = sampling_uniforms(seed, len(prompts), total_tokens)[:, first:]
-    order = None if block is None else _order(seed, len(prompts), total_tokens - first, block)
-    slots = np.arange(tokens.shape[1], dtype=np.int32)
-    for rows, index in batches(len(tokens), batch_size):
-        positions = np.broadcast_to(slots + np.int32(1), (len(index), len(slots)))
-        batch = {
-            "positions": positions,
-            "target_positions": positions,
-            "scored": np.broadcast_to(slots[first:total_tokens], (len(index), total_tokens - first)),
-        }
-        ranks = None if order is None else np.argsort(order[rows], axis=1)  # when each token is unmasked
-        done = 0
-        for count in per_pass.tolist():
-            logits = predict(model, {**batch, "tokens": tokens[index]})[: len(rows)]
+    canvas = Canvas(scorer, prompts, new_tokens, seed, stop, row_ids)
+    per_pass = unmasked_per_pass(new_tokens, steps)
+    # When each token is unmasked.
+    ranks = None if block is None else np.argsort(_order(seed, canvas.ids, new_tokens, block), axis=1)
+    for done, count in zip(np.cumsum(per_pass) - per_pass, per_pass, strict=True):
+        if not len(canvas.open):
+            break
+        rows, masked = canvas.open, canvas.continuations() == scorer.transformer.mask_id
+        slots = (canvas.first[rows, None] + np.arange(new_tokens)).astype(np.int32)
+        for some, logits in scorer.logits(canvas.example(), slots, canvas.batch_size):
             if ranks is None:
-                masked = tokens[rows, first:total_tokens] == model.transformer.mask_id
-                chosen = _most_confident(logits, masked, count)
+                chosen = _most_confident(logits, masked[some], count)
             else:
-                chosen = (ranks >= done) & (ranks < done + count)
-            row, place = np.nonzero(chosen)
-            tokens[rows[row], first + place] = sample_tokens(logits[row, place], uniforms[rows[row], place])
-            done += count
-    return tokens[:, :total_tokens]
+                chosen = (ranks[rows[some]] >= done) & (ranks[rows[some]] < done + count)
+            row, offset = np.nonzero(chosen)
+            canvas.reveal(rows[some[row]], offset, logits[row, offset])
+        canvas.close()
+    return canvas.rows()
 
 
 def unmasked_per_pass(tokens: int, steps: int) -> np.ndarray:
@@ -110,18 +104,18 @@ def parse_sampler(sampler: str) -> int | None:
         return None
     if sampler == "ancestral":
         return 0
-    if found := re.fullmatch(r"blocks:([1-9][0-9]*)", sampler):
-        return int(found[1])
+    if match := re.fullmatch(r"blocks:([1-9][0-9]*)", sampler):
+        return int(match[1])
     raise ValueError(
         f"`sampler` must be ancestral, confidence or blocks:B with B >= 1, but got sampler={sampler!r}."
     )
 
 
-def _order(seed: int, count: int, tokens: int, block: int) -> np.ndarray:
-    """The order in which each row's tokens are unmasked: (count, tokens) int32."""
+def _order(seed: int, ids: np.ndarray, tokens: int, block: int) -> np.ndarray:
+    """The order in which each row's tokens are unmasked: (rows, tokens) int32."""
     key = (np.full(1, seed, np.int32), np.full(1, Stream.SAMPLES, np.int32))
-    # Negative second counters: the words of the tokens themselves have the row, from 0 on.
-    counter = (np.arange(tokens, dtype=np.int32)[None], ~np.arange(count, dtype=np.int32)[:, None])
+    # Negative second counters: the words of the tokens themselves have the row's id, from 0 on.
+    counter = (np.arange(tokens, dtype=np.int32)[None], ~ids[:, None])
     order = threefry.permutation(threefry.threefry2x32(key, counter, np)[0], np)
     if block == 0:
         return np.asarray(order)

@@ -74,10 +74,10 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
 
 
 def _write(task: Task, arm: Arm, prompts: np.ndarray) -> np.ndarray:
-    length, seed, rows = arm.config.data.length, arm.config.seed, arm.config.evaluation.batch_size
-    if task.settings["sampler"] == LEFT_TO_RIGHT:
-        return sample_left_to_right(arm.sampler, prompts, length, seed, rows)
-    return denoise(arm.sampler, prompts, length, task.settings["sampler"], task.settings["steps"], seed, rows)
+    settings, seed, new_tokens = task.settings, arm.config.seed, arm.config.data.length - prompts.shape[1]
+    if settings["sampler"] == LEFT_TO_RIGHT:
+        return np.stack(sample_left_to_right(arm.scorer, prompts, new_tokens, seed))
+    return np.stack(denoise(arm.scorer, prompts, new_tokens, settings["sampler"], settings["steps"], seed))
 
 
 def _parsing(texts: Sequence[str]) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lab.evaluation.scorer import Scorer, score_slots
+from lab.evaluation.scorer import SlotScorer
 from lab.objectives.corruption import causal_example, dense_example
 from lab.objectives.draws import Draw, draw, hidden_positions
 from lab.threefry import Stream
@@ -26,7 +26,7 @@ class Nelbo(NamedTuple):
     mask_standard_error: float
 
 
-def nelbo(scorer: Scorer, windows: np.ndarray, num_draws: int) -> Nelbo:
+def nelbo(scorer: SlotScorer, windows: np.ndarray, num_draws: int) -> Nelbo:
     """Estimate the NELBO over random orders with stratified counts.
 
     The draws of a window form two independent halves. In each, the number of hidden tokens k is stratified:
@@ -57,7 +57,7 @@ def nelbo(scorer: Scorer, windows: np.ndarray, num_draws: int) -> Nelbo:
     )
 
 
-def _draw_nll(scorer: Scorer, windows: np.ndarray, number: int, strata: int) -> np.ndarray:
+def _draw_nll(scorer: SlotScorer, windows: np.ndarray, number: int, strata: int) -> np.ndarray:
     """One draw's NLL per token of each window: (count,) float64."""
     count, length = windows.shape
     ids = np.arange(count, dtype=np.int32)
@@ -70,7 +70,7 @@ def _draw_nll(scorer: Scorer, windows: np.ndarray, number: int, strata: int) -> 
         counts = stratified_count(drawn.hidden_count, length, number % strata, strata)
         hidden = hidden_positions(Draw(drawn.order, counts), np)
         example = dense_example(windows, hidden, mask_id, (1 / counts).astype(np.float32), np)
-    scores = score_slots(scorer, example, np.arange(length, dtype=np.int32))
+    scores = scorer.nll(example, np.arange(length, dtype=np.int32))
     return (scores * example.weights).sum(axis=-1)
 
 

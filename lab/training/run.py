@@ -17,7 +17,7 @@ from lab.data.dataset import Dataset, prepare
 from lab.environment import available_cpus, cpu_model, versions
 from lab.evaluation.arm import Arm, make_scorer
 from lab.evaluation.flops import forward_flops_per_token, train_flops_per_token
-from lab.evaluation.generation import SlotLogits, sample_left_to_right
+from lab.evaluation.generation import sample_left_to_right
 from lab.evaluation.held_out import require_held_out
 from lab.evaluation.measurements import evaluation_digest, load_measurements, measure
 from lab.files import Row, write_atomic
@@ -143,7 +143,6 @@ class Run:
         self.own_notice = notice
         self.notice = notice if self.ranks.count == 1 else Notice()
         self.scorer = make_scorer(self.engine.learner.transformer, config)
-        self.sampler: SlotLogits | None = None
         self._decide_what_is_kept()
         self.checkpoints = Checkpoints(logdir / "checkpoints", version, self.keeps_checkpoints)
         self.log: MetricsLog | MemoryLog
@@ -350,7 +349,7 @@ class Run:
                 self.measured.add(found)
                 self._log({"kind": MEASURED, **place, "measured": found.to_row()})
         if self._wants_sample(stop):
-            self._log({"kind": "sample", **place, "text": self._sample(arm)})
+            self._log({"kind": "sample", **place, "text": self._sample()})
         self.board.flush()
 
     @property
@@ -363,15 +362,12 @@ class Run:
         samples = (row for row in self.log.rows if row["kind"] == "sample")
         return all((row["reading"], row["step"]) != (stop.reading, stop.step) for row in samples)
 
-    def _sample(self, arm: Arm) -> str:
+    def _sample(self) -> str:
         length = self.config.data.length
         prompt = np.asarray(self.dataset.validation[: min(PROMPT_TOKENS, length // 2)], np.int32)
         total = min(length, len(prompt) + self.config.evaluation.sample_tokens)
-        if self.sampler is None:
-            self.sampler = arm.sampler
-        return self.dataset.tokenizer.decode(
-            sample_left_to_right(self.sampler, prompt[None], total, self.config.seed)[0]
-        )
+        sampled = sample_left_to_right(self.scorer, prompt[None], total - len(prompt), self.config.seed)
+        return self.dataset.tokenizer.decode(sampled[0])
 
     # Checkpoints.
 

@@ -26,10 +26,10 @@ def tiny_transformer(vocab_size=5, length=8, scale=15.0):
 
 
 def scorer_of(arm, batch_size=16, **shape):
-    from lab.evaluation.scorer import Scorer
+    from lab.evaluation.scorer import SlotScorer
 
     causal = FactorsConfig(**ARMS[arm]).compute == "causal"
-    return Scorer(tiny_transformer(**shape), causal, batch_size)
+    return SlotScorer(tiny_transformer(**shape), causal, batch_size)
 
 
 def windows_of(count, vocab_size=5, length=8, seed=0):
@@ -54,21 +54,47 @@ def log_softmax(logits):
 
 
 class RiggedScorer:
-    """A scorer whose NLL is `nll(previous token, target)`; it keeps the rows that it was given."""
+    """A scorer whose NLL is `rule(previous token, target)`; it keeps the examples and slots of each call."""
 
-    def __init__(self, causal, nll, length=16, vocab_size=1000):
+    def __init__(self, causal, rule, length=16, vocab_size=1000):
         self.causal = causal
         self.batch_size = 8
         self.transformer = SimpleNamespace(length=length, mask_id=vocab_size, vocab_size=vocab_size)
-        self.nll = nll
-        self.rows = []
+        self.rule = rule
+        self.examples, self.slots = [], []
 
-    def score(self, rows):
-        self.rows.append(rows)
+    def nll(self, example, slots):
+        slots = np.broadcast_to(slots, (len(example.tokens), slots.shape[-1]))
+        self.examples.append(example)
+        self.slots.append(slots)
+        targets = np.take_along_axis(example.targets, slots, axis=1)
         # The token before the scored one: in a causal stream it is in the scored slot.
-        slots = rows["scored"] if self.causal else np.maximum(rows["scored"] - 1, 0)
-        previous = np.take_along_axis(np.asarray(rows["tokens"]), slots, axis=1)
-        return np.broadcast_to(self.nll(previous, rows["targets"]), rows["targets"].shape).astype(float)
+        before = slots if self.causal else np.maximum(slots - 1, 0)
+        previous = np.take_along_axis(example.tokens, before, axis=1)
+        return np.broadcast_to(self.rule(previous, targets), targets.shape).astype(float)
+
+
+class RiggedLogits:
+    """A network to sample from whose logits a test gives by `one_batch(tokens, slots)`."""
+
+    def __init__(self, causal, length, vocab_size, batch_size=128):
+        self.causal, self.batch_size = causal, batch_size
+        self.transformer = SimpleNamespace(length=length, mask_id=vocab_size, vocab_size=vocab_size)
+        self.batches = []
+
+    def logits(self, example, slots, batch_size):
+        from lab.evaluation.scorer import SlotScorer
+
+        return SlotScorer.logits(self, example, slots, batch_size)
+
+    def _batches(self, inputs, batch_size):
+        from lab.evaluation.scorer import SlotScorer
+
+        return SlotScorer._batches(self, inputs, batch_size)
+
+    def predict_on_batch(self, batch):
+        self.batches.append({name: values.copy() for name, values in batch.items()})
+        return self.one_batch(batch["tokens"], batch["slots"])
 
 
 MEASURED = {
@@ -114,13 +140,13 @@ def text_dataset():
     return dataset_of(train=tokens, validation=tokens, test=tokens)
 
 
-def rigged_arm(arm, nll, *layers, stop=STOP):
-    """An arm whose NLL is `nll(previous token, target)`."""
+def rigged_arm(arm, rule, *layers, stop=STOP):
+    """An arm whose NLL is `rule(previous token, target)`."""
     from lab.evaluation.arm import Arm
 
     config = config_of(arm, *layers)
     causal = config.factors.compute == "causal"
-    return Arm(config, RiggedScorer(causal, nll, config.data.length, vocab_size=257), stop)
+    return Arm(config, RiggedScorer(causal, rule, config.data.length, vocab_size=257), stop)
 
 
 def trained_arm(arm, *layers):

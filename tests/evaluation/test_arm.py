@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from evaluation_bench import STOP, config_of, trained_arm
+from evaluation_bench import config_of
 
 from lab.data.tokenizers import ByteTokenizer
 from lab.evaluation.arm import make_scorer, standard_error, window_examples
@@ -12,20 +12,11 @@ def test_the_scorer_is_the_arms():
         assert (scorer.causal, scorer.batch_size) == (causal, 8)
 
 
-@pytest.mark.parametrize("name", ["ar", "dlm"])
-def test_sampling_and_scoring_share_the_network(name):
-    arm = trained_arm(name)
-    assert arm.sampler.transformer is arm.scorer.transformer
-    assert arm.sampler is arm.sampler
-    assert arm.sampler.causal == (name == "ar")
-    assert arm.stop == STOP
-
-
 def test_an_example_is_of_the_document_in_which_its_window_begins():
     """Windows of 4 begin at 0, 6 and 12 of 18 tokens; documents at 0, 5, 6, 13."""
     tokens = np.array([ord(letter) if letter != "|" else 256 for letter in "aaaa||bbbbbb|ccccc"], np.uint16)
-    found = window_examples("nll", np.array([0.5, 1.5, 2.5]), tokens, 4, ByteTokenizer().end_id)
-    assert (found.metric, found.values, found.documents) == ("nll", (0.5, 1.5, 2.5), (0, 2, 2))
+    examples = window_examples("nll", np.array([0.5, 1.5, 2.5]), tokens, 4, ByteTokenizer().end_id)
+    assert (examples.metric, examples.values, examples.documents) == ("nll", (0.5, 1.5, 2.5), (0, 2, 2))
 
 
 def test_a_standard_error_is_that_of_a_mean():

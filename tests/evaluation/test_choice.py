@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from evaluation_bench import RiggedScorer
+from evaluation_bench import RiggedScorer, scorer_of
 
-from lab.evaluation.choice import make_items, option_nll, rank_options
+from lab.evaluation.choice import Items, make_items, option_nll, rank_options
 
 SPLIT = np.arange(400, dtype=np.uint16)  # a token is its own place, so an option tells where it was cut
 
@@ -99,11 +99,34 @@ def test_the_errors_are_those_of_means_over_items():
 def test_no_arm_sees_the_option_it_scores_or_what_follows(causal):
     scorer = RiggedScorer(causal, lambda previous, target: np.zeros(target.shape))
     score_items(scorer, items())
-    for rows in scorer.rows:
-        for tokens, scored in zip(rows["tokens"], rows["scored"], strict=True):
+    for example, slots in zip(scorer.examples, scorer.slots, strict=True):
+        for tokens, scored in zip(example.tokens, slots, strict=True):
             if not causal:
                 (slot,) = scored
                 assert (tokens[slot:] == 1000).all()
                 assert (tokens[:slot] < 1000).all()
             else:
                 np.testing.assert_array_equal(scored, [6, 7, 8])
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("arm", ["ar", "dlm"])
+def test_options_of_unequal_length_score_as_each_alone(arm):
+    """Contexts of 0 to 4 tokens, options of 1 to 4: the same numbers in one call as item by item."""
+    scorer, numbers = scorer_of(arm), np.random.default_rng(0)
+    text = [numbers.integers(0, 5, size) for size in (0, 4, 1, 3, 1, 4, 2, 4, 3, 1, 2)]
+    made = Items([text[0], text[1], text[2]], [text[3:5], text[5:7], text[8:10]])
+    nll = option_nll(scorer, made)
+    assert nll.shape == (3, 2)
+    for context, options, row in zip(made.contexts, made.options, nll, strict=True):
+        for option, value in zip(options, row, strict=True):
+            alone = option_nll(scorer, Items(context[None], option[None, None]))
+            assert alone.item() == pytest.approx(value, rel=1e-5)
+    assert np.unique(nll).size == 6
+
+
+def test_a_context_and_option_longer_than_the_window_are_refused():
+    made = Items([np.zeros(14, int)], [[np.zeros(2, int), np.zeros(3, int)]])
+    message = r"a context and its option must fit in the window of 16 tokens, but got 17\."
+    with pytest.raises(ValueError, match=message):
+        option_nll(RiggedScorer(True, lambda previous, target: 1.0), made)

@@ -8,6 +8,7 @@ from evaluation_bench import RiggedScorer, scorer_of
 from lab.evaluation.choice import Items, make_items, option_nll
 from lab.evaluation.choice_draws import sampled_option_nll
 from lab.evaluation.nelbo import stratified_count
+from lab.objectives.corruption import Example
 
 ORDERS = list(itertools.permutations(range(3)))
 
@@ -43,27 +44,19 @@ def any_order_nll(scorer, items):
             [np.repeat(items.contexts[:, None], options, axis=1), items.options], axis=2
         ).reshape(count * options, -1)
         place = first + order[step]
+        tokens = np.full((len(text), length), mask_id, np.int32)
         if scorer.causal:
-            stream = [mask_id] + [None] * (length - 1)
             read = [*known, place, *(p for p in range(length) if p not in known and p != place)]
-            tokens = np.full((len(text), length), mask_id, np.int32)
             tokens[:, 1 : len(known) + 1] = text[:, known]
             positions = np.array([0, *(p + 1 for p in read[:-1])], np.int32)
-            targets, slot = np.array(read, np.int32) + 1, len(known)
-            assert len(stream) == length
+            predicted, slot = np.array(read, np.int32) + 1, len(known)
         else:
-            tokens = np.full((len(text), length), mask_id, np.int32)
             tokens[:, known] = text[:, known]
-            positions = targets = np.arange(1, length + 1, dtype=np.int32)
+            positions = predicted = np.arange(1, length + 1, dtype=np.int32)
             slot = place
-        rows = {
-            "tokens": tokens,
-            "positions": np.broadcast_to(positions, tokens.shape),
-            "target_positions": np.broadcast_to(targets.astype(np.int32), tokens.shape),
-            "scored": np.full((len(text), 1), slot, np.int32),
-            "targets": text[:, [place]],
-        }
-        total += scorer.score(rows).reshape(count, options)
+        targets = np.broadcast_to(text[:, [place]], tokens.shape)
+        example = Example(tokens, positions[None], predicted[None], targets, None)
+        total += scorer.nll(example, np.array([slot], np.int32)).reshape(count, options)
     return total / len(ORDERS) / size
 
 
@@ -133,11 +126,12 @@ def test_the_context_is_clean_and_the_options_of_an_item_share_their_draws(causa
     scorer = rigged(causal)
     items = make_items(np.arange(400), 5, 4, context_tokens=6, option_tokens=3)
     sampled_option_nll(scorer, items, 8)
-    assert len(scorer.rows) == 8
-    for rows in scorer.rows:
-        tokens, places = rows["tokens"].reshape(5, 4, -1), rows["target_positions"].reshape(5, 4, -1)
-        np.testing.assert_array_equal(rows["scored"], np.tile([6, 7, 8], (20, 1)))
+    assert len(scorer.examples) == 8
+    for example, slots in zip(scorer.examples, scorer.slots, strict=True):
+        tokens = example.tokens.reshape(5, 4, -1)
+        np.testing.assert_array_equal(slots, np.tile([6, 7, 8], (20, 1)))
         if causal:
+            places = example.target_positions.reshape(5, 4, -1)
             np.testing.assert_array_equal(tokens[:, :, 1:7], np.repeat(items.contexts[:, None], 4, axis=1))
             assert (places == places[:, :1]).all()
             np.testing.assert_array_equal(np.sort(places[:, 0, 6:9], axis=1), np.tile([7, 8, 9], (5, 1)))
@@ -147,7 +141,7 @@ def test_the_context_is_clean_and_the_options_of_an_item_share_their_draws(causa
             assert (hidden == hidden[:, :1]).all()
             assert hidden[:, :, 9:].all()
             assert (hidden[:, 0, 6:9].sum(axis=1) >= 1).all()
-    drawn = np.stack([rows["target_positions" if causal else "tokens"][::4, 6:9] for rows in scorer.rows])
+    drawn = np.stack([(e.target_positions if causal else e.tokens)[::4, 6:9] for e in scorer.examples])
     assert len(np.unique(drawn if causal else drawn == 1000, axis=0)) > 4  # fresh for each draw
     assert (drawn != drawn[:, :1]).any()  # and for each item
 
@@ -157,9 +151,16 @@ def test_a_draw_counts_the_mean_over_its_hidden_tokens():
     scorer = RiggedScorer(False, lambda previous, target: target)
     items = make_items(np.arange(400), 5, 4, context_tokens=6, option_tokens=3)
     found = sampled_option_nll(scorer, items, 1)
-    hidden = scorer.rows[0]["tokens"].reshape(5, 4, -1)[..., 6:9] == 1000
+    hidden = scorer.examples[0].tokens.reshape(5, 4, -1)[..., 6:9] == 1000
     expected = np.where(hidden, items.options, 0).sum(axis=-1) / hidden.sum(axis=-1)
     np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize(("contexts", "options"), [((2, 2), (3, 1)), ((1, 2), (3, 3))])
+def test_contexts_or_options_of_several_lengths_are_refused(contexts, options):
+    items = Items([np.zeros(n, int) for n in contexts], [[np.zeros(n, int)] * 2 for n in options])
+    with pytest.raises(ValueError, match=r"must be of one length, as the options of an item share"):
+        sampled_option_nll(rigged(False), items, 1)
 
 
 def test_no_draws_are_refused():

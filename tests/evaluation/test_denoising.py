@@ -1,14 +1,14 @@
 """The samplers against the exact distribution of their samples, enumerated at vocabulary 3 and length 3."""
 
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from evaluation_bench import example_of, log_softmax, scorer_of, windows_of
+from evaluation_bench import RiggedLogits, example_of, log_softmax, scorer_of, windows_of
 
 from lab.evaluation.denoising import denoise, parse_sampler, unmasked_per_pass
 from lab.evaluation.generation import sample_left_to_right
+from lab.evaluation.stop_conditions import StopSequences
 
 VOCAB = LENGTH = 3
 MASK_ID = VOCAB
@@ -16,25 +16,25 @@ SEQUENCES = list(itertools.product(range(VOCAB), repeat=LENGTH))  # all 27
 SAMPLERS = ("ancestral", "confidence", "blocks:1", "blocks:2")
 
 
-class TableModel:
+class TableModel(RiggedLogits):
     """A denoiser that is a table: a distribution of every token for each state of each row, none alike."""
 
-    def __init__(self, length=LENGTH, vocab=VOCAB, causal=False):
-        self.causal = causal
-        self.transformer = SimpleNamespace(length=length, mask_id=vocab, vocab_size=vocab)
-        self.seen = []
+    def __init__(self, length=LENGTH, causal=False, batch_size=10_000):
+        super().__init__(causal, length, VOCAB, batch_size)
 
     def chances(self, state):
         """(length, vocab) probabilities, given the tokens of a row; `mask_id` is a masked one."""
         code = sum((1 + token) * 7**place for place, token in enumerate(state))
-        vocab, length = self.transformer.vocab_size, self.transformer.length
-        return np.random.default_rng(code).dirichlet(np.full(vocab, 0.7), length)
+        return np.random.default_rng(code).dirichlet(np.full(VOCAB, 0.7), self.transformer.length)
 
-    def predict_on_batch(self, batch):
-        self.seen.append(batch["tokens"].copy())
-        table = {row: self.chances(row) for row in {tuple(row) for row in batch["tokens"].tolist()}}
-        chances = np.stack([table[tuple(row)] for row in batch["tokens"].tolist()])
-        return np.log(np.take_along_axis(chances, batch["scored"][..., None], axis=1)) + 5.0
+    def one_batch(self, tokens, slots):
+        table = {row: self.chances(row) for row in {tuple(row) for row in tokens.tolist()}}
+        chances = np.stack([table[tuple(row)] for row in tokens.tolist()])
+        return np.log(np.take_along_axis(chances, slots[..., None], axis=1)) + 5.0
+
+    @property
+    def seen(self):
+        return [batch["tokens"] for batch in self.batches]
 
 
 def unmaskings(model, sampler, state, count):
@@ -50,8 +50,8 @@ def unmaskings(model, sampler, state, count):
         if [place // block for place in order] == sorted(place // block for place in order)
     ]
     reached = [order for order in orders if set(order[: LENGTH - len(masked)]).isdisjoint(masked)]
-    found = [tuple(order[LENGTH - len(masked) :][:count]) for order in reached]
-    return {places: found.count(places) / len(found) for places in found}
+    sets = [tuple(order[LENGTH - len(masked) :][:count]) for order in reached]
+    return {places: sets.count(places) / len(sets) for places in sets}
 
 
 def exact_distribution(model, sampler, steps):
@@ -84,7 +84,7 @@ def test_samples_follow_the_enumerated_distribution(sampler, steps):
     model, draws = TableModel(), 30_000
     exact = exact_distribution(model, sampler, steps)
     assert exact.sum() == pytest.approx(1)
-    sampled = denoise(model, empty_prompts(draws), LENGTH, sampler, steps, seed=0, batch_size=10_000)
+    sampled = np.stack(denoise(model, empty_prompts(draws), LENGTH, sampler, steps, seed=0))
     counts = np.bincount(sampled @ [9, 3, 1], minlength=27)
     errors = np.sqrt(draws * exact * (1 - exact))
     assert (np.abs(counts - draws * exact) < 4 * errors + 1).all()
@@ -106,49 +106,78 @@ def test_the_enumeration_tells_the_samplers_and_the_steps_apart():
 def test_in_one_pass_all_tokens_are_independent_given_the_prompt(sampler):
     model = TableModel(length=5)
     prompts = np.tile(np.array([[2, 0]], np.int32), (20_000, 1))
-    sampled = denoise(model, prompts, 5, sampler, 1, seed=1)
+    sampled = np.stack(denoise(model, prompts, 3, sampler, 1, seed=1))
     chances = model.chances((2, 0, MASK_ID, MASK_ID, MASK_ID))[2:]
     joint = chances[0][:, None, None] * chances[1][:, None] * chances[2]
     counts = np.bincount(sampled[:, 2:] @ [9, 3, 1], minlength=27)
     expected = 20_000 * joint.ravel()
     assert (np.abs(counts - expected) < 4 * np.sqrt(expected) + 1).all()
-    plain = denoise(model, prompts[:50], 5, "ancestral", 1, seed=1)
+    plain = denoise(model, prompts[:50], 3, "ancestral", 1, seed=1)
     np.testing.assert_array_equal(sampled[:50], plain)
+
+
+def assert_same_rows(rows, others):
+    assert [row.tolist() for row in rows] == [row.tolist() for row in others]
 
 
 @pytest.mark.backend
 def test_left_to_right_one_token_a_pass_is_the_chain_rule_sampler():
-    from lab.evaluation.generation import SlotLogits
-
-    model = SlotLogits(scorer_of("dlm").transformer, causal=False)
-    prompts = windows_of(6)[:, :3]
-    blocks = denoise(model, prompts, 8, "blocks:1", 5, seed=3)
-    np.testing.assert_array_equal(blocks, sample_left_to_right(model, prompts, 8, seed=3))
-    assert len(np.unique(blocks[:, 3:], axis=0)) > 2
+    model, prompts = scorer_of("dlm"), [window[:size] for size, window in enumerate(windows_of(4))]
+    blocks = denoise(model, prompts, 5, "blocks:1", 5, seed=3)
+    assert_same_rows(blocks, sample_left_to_right(model, prompts, 5, seed=3))
+    assert len(np.unique([row[-5:] for row in blocks], axis=0)) > 2
 
 
 @pytest.mark.backend
 @pytest.mark.parametrize("sampler", ["ancestral", "confidence", "blocks:2"])
 def test_a_row_is_the_same_in_every_batch(sampler):
-    from lab.evaluation.generation import SlotLogits
-
-    model = SlotLogits(scorer_of("dlm").transformer, causal=False)
     prompts = windows_of(7)[:, :2]
-    whole, parts = (denoise(model, prompts, 8, sampler, 3, seed=0, batch_size=size) for size in (7, 3))
-    np.testing.assert_array_equal(whole, parts)
+    whole, parts = (denoise(scorer_of("dlm", size), prompts, 6, sampler, 3, seed=0) for size in (7, 3))
+    assert_same_rows(whole, parts)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("sampler", ["ancestral", "confidence", "blocks:2"])
+def test_a_row_is_the_same_alone_as_among_prompts_of_other_lengths(sampler):
+    model, prompts = scorer_of("dlm"), [w[:n] for w, n in zip(windows_of(4), (3, 0, 1, 4), strict=True)]
+    together = denoise(model, prompts, 4, sampler, 2, seed=0)
+    assert [len(row) for row in together] == [7, 4, 5, 8]
+    for number, row in enumerate(together):
+        alone = denoise(model, [prompts[number]], 4, sampler, 2, seed=0, row_ids=np.array([number]))
+        assert_same_rows(alone, [row])
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "confidence", "blocks:2", "blocks:1"])
+def test_a_row_ends_at_the_first_stop_sequence_of_what_would_be_written(sampler):
+    model, prompts = TableModel(length=8), empty_prompts(300)
+    plain = denoise(model, prompts, 8, sampler, 8, seed=0)
+    passes = len(model.batches)
+    model.batches.clear()
+    ended = denoise(model, prompts, 8, sampler, 8, seed=0, stop=StopSequences([[0, 1], [2, 2]]))
+    for row, whole in zip(ended, plain, strict=True):
+        pairs = ["".join(map(str, whole[end - 2 : end])) in ("01", "22") for end in range(2, 9)]
+        assert len(row) == (pairs.index(True) + 2 if True in pairs else 8)
+        np.testing.assert_array_equal(row, whole[: len(row)])
+    assert len({len(row) for row in ended}) == 7
+    assert len(model.batches) == passes  # some row goes on to the end
+
+
+@pytest.mark.parametrize("sampler", ["blocks:1", "blocks:2"])
+def test_passes_are_saved_where_every_row_is_whole(sampler):
+    """Each row stops at its second token, so nothing beyond its block is unmasked."""
+    model = TableModel(length=8)
+    denoise(model, empty_prompts(20), 8, sampler, 8, seed=0, stop=lambda row: len(row) == 2)
+    assert len(model.batches) == 2
 
 
 @pytest.mark.backend
 def test_a_token_is_drawn_with_the_chance_that_the_denoiser_gives_it():
     """The logits behind the last token are the network's own, with all the other tokens revealed."""
-    from lab.evaluation.generation import SlotLogits
-
     scorer = scorer_of("dlm")
-    model = SlotLogits(scorer.transformer, causal=False)
     seen = []
-    predict = model.predict_on_batch
-    model.predict_on_batch = lambda batch: seen.append((batch["tokens"], predict(batch))) or seen[-1][1]
-    denoise(model, windows_of(4)[:, :2], 8, "ancestral", 6, seed=0)
+    predict = scorer.predict_on_batch
+    scorer.predict_on_batch = lambda batch: seen.append((batch["tokens"], predict(batch))) or seen[-1][1]
+    denoise(scorer, windows_of(4)[:, :2], 6, "ancestral", 6, seed=0)
     positions = np.arange(1, 9, dtype=np.int32)[None]
     for tokens, logits in seen:
         inputs = example_of(tokens, positions, positions)
@@ -159,13 +188,13 @@ def test_a_token_is_drawn_with_the_chance_that_the_denoiser_gives_it():
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 7, 9])
 @pytest.mark.parametrize("sampler", ["ancestral", "confidence", "blocks:2", "blocks:4"])
 def test_every_pass_unmasks_its_number_and_changes_nothing_revealed(sampler, steps):
-    model = TableModel(length=14)
+    model = TableModel(length=14, batch_size=4)
     prompts = np.random.default_rng(0).integers(0, VOCAB, (6, 3)).astype(np.int32)
-    sampled = denoise(model, prompts, 12, sampler, steps, seed=2, batch_size=4)
+    sampled = np.stack(denoise(model, prompts, 9, sampler, steps, seed=2))
     per_pass = unmasked_per_pass(9, steps)
     assert per_pass.sum() == 9
     assert per_pass.max() - per_pass.min() <= 1
-    batches = [model.seen[:steps], model.seen[steps:]]
+    batches = [model.seen[::2], model.seen[1::2]]
     for rows, passes in zip((slice(0, 4), slice(4, 6)), batches, strict=True):
         states = [state[: len(sampled[rows])] for state in passes]
         assert len(states) == steps
@@ -182,7 +211,7 @@ def test_every_pass_unmasks_its_number_and_changes_nothing_revealed(sampler, ste
 
 def test_blocks_are_filled_left_to_right_and_in_a_random_order_inside():
     model = TableModel(length=8)
-    denoise(model, empty_prompts(200), 8, "blocks:4", 8, seed=0, batch_size=200)
+    denoise(model, empty_prompts(200), 8, "blocks:4", 8, seed=0)
     states = np.stack([*model.seen, np.zeros((200, 8))])
     when = (states == MASK_ID).sum(axis=0) - 1  # the pass that unmasked each token
     assert (when[:, :4].max(axis=1) < when[:, 4:].min(axis=1)).all()
@@ -192,7 +221,8 @@ def test_blocks_are_filled_left_to_right_and_in_a_random_order_inside():
 def test_another_seed_gives_other_texts_and_orders_and_the_same_seed_the_same():
     model = TableModel(length=8)
     first, again, other = (
-        denoise(model, empty_prompts(9), 8, "ancestral", 8, seed=seed).tolist() for seed in (1, 1, 2)
+        np.stack(denoise(model, empty_prompts(9), 8, "ancestral", 8, seed=seed)).tolist()
+        for seed in (1, 1, 2)
     )
     assert first == again
     assert first != other
@@ -205,7 +235,7 @@ def test_another_seed_gives_other_texts_and_orders_and_the_same_seed_the_same():
 def test_a_number_of_steps_that_leaves_a_pass_without_work_is_refused(steps):
     message = rf"`steps` must be in 1\.\.5, the tokens to sample, but got steps={steps}\."
     with pytest.raises(ValueError, match=message):
-        denoise(TableModel(length=8), np.zeros((1, 3), np.int32), 8, "ancestral", steps, seed=0)
+        denoise(TableModel(length=8), np.zeros((1, 3), np.int32), 5, "ancestral", steps, seed=0)
 
 
 @pytest.mark.parametrize("sampler", ["greedy", "blocks", "blocks:0", "blocks:x", "ancestral:2"])
@@ -215,12 +245,9 @@ def test_an_unknown_sampler_is_refused(sampler):
         parse_sampler(sampler)
 
 
-@pytest.mark.parametrize("total", [2, 9])
-def test_a_length_beyond_the_window_or_within_the_prompt_is_refused(total):
-    with pytest.raises(
-        ValueError, match=rf"`total_tokens` must be in 3\.\.8, but got total_tokens={total}\."
-    ):
-        denoise(TableModel(length=8), np.zeros((1, 2), np.int32), total, "ancestral", 1, seed=0)
+def test_a_prompt_that_leaves_no_room_is_refused():
+    with pytest.raises(ValueError, match="but got one of 8 tokens"):
+        denoise(TableModel(length=8), [np.zeros(2, int), np.zeros(8, int)], 1, "ancestral", 1, seed=0)
 
 
 def test_a_causal_arm_is_refused():

@@ -65,7 +65,7 @@ def test_an_arm_is_judged_on_its_own_samples_after_the_prompt():
     found = measure(task_of(tasks_of(arm), "generation"), [arm, judge], DATA)
     tokens = DATA.test
     prompts = np.stack([tokens[i * len(tokens) // 5 :][:8] for i in range(5)]).astype(np.int32)
-    sampled = sample_left_to_right(arm.sampler, prompts, 32, arm.config.seed)[:, 8:]
+    sampled = np.stack(sample_left_to_right(arm.scorer, prompts, 24, arm.config.seed))[:, 8:]
     assert found.values["judge_nll"] == pytest.approx(sampled.mean() / 100)
     errors = sampled.mean(axis=1).std(ddof=1) / np.sqrt(5) / 100
     assert found.values["judge_nll_standard_error"] == pytest.approx(errors)
@@ -83,9 +83,9 @@ def test_a_dense_arm_writes_with_the_sampler_and_the_steps_of_the_task(sampler):
     for steps in (3, 24):
         task = task_of(tasks_of(arm), "generation", sampler=sampler, steps=steps)
         found = measure(task, [arm, rigged_judge(2.0)], DATA)
-        written = denoise(arm.sampler, prompts, 32, sampler, steps, arm.config.seed, 8)[:, 8:]
+        written = denoise(arm.scorer, prompts, 24, sampler, steps, arm.config.seed)
         assert [example.text for example in found.texts] == [
-            DATA.tokenizer.decode(row) for row in written[:2]
+            DATA.tokenizer.decode(row[8:]) for row in written[:2]
         ]
 
 

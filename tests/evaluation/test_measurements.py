@@ -117,7 +117,7 @@ def test_passes_count_rows_by_hand():
 def test_flops_are_those_of_the_rows_that_are_scored(arm, rows):
     made = rigged_arm(arm, nll_of)
     found = [measure(task, [made], DATA) for task in yardstick(made.config, "test")]
-    assert sum(len(scored["tokens"]) for scored in made.scorer.rows) == rows
+    assert sum(len(example.tokens) for example in made.scorer.examples) == rows
     a_pass = 16 * forward_flops_per_token(made.config.model.architecture(257, 16), made.scorer.causal)
     assert sum(row.flops for row in found) == rows * a_pass
     assert sum(passes(made.config, row.task) for row in found) == rows

@@ -13,12 +13,12 @@ WINDOWS = np.array([[0, 1, 2], [2, 2, 0], [1, 0, 1], [0, 0, 2]], np.int32)  # vo
 class CountingScorer(RiggedScorer):
     """Scores every slot 1 nat, and keeps how many tokens each row hides."""
 
-    def score(self, rows):
-        super().score(rows)
-        return np.ones(rows["targets"].shape)
+    def nll(self, example, slots):
+        return np.ones_like(super().nll(example, slots))
 
     def hidden_counts(self):
-        return np.array([(rows["tokens"] == self.transformer.mask_id).sum(axis=1) for rows in self.rows])
+        mask_id = self.transformer.mask_id
+        return np.array([(example.tokens == mask_id).sum(axis=1) for example in self.examples])
 
 
 @pytest.mark.parametrize(("length", "num_draws"), [(8, 2), (8, 6), (7, 8), (3, 16), (16, 4)])
@@ -53,7 +53,7 @@ def test_over_the_strata_each_count_is_equally_likely(length, num_draws, monkeyp
 def test_draws_differ_between_halves_windows_and_draws():
     scorer = CountingScorer(False, lambda previous, target: 1.0)
     nelbo(scorer, windows_of(6, length=16), 4)
-    patterns = {bytes(row == 1000) for rows in scorer.rows for row in rows["tokens"]}
+    patterns = {bytes(row == 1000) for example in scorer.examples for row in example.tokens}
     assert len(patterns) == 24
 
 

@@ -1,0 +1,143 @@
+"""The windows that samplers fill: prompts, what follows them, and which of them are whole."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lab import threefry
+from lab.evaluation.scorer import SlotScorer
+from lab.objectives.corruption import Example, causal_example, dense_example
+from lab.threefry import Stream
+
+# Whether a continuation, (n,) int32, is whole with its last token (lab/evaluation/stop_conditions.py).
+StopCondition = Callable[[np.ndarray], bool]
+
+
+class Canvas:
+    """Windows that begin with prompts, are masked after them, and are filled by a sampler.
+
+    A row depends on its prompt, its id and the seed, whichever other rows there are: as each token has a
+    random number of its own, the order in which tokens are sampled and how many at once change none either.
+
+    Args:
+        scorer: the arm.
+        prompts: an int array for each row, of any lengths, 0 too.
+        new_tokens: tokens to sample in each row, unless it stops before.
+        seed: of the random numbers.
+        stop: when a row is whole before that; the tokens after are left out. By default never.
+        row_ids: (count,) int >= 0, which random numbers each row has; by default 0, 1, 2, ...
+
+    Attributes:
+        tokens: (count, L) int32.
+        first: (count,) int, where each continuation begins.
+        read: (count,) int, how many tokens of each continuation are revealed without a gap.
+        open: (rows,) int, the rows that are not whole.
+        ids: (count,) int32.
+        batch_size: rows a pass, however many of them are still open.
+
+    Raises:
+        ValueError: if `new_tokens` is below 1, or a prompt leaves no room for them.
+    """
+
+    def __init__(
+        self,
+        scorer: SlotScorer,
+        prompts: Sequence[np.ndarray] | np.ndarray,
+        new_tokens: int,
+        seed: int,
+        stop: StopCondition | None,
+        row_ids: np.ndarray | None,
+    ) -> None:
+        length, count = scorer.transformer.length, len(prompts)
+        if new_tokens < 1:
+            raise ValueError(f"`new_tokens` must be >= 1, but got new_tokens={new_tokens}.")
+        self.first = np.array([len(prompt) for prompt in prompts], int)
+        if count and (longest := int(self.first.max())) + new_tokens > length:
+            raise ValueError(
+                f"a prompt must leave room for new_tokens={new_tokens} in the window of {length} tokens, "
+                f"but got one of {longest} tokens."
+            )
+        self.tokens = np.full((count, length), scorer.transformer.mask_id, np.int32)
+        for row, prompt in zip(self.tokens, prompts, strict=True):
+            row[: len(prompt)] = prompt
+        self.ids = np.arange(count, dtype=np.int32) if row_ids is None else row_ids.astype(np.int32)
+        places = (self.first[:, None] + np.arange(new_tokens)).astype(np.int32)
+        self._uniforms = sampling_uniforms(seed, self.ids, places)
+        self.read = np.zeros(count, int)
+        self.open = np.arange(count)
+        self.batch_size = min(count, scorer.batch_size)
+        self._scorer, self._new_tokens, self._stop = scorer, new_tokens, stop
+
+    def example(self) -> Example:
+        """What a pass over the open rows reads."""
+        tokens, mask_id = self.tokens[self.open], self._scorer.transformer.mask_id
+        if self._scorer.causal:
+            identity = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
+            return causal_example(tokens, identity, mask_id, np)
+        return dense_example(tokens, tokens == mask_id, mask_id, np.ones(len(tokens), np.float32), np)
+
+    def continuations(self) -> np.ndarray:
+        """The continuations of the open rows so far: (rows, new_tokens) int32."""
+        places = self.first[self.open, None] + np.arange(self._new_tokens)
+        return np.asarray(self.tokens[self.open[:, None], places])
+
+    def reveal(self, rows: np.ndarray, offsets: np.ndarray, logits: np.ndarray) -> None:
+        """Sample tokens at temperature 1.
+
+        Args:
+            rows: (n,) int, whose tokens.
+            offsets: (n,) int, their places in the continuations.
+            logits: (n, vocab) float64.
+        """
+        self.tokens[rows, self.first[rows] + offsets] = sample_tokens(logits, self._uniforms[rows, offsets])
+
+    def close(self) -> None:
+        """Take the rows that have become whole out of the open ones."""
+        whole = [
+            self._is_whole(row, continuation)
+            for row, continuation in zip(self.open.tolist(), self.continuations(), strict=True)
+        ]
+        self.open = self.open[~np.array(whole, bool)]
+
+    def _is_whole(self, row: int, continuation: np.ndarray) -> bool:
+        while self.read[row] < self._new_tokens:
+            if continuation[self.read[row]] == self._scorer.transformer.mask_id:
+                return False
+            self.read[row] += 1
+            if self._stop is not None and self._stop(continuation[: self.read[row]]):
+                return True
+        return True
+
+    def rows(self) -> list[np.ndarray]:
+        """Each prompt with its continuation, as far as it is revealed: (n,) int32."""
+        return [row[:end] for row, end in zip(self.tokens, self.first + self.read, strict=True)]
+
+
+def sampling_uniforms(seed: int, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The number that decides each sampled token, a function of the seed, the row's id and the place alone.
+
+    Args:
+        seed: of the samples.
+        ids: (count,) int32.
+        places: (count, n) int32, in the window.
+
+    Returns:
+        (count, n) float32, inside (0, 1).
+    """
+    key = (np.full(1, seed, np.int32), np.full(1, Stream.SAMPLES, np.int32))
+    return np.asarray(threefry.uniform(threefry.threefry2x32(key, (places, ids[:, None]), np)[0], np))
+
+
+def sample_tokens(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+    """The token at which the cumulative probability passes each uniform number.
+
+    Args:
+        logits: (..., vocab) float64.
+        uniforms: (...) float32 in (0, 1).
+
+    Returns:
+        (...) int32.
+    """
+    cumulative = np.cumsum(np.exp(logits - logits.max(axis=-1, keepdims=True)), axis=-1)
+    threshold = uniforms[..., None].astype(np.float64) * cumulative[..., -1:]
+    return (cumulative < threshold).sum(axis=-1).astype(np.int32)

@@ -1,0 +1,60 @@
+"""When a sampled continuation is whole: after a sequence of tokens, or where its text holds a string."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from lab.data.tokenizers import Tokenizer
+
+
+class StopSequences:
+    """Holds of a continuation that ends with one of some sequences of token ids.
+
+    Args:
+        sequences: each of one id or more.
+
+    Raises:
+        ValueError: if a sequence is empty.
+    """
+
+    def __init__(self, sequences: Iterable[Sequence[int] | np.ndarray]) -> None:
+        self._sequences = [np.asarray(sequence, np.int32) for sequence in sequences]
+        if not all(sequence.size for sequence in self._sequences):
+            raise ValueError("a stop sequence must hold a token id, but got an empty one.")
+
+    def __call__(self, continuation: np.ndarray) -> bool:
+        """Whether it holds of a continuation, (n,) int32."""
+        return any(np.array_equal(continuation[-len(sequence) :], sequence) for sequence in self._sequences)
+
+
+class StopStrings:
+    """Holds of a continuation whose text has one of some strings, and at the end of a document.
+
+    The decoded text is what counts: a text has many tokenizations, so the ids that a tokenizer gives a
+    string alone need not come where a model writes it, and it may begin or end inside a token.
+
+    Args:
+        tokenizer: of the model.
+        strings: each of one character or more.
+
+    Raises:
+        ValueError: if a string is empty.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, strings: Sequence[str]) -> None:
+        if not all(strings):
+            raise ValueError("a stop string must hold a character, but got an empty one.")
+        self._tokenizer, self._strings = tokenizer, strings
+
+    def __call__(self, continuation: np.ndarray) -> bool:
+        """Whether it holds of a continuation, (n,) int32, n >= 1."""
+        if continuation[-1] == self._tokenizer.end_id:
+            return True
+        text = self._tokenizer.decode(continuation)
+        return any(string in text for string in self._strings)
+
+    def text(self, continuation: np.ndarray) -> str:
+        """The text of a continuation up to the first of the strings, which a token may have gone beyond."""
+        text = self._tokenizer.decode(continuation)
+        places = [text.find(string) for string in self._strings]
+        return text[: min((place for place in places if place >= 0), default=len(text))]
