@@ -123,14 +123,14 @@ def log_prob(scorer, known, place):
     if not scorer.causal:
         tokens = np.array([[known.get(slot, 3) for slot in range(4)]], np.int32)
         positions = np.arange(1, 5, dtype=np.int32)[None]
-        inputs = {"tokens": tokens, "positions": positions, "target_positions": positions}
+        inputs = example_of(tokens, positions, positions)
         return log_softmax(scorer.transformer(inputs, causal=False))[0, place]
     order = np.array([*known, place, *(p for p in range(4) if p not in known and p != place)], np.int32)
-    inputs = {
-        "tokens": np.array([[3, *known.values(), *[0] * (3 - len(known))]], np.int32),
-        "positions": np.array([[0, *(order[:3] + 1)]], np.int32),
-        "target_positions": order[None] + 1,
-    }
+    inputs = example_of(
+        np.array([[3, *known.values(), *[0] * (3 - len(known))]], np.int32),
+        np.array([[0, *(order[:3] + 1)]], np.int32),
+        order[None] + np.int32(1),
+    )
     return log_softmax(scorer.transformer(inputs, causal=True))[0, len(known)]
 
 
