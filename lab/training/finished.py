@@ -4,11 +4,23 @@ from pathlib import Path
 
 from lab.config import RunConfig
 from lab.evaluation.arm import Arm, make_scorer
-from lab.results import StopReference
+from lab.results import RESULT, RunResult, StopReference, read_result
 from lab.training.build import build_transformer
 from lab.training.checkpoint import load_arrays, stop_weights_path
-from lab.training.variables import assign_variables
+from lab.training.variables import Arrays, assign_variables
 from lab.version import read_version
+
+
+def finished_result(logdir: Path) -> RunResult:
+    """The result of a finished run.
+
+    Raises:
+        ValueError: if the folder has none, or a damaged one.
+    """
+    result = read_result(logdir)
+    if result is None:
+        raise ValueError(f"expected the folder of a finished run, but {logdir} has no {RESULT}.")
+    return result
 
 
 def load_arm(logdir: Path, stop: StopReference, vocab_size: int, config: RunConfig) -> Arm:
@@ -23,6 +35,13 @@ def load_arm(logdir: Path, stop: StopReference, vocab_size: int, config: RunConf
     Raises:
         ValueError: if the folder holds another run, or the weights are gone or damaged.
     """
+    weights = _load_stop(logdir, stop)
+    transformer = build_transformer(config, vocab_size)
+    assign_variables(transformer.trainable_variables, weights)
+    return Arm(config, make_scorer(transformer, config), stop)
+
+
+def _load_stop(logdir: Path, stop: StopReference) -> Arrays:
     version = read_version(logdir)
     if version is None or version.digest() != stop.run:
         raise ValueError(
@@ -34,6 +53,4 @@ def load_arm(logdir: Path, stop: StopReference, vocab_size: int, config: RunConf
             f"expected the weights of a stop at {path}, but there are none: they were not kept "
             "(training.kept_megabytes), or were removed; move the run's result.json away to train it again."
         )
-    transformer = build_transformer(config, vocab_size)
-    assign_variables(transformer.trainable_variables, load_arrays(path))
-    return Arm(config, make_scorer(transformer, config), stop)
+    return load_arrays(path)
