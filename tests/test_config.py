@@ -208,6 +208,7 @@ NEUTRAL = {
     "factors.loss_on": ("all", "hidden"),
     "factors.attention_mask_dropout": (0.0, 0.1),
     "training.accumulation": (1, 2),
+    "training.start_from": ("", "ar"),
 }
 # What is always in the key where it is set, and two values of it.
 KEYED = {

@@ -20,7 +20,11 @@ from lab.version import read_version
 
 
 def measure_runs(
-    config: MeasurementConfig, logdir: Path, cache_dir: Path, notice: Notice | None = None
+    config: MeasurementConfig,
+    logdir: Path,
+    cache_dir: Path,
+    notice: Notice | None = None,
+    data_key: str = "",
 ) -> MeasurementResult:
     """Measure what is missing of a set of tasks; what was measured before is not measured again.
 
@@ -30,6 +34,7 @@ def measure_runs(
             `progress.json`, and at the end `result.json`.
         cache_dir: where tokenized corpora are kept.
         notice: how to ask it to end before it is finished.
+        data_key: the cache key of the corpus, if it is known.
 
     Returns:
         What `result.json` holds.

@@ -15,6 +15,7 @@ from lab.results import (
     Measured,
     Process,
     RunResult,
+    StopReference,
     VersionRecord,
     is_run_row,
 )
@@ -125,12 +126,13 @@ class RunRecords:
         self._log.append(row)
         self.board.write(row)
 
-    def result(self, evaluation: str, engine: Engine) -> RunResult:
+    def result(self, evaluation: str, engine: Engine, parent: StopReference | None) -> RunResult:
         """The record of the run when nothing is missing; all ranks must ask.
 
         Args:
             evaluation: the digest of what was to be measured.
             engine: the run's.
+            parent: the stop that its weights began from.
         """
         config, dataset, timeline = self._config, self._dataset, self._timeline
         vocab_size, causal = dataset.tokenizer.vocab_size, config.factors.compute == "causal"
@@ -170,6 +172,7 @@ class RunRecords:
             train_flops=train_flops(timeline.work),
             evaluation_flops=sum(row.flops for stop in stops for row in stop.measured),
             wall_seconds=self._ranks.share(lambda: self._progress.seconds),
+            parent=parent,
             stops=tuple(sorted(stops, key=lambda stop: (stop.step, stop.reading))),
         )
 

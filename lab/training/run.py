@@ -21,6 +21,7 @@ from lab.results import RESULT, DamagedError, RunResult, read_result, write_reco
 from lab.training.distribution import Muted, Ranks, find_ranks
 from lab.training.ending import DivergedError, Notice, PreemptedError
 from lab.training.engine import Engine
+from lab.training.finished import Start, load_start
 from lab.training.kept import KeptWeights
 from lab.training.measured import require_finite
 from lab.training.progress import StepLog
@@ -36,7 +37,14 @@ CODE_HASH = closure_hash(ENGINE)
 load_measurements()
 
 
-def train_run(config: RunConfig, logdir: Path, cache_dir: Path, notice: Notice | None = None) -> RunResult:
+def train_run(
+    config: RunConfig,
+    logdir: Path,
+    cache_dir: Path,
+    notice: Notice | None = None,
+    start: Path | None = None,
+    data_key: str = "",
+) -> RunResult:
     """Train one run, or go on with it from its last checkpoint, and measure it.
 
     What is there already is not made again: of a finished run only what is newly asked for is measured, and
@@ -48,12 +56,16 @@ def train_run(config: RunConfig, logdir: Path, cache_dir: Path, notice: Notice |
             `checkpoints/`, an event file for TensorBoard, and at the end `result.json`.
         cache_dir: where tokenized corpora are kept.
         notice: how to ask it to end before it is finished.
+        start: the folder of the finished run that `training.start_from` names: the weights of its best stop
+            are those that this run begins with.
+        data_key: the cache key of the corpus, if it is known.
 
     Returns:
         What `result.json` holds.
 
     Raises:
-        ValueError: if the folder belongs to another run, or the data do not suffice.
+        ValueError: if the folder belongs to another run, the data do not suffice, or `start` is not as it
+            must be.
         DivergedError: if a loss stops being finite.
         PreemptedError: if notice was given. Every update made is in a checkpoint, but for those since the
             last one if the notice came while the finished run was measured.
@@ -61,7 +73,10 @@ def train_run(config: RunConfig, logdir: Path, cache_dir: Path, notice: Notice |
     ranks = find_ranks(config.training.parallel)
     dataset = prepare(config.data, cache_dir)
     require_held_out(config, dataset, "evaluation")
-    version = Version.of(config, dataset.hash, keras.backend.backend(), CODE_HASH)
+    begun_from = load_start(config, start, ranks)
+    version = Version.of(
+        config, dataset.hash, keras.backend.backend(), CODE_HASH, begun_from.digest if begun_from else ""
+    )
     evaluation = evaluation_digest(config, dataset.hashes)
     ranks.require_equal("version of the run", version.digest())
     ranks.require_equal("evaluation", evaluation)
@@ -71,7 +86,7 @@ def train_run(config: RunConfig, logdir: Path, cache_dir: Path, notice: Notice |
     result = _sound_result(logdir, ranks)
     if result is not None and result.evaluation == evaluation:
         return result
-    return Run(config, logdir, dataset, version, notice or Notice()).finish(evaluation)
+    return Run(config, logdir, dataset, version, notice or Notice(), begun_from).finish(evaluation)
 
 
 def _sound_result(logdir: Path, ranks: Ranks) -> RunResult | None:
@@ -100,13 +115,20 @@ class Run:
         dataset: its corpus.
         version: what its weights follow from.
         notice: how it is asked to end early.
+        start: what it begins with; None if its weights are drawn.
     """
 
     def __init__(
-        self, config: RunConfig, logdir: Path, dataset: Dataset, version: Version, notice: Notice
+        self,
+        config: RunConfig,
+        logdir: Path,
+        dataset: Dataset,
+        version: Version,
+        notice: Notice,
+        start: Start | None = None,
     ) -> None:
         started = time.time()
-        self.config, self.logdir, self.dataset = config, logdir, dataset
+        self.config, self.logdir, self.dataset, self.start = config, logdir, dataset, start
         self.engine = self._new_engine()
         self.timeline = make_timeline(config, self.engine.windows.count)
         self.ranks = self.engine.layout.ranks
@@ -124,7 +146,20 @@ class Run:
         self.step = 0  # updates that the main run has had
 
     def _new_engine(self) -> Engine:
-        return Engine(self.config, self.dataset.train, self.dataset.tokenizer.vocab_size)
+        """The engine at step 0.
+
+        Raises:
+            ValueError: if the weights that the run begins with do not fit.
+        """
+        engine = Engine(self.config, self.dataset.train, self.dataset.tokenizer.vocab_size)
+        if self.start is not None:
+            try:
+                engine.assign_weights(self.start.weights)
+            except ValueError as error:
+                raise ValueError(
+                    f"`start` must have weights that fit this run's model, but {error}"
+                ) from None
+        return engine
 
     def finish(self, evaluation: str) -> RunResult:
         """Train and measure whatever is still missing; write and return the result.
@@ -138,7 +173,7 @@ class Run:
                 stops = {self.timeline.stops[number]: kept for number, kept in pending}
                 self._measure_kept([stop for stop, kept in stops.items() if kept])
                 self._train([stop for stop, kept in stops.items() if not kept])
-            result = self.records.result(evaluation, self.engine)
+            result = self.records.result(evaluation, self.engine, self.start and self.start.stop)
             board.finish(result.best())
         if self.ranks.first:
             write_record(self.logdir / RESULT, result)
