@@ -26,6 +26,8 @@ from lab.factors import parse_input_noise, parse_noise_window, parse_order
 from lab.models.architecture import Architecture
 from lab.models.sizes import SIZES
 
+ARM = "[A-Za-z0-9][A-Za-z0-9_.=-]*"  # a regular expression of arms' names, which become those of folders
+
 Values = Mapping[str, Any]
 
 
@@ -307,8 +309,8 @@ class TrainingConfig(Section):
     best and the last; so are the main run's checkpoints if they fit in what is left, and else the last two.
     What is kept can be measured again, and another stop be added, without training.
 
-    `start_from` names another arm of the ablation: the weights begin as those of the best stop of its run at
-    the same level and seed, which is waited for.
+    `start_from` names another arm of the ablation: the run begins with the weights of the best stop of that
+    arm's run of the same level and seed, and with a fresh optimizer.
     """
 
     batch_size: int = Field(default=32, gt=0)
@@ -332,7 +334,7 @@ class TrainingConfig(Section):
     parallel: Annotated[Literal["none", "data", "model"], Unkeyed()] = "none"
     model_parallel: Annotated[int, Unkeyed()] = Field(default=1, gt=0)
     kept_megabytes: Annotated[float, Unkeyed()] = Field(default=64.0, ge=0)
-    start_from: Annotated[str, Neutral("")] = ""
+    start_from: Annotated[str, Neutral("")] = Field(default="", pattern=rf"^({ARM})?$")
 
     @model_validator(mode="after")
     def _parts_of_a_model(self) -> "TrainingConfig":
@@ -396,7 +398,7 @@ class InferenceConfig(Section):
 class RunConfig(Section):
     """All that decides one run's numbers: one arm at one seed."""
 
-    arm: str = Field(default="ar", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=-]*$")
+    arm: str = Field(default="ar", pattern=rf"^{ARM}$")
     seed: int = Field(default=0, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

@@ -22,7 +22,7 @@ class Version:
 
     Attributes:
         values: dotted key -> value: the configuration's (`RunConfig.keyed_values`), `data`, the hash of what
-            it trains on, and the `backend`.
+            it trains on, the `backend`, and `start`, the `start_digest` of the run that it begins from.
         code: hash of the code that trains.
     """
 
@@ -31,18 +31,9 @@ class Version:
 
     @classmethod
     def of(cls, config: "RunConfig", data_hash: str, backend: str, code: str, start: str = "") -> "Version":
-        """The version of a run.
-
-        Args:
-            config: of the run.
-            data_hash: of what it trains on.
-            backend: of Keras.
-            code: hash of the code that trains.
-            start: of a run that begins from the best stop of another: the digest of that one's
-                `[version, evaluation]`, since both decide which stop it is.
-        """
-        begun = {"start": start} if start else {}
-        return cls({**config.keyed_values(), "data": data_hash, "backend": backend, **begun}, code)
+        """The version of a run; `start` is empty if its weights are drawn."""
+        values = {**config.keyed_values(), "data": data_hash, "backend": backend}
+        return cls({**values, "start": start} if start else values, code)
 
     def digest(self) -> str:
         """16 hex digits that name the version."""
@@ -52,7 +43,7 @@ class Version:
         """What changed from this version to another, in words: each key with its values, and the code."""
         keys = dict.fromkeys([*other.values, *self.values])
         changed = [
-            f"{key} ({_told(self.values, key)} became {_told(other.values, key)})"
+            f"{key} ({self.values.get(key, 'none')} became {other.values.get(key, 'none')})"
             for key in keys
             if self.values.get(key) != other.values.get(key)
         ]
@@ -64,8 +55,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _told(values: Mapping[str, Any], key: str) -> str:
-    return f"{values[key]}" if key in values else "none"
+def start_digest(run: str, evaluation: str) -> str:
+    """16 hex digits that name what another run begins from: the weights of a run's best stop.
+
+    Args:
+        run: the digest of its version.
+        evaluation: the digest of what is measured of it, which decides what is best.
+    """
+    return digest([run, evaluation])
 
 
 def read_version(logdir: Path) -> Version | None:
@@ -81,10 +78,10 @@ def read_version(logdir: Path) -> Version | None:
 def _read(path: Path) -> Version | None:
     """The version that a file is, or has under `version`."""
     try:
-        found = read_json(path)
-        found = found if path.name == FILE else found["version"]
-        sound = isinstance(found["values"], dict) and isinstance(found["code"], str)
-        return Version(found["values"], found["code"]) if sound else None
+        record = read_json(path)
+        record = record if path.name == FILE else record["version"]
+        sound = isinstance(record["values"], dict) and isinstance(record["code"], str)
+        return Version(record["values"], record["code"]) if sound else None
     except (ValueError, LookupError, TypeError):
         return None
 
@@ -96,14 +93,14 @@ def claim_version(logdir: Path, version: Version) -> None:
         ValueError: if the folder holds another one, or what is there does not say which it is of; numbers of
             two versions never mix.
     """
-    path, found = logdir / FILE, read_version(logdir)
-    if found is None and any((logdir / name).exists() for name in ("metrics.jsonl", "checkpoints")):
+    path, held = logdir / FILE, read_version(logdir)
+    if held is None and any((logdir / name).exists() for name in ("metrics.jsonl", "checkpoints")):
         raise ValueError(
             f"{path} must say of which run the folder is, but it is missing or damaged, and nothing else "
             "says it. Give another folder, or move that one away."
         )
-    if found is not None and found != version:
-        changed = " and ".join(found.differs(version))
+    if held is not None and held != version:
+        changed = " and ".join(held.differs(version))
         raise ValueError(
             f"{logdir} must be gone on with as it began, but this changed: {changed}. "
             "Give another folder, or move that one away."

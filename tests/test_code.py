@@ -202,6 +202,8 @@ MEASURED = {*MODULES}
         ("training/run.py", set()),
         ("training/measured.py", set()),
         ("training/checkpoint.py", set()),
+        ("training/records.py", set()),
+        ("training/kept.py", set()),
         ("training/engine.py", {"engine"}),
         ("training/optimizer.py", {"engine"}),
         ("objectives/noise.py", {"engine"}),

@@ -231,6 +231,7 @@ NEUTRAL = {
     "factors.attention_mask_dropout": (0.0, 0.1),
     "training.accumulation": (1, 2),
     "training.ema": (0.0, 0.9),
+    "training.start_from": ("", "ar"),
 }
 # What is always in the key where it is set, and two values of it.
 KEYED = {

@@ -4,7 +4,7 @@ from dataclasses import asdict
 import pytest
 
 from lab.config import make_config
-from lab.version import FILE, Version, claim_version, digest, read_version
+from lab.version import FILE, Version, claim_version, digest, read_version, start_digest
 
 VALUES = {"model.width": 128, "training.learning_rate": 0.001, "seed": 0, "data": "da7a", "backend": "jax"}
 VERSION = Version(VALUES, "c0de")
@@ -15,6 +15,13 @@ def test_a_version_is_the_key_of_the_configuration_the_data_the_backend_and_the_
     config = make_config({"training": {"total_steps": 3}})
     made = Version.of(config, "da7a", "torch", "c0de")
     assert made == Version({**config.keyed_values(), "data": "da7a", "backend": "torch"}, "c0de")
+
+
+def test_a_version_names_what_a_run_begins_from_where_its_weights_are_not_drawn():
+    config = make_config({"training": {"total_steps": 3}})
+    drawn, started = (Version.of(config, "da7a", "jax", "c0de", start) for start in ("", "5tart"))
+    assert started == Version({**drawn.values, "start": "5tart"}, "c0de")
+    assert start_digest("run", "evaluation") == digest(["run", "evaluation"])
 
 
 def test_a_digest_is_of_every_value_and_of_no_order():

@@ -1,7 +1,7 @@
 """The append-only log of a run: what training reports, and what was measured."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from lab.files import Row, naming, refuse_non_finite, write_atomic
@@ -45,9 +45,9 @@ class MetricsLog:
     def __init__(self, path: Path, is_sound: Callable[[Row], bool] = lambda row: True) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        found, damaged = read_rows(path)
-        self._rows = [row for row in found if is_sound(row)]
-        self.damaged = damaged + len(found) - len(self._rows)
+        rows, damaged = read_rows(path)
+        self._rows = [row for row in rows if is_sound(row)]
+        self.damaged = damaged + len(rows) - len(self._rows)
         if path.is_file():
             sound = b"".join(_line(row, path.name) for row in self._rows)
             if path.read_bytes() != sound:
@@ -67,26 +67,6 @@ class MetricsLog:
         line = _line(row, self.path.name)
         with naming(self.path), self.path.open("ab", buffering=0) as file:
             file.write(line)
-        self._rows.append(row)
-
-
-class MemoryLog:
-    """The rows of a `MetricsLog` where nothing is written: on the ranks of a run other than the first.
-
-    Args:
-        rows: those so far, oldest first.
-    """
-
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = list(rows)
-
-    @property
-    def rows(self) -> list[Row]:
-        """Every row, oldest first."""
-        return list(self._rows)
-
-    def append(self, row: Row) -> None:
-        """Add one row."""
         self._rows.append(row)
 
 

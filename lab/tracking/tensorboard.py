@@ -144,7 +144,7 @@ def hparams_of(config: RunConfig) -> dict[str, bool | float | str]:
 
     A neutral value stays: TensorBoard would take a value that only some runs have for one that all have.
     """
-    found = {
+    settings = {
         f"{name}.{key}": value
         for name in ("data", "model", "factors", "training")
         for key, value in getattr(config, name).model_dump(mode="json", exclude_none=True).items()
@@ -152,7 +152,7 @@ def hparams_of(config: RunConfig) -> dict[str, bool | float | str]:
     }
     named = {"arm": config.arm, "data.corpus": config.data.corpus, "model.size": config.model.size}
     # Numbers beside the word `inf` make a column of texts, whose filter drops the numbers.
-    return {**named, **found, "factors.draws": str(config.factors.draws), "seed": config.seed}
+    return {**named, **settings, "factors.draws": str(config.factors.draws), "seed": config.seed}
 
 
 def _values_of(row: Mapping[str, Any]) -> dict[str, float | str]:

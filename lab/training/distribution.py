@@ -305,7 +305,7 @@ def _distribution(parallel: str, devices: list[Any], data: int, model: int) -> A
 class Muted:
     """In place of a writer on a rank other than the first: takes any call and does nothing."""
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda *args, **kwargs: None
 
     def __enter__(self) -> "Muted":

@@ -1,14 +1,29 @@
-"""The weights of a finished run's stop as an arm to measure."""
+"""The weights of a finished run's stop: as an arm to measure, and as the start of another run."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from lab.config import RunConfig
 from lab.evaluation.arm import Arm, make_scorer
-from lab.results import StopReference
+from lab.results import RESULT, RunResult, StopReference, read_result
 from lab.training.build import build_transformer
 from lab.training.checkpoint import load_arrays, stop_weights_path
-from lab.training.variables import assign_variables
-from lab.version import read_version
+from lab.training.distribution import Ranks
+from lab.training.variables import Arrays, assign_variables
+from lab.version import read_version, start_digest
+
+
+def finished_result(logdir: Path) -> RunResult:
+    """The result of a finished run.
+
+    Raises:
+        ValueError: if the folder has none, or a damaged one.
+    """
+    result = read_result(logdir)
+    if result is None:
+        raise ValueError(f"expected the folder of a finished run, but {logdir} has no {RESULT}.")
+    return result
 
 
 def load_arm(logdir: Path, stop: StopReference, vocab_size: int, config: RunConfig) -> Arm:
@@ -23,6 +38,13 @@ def load_arm(logdir: Path, stop: StopReference, vocab_size: int, config: RunConf
     Raises:
         ValueError: if the folder holds another run, or the weights are gone or damaged.
     """
+    weights = _load_stop(logdir, stop)
+    transformer = build_transformer(config, vocab_size)
+    assign_variables(transformer.trainable_variables, weights)
+    return Arm(config, make_scorer(transformer, config), stop)
+
+
+def _load_stop(logdir: Path, stop: StopReference) -> Arrays:
     version = read_version(logdir)
     if version is None or version.digest() != stop.run:
         raise ValueError(
@@ -34,6 +56,55 @@ def load_arm(logdir: Path, stop: StopReference, vocab_size: int, config: RunConf
             f"expected the weights of a stop at {path}, but there are none: they were not kept "
             "(training.kept_megabytes), or were removed; move the run's result.json away to train it again."
         )
-    transformer = build_transformer(config, vocab_size)
-    assign_variables(transformer.trainable_variables, load_arrays(path))
-    return Arm(config, make_scorer(transformer, config), stop)
+    return load_arrays(path)
+
+
+class Start(NamedTuple):
+    """What a run begins with in place of drawn weights: those of the best stop of a finished run.
+
+    Attributes:
+        stop: which.
+        digest: `start_digest` of its run.
+        weights: the trained variables by path.
+    """
+
+    stop: StopReference
+    digest: str
+    weights: Arrays
+
+
+def load_start(config: RunConfig, logdir: Path | None, ranks: Ranks) -> Start | None:
+    """What a run begins with, read by rank 0 for all; None if its weights are drawn.
+
+    Args:
+        config: of the run that is to begin.
+        logdir: of the finished run.
+        ranks: of the run that is to begin.
+
+    Raises:
+        ValueError: if there is a folder and `training.start_from` is not set, or the reverse; if the folder
+            is no finished run's, or of one with another tokenizer, or the weights are gone or damaged.
+    """
+    name = config.training.start_from
+    if bool(name) != (logdir is not None):
+        raise ValueError(
+            "`start` must be given with training.start_from, and not without it: the folder of that run, "
+            f"but got start={logdir and str(logdir)!r}, training.start_from={name!r}."
+        )
+    if logdir is None:
+        return None
+    reference, evaluation, tokenizer = ranks.share(partial(_describe_best, logdir))
+    if tokenizer != config.data.tokenizer:
+        raise ValueError(
+            f"`start` must be a run with the tokenizer {config.data.tokenizer}, "
+            f"but that of {logdir} is {tokenizer}."
+        )
+    stop = StopReference(**reference)
+    weights = ranks.share_arrays(partial(_load_stop, logdir, stop))
+    return Start(stop, start_digest(stop.run, evaluation), weights)
+
+
+def _describe_best(logdir: Path) -> tuple[dict[str, Any], str, str]:
+    """The best stop of a finished run, the digest of what decided it, and the run's tokenizer."""
+    result = finished_result(logdir)
+    return result.reference(result.best()).model_dump(), result.evaluation, result.data.tokenizer

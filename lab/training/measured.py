@@ -1,6 +1,7 @@
 """What was measured of a run's stops so far, and what is still missing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -8,15 +9,18 @@ from lab.config import RunConfig
 from lab.evaluation.measurements import row_key, yardstick
 from lab.files import Row
 from lab.metrics import NLL
-from lab.results import READINGS, DamagedError, Measured, StopReference, Task, parse_record
+from lab.results import READINGS, DamagedError, Measured, StopReference, Task, order_readings, parse_record
+from lab.training.ending import DivergedError
 from lab.training.timeline import Stop, Timeline
 
 MEASURED = "measured"  # kind of these rows in a run's log
+SAMPLE = "sample"
 
 
 class MeasuredStops:
     """The measurements of one run, by stop. The validation split is measured at every stop; the test split
-    at the best and the last stop of each reading, which are known once the validation is.
+    at the best and the last stop of each reading, which are known once the validation is. Stops of the
+    headline write a sample besides.
 
     Args:
         config: the run's configuration.
@@ -27,11 +31,21 @@ class MeasuredStops:
     """
 
     def __init__(
-        self, config: RunConfig, run: str, hashes: Mapping[str, str], timeline: Timeline, rows: Iterable[Row]
+        self, config: RunConfig, run: str, hashes: Mapping[str, str], timeline: Timeline, rows: Sequence[Row]
     ) -> None:
-        self._config, self._run, self._hashes, self._timeline = config, run, hashes, timeline
+        self.timeline = timeline
+        self._run, self._hashes = run, hashes
         self._tasks = {split: yardstick(config, split) for split in ("validation", "test")}
-        self._found = {one.key: one for row in rows if (one := measured_of(row)) is not None}
+        self._measured = {one.key: one for row in rows if (one := measured_of(row)) is not None}
+        headline = order_readings(stop.reading for stop in timeline.stops)[0]
+        sampled = {(row["reading"], row["step"]) for row in rows if row["kind"] == SAMPLE}
+        self._unsampled = {
+            stop
+            for stop in timeline.stops
+            if config.evaluation.sample_tokens
+            and stop.reading == headline
+            and (stop.reading, stop.step) not in sampled
+        }
 
     @cached_property
     def _keys(self) -> dict[Stop, dict[str, list[str]]]:
@@ -41,7 +55,7 @@ class MeasuredStops:
                 split: [row_key(task, [self.reference(stop)], self._hashes[split]) for task in tasks]
                 for split, tasks in self._tasks.items()
             }
-            for stop in self._timeline.stops
+            for stop in self.timeline.stops
         }
 
     def reference(self, stop: Stop) -> StopReference:
@@ -50,44 +64,63 @@ class MeasuredStops:
 
     def add(self, measured: Measured) -> None:
         """Take a measurement that was made now."""
-        self._found[measured.key] = measured
+        self._measured[measured.key] = measured
 
-    def missing(self, stop: Stop, picked: Iterable[Stop]) -> list[Task]:
-        """What is to be measured of a stop, which may be one of those `picked` for the test split."""
-        splits = ("validation", "test") if stop in picked else ("validation",)
-        return [
-            task
-            for split in splits
-            for task, key in zip(self._tasks[split], self._keys[stop][split], strict=True)
-            if key not in self._found
-        ]
+    def add_sample(self, stop: Stop) -> None:
+        """Note that a stop has its sample."""
+        self._unsampled.discard(stop)
+
+    def missing(self, stop: Stop) -> list[Task]:
+        """What is to be measured of a stop, on the test split only if it is picked."""
+        tested = stop in self.picked()
+        return self._missing(stop, "validation") + (self._missing(stop, "test") if tested else [])
+
+    def _missing(self, stop: Stop, split: str) -> list[Task]:
+        keys = zip(self._tasks[split], self._keys[stop][split], strict=True)
+        return [task for task, key in keys if key not in self._measured]
+
+    def lacks_sample(self, stop: Stop) -> bool:
+        """Whether a stop is to write a sample and has none."""
+        return stop in self._unsampled
 
     def rows(self, stop: Stop) -> tuple[Measured, ...]:
         """What was measured of a stop, in the order of its tasks."""
         keys = [key for keys in self._keys[stop].values() for key in keys]
-        return tuple(self._found[key] for key in keys if key in self._found)
+        return tuple(self._measured[key] for key in keys if key in self._measured)
 
     @property
     def validated(self) -> list[Stop]:
         """The stops whose validation is complete."""
-        return [stop for stop in self._timeline.stops if not self.missing(stop, ())]
+        return [stop for stop in self.timeline.stops if not self._missing(stop, "validation")]
 
     def picked(self) -> set[Stop]:
         """The best and the last stop of each reading; none before every stop has its validation."""
-        validated = self.validated
-        return self.best_and_last(validated) if len(validated) == len(self._timeline.stops) else set()
+        return self.best_and_last() if len(self.validated) == len(self.timeline.stops) else set()
 
-    def best_and_last(self, stops: Sequence[Stop]) -> set[Stop]:
-        """Those of each reading, among stops that have their validation."""
+    def best_and_last(self) -> set[Stop]:
+        """Those of each reading, among the stops that have their validation."""
+        validated = sorted(self.validated, key=lambda stop: stop.step)
         picked: set[Stop] = set()
         for reading in READINGS:
-            if own := sorted((stop for stop in stops if stop.reading == reading), key=lambda stop: stop.step):
+            if own := [stop for stop in validated if stop.reading == reading]:
                 picked |= {min(own, key=self._validation_nll), own[-1]}
         return picked
 
     def _validation_nll(self, stop: Stop) -> float:
         values = [row.values.get(NLL) for row in self.rows(stop) if row.task.split == "validation"]
         return next(value for value in values if value is not None)
+
+    def share_done(self, main: int, step: int) -> float:
+        """How far the run has come: the updates of its stops and of the main run, of all there are.
+
+        Args:
+            main: updates that the main run has had.
+            step: those of the weights that are trained or measured now, which may be a branch's.
+        """
+        validated = self.validated
+        main = max([main, *(stop.start for stop in validated)])
+        branches = sum(stop.step - stop.start for stop in validated)
+        return min(1.0, (main + branches + max(0, step - main)) / self.timeline.work)
 
 
 def measured_of(row: Row) -> Measured | None:
@@ -96,3 +129,14 @@ def measured_of(row: Row) -> Measured | None:
         return parse_record(Measured, row["measured"], Path("a row")) if row["kind"] == MEASURED else None
     except (DamagedError, LookupError):
         return None
+
+
+def require_finite(measured: Measured) -> None:
+    """Raise where a metric is not finite, as where the weights are finite and the logits are not.
+
+    Raises:
+        DivergedError: with each such value.
+    """
+    values = {name: value for name, value in measured.values.items() if value is not None}
+    if bad := {name: value for name, value in values.items() if not math.isfinite(value)}:
+        raise DivergedError(f"every metric on the {measured.task.split} split must be finite, but got {bad}.")

@@ -9,21 +9,13 @@ from lab.evaluation.arm import Arm
 from lab.evaluation.held_out import require_held_out
 from lab.evaluation.measurements import code_digest, find_set, measure, passes, row_key, rows_digest
 from lab.files import write_atomic
-from lab.results import (
-    RESULT,
-    MeasurementResult,
-    RunResult,
-    StopReference,
-    best_stop_of,
-    read_result,
-    write_record,
-)
+from lab.results import RESULT, MeasurementResult, StopReference, best_stop_of, write_record
 from lab.tracking.records import METRICS, MetricsLog
 from lab.training.ending import Notice
-from lab.training.finished import load_arm
-from lab.training.measured import MEASURED, measured_of
+from lab.training.finished import finished_result, load_arm
+from lab.training.measured import MEASURED, measured_of, require_finite
 from lab.training.progress import ProgressFile
-from lab.training.run import require_finite, this_process
+from lab.training.records import this_process
 from lab.version import read_version
 
 
@@ -42,6 +34,7 @@ def measure_runs(
             `progress.json`, and at the end `result.json`.
         cache_dir: where tokenized corpora are kept.
         notice: how to ask it to end before it is finished.
+        data_key: the cache key of the corpus, if it is known.
 
     Returns:
         What `result.json` holds.
@@ -54,15 +47,15 @@ def measure_runs(
     """
     notice = notice or Notice()
     write_atomic(logdir / "config.yaml", config.to_yaml().encode())
-    dataset = prepare(config.config.data, cache_dir)
+    dataset = prepare(config.config.data, cache_dir, data_key)
     tasks = find_set(config.measurement)
     require_held_out(config.config, dataset, tasks.section)
     stops = [StopReference.to(stop) for stop in config.stops]
     wanted = {row_key(task, stops, dataset.hashes[task.split]): task for task in tasks.tasks(config.config)}
     log = MetricsLog(logdir / METRICS)
-    found = {one.key: one for row in log.rows if (one := measured_of(row)) is not None}
+    measured = {one.key: one for row in log.rows if (one := measured_of(row)) is not None}
     progress = ProgressFile(logdir / "progress.json", {"phase": "measure"})
-    missing = [key for key in wanted if key not in found]
+    missing = [key for key in wanted if key not in measured]
     total = sum(passes(config.config, task) for task in wanted.values())
     done = total - sum(passes(config.config, wanted[key]) for key in missing)
     progress.update(force=True, share=done / total)
@@ -72,7 +65,7 @@ def measure_runs(
             row = measure(wanted[key], arms, dataset)
             require_finite(row)
             log.append({"kind": MEASURED, "measured": row.to_row()})
-            found[key] = row
+            measured[key] = row
             done += passes(config.config, wanted[key])
             progress.update(force=True, share=done / total)
     result = MeasurementResult(
@@ -84,7 +77,7 @@ def measure_runs(
         epoch=config.stops[0].epoch,
         process=this_process(),
         wall_seconds=progress.seconds,
-        rows=tuple(found[key] for key in wanted),
+        rows=tuple(measured[key] for key in wanted),
     )
     write_record(logdir / RESULT, result)
     progress.update(force=True, phase="done", share=1.0)
@@ -105,7 +98,7 @@ def measurement_of(
     Raises:
         ValueError: if a run is not finished, or an override sets what its weights depend on.
     """
-    results = [_finished(run) for run in runs]
+    results = [finished_result(run) for run in runs]
     own = results[0].config
     config = make_config(own.model_dump(mode="json", exclude_none=True), overrides)
     asked, trained = config.keyed_values(), own.keyed_values()
@@ -139,10 +132,3 @@ def _load_arms(
             f"but got {dataset.hash}."
         )
     return arms
-
-
-def _finished(run: Path) -> RunResult:
-    result = read_result(run)
-    if result is None:
-        raise ValueError(f"`run` must be the folder of a finished run, but {run} has no {RESULT}.")
-    return result

@@ -1,7 +1,7 @@
 """Which steps a run makes: its main run, its stops, and the branches that anneal towards them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lab.config import RunConfig
 from lab.training.schedule import branch_decay, total_steps
@@ -48,6 +48,10 @@ class Timeline:
     def tokens_seen(self, step: int) -> int:
         """Tokens seen after `step` updates."""
         return step * self.batch_size * self.length
+
+    def place(self, step: int) -> dict[str, Any]:
+        """How far a run is after `step` updates, as its records say it."""
+        return {"step": step, "tokens_seen": self.tokens_seen(step), "epoch": self.epoch(step)}
 
     @property
     def work(self) -> int:

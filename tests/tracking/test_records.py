@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lab.tracking.records import MemoryLog, MetricsLog, read_rows
+from lab.tracking.records import MetricsLog, read_rows
 
 
 def rows_to(last, first=0):
@@ -89,16 +89,6 @@ def test_log_refuses_nan_and_stays_as_it_was(tmp_path):
 
 
 def test_the_rows_that_are_handed_out_are_a_list_of_their_own(tmp_path):
-    for log in (MetricsLog(tmp_path / "metrics.jsonl"), MemoryLog([])):
-        log.rows.append({"kind": "train"})
-        assert log.rows == []
-
-
-def test_a_log_in_memory_has_the_rows_of_one_on_disk(tmp_path):
-    """As `MetricsLog`, without a file: the ranks of a run other than the first keep one."""
-    rows = rows_to(4)
-    logs = [MetricsLog(tmp_path / "metrics.jsonl"), MemoryLog([])]
-    for log in logs:
-        for row in rows:
-            log.append(row)
-    assert logs[0].rows == logs[1].rows == MemoryLog(rows).rows == rows
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.rows.append({"kind": "train"})
+    assert log.rows == []

@@ -3,7 +3,8 @@ from training_bench import tiny_config
 
 from lab.evaluation.measurements import row_key, yardstick
 from lab.results import Measured
-from lab.training.measured import MEASURED, MeasuredStops, measured_of
+from lab.training.ending import DivergedError
+from lab.training.measured import MEASURED, SAMPLE, MeasuredStops, measured_of, require_finite
 from lab.training.timeline import Stop, make_timeline
 
 CONFIG = tiny_config("ar", {"training": {"total_steps": 40}, "evaluation": {"stops": 3}})
@@ -35,17 +36,19 @@ def measure(stops, stop, split, nll=1.0, **changed):
 
 
 def test_a_stop_lacks_the_validation_first_and_the_test_where_it_is_picked():
-    stops, stop = measured_stops(), ALONG[20]
+    stops, stop = measured_stops(), ALONG[40]
     both = [*yardstick(CONFIG, "validation"), *yardstick(CONFIG, "test")]
-    assert stops.missing(stop, ()) == both[:2]
-    assert stops.missing(stop, {stop}) == both
+    assert stops.missing(stop) == both[:2]
     measure(stops, stop, "validation")
-    assert stops.missing(stop, ()) == []
-    assert stops.missing(stop, {stop}) == both[2:]
-    measure(stops, stop, "test")
-    assert stops.missing(stop, {stop}) == []
-    assert [row.task for row in stops.rows(stop)] == both
+    assert stops.missing(stop) == []
     assert stops.validated == [stop]
+    for other in set(TIMELINE.stops) - {stop}:
+        measure(stops, other, "validation")
+    assert stops.missing(ANNEALED[20]) == []
+    assert stops.missing(stop) == both[2:]
+    measure(stops, stop, "test")
+    assert stops.missing(stop) == []
+    assert [row.task for row in stops.rows(stop)] == both
 
 
 def test_none_is_picked_before_all_are_validated():
@@ -55,7 +58,16 @@ def test_none_is_picked_before_all_are_validated():
         assert stops.picked() == set()
         measure(stops, stop, "validation", nll[stop.step])
     assert stops.picked() == {ALONG[20], ALONG[40], ANNEALED[20], ANNEALED[40]}
-    assert stops.best_and_last([ALONG[10], ANNEALED[20], ANNEALED[10]]) == {ALONG[10], ANNEALED[20]}
+    assert stops.best_and_last() == stops.picked()
+
+
+def test_the_best_and_the_last_so_far_are_known_before_all_are_validated():
+    stops = measured_stops()
+    assert stops.best_and_last() == set()
+    for stop, nll in ((ALONG[10], 2.0), (ANNEALED[10], 2.0), (ANNEALED[20], 3.0)):
+        measure(stops, stop, "validation", nll)
+    assert stops.best_and_last() == {ALONG[10], ANNEALED[10], ANNEALED[20]}
+    assert stops.picked() == set()
 
 
 def test_of_equals_the_first_is_the_best():
@@ -89,6 +101,35 @@ def test_rows_of_a_log_count_and_those_of_other_weights_or_texts_do_not():
 def test_a_row_that_is_no_measurement_is_none(row):
     assert measured_of(row) is None
     assert measured_stops([row]).validated == []
+
+
+def test_a_stop_of_the_headline_lacks_its_sample_until_it_has_one():
+    row = {"kind": SAMPLE, "reading": "annealed", "step": 20, "text": "..."}
+    stops = measured_stops([row])
+    assert {stop for stop in TIMELINE.stops if stops.lacks_sample(stop)} == {ANNEALED[10], ANNEALED[40]}
+    stops.add_sample(ANNEALED[10])
+    assert {stop for stop in TIMELINE.stops if stops.lacks_sample(stop)} == {ANNEALED[40]}
+
+
+def test_the_share_that_is_done_counts_the_main_run_and_its_branches():
+    stops, work = measured_stops(), 40 + sum(stop.step - stop.start for stop in TIMELINE.stops)
+    assert stops.share_done(0, 0) == 0
+    assert stops.share_done(8, 8) == 8 / work
+    assert stops.share_done(8, 9) == 9 / work  # in a branch that began at 8
+    measure(stops, ANNEALED[10], "validation")
+    assert stops.share_done(8, 8) == 10 / work
+    assert stops.share_done(0, 0) == 10 / work  # in another attempt, which goes on from an older checkpoint
+    for stop in TIMELINE.stops:
+        measure(stops, stop, "validation")
+    assert stops.share_done(0, 0) == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_not_finite_is_refused(value):
+    task = yardstick(CONFIG, "test")[0]
+    require_finite(Measured.model_construct(task=task, values={"nll": 1.0, "parse_rate": None}))
+    with pytest.raises(DivergedError, match=rf"on the test split must be finite, but got .*'nll': {value}"):
+        require_finite(Measured.model_construct(task=task, values={"nll": value, "option_gap": 0.5}))
 
 
 def test_a_stop_is_named_with_its_run():

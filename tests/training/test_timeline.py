@@ -26,6 +26,7 @@ def test_tokens_and_epochs_follow_from_the_step():
     made = timeline(10, {"total_steps": 25})
     assert made.tokens_seen(25) == 25 * 4 * 16
     assert made.epoch(25) == pytest.approx(25 * 4 / 10)
+    assert made.place(25) == {"step": 25, "tokens_seen": 25 * 4 * 16, "epoch": made.epoch(25)}
 
 
 def test_stops_lie_at_equal_tokens_for_every_arm_and_budget():
