@@ -74,6 +74,6 @@ def test_keras_finds_a_layer_in_order(cls, arguments, given, weights, dropouts):
     )
 
 
-@pytest.mark.parametrize("cls", {case[0] for case in LAYERS}, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", dict.fromkeys(case[0] for case in LAYERS), ids=lambda cls: cls.__name__)
 def test_each_is_registered_as_the_labs(cls):
     assert keras.saving.get_registered_name(cls) == f"lab>{cls.__name__}"
