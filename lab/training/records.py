@@ -10,6 +10,7 @@ from lab.config import RunConfig
 from lab.data.dataset import Dataset
 from lab.environment import available_cpus, cpu_model, versions
 from lab.evaluation.flops import forward_flops_per_token, train_flops_per_token
+from lab.models.footprint import parameters
 from lab.results import (
     DataRecord,
     Measured,
@@ -166,7 +167,7 @@ class RunRecords:
                 length=config.data.length,
                 bytes_per_token=dataset.statistics["bytes_per_token"],
             ),
-            parameters=engine.learner.transformer.count_params(),
+            parameters=parameters(architecture).total,
             train_flops_per_token=per_token,
             forward_flops_per_token=forward_flops_per_token(*counted),
             train_flops=train_flops(timeline.work),

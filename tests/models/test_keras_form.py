@@ -55,6 +55,7 @@ LAYERS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*shuffle=True:UserWarning")  # of the data that Keras's test itself makes
 @pytest.mark.parametrize(
     ("cls", "arguments", "given", "weights", "dropouts"),

@@ -146,6 +146,7 @@ def test_the_policy_reaches_every_part(cls, arguments, inputs, more, width, weig
     assert cls.from_config(mixed.get_config()).dtype_policy.name == "mixed_bfloat16"
 
 
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights:UserWarning")
 @EACH
 def test_one_training_step_moves_every_weight(cls, arguments, inputs, more, width, weights):
     layer = built(cls(**arguments))

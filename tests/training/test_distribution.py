@@ -264,7 +264,7 @@ def test_parts_of_a_model_must_be_even(name, parts):
         sizes["heads"] = 8
     layer = {"model": sizes, "training": {"parallel": "model", "model_parallel": parts}}
     with pytest.raises(
-        ValueError, match=f"must divide heads, width and ffn_width, but got model_parallel={parts}"
+        ValueError, match=f"must divide heads, kv_heads, width and ffn_width, but got model_parallel={parts}"
     ):
         tiny_config("ar", layer)
 

@@ -72,7 +72,9 @@ def test_a_checkpoint_holds_slots_step_window_and_generators(tmp_path):
     assert len(slots) == 2 * len(weights)
     draw_seed = {path for path in found if path.endswith("draw_seed")}
     assert [int(found[path]) for path in draw_seed] == [3]
-    assert set(found) == weights | set(generators) | others | slots | draw_seed
+    dropout_rates = {path for path in found if path.endswith("_dropout/rate")}
+    assert len(dropout_rates) == 2
+    assert set(found) == weights | set(generators) | others | slots | draw_seed | dropout_rates
     Checkpoints(tmp_path, VERSION).save(1, found)
     larger = build_learner(tiny_config("dlm", {"model": {"layers": 2}}), VOCAB)
     before = read_variables(state_of(larger))
