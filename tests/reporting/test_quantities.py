@@ -87,7 +87,7 @@ def test_the_known_crossover_is_recovered_in_epochs_tokens_and_flops(fake_tree):
     for level in tree.levels:
         ar, dlm = (runs_of(tree, arm, level) for arm in ("ar", "dlm"))
         budget = level["data.unique_tokens"]
-        bar = ar.validation("best").values("nll")
+        bar = ar.at("best", "validation").values("nll")
         crossings[budget] = quantities.crossing(dlm.along, bar, NLL)
         equal[budget] = quantities.equal_tokens(dlm.along, ar.along, NLL)
     for seed in fake.seeds:
