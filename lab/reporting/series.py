@@ -196,26 +196,18 @@ class AfterRuns:
         return (*self.damaged, missing) if self.unmeasured else self.damaged
 
 
-def after_runs(tree: ResultTree, kind: str) -> AfterRuns:
+@lru_cache(maxsize=1)  # read once, whatever sections a page has
+def after_runs(tree: ResultTree) -> AfterRuns:
     """Read what was measured of every run's best stop, but for the arm that it is measured with.
 
-    Of several sets of tasks in the plan it is the first. It is read once, whatever sections a page has.
-
-    Args:
-        tree: the planned runs.
-        kind: the measurement that is wanted, such as `generation`.
+    Of several sets of tasks in the plan it is the first.
 
     Raises:
         ValueError: if the plan measures nothing, or runs were measured on several backends or by several
             versions of the code.
     """
     if not tree.plan.measurements:
-        raise ValueError(f"{tree.path} does not plan to measure {kind!r} after its runs.")
-    return _after_runs(tree)
-
-
-@lru_cache(maxsize=1)
-def _after_runs(tree: ResultTree) -> AfterRuns:
+        raise ValueError(f"{tree.path} must plan what is measured after its runs, but plans nothing.")
     measurement, judge = next(iter(tree.plan.measurements.items()))
     order = list(tree.plan.arms)
     measured: list[tuple[CellResult, MeasurementResult]] = []

@@ -23,6 +23,7 @@ from lab.results import DamagedError, Record, parse_record
 FILE = "tuning.json"
 SCHEMA = 2
 STATES = ("done", "censored", "failed", "not finished")
+METRIC = find_metric(NLL)  # by which trials are compared
 EDGE = 0.05  # of a range, at each end
 
 
@@ -185,7 +186,7 @@ def _panel(study: Study) -> Figure:
     ax.set_xlim(-0.5, max(1, len(study.trials)) - 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set_xlabel("Trial")
-    ax.set_ylabel(drawing.axis_label(find_metric(NLL), "validation"))
+    ax.set_ylabel(drawing.axis_label(METRIC, "validation"))
     return figure
 
 
@@ -215,8 +216,8 @@ def _study_table(studies: Sequence[Study], spec: Specification) -> Table:
         *table.levels(rows),
         *[table.number(_heading(name), name) for name in ("trials", "done", "censored", "failed")],
         table.number(f"Tokens seen{table.LINE}all trials", "tokens_seen", printed=False),
-        table.number(f"Validation NLL{table.LINE}as it stands", "untuned_validation_nll", _nll),
-        table.number(f"Validation NLL{table.LINE}best trial", "best_validation_nll", _nll),
+        table.number(f"Validation NLL{table.LINE}as it stands", "untuned_validation_nll", METRIC.shown),
+        table.number(f"Validation NLL{table.LINE}best trial", "best_validation_nll", METRIC.shown),
         *map(best_column, spec.space),
     ]
     caption = (
@@ -239,14 +240,10 @@ def _trial_table(studies: Sequence[Study], spec: Specification) -> Table:
         *table.levels(rows),
         table.number("Trial", "trial"),
         table.text("State", "state"),
-        table.number("Validation NLL", "validation_nll", _nll),
+        table.number("Validation NLL", "validation_nll", METRIC.shown),
         *[table.number(_heading(key), _short(key)) for key in spec.space],
     ]
     return Table("tuning", rows, columns, title="Every trial")
-
-
-def _nll(value: float) -> str:
-    return find_metric(NLL).shown(value)
 
 
 def best_in_words(best: Row) -> str:

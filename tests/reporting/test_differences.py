@@ -337,7 +337,9 @@ def test_where_higher_is_better_a_share_is_in_percentage_points(fake_sweep):
         for seed in tree.seeds:
             tree.edit(arm, 20_000, seed, answer(accuracy + 0.01 * seed * (arm == "a")))
     content = written(tree, metrics=("choice_accuracy", "nll"))
-    assert by_arm(content)["a"]["best_by_seed"] == pytest.approx({"0": 0.1, "1": 0.11, "2": 0.12})
+    row = by_arm(content)["a"]
+    assert row["best_by_seed"] == pytest.approx({"0": 0.1, "1": 0.11, "2": 0.12})
+    assert (row["best_verdict"], row["best_held_out_error"]) == ("better", pytest.approx(0.03 * 2**0.5))
     assert content.headline == (
         "Of 2 comparisons with AR in choice accuracy, 1 is better (a, by 11.0 percentage points) and 1 is "
         "undecided."

@@ -310,3 +310,4 @@ def test_a_broken_tree_says_what_is_missing_and_a_hostile_text_stays_text(report
     reasons = [row["reason"] for row in report.summary["runs"] if row["status"] == "missing"]
     assert "" in reasons
     assert any("result.json: not JSON" in reason for reason in reasons)
+    assert "result.json: not JSON" in page.text

@@ -82,7 +82,7 @@ def write(section: Against, tree: ResultTree, name: str) -> Content:
     """
     check_axis(tree, section.x)
     metrics = shown_metrics(section.metrics, tree.plan.metric)
-    measured = after_runs(tree, section.measurement) if section.measurement else None
+    measured = after_runs(tree) if section.measurement else None
     series = _of_runs(section, tree)
     if measured:
         own = measured.series.get(section.measurement, ())

@@ -67,7 +67,7 @@ def write(section: Quantity, tree: ResultTree, name: str) -> Content:
         ValueError: if runs may not be compared.
     """
     metric = find_metric(section.metric or tree.plan.metric)
-    measured = after_runs(tree, section.measurement) if section.measurement else None
+    measured = after_runs(tree) if section.measurement else None
     if measured:
         by_reading = {tree.readings[0]: list(_matches(section, tree, metric, measured))}
     else:
@@ -242,22 +242,21 @@ def _table(lines: Sequence[Line], section: Quantity, name: str, title: str) -> T
     heading = "Level" if only_levels else f"Epoch{table.LINE}median, range"
     if section.measurement:
         heading = f"× FLOPs{table.LINE}per {'token' if section.measurement == GENERATION else 'item'}"
-    columns = [*table.levels(rows), Column("Arm", _what, left=True)]
+
+    def arm(row: Row) -> str:
+        reference = words.arm_name(row["reference"])
+        return f"{words.arm_name(row['arm'])} {TITLES[row['quantity']].format(reference)}"
+
+    def seeds(row: Row) -> str:
+        return f"{row['seeds' if row['quantity'] == 'best_level' else 'seeds_that_reach']} of {row['seeds']}"
+
+    columns = [*table.levels(rows), Column("Arm", arm, left=True)]
     if any(row["variant"] for row in rows):
         columns.append(Column("By", lambda row: words.variant_name(row["variant"]), left=True))
-    columns += [Column("Seeds", _seeds), Column(heading, _value, left=only_levels)]
+    columns += [Column("Seeds", seeds), Column(heading, _value, left=only_levels)]
     if not section.measurement and not only_levels:
         columns.append(table.flops("FLOPs", "train_flops"))
     return Table(name, rows, columns, title=title)
-
-
-def _what(row: Row) -> str:
-    return f"{words.arm_name(row['arm'])} {TITLES[row['quantity']].format(words.arm_name(row['reference']))}"
-
-
-def _seeds(row: Row) -> str:
-    reach = row["seeds"] if row["quantity"] == "best_level" else row["seeds_that_reach"]
-    return f"{reach} of {row['seeds']}"
 
 
 def _value(row: Row) -> str:

@@ -10,7 +10,7 @@ from lab.sections import Texts
 
 def write(section: Texts, tree: ResultTree, name: str) -> Content:
     """Of the first seed: real text, and of each arm's first sampler the most, some and the fewest passes."""
-    measured = after_runs(tree, GENERATION)
+    measured = after_runs(tree)
     points: list[tuple[str, Point]] = [("real text", measured.real)] if measured.real else []
     arms = set()
     for series in measured.series.get(GENERATION, ()):
