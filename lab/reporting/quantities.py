@@ -34,7 +34,7 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Found:
+class SeedPlaces:
     """A quantity of all seeds of an arm.
 
     Attributes:
@@ -94,7 +94,7 @@ class Found:
         return ends and (math.exp(ends[0]), math.exp(ends[1]))
 
 
-def crossing(arm: Series, bar: Mapping[int, float], metric: Metric) -> Found:
+def crossing(arm: Series, bar: Mapping[int, float], metric: Metric) -> SeedPlaces:
     """Where an arm first becomes better than a bar: the best that another arm reaches.
 
     Args:
@@ -107,10 +107,10 @@ def crossing(arm: Series, bar: Mapping[int, float], metric: Metric) -> Found:
         for seed, values in _measured(arm.points, metric).items()
         if seed in bar
     }
-    return Found(by_seed, PLACE_UNITS)
+    return SeedPlaces(by_seed, PLACE_UNITS)
 
 
-def equal_tokens(arm: Series, reference: Series, metric: Metric) -> Found:
+def equal_tokens(arm: Series, reference: Series, metric: Metric) -> SeedPlaces:
     """Where an arm first becomes better than another at the same number of tokens seen: of stops of both."""
     there = {point.at["tokens_seen"]: point for point in reference.points}
     points = [point for point in arm.points if point.at["tokens_seen"] in there]
@@ -121,20 +121,20 @@ def equal_tokens(arm: Series, reference: Series, metric: Metric) -> Found:
         for seed in own
         if seed in others
     }
-    return Found(by_seed, PLACE_UNITS)
+    return SeedPlaces(by_seed, PLACE_UNITS)
 
 
-def onset(arm: Series, metric: Metric) -> Found:
+def onset(arm: Series, metric: Metric) -> SeedPlaces:
     """Where overfitting begins: the best stop of a seed, if the run went on beyond it."""
     by_seed: dict[int, Reached | None] = {}
     for seed, values in _measured(arm.points, metric).items():
         place = values.index((min if metric.lower_is_better else max)(values))
         last = place == len(values) - 1
         by_seed[seed] = None if last else Reached(_coordinates(arm.points[place]), from_first=place == 0)
-    return Found(by_seed, PLACE_UNITS)
+    return SeedPlaces(by_seed, PLACE_UNITS)
 
 
-def match_ratio(arm: Series, reference: Series, metric: Metric) -> Found:
+def match_ratio(arm: Series, reference: Series, metric: Metric) -> SeedPlaces:
     """How many times the FLOPs of another arm an arm needs to be as good, there and at all more compute.
 
     Interpolated in log FLOPs between two amounts of compute.
@@ -155,7 +155,7 @@ def match_ratio(arm: Series, reference: Series, metric: Metric) -> Found:
             by_seed[seed] = None if ratio is None else Reached({RATIO[0]: ratio}, from_first=all(enough))
             if any(enough) and not enough[-1]:
                 in_passing.append(seed)
-    return Found(by_seed, RATIO, tuple(in_passing))
+    return SeedPlaces(by_seed, RATIO, tuple(in_passing))
 
 
 def first_below(points: Sequence[Point], difference: Sequence[float]) -> Reached | None:

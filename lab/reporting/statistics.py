@@ -180,8 +180,8 @@ def corrected(family: Sequence[Estimate | None]) -> list[Estimate | None]:
 def sample_errors(metric: Metric, measured: Mapping[int, Measured]) -> dict[int, float] | None:
     """Seed -> a metric's standard error over held-out examples; None where it was not measured."""
     for key in metric.errors[:1]:
-        if all(key in found for found in measured.values()):
-            return {seed: found[key] for seed, found in measured.items()}
+        if all(key in values for values in measured.values()):
+            return {seed: values[key] for seed, values in measured.items()}
     return None
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from lab.metrics import find_metric
 from lab.reporting import quantities
-from lab.reporting.quantities import Found, Reached, compute_to_reach, first_below
+from lab.reporting.quantities import Reached, SeedPlaces, compute_to_reach, first_below
 from lab.reporting.series import Point, Series, runs_of
 from lab.reporting.tree import read_tree
 from lab.results import Measured, Task
@@ -40,7 +40,7 @@ def at(epoch, **values):
 
 
 def found(*epochs):
-    return Found({s: e and at(e) for s, e in enumerate(epochs)}, quantities.PLACE_UNITS)
+    return SeedPlaces({s: e and at(e) for s, e in enumerate(epochs)}, quantities.PLACE_UNITS)
 
 
 def test_a_crossing_is_interpolated_linearly_in_log_tokens():

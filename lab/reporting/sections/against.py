@@ -62,11 +62,11 @@ class Shown:
     @property
     def bases(self) -> dict[str, Point]:
         """Level -> what the others are compared with: the reference's last point, of its first variant."""
-        found: dict[str, Point] = {}
+        bases: dict[str, Point] = {}
         for one in self.series:
             if one.arm == self.section.reference:
-                found = _last(one) | found
-        return found
+                bases = _last(one) | bases
+        return bases
 
     def place(self, point: Point) -> float | None:
         """Where a point lies on the axis; None if that is not known."""

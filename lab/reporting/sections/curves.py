@@ -19,7 +19,7 @@ from lab.sections import Axis, Curves
 
 # A panel stays legible with this many arms beside the one that they are drawn against.
 ARMS_PER_PANEL = 6
-TOLD = 3  # arms, and levels, whose best stops are told in words
+FEW = 3  # arms, and levels, whose best stops are put in words
 MARKS = {
     "best": "◆ is a best stop.",
     "crossing": "The upright line is where an arm first passes the best of the arm beside it (dotted).",
@@ -61,7 +61,7 @@ def write(section: Curves, tree: ResultTree, name: str) -> Content:
     groups = [group for level in tree.levels for group in _groups(section, tree, level)]
     return Content(
         title="While training goes on",
-        verdict=tuple(_best_stops(groups)) if "best" in section.marks and len(groups) <= TOLD else (),
+        verdict=tuple(_best_stops(groups)) if "best" in section.marks and len(groups) <= FEW else (),
         pictures=tuple(_picture(section, tree, groups, metric, x, name) for x in section.x),
         terms=("stop",),
     )
@@ -94,7 +94,7 @@ def _best_stops(groups: Sequence[Group]) -> Iterator[str]:
     """Where each arm is best, a sentence for each level, where arms are few."""
     for group in groups:
         drawn = [runs for runs in group.runs if runs.cells]
-        if 0 < len(drawn) <= TOLD:
+        if 0 < len(drawn) <= FEW:
             where = words.level_words(drawn[0].level)
             first, *rest = [(words.arm_name(runs.arm), _best_epoch(runs)) for runs in drawn]
             arms = [f"{first[0]} is best after {first[1]}", *(f"{arm} after {at}" for arm, at in rest)]
@@ -213,7 +213,7 @@ def _mark_crossings(
             ax.axvline(place, color=drawing.INK, linewidth=1.1, linestyle=style, zorder=1)
 
 
-def crossing_of(name: str, arm: Runs, base: Runs, metric: Metric) -> quantities.Found:
+def crossing_of(name: str, arm: Runs, base: Runs, metric: Metric) -> quantities.SeedPlaces:
     """Where an arm passes another's best (`crossing`), or its value at the same tokens (`equal_tokens`).
 
     The reference's best is its validation metric at the stop of lowest NLL.

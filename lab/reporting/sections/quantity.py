@@ -11,7 +11,7 @@ from lab.files import Row
 from lab.metrics import Metric, find_metric
 from lab.reporting import quantities, table, words
 from lab.reporting.content import Content
-from lab.reporting.quantities import PLACE_UNITS, RATIO, Found
+from lab.reporting.quantities import PLACE_UNITS, RATIO, SeedPlaces
 from lab.reporting.sections.curves import crossing_of
 from lab.reporting.series import AfterRuns, after_runs, check_series, runs_of
 from lab.reporting.table import Column, Table
@@ -33,7 +33,7 @@ VERBS = {
     "onset": "overfits",
 }
 TERMS = {"match_ratio": "match", "onset": "onset", "crossing": "crossing", "equal_tokens": "crossing"}
-NOTHING = Found({}, PLACE_UNITS)
+NOTHING = SeedPlaces({}, PLACE_UNITS)
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Line:
     reading: Reading
     arm: str
     level: Mapping[str, Any]
-    found: Found
+    places: SeedPlaces
     variant: str = ""
     best_levels: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def seeds(self) -> int:
         """How many seeds it is known of."""
-        return len(self.found.by_seed) or len(self.best_levels)
+        return len(self.places.by_seed) or len(self.best_levels)
 
 
 def write(section: Quantity, tree: ResultTree, name: str) -> Content:
@@ -126,7 +126,7 @@ def _best_level(arm: str, tree: ResultTree, metric: Metric, reading: Reading) ->
             here = (metric.improvement(0.0, value), words.level_words(level))
             best[seed] = max(best.get(seed, here), here, key=lambda pair: pair[0])
     levels = {seed: level for seed, (_, level) in sorted(best.items())}
-    return Line("best_level", reading, arm, {}, Found({}, ()), best_levels=levels)
+    return Line("best_level", reading, arm, {}, SeedPlaces({}, ()), best_levels=levels)
 
 
 def _matches(section: Quantity, tree: ResultTree, metric: Metric, measured: AfterRuns) -> Iterator[Line]:
@@ -137,8 +137,8 @@ def _matches(section: Quantity, tree: ResultTree, metric: Metric, measured: Afte
     for one in series:
         base = next((o for o in series if o.arm == section.reference and o.level == one.level), None)
         if base and one.arm != section.reference:
-            found = quantities.match_ratio(one, base, metric)
-            yield Line("match_ratio", tree.readings[0], one.arm, one.level, found, one.variant)
+            places = quantities.match_ratio(one, base, metric)
+            yield Line("match_ratio", tree.readings[0], one.arm, one.level, places, one.variant)
 
 
 # Words.
@@ -146,36 +146,36 @@ def _matches(section: Quantity, tree: ResultTree, metric: Metric, measured: Afte
 
 def _sentence(line: Line, section: Quantity, metric: Metric) -> str:
     """One quantity of one arm in a sentence."""
-    arm, reference, found = words.arm_name(line.arm), words.arm_name(section.reference), line.found
+    arm, reference, places = words.arm_name(line.arm), words.arm_name(section.reference), line.places
     at = words.at_level(line.level)
     if line.name == "best_level":
         return f"{arm} is best {_most(line.best_levels)}."
-    if not found.by_seed and line.name == "onset":
+    if not places.by_seed and line.name == "onset":
         return f"{arm} has no finished run{at}."
-    if not found.by_seed:
+    if not places.by_seed:
         return f"{arm} and {reference} are not compared{at}: no seed has both."
-    some_seeds = f"in {len(found.reached)} of {len(found.by_seed)} seeds"
-    at_most = "at most " * bool(found.from_first)
+    some_seeds = f"in {len(places.reached)} of {len(places.by_seed)} seeds"
+    at_most = "at most " * bool(places.from_first)
     if line.name == "match_ratio":
         who = f"{arm} ({words.variant_name(line.variant)})" if line.variant else arm
         goal = f"{reference}'s {metric.name}{at}"
-        if not found.reached:
-            passing = f", only in passing in {len(found.in_passing)} of {len(found.by_seed)} seeds"
-            return f"{who} does not match {goal} at any compute measured{passing * bool(found.in_passing)}."
-        if not found.every_seed:
+        if not places.reached:
+            passing = f", only in passing in {len(places.in_passing)} of {len(places.by_seed)} seeds"
+            return f"{who} does not match {goal} at any compute measured{passing * bool(places.in_passing)}."
+        if not places.every_seed:
             return f"{who} matches {goal} {some_seeds}."
-        ends = " to ".join(map(words.plain, found.interval or ()))
-        cost = f"{at_most}{words.plain(found.mean or 0)}{f' [{ends}]' if ends else ''}"
+        ends = " to ".join(map(words.plain, places.interval or ()))
+        cost = f"{at_most}{words.plain(places.mean or 0)}{f' [{ends}]' if ends else ''}"
         return f"{who} matches {goal} with {cost} times its FLOPs."
     verb = VERBS[line.name].format(reference)
-    if not found.reached:
+    if not places.reached:
         return f"{arm} never {verb} within the run{at}."
-    if not found.every_seed:
+    if not places.every_seed:
         return f"{arm} {verb} {some_seeds}{at}."
-    when = f"after {at_most}{words.epochs(found.median('epoch') or 0)}"
-    if found.from_first == len(found.by_seed):
+    when = f"after {at_most}{words.epochs(places.median('epoch') or 0)}"
+    if places.from_first == len(places.by_seed):
         when = "from the first stop on"
-    return f"{arm} {verb} {when}{at}{'' if found.holds else ', but not for good'}."
+    return f"{arm} {verb} {when}{at}{'' if places.holds else ', but not for good'}."
 
 
 def _most(levels: Mapping[Any, str]) -> str:
@@ -208,8 +208,8 @@ def _certain(lines: Sequence[Line], section: Quantity, tree: ResultTree) -> Iter
 
 
 def _row(line: Line, section: Quantity) -> Row:
-    found = line.found
-    low, high = (found.interval if found.units else None) or (None, None)
+    places = line.places
+    low, high = (places.interval if places.units else None) or (None, None)
     row: Row = {
         "quantity": line.name,
         "reading": line.reading,
@@ -219,20 +219,20 @@ def _row(line: Line, section: Quantity) -> Row:
         "variant": line.variant,
         "reference": section.reference,
         "seeds": line.seeds,
-        "seeds_that_reach": len(found.reached),
-        "from_first": found.from_first,
-        "holds_to_the_end": found.holds,
-        "in_passing": len(found.in_passing),
-        "geometric_mean": found.mean,
+        "seeds_that_reach": len(places.reached),
+        "from_first": places.from_first,
+        "holds_to_the_end": places.holds,
+        "in_passing": len(places.in_passing),
+        "geometric_mean": places.mean,
         "interval_low": low,
         "interval_high": high,
     }
     for unit in RATIO if section.measurement else PLACE_UNITS:
-        known = unit in found.units
-        low, high = (found.range(unit) if known else None) or (None, None)
-        row |= {unit: found.median(unit) if known else None, f"{unit}_low": low, f"{unit}_high": high}
-    places = {str(seed): dict(one.at) if one else None for seed, one in found.by_seed.items()}
-    row["by_seed"] = places or {str(seed): level for seed, level in line.best_levels.items()}
+        known = unit in places.units
+        low, high = (places.range(unit) if known else None) or (None, None)
+        row |= {unit: places.median(unit) if known else None, f"{unit}_low": low, f"{unit}_high": high}
+    by_seed = {str(seed): dict(one.at) if one else None for seed, one in places.by_seed.items()}
+    row["by_seed"] = by_seed or {str(seed): level for seed, level in line.best_levels.items()}
     return row
 
 
