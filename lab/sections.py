@@ -7,7 +7,7 @@ name. An ablation declares its sections; a new question needs no new kind of rep
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lab.metrics import find_metric
 
@@ -54,6 +54,15 @@ class Contrast(_Frozen):
     level: dict[str, Any] = {}
     reference_level: dict[str, Any] = {}
 
+    @model_validator(mode="after")
+    def _of_two(self) -> "Contrast":
+        if self.arm == self.reference and not self.reference_level:
+            raise ValueError(
+                "`contrasts` must be between two arms, or two levels of one, "
+                f"but got {self.arm!r} with itself."
+            )
+        return self
+
 
 class _Comparing(Section):
     """A section that sets runs side by side.
@@ -63,6 +72,18 @@ class _Comparing(Section):
     """
 
     matched: tuple[Matched, ...] = EQUAL
+
+
+class _Testing(_Comparing):
+    """A section of tests: a metric at a place is a family of them.
+
+    Attributes:
+        metrics: empty for the ablation's.
+        at: at which stops.
+    """
+
+    metrics: tuple[str, ...] = ()
+    at: tuple[Place, ...] = Field(default=PLACES, min_length=1)
 
 
 class Curves(Section):
@@ -86,30 +107,15 @@ class Curves(Section):
     marks: tuple[Literal["best", "crossing", "equal_tokens", "onset"], ...] = ("best",)
 
 
-class Differences(_Comparing):
-    """Contrasts of metrics on the test split, paired by seed; a metric at a place is a family of tests.
+class Differences(_Testing):
+    """Contrasts of metrics on the test split, paired by seed.
 
     Attributes:
         contrasts: what is compared with what; `pairs` makes them.
-        metrics: empty for the ablation's.
-        at: at which stops.
     """
 
     kind: Literal["differences"] = "differences"
     contrasts: tuple[Contrast, ...]
-    metrics: tuple[str, ...] = ()
-    at: tuple[Place, ...] = Field(default=PLACES, min_length=1)
-
-    @field_validator("contrasts")
-    @classmethod
-    def _of_two(cls, contrasts: tuple[Contrast, ...]) -> tuple[Contrast, ...]:
-        for contrast in contrasts:
-            if contrast.arm == contrast.reference and not contrast.reference_level:
-                raise ValueError(
-                    "`contrasts` must be between two arms, or two levels of one, "
-                    f"but got {contrast.arm!r} with itself."
-                )
-        return contrasts
 
 
 class Against(_Comparing):
@@ -134,17 +140,10 @@ class Against(_Comparing):
     at: Place = "best"
 
 
-class Factorial(_Comparing):
-    """Shapley values, main effects and interactions of the cube's three factors over its eight corners.
-
-    Attributes:
-        metrics: each is a family of tests at each place; empty for the ablation's.
-        at: at which stops.
-    """
+class Factorial(_Testing):
+    """Shapley values, main effects and interactions of the cube's three factors over its eight corners."""
 
     kind: Literal["factorial"] = "factorial"
-    metrics: tuple[str, ...] = ()
-    at: tuple[Place, ...] = Field(default=PLACES, min_length=1)
 
 
 class Quantity(_Comparing):

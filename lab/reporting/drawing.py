@@ -7,7 +7,6 @@ them side by side or one below the other. There are no legends: the caption says
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from lab.metrics import Metric
+from lab.reporting.statistics import Estimate
 
 INK, GREY, FAINT = "#1a1a1a", "#555555", "#8a8a8a"
 # Okabe and Ito's vermilion, blue and green: told apart under every common colour blindness.
@@ -117,25 +117,6 @@ def arm_colours(arms: Sequence[str], reference: str = "") -> dict[str, str]:
     return {arm: own.get(arm) or shades.get(arm, INK) for arm in arms}
 
 
-def curve(ax: Axes, places: Sequence[float], values: Sequence[Sequence[float]], colour: str) -> None:
-    """The mean over seeds as a thick line, with the band from the lowest to the highest seed.
-
-    Args:
-        ax: where to draw.
-        places: one per point.
-        values: for each point, the value of every seed.
-        colour: of line and band.
-    """
-    lows, highs = [min(seeds) for seeds in values], [max(seeds) for seeds in values]
-    ax.fill_between(places, lows, highs, color=colour, alpha=0.22, linewidth=0)
-    ax.plot(places, [fmean(seeds) for seeds in values], color=colour, linewidth=2)
-
-
-def best_mark(ax: Axes, x: float, y: float, colour: str) -> None:
-    """A diamond at a best stop."""
-    ax.plot(x, y, "D", color=colour, markersize=7, markeredgecolor="white", zorder=4)
-
-
 def level_line(ax: Axes, y: float, colour: str, text: str = "") -> None:
     """A dotted line over the whole width, with its name at the left."""
     ax.axhline(y, color=colour, linewidth=1.1, linestyle=(0, (1, 2)), zorder=1)
@@ -150,15 +131,73 @@ def say(ax: Axes, text: str) -> None:
     ax.annotate(text, (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
 
 
-def axis_label(metric: Metric, before: str = "", after: str = "") -> str:
+class Mark(NamedTuple):
+    """An estimate as it is drawn in a row."""
+
+    made: Estimate
+    colour: str
+    marker: str
+    shift: float = 0.0  # below the middle of the row
+
+
+# Of an estimate at a place, colour and marker.
+PLACE_STYLES = {"best": (BETTER, "o"), "end": (WORSE, "s")}
+ESTIMATES = "Faint dots are seeds, thin lines 95 % t intervals of the mean; what leaves the panel is cut."
+
+
+def estimates(title: str, rows: Sequence[tuple[str, Sequence[Mark] | str]], metric: Metric) -> Figure:
+    """A panel of differences, one below the other: seeds, mean and intervals beside 0.
+
+    Args:
+        title: of the panel.
+        rows: name -> what is drawn there, or why nothing is; with neither, the name begins a group.
+        metric: what the differences are in.
+    """
+    figure, ax = new_panel(title, height=1.1 + 0.27 * max(4, len(rows)))
+    seeds, ends = [0.0], []
+    for row, (_, content) in enumerate(rows):
+        if isinstance(content, str):
+            ax.annotate(content, (0.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+            continue
+        for made, colour, marker, shift in content:
+            place, values = row + shift, [metric.scale * value for value in made.by_seed.values()]
+            ax.plot(values, [place] * len(values), marker, color=colour, alpha=0.3, markersize=4)
+            ax.plot(metric.scale * made.mean, place, marker, color=colour, markersize=5, zorder=4)
+            for interval, width, alpha in ((made.interval, 1.3, 1.0), (made.bootstrap_interval, 4, 0.4)):
+                scaled = [metric.scale * end for end in interval or ()]
+                ax.plot(scaled, [place] * len(scaled), color=colour, linewidth=width, alpha=alpha)
+                ends += scaled
+            seeds += values
+    ax.set_xlim(*limits(seeds, ends))
+    ax.axvline(0, color=INK, linewidth=0.9, zorder=1)
+    ax.grid(visible=False, axis="y")
+    ax.grid(visible=True, axis="x")
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
+    for label, (_, content) in zip(ax.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("normal" if content else "bold")
+    unit = metric.difference_unit
+    ax.set_xlabel(f"Gain{f' ({unit})' if unit else ''}, right is better")
+    return figure
+
+
+def limits(values: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
+    """An axis that shows all values; intervals that end far beyond them are cut."""
+    low, high = min(values), max(values)
+    reach = 0.6 * max(high - low, 0.01)
+    low, high = max(min([low, *ends]), low - reach), min(max([high, *ends]), high + reach)
+    margin = 0.05 * max(high - low, 0.01)
+    return low - margin, high + margin
+
+
+def axis_label(metric: Metric, before: str = "") -> str:
     """A metric's name, what it is of, and the unit in which it is drawn: `Test NLL (nats/token)`.
 
     Args:
         metric: drawn to its `scale`.
         before: such as `test`.
-        after: such as `at the best stop`.
     """
-    name = " ".join(filter(None, [before, metric.name, after])) + ", a bound" * metric.bound
+    name = f"{before} {metric.name}".strip() + ", a bound" * metric.bound
     unit = "%" if metric.percent else metric.unit
     return name[0].upper() + name[1:] + (f" ({unit})" if unit else "")
 
@@ -173,10 +212,10 @@ def curve_limits(metric: Metric, runs: Sequence[Sequence[float]]) -> tuple[float
         metric: what is drawn.
         runs: the values of each.
     """
-    everything = [value for run in runs for value in run]
-    if not everything:
+    values = [value for run in runs for value in run]
+    if not values:
         return 0.0, 1.0
-    low, high = min(everything), max(everything)
+    low, high = min(values), max(values)
     if metric.lower_is_better:
         kept = [value for run in runs for value in run[: run.index(min(run)) + 1]]
         high = max(max(kept), low + 0.25 * (high - low))
@@ -185,7 +224,7 @@ def curve_limits(metric: Metric, runs: Sequence[Sequence[float]]) -> tuple[float
 
 
 def place_labels(ax: Axes, labels: Sequence[Label], apart: float = 0.08) -> None:
-    """Write each name right of its point, apart from the others; one that was cut says where it ends.
+    """Write each name right of all points, apart from the others; one that was cut says where it ends.
 
     Args:
         ax: where to write; its y limits must be final.
@@ -202,23 +241,16 @@ def place_labels(ax: Axes, labels: Sequence[Label], apart: float = 0.08) -> None
     for place in reversed(range(len(heights))):
         heights[place] = min(heights[place], ceiling)
         ceiling = heights[place] - apart
+    right = max((label.x for label in labels), default=0.0)
     for label, height in zip(labels, heights, strict=True):
         text = f"{label.text} ↑{label.y:.1f}" if label.y > high else label.text
-        write_label(ax, label._replace(y=height, text=text))
+        write_label(ax, Label(right, height, text, label.colour))
 
 
 def write_label(ax: Axes, label: Label) -> None:
     """Write a name right of its point."""
-    ax.annotate(
-        label.text,
-        (label.x, label.y),
-        xytext=(8, 0),
-        textcoords="offset points",
-        va="center",
-        color=label.colour,
-        fontweight="bold",
-        annotation_clip=False,
-    )
+    style: Any = {"color": label.colour, "fontweight": "bold", "va": "center", "annotation_clip": False}
+    ax.annotate(label.text, label[:2], xytext=(8, 0), textcoords="offset points", **style)
 
 
 def log_axis(ax: Axes, label: str) -> None:

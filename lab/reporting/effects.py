@@ -143,15 +143,15 @@ def effects(values: Array, seeds: Sequence[int], errors: Array | None = None) ->
     scale = float(np.abs(values).max())
     # What is 0 but for rounding is 0: otherwise it would be called better or worse.
     by_contrast[np.abs(by_contrast) < 1e-12 * scale] = 0
-    found = []
+    estimates = []
     for index, by_seed in enumerate(by_contrast):
         error = None if errors is None else math.sqrt(float(np.square(weights[index]) @ errors))
         made = estimate(dict(zip(seeds, by_seed.tolist(), strict=True)), scale, error)
         if boxes is not None and made.interval is not None:
             box = (float(boxes[index, 0]), float(boxes[index, 1]))
             made = replace(made, bootstrap_interval=box)
-        found.append(made)
-    gain, *rest = found
+        estimates.append(made)
+    gain, *rest = estimates
     return gain, *(made for made in corrected(rest) if made)
 
 

@@ -11,7 +11,7 @@ from statistics import fmean, median
 
 from lab.metrics import Metric
 from lab.reporting.series import Point, Series
-from lab.reporting.statistics import Estimate, estimate
+from lab.reporting.statistics import estimate
 
 # Of places on a run the first is shown; the others stand beside it in files.
 PLACE_UNITS = ("epoch", "tokens_seen", "train_flops")
@@ -34,7 +34,7 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Found:
+class SeedPlaces:
     """A quantity of all seeds of an arm.
 
     Attributes:
@@ -49,8 +49,8 @@ class Found:
     @property
     def reached(self) -> list[Reached]:
         """The seeds that get there, earliest first."""
-        known = [found for found in self.by_seed.values() if found]
-        return sorted(known, key=lambda found: found.at[self.units[0]])
+        known = [one for one in self.by_seed.values() if one]
+        return sorted(known, key=lambda one: one.at[self.units[0]])
 
     @property
     def every_seed(self) -> bool:
@@ -60,47 +60,41 @@ class Found:
     @property
     def from_first(self) -> int:
         """How many seeds are there from the first point on."""
-        return sum(found.from_first for found in self.reached)
+        return sum(one.from_first for one in self.reached)
 
     @property
     def holds(self) -> bool:
         """Whether every seed that gets there stays there."""
-        return bool(self.reached) and all(found.holds for found in self.reached)
+        return bool(self.reached) and all(one.holds for one in self.reached)
 
     def median(self, unit: str) -> float | None:
         """The median over seeds; a seed that does not get there counts as beyond the run, None if it is."""
-        values = [math.inf if found is None else found.at[unit] for found in self.by_seed.values()]
+        values = [one.at[unit] if one else math.inf for one in self.by_seed.values()]
         middle = median(values) if values else math.inf
         return float(middle) if math.isfinite(middle) else None
 
     def range(self, unit: str) -> tuple[float, float] | None:
         """The lowest and the highest value of the seeds that get there."""
-        values = [found.at[unit] for found in self.reached]
+        values = [one.at[unit] for one in self.reached]
         return (min(values), max(values)) if values else None
 
     @property
     def mean(self) -> float | None:
         """The geometric mean over seeds; None unless every seed gets there."""
-        if not self.every_seed:
-            return None
-        return math.exp(fmean(math.log(found.at[self.units[0]]) for found in self.reached))
+        logarithms = [math.log(one.at[self.units[0]]) for one in self.reached]
+        return math.exp(fmean(logarithms)) if self.every_seed else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % t interval of the geometric mean; None where a value is not known but only bounded."""
         if not self.every_seed or self.from_first:
             return None
-        low_high = self.logarithm.interval
-        return (math.exp(low_high[0]), math.exp(low_high[1])) if low_high else None
-
-    @property
-    def logarithm(self) -> Estimate:
-        """Of the seeds that get there, the logarithm."""
-        known = {seed: found.at[self.units[0]] for seed, found in self.by_seed.items() if found}
-        return estimate({s: math.log(v) for s, v in sorted(known.items(), key=lambda pair: pair[1])}, 1.0)
+        logarithms = (math.log(one.at[self.units[0]]) for one in self.reached)
+        ends = estimate(dict(enumerate(logarithms)), 1.0).interval
+        return ends and (math.exp(ends[0]), math.exp(ends[1]))
 
 
-def crossing(arm: Series, bar: Mapping[int, float], metric: Metric) -> Found:
+def crossing(arm: Series, bar: Mapping[int, float], metric: Metric) -> SeedPlaces:
     """Where an arm first becomes better than a bar: the best that another arm reaches.
 
     Args:
@@ -108,49 +102,39 @@ def crossing(arm: Series, bar: Mapping[int, float], metric: Metric) -> Found:
         bar: seed -> the value to be bettered.
         metric: what is compared.
     """
-    key = metric.key
-    return Found(
-        {
-            seed: first_below(
-                arm.points, [metric.improvement(point.by_seed[seed][key], bar[seed]) for point in arm.points]
-            )
-            for seed in _measured_seeds(arm.points, metric)
-            if seed in bar
-        },
-        PLACE_UNITS,
-    )
+    by_seed = {
+        seed: first_below(arm.points, [metric.improvement(value, bar[seed]) for value in values])
+        for seed, values in _measured(arm.points, metric).items()
+        if seed in bar
+    }
+    return SeedPlaces(by_seed, PLACE_UNITS)
 
 
-def equal_tokens(arm: Series, reference: Series, metric: Metric) -> Found:
+def equal_tokens(arm: Series, reference: Series, metric: Metric) -> SeedPlaces:
     """Where an arm first becomes better than another at the same number of tokens seen: of stops of both."""
-    key = metric.key
     there = {point.at["tokens_seen"]: point for point in reference.points}
     points = [point for point in arm.points if point.at["tokens_seen"] in there]
-    others = [there[point.at["tokens_seen"]] for point in points]
-    pairs = list(zip(points, others, strict=True))
-    return Found(
-        {
-            seed: first_below(
-                points, [metric.improvement(a.by_seed[seed][key], b.by_seed[seed][key]) for a, b in pairs]
-            )
-            for seed in _measured_seeds([*points, *others], metric)
-        },
-        PLACE_UNITS,
-    )
+    own = _measured(points, metric)
+    others = _measured([there[point.at["tokens_seen"]] for point in points], metric)
+    by_seed = {
+        seed: first_below(points, list(map(metric.improvement, own[seed], others[seed])))
+        for seed in own
+        if seed in others
+    }
+    return SeedPlaces(by_seed, PLACE_UNITS)
 
 
-def onset(arm: Series, metric: Metric) -> Found:
+def onset(arm: Series, metric: Metric) -> SeedPlaces:
     """Where overfitting begins: the best stop of a seed, if the run went on beyond it."""
-    found: dict[int, Reached | None] = {}
-    for seed in _measured_seeds(arm.points, metric):
-        values = [metric.improvement(0.0, point.by_seed[seed][metric.key]) for point in arm.points]
-        place = values.index(max(values))
+    by_seed: dict[int, Reached | None] = {}
+    for seed, values in _measured(arm.points, metric).items():
+        place = values.index((min if metric.lower_is_better else max)(values))
         last = place == len(values) - 1
-        found[seed] = None if last else Reached(_coordinates(arm.points[place]), from_first=place == 0)
-    return Found(found, PLACE_UNITS)
+        by_seed[seed] = None if last else Reached(_coordinates(arm.points[place]), from_first=place == 0)
+    return SeedPlaces(by_seed, PLACE_UNITS)
 
 
-def match_ratio(arm: Series, reference: Series, metric: Metric) -> Found:
+def match_ratio(arm: Series, reference: Series, metric: Metric) -> SeedPlaces:
     """How many times the FLOPs of another arm an arm needs to be as good, there and at all more compute.
 
     Interpolated in log FLOPs between two amounts of compute.
@@ -160,9 +144,9 @@ def match_ratio(arm: Series, reference: Series, metric: Metric) -> Found:
     in_passing = []
     for seed, target in sorted(most.values(key).items()):
         amounts = [
-            (point.rows[seed].costs["flops"] / most.at["flops"], metric.improvement(found[seed], 0.0))
+            (point.rows[seed].costs["flops"] / most.at["flops"], metric.improvement(values[seed], 0.0))
             for point in arm.points
-            if seed in (found := point.values(key))
+            if seed in (values := point.values(key))
         ]
         if amounts:
             bar = metric.improvement(target, 0.0)
@@ -171,7 +155,7 @@ def match_ratio(arm: Series, reference: Series, metric: Metric) -> Found:
             by_seed[seed] = None if ratio is None else Reached({RATIO[0]: ratio}, from_first=all(enough))
             if any(enough) and not enough[-1]:
                 in_passing.append(seed)
-    return Found(by_seed, RATIO, tuple(in_passing))
+    return SeedPlaces(by_seed, RATIO, tuple(in_passing))
 
 
 def first_below(points: Sequence[Point], difference: Sequence[float]) -> Reached | None:
@@ -197,16 +181,15 @@ def first_below(points: Sequence[Point], difference: Sequence[float]) -> Reached
     share = difference[after - 1] / (difference[after - 1] - difference[after])
     tokens = left["tokens_seen"] * (right["tokens_seen"] / left["tokens_seen"]) ** share
     at = (tokens - left["tokens_seen"]) / (right["tokens_seen"] - left["tokens_seen"])
-    between = {
-        unit: left[unit] + at * (right[unit] - left[unit]) for unit in PLACE_UNITS if unit != "tokens_seen"
-    }
+    between = {unit: left[unit] + at * (right[unit] - left[unit]) for unit in PLACE_UNITS}
     return Reached({**between, "tokens_seen": tokens}, False, holds)
 
 
-def _measured_seeds(points: Sequence[Point], metric: Metric) -> list[int]:
-    """The seeds of which a metric is known at every point."""
-    first = points[0].values(metric.key) if points else ()
-    return [seed for seed in first if all(seed in point.values(metric.key) for point in points)]
+def _measured(points: Sequence[Point], metric: Metric) -> dict[int, list[float]]:
+    """Seed -> a metric at every point, of the seeds of which it is known at every point."""
+    measured = [point.values(metric.key) for point in points]
+    seeds = [seed for seed in (measured[0] if points else ()) if all(seed in values for values in measured)]
+    return {seed: [values[seed] for values in measured] for seed in seeds}
 
 
 def _coordinates(point: Point) -> dict[str, float]:

@@ -1,25 +1,22 @@
 """Rows of plain values that every page has: the page, summary.json and the CSV files all read these."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from itertools import product
 from statistics import median
-from typing import Any
 
 from lab.files import Row
 from lab.metrics import NLL, find_metric
-from lab.reporting.series import Point, runs_of
+from lab.reporting import table, words
+from lab.reporting.series import Point, Runs, runs_of
 from lab.reporting.statistics import Estimate
+from lab.reporting.table import Column, Table
 from lab.reporting.tree import YARDSTICK, CellResult, ResultTree, level_name
-from lab.reporting.words import verdict_words
-from lab.results import Reading, RunResult, Split, Stop
+from lab.results import Reading, Split, Stop
 from lab.sections import PLACES, Place
 
 SPLITS: tuple[Split, ...] = ("validation", "test")
-# Of a stop's metrics, those that the tables show, each with its standard errors.
-METRICS = tuple(
-    key
-    for name in (NLL, "bits_per_byte", "choice_accuracy", "option_gap", "nelbo")
-    for key in (name, *find_metric(name).errors)
-)
+# Of a stop's metrics, those that every page has.
+METRICS = (NLL, "bits_per_byte", "choice_accuracy", "option_gap", "nelbo")
 # Of an estimate, what rows hold, with the value of each seed behind it.
 _ESTIMATE = (
     *("mean", "standard_deviation", "interval_low", "interval_high", "low", "high", "held_out_error"),
@@ -29,18 +26,13 @@ _ESTIMATE = (
 
 def estimate_fields(prefix: str, made: Estimate | None) -> Row:
     """What is known of an estimate, each key with a prefix; None throughout if there is none."""
-    if made is None:
-        found: Row = {**dict.fromkeys(_ESTIMATE), "by_seed": {}}
-    else:
+    fields: Row = {name: getattr(made, name, None) for name in _ESTIMATE} | {"by_seed": {}}
+    if made:
         low, high = made.interval or (None, None)
-        found = {name: getattr(made, name, None) for name in _ESTIMATE} | {
-            "interval_low": low,
-            "interval_high": high,
-            "verdict": verdict_words(made.verdict),
-            "evidence": made.verdict.evidence,
-            "by_seed": {str(seed): value for seed, value in made.by_seed.items()},
-        }
-    return {f"{prefix}{name}": value for name, value in found.items()}
+        fields |= {"interval_low": low, "interval_high": high, "verdict": words.verdict_words(made.verdict)}
+        fields |= {"evidence": made.verdict.evidence}
+        fields["by_seed"] = {str(seed): value for seed, value in made.by_seed.items()}
+    return {f"{prefix}{name}": value for name, value in fields.items()}
 
 
 def ratio(value: float | None, reference: float | None) -> float | None:
@@ -61,67 +53,113 @@ def metric_fields(prefix: str, point: Point | None, metrics: Iterable[str]) -> R
 
 def arm_rows(tree: ResultTree) -> list[Row]:
     """One row per reading, level and arm, in declared order: what it reaches and what that costs."""
-    return [
-        _arm_row(tree, arm, level, reading)
-        for reading in tree.readings
-        for level in tree.levels
-        for arm in tree.plan.arms
-    ]
+    metrics = [key for key in dict.fromkeys((tree.plan.metric, *METRICS)) if find_metric(key).of_stops]
+    places = product(tree.readings, tree.levels, tree.plan.arms)
+    return [_arm_row(runs_of(tree, arm, level, reading), metrics) for reading, level, arm in places]
 
 
-def _arm_row(tree: ResultTree, arm: str, level: dict[str, Any], reading: Reading) -> Row:
-    runs = runs_of(tree, arm, level, reading)
-    best, end = runs.at("best"), runs.at("end")
+def _arm_row(runs: Runs, metrics: Iterable[str]) -> Row:
+    best, end, validation = runs.at("best"), runs.at("end"), runs.at("best", "validation")
     epochs = [cell.stop("best", runs.reading).epoch for cell in runs.cells]
-    metrics = list(dict.fromkeys((tree.plan.metric, *YARDSTICK, "bits_per_byte", "nelbo")))
-    metrics = [key for key in metrics if find_metric(key).of_stops]
-    validation = runs.validation("best")
+    first = runs.cells[0].done if runs.cells else None
     return {
-        "level": level_name(level),
-        "arm": arm,
+        "level": level_name(runs.level),
+        "arm": runs.arm,
         "reading": runs.reading,
         "seeds": len(runs.cells),
         "seeds_planned": runs.planned,
-        "unique_tokens": runs.cells[0].done.data.unique_tokens if runs.cells else None,
-        "best_epoch": _of(median, epochs),
-        "best_epoch_low": _of(min, epochs),
-        "best_epoch_high": _of(max, epochs),
+        "unique_tokens": first and first.data.unique_tokens,
+        "best_epoch": float(median(epochs)) if epochs else None,
+        "best_epoch_low": min(epochs, default=None),
+        "best_epoch_high": max(epochs, default=None),
         "best_at_last_stop": runs.improving,
-        "best_validation_nll": validation.mean(NLL) if validation else None,
+        "best_validation_nll": validation and validation.mean(NLL),
         **metric_fields("best_", best, metrics),
         **metric_fields("end_", end, metrics),
-        "train_flops_at_best": best.at["train_flops"] if best else None,
+        "train_flops_at_best": best and best.at["train_flops"],
         "train_flops": runs.run_flops,
         "tokens_per_second": runs.speed,
-        "parameters": runs.cells[0].done.parameters if runs.cells else None,
+        "parameters": first and first.parameters,
     }
 
 
-def _of(statistic: Callable[[list[float]], float], values: list[float]) -> float | None:
-    return float(statistic(values)) if values else None
+def arm_table(tree: ResultTree, arms: Iterable[Row]) -> Table:
+    """What each arm reaches under the reading that verdicts rest on, of `arm_rows`."""
+    shown = [row for row in arms if row["reading"] == tree.readings[0]]
+    keys = dict.fromkeys((tree.plan.metric, *YARDSTICK, "nelbo"))
+    metrics = [find_metric(key) for key in keys if any(row.get(f"best_{key}") is not None for row in shown)]
+
+    def seeds(row: Row) -> str:
+        return f"{row['seeds']}" + f" of {row['seeds_planned']}" * (row["seeds"] < row["seeds_planned"])
+
+    def epoch(row: Row) -> str:
+        middle, low, high = (
+            table.shown(row[f"best_epoch{end}"], words.plain) for end in ("", "_low", "_high")
+        )
+        spread = f"{table.LINE}{low} to {high}" * (low != high)
+        return middle + spread + words.MARK * bool(row["best_at_last_stop"])
+
+    columns = [
+        table.text("Arm", "arm"),
+        Column("Seeds", seeds),
+        Column(f"Best epoch{table.LINE}median, range", epoch),
+    ]
+    for metric in metrics:
+        heading = table.in_heading(metric, "test")
+        columns.append(table.measured(heading, f"best_{metric.key}", metric, printed=metric == metrics[0]))
+    for metric in metrics[:1]:
+        heading = f"{words.capital(metric.name)}{table.LINE}at the end"
+        columns.append(table.measured(heading, f"end_{metric.key}", metric))
+    columns += [
+        table.flops(f"FLOPs{table.LINE}to best stop", "train_flops_at_best"),
+        table.flops(f"FLOPs{table.LINE}to end", "train_flops"),
+        table.number("Parameters", "parameters", printed=False),
+    ]
+    caption = (
+        "At the best stop, chosen by validation NLL, on the test split. Means over seeds, ± their standard "
+        f"deviation. {words.MARK} still improving when a run ended."
+    )
+    return Table("arms", shown, columns, caption, group="level" if any(row["level"] for row in shown) else "")
 
 
-def run_rows(tree: ResultTree) -> list[Row]:
+def run_table(tree: ResultTree) -> Table:
     """One row per planned run: whether it finished, and what it cost."""
-    return [_run_row(cell) for cell in tree.cells]
+    runs = [_run_row(cell) for cell in tree.cells]
+
+    def status(row: Row) -> str:
+        return ": ".join(filter(None, [row["status"], row["reason"]]))
+
+    columns = [
+        table.text("Arm", "arm"),
+        *table.levels(runs),
+        table.number("Seed", "seed"),
+        Column("Status", status, left=True),
+        table.number("Wall time", "wall_seconds", words.duration),
+        table.number("Tokens seen", "tokens_seen"),
+        table.number(f"Tokens/s{table.LINE}training, median", "tokens_per_second"),
+        table.flops(f"Training FLOPs{table.LINE}with branches", "train_flops"),
+        table.flops("Evaluation FLOPs", "evaluation_flops"),
+        table.text("Device", "device"),
+    ]
+    return Table("runs", runs, columns)
 
 
 def _run_row(cell: CellResult) -> Row:
-    row: Row = {"arm": cell.arm, "level": level_name(cell.level), "seed": cell.seed}
-    row["folder"] = cell.cell.logdir
-    row |= {"status": cell.status, "reason": cell.reason, "log_tail": cell.log_tail}
-    cost = dict.fromkeys(
-        ("wall_seconds", "tokens_seen", "tokens_per_second", "train_flops", "evaluation_flops")
-    )
-    if cell.result is None:
-        return row | cost | {"device": None}
-    return row | {
-        "wall_seconds": cell.result.wall_seconds,
-        "tokens_seen": max(stop.tokens_seen for stop in cell.result.stops),
-        "tokens_per_second": cell.log.tokens_per_second,
-        "train_flops": cell.result.train_flops,
-        "evaluation_flops": cell.result.evaluation_flops,
-        "device": cell.result.process.device,
+    result = cell.result
+    return {
+        "arm": cell.arm,
+        "level": level_name(cell.level),
+        "seed": cell.seed,
+        "folder": cell.cell.logdir,
+        "status": cell.status,
+        "reason": cell.reason,
+        "log_tail": cell.log_tail,
+        "wall_seconds": result and result.wall_seconds,
+        "tokens_seen": result and max(stop.tokens_seen for stop in result.stops),
+        "tokens_per_second": result and cell.log.tokens_per_second,
+        "train_flops": result and result.train_flops,
+        "evaluation_flops": result and result.evaluation_flops,
+        "device": result and result.process.device,
     }
 
 
@@ -134,52 +172,44 @@ def run_counts(tree: ResultTree) -> dict[str, int]:
 def provenance(tree: ResultTree) -> dict[str, str]:
     """What is needed to get the same numbers again; where runs differ, every value."""
     results = [cell.done for cell in tree.finished]
-    hashes = sorted({(result.data.unique_tokens, result.data.hash) for result in results})
-    told = {
+    data, processes = [result.data for result in results], [result.process for result in results]
+    hashes = sorted({(one.unique_tokens, one.hash) for one in data})
+    held_out = {split: _distinct(one.hashes.get(split, "") for one in data) for split in SPLITS}
+    together = {
+        f"{len(one.population)} runs: {', '.join(one.population)}" for one in processes if one.population
+    }
+    values = {
         "Command": tree.plan.command,
         "Seeds": ", ".join(map(str, tree.seeds)),
-        "Corpus and tokenizer": _distinct(f"{r.data.corpus}, {r.data.tokenizer}" for r in results),
-        "Packages of the corpus": _versions([result.data.packages for result in results]),
+        "Corpus and tokenizer": _distinct(f"{one.corpus}, {one.tokenizer}" for one in data),
+        "Packages of the corpus": _versions([one.packages for one in data]),
         "Data hash by unique tokens": ", ".join(f"{tokens:,}: {name}" for tokens, name in hashes),
-        "Held-out hashes": ", ".join(
-            f"{split}: {_distinct(r.data.hashes[split] for r in results if split in r.data.hashes)}"
-            for split in SPLITS
-        ),
+        "Held-out hashes": ", ".join(f"{split}: {names}" for split, names in held_out.items()),
         "Code hash": _distinct(result.version.code for result in results),
-        "Backend and device": _distinct(f"{r.process.backend} on {r.process.device}" for r in results),
-        "Processor and threads": _distinct(f"{r.process.cpu}, {r.process.threads} threads" for r in results),
-        "Trained together": _distinct(filter(None, map(_population, results))),
+        "Backend and device": _distinct(f"{one.backend} on {one.device}" for one in processes),
+        "Processor and threads": _distinct(f"{one.cpu}, {one.threads} threads" for one in processes),
+        "Trained together": _distinct(together),
         "Parameters": _distinct(f"{result.parameters:,}" for result in results),
-        "Versions": _versions([result.process.versions for result in results]),
+        "Versions": _versions([one.versions for one in processes]),
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in values.items() if value}
 
 
 def _distinct(values: Iterable[str]) -> str:
-    return " / ".join(sorted(set(values)))
+    return " / ".join(sorted({*values} - {""}))
 
 
-def _versions(found: list[dict[str, str]]) -> str:
+def _versions(versions: list[dict[str, str]]) -> str:
     """Each package with its version, or every version that runs had."""
-    packages = sorted({package for versions in found for package in versions})
-    return ", ".join(
-        f"{package} {_distinct(versions[package] for versions in found if package in versions)}"
-        for package in packages
-    )
-
-
-def _population(result: RunResult) -> str:
-    """The runs that one process trained together; empty if a run was alone."""
-    population = result.process.population
-    return f"{len(population)} runs: {', '.join(population)}" if population else ""
+    packages = sorted(set().union(*versions))
+    return ", ".join(f"{name} {_distinct(one.get(name, '') for one in versions)}" for name in packages)
 
 
 def curve_rows(tree: ResultTree) -> list[Row]:
     """One row per run, reading and stop, on the validation split."""
     return [
-        _place(tree, cell, reading) | _measured(stop, "validation")
-        for cell in tree.finished
-        for reading in tree.readings
+        place | _measured(stop, "validation")
+        for place, cell, reading in _places(tree)
         for stop in cell.done.along(reading)
     ]
 
@@ -206,27 +236,34 @@ def window_rows(tree: ResultTree) -> list[Row]:
 def _chosen(tree: ResultTree) -> list[tuple[Row, Place, Stop]]:
     """Where it is, which it is, and the stop: of each run and reading the best and the last."""
     return [
-        (_place(tree, cell, reading), which, cell.stop(which, reading))
-        for cell in tree.finished
-        for reading in tree.readings
-        for which in PLACES
+        (place, which, cell.stop(which, reading))
+        for (place, cell, reading), which in product(_places(tree), PLACES)
     ]
 
 
 def _measured(stop: Stop, split: Split) -> Row:
     """Where a stop lies and what it measures on one split."""
     place: Row = {name: getattr(stop, name) for name in ("step", "tokens_seen", "epoch", "train_flops")}
-    values: dict[str, Any] = stop.metrics(split)
-    return place | {f"{split}_{metric}": values.get(metric) for metric in METRICS}
+    values: Row = dict(stop.metrics(split))
+    keys = [key for metric in METRICS for key in (metric, *find_metric(metric).errors)]
+    return place | {f"{split}_{key}": values.get(key) for key in keys}
 
 
-def _place(tree: ResultTree, cell: CellResult, reading: Reading) -> Row:
-    return {
-        "ablation": tree.plan.ablation,
-        "preset": tree.plan.preset,
-        "arm": cell.arm,
-        "level": level_name(cell.level),
-        "unique_tokens": cell.done.data.unique_tokens,
-        "seed": cell.seed,
-        "reading": reading,
-    }
+def _places(tree: ResultTree) -> list[tuple[Row, CellResult, Reading]]:
+    """What begins the rows of each finished run under each reading."""
+    return [
+        (
+            {
+                "ablation": tree.plan.ablation,
+                "preset": tree.plan.preset,
+                "arm": cell.arm,
+                "level": level_name(cell.level),
+                "unique_tokens": cell.done.data.unique_tokens,
+                "seed": cell.seed,
+                "reading": reading,
+            },
+            cell,
+            reading,
+        )
+        for cell, reading in product(tree.finished, tree.readings)
+    ]

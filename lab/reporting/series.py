@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
@@ -17,15 +16,21 @@ from lab.results import (
     DamagedError,
     MeasurementResult,
     Reading,
+    Split,
     Stop,
     measurement_folder,
     read_record,
 )
 from lab.results import Measured as Row
-from lab.sections import Matched, Place
+from lab.sections import COSTS, Matched, Place
 
-# Without it a row of a kind is no measurement.
-_NEEDED = {GENERATION: ("judge_nll",), REAL_TEXT: ("judge_nll",), CHOICE: ("choice_accuracy",)}
+# Without these values and costs a row of a kind is no measurement.
+_COSTS = ("flops", "flops_computed")
+_NEEDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    GENERATION: (("judge_nll",), _COSTS),
+    REAL_TEXT: (("judge_nll",), ()),
+    CHOICE: (("choice_accuracy",), _COSTS),
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Point:
 
     def values(self, metric: str) -> dict[int, float]:
         """The value of each seed that has one."""
-        return {seed: found[metric] for seed, found in self.by_seed.items() if metric in found}
+        return {seed: measured[metric] for seed, measured in self.by_seed.items() if metric in measured}
 
     def mean(self, metric: str) -> float | None:
         """The mean over seeds, None if no seed has it."""
@@ -75,11 +80,6 @@ class Series:
     points: tuple[Point, ...]
     cells: tuple[CellResult, ...]
     variant: str = ""
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of its finished runs."""
-        return tuple(cell.seed for cell in self.cells)
 
     @property
     def most(self) -> Point:
@@ -120,8 +120,8 @@ class Runs:
     @property
     def speed(self) -> float | None:
         """The median training speed over the runs, tokens/s; None if it is not known."""
-        known = [speed for cell in self.cells if (speed := cell.log.tokens_per_second) is not None]
-        return median(known) if known else None
+        speeds = [speed for cell in self.cells if (speed := cell.log.tokens_per_second) is not None]
+        return median(speeds) if speeds else None
 
     @property
     def run_flops(self) -> float | None:
@@ -129,40 +129,35 @@ class Runs:
         stops = [cell.stop("end", self.reading) for cell in self.cells]
         return median(stop.train_flops for stop in stops) if stops else None
 
-    def at(self, place: Place) -> Point | None:
-        """What the runs measure on the test split at their best or last stop; None if no run has finished."""
-        stops = [cell.stop(place, self.reading) for cell in self.cells]
-        return self._point(stops, [stop.test for stop in stops]) if stops else None
-
-    def validation(self, place: Place) -> Point | None:
-        """The same on the validation split."""
-        stops = [cell.stop(place, self.reading) for cell in self.cells]
-        return self._point(stops, [stop.validation for stop in stops]) if stops else None
+    def at(self, place: Place, split: Split = "test") -> Point | None:
+        """What the runs measure at their best or last stop; None if no run has finished."""
+        return self._point([cell.stop(place, self.reading) for cell in self.cells], split)
 
     @cached_property
     def along(self) -> Series:
         """What the runs measure on the validation split, over their stops."""
-        stops = zip(*(cell.done.along(self.reading) for cell in self.cells), strict=True)
-        points = [self._point(column, [stop.validation for stop in column]) for column in stops]
+        columns = zip(*(cell.done.along(self.reading) for cell in self.cells), strict=True)
+        points = [point for column in columns if (point := self._point(column, "validation"))]
         return Series(self.arm, self.level, tuple(points), self.cells)
 
-    def _point(self, stops: Sequence[Stop], found: Sequence[Measured]) -> Point:
+    def _point(self, stops: Sequence[Stop], split: Split) -> Point | None:
         """Stops of the runs, one of each."""
-        return Point(self._coordinates(stops), dict(zip(self.seeds, found, strict=True)), self.level)
-
-    def _coordinates(self, stops: Sequence[Stop]) -> dict[str, float]:
-        """Where stops of the runs lie, one of each; medians."""
-        found = {
+        if not stops:
+            return None
+        at = {
             name: float(median(getattr(stop, name) for stop in stops))
             for name in ("epoch", "tokens_seen", "train_flops")
         }
-        found["parameters"] = float(median(cell.done.parameters for cell in self.cells))
-        speeds = [speed for cell in self.cells if (speed := cell.log.tokens_per_second)]
-        if len(speeds) == len(stops):
-            found["seconds"] = median(
-                stop.tokens_seen / speed for stop, speed in zip(stops, speeds, strict=True)
-            )
-        return found
+        at["parameters"] = float(median(cell.done.parameters for cell in self.cells))
+        seconds = [
+            stop.tokens_seen / speed
+            for stop, cell in zip(stops, self.cells, strict=True)
+            if (speed := cell.log.tokens_per_second)
+        ]
+        if len(seconds) == len(stops):
+            at["seconds"] = median(seconds)
+        measured = {seed: stop.metrics(split) for seed, stop in zip(self.seeds, stops, strict=True)}
+        return Point(at, measured, self.level)
 
 
 def runs_of(tree: ResultTree, arm: str, level: Mapping[str, Any], reading: Reading | None = None) -> Runs:
@@ -174,17 +169,7 @@ def runs_of(tree: ResultTree, arm: str, level: Mapping[str, Any], reading: Readi
 
 def gain(metric: Metric, reference: Point | None, arm: Point | None) -> Estimate | None:
     """How much better an arm is than its reference, over the seeds that both have; None if there is none."""
-    if reference is None or arm is None:
-        return None
-    key = metric.key
-    seeds = sorted(reference.values(key).keys() & arm.values(key).keys())
-    if not seeds:
-        return None
-    return paired_gain(
-        metric,
-        {seed: reference.by_seed[seed] for seed in seeds},
-        {seed: arm.by_seed[seed] for seed in seeds},
-    )
+    return paired_gain(metric, reference.by_seed, arm.by_seed) if reference and arm else None
 
 
 @dataclass(frozen=True)
@@ -207,49 +192,45 @@ class AfterRuns:
     def warnings(self) -> tuple[str, ...]:
         """What is damaged, and what was not measured, in sentences."""
         names = some([f"{cell.arm} seed {cell.seed}{at_level(cell.level)}" for cell in self.unmeasured])
-        said = f"Trained but not measured: {names}. The same command measures what is missing."
-        return (*self.damaged, said) if self.unmeasured else self.damaged
+        missing = f"Trained but not measured: {names}. The same command measures what is missing."
+        return (*self.damaged, missing) if self.unmeasured else self.damaged
 
 
-def after_runs(tree: ResultTree, kind: str) -> AfterRuns:
+@lru_cache(maxsize=1)  # read once, whatever sections a page has
+def after_runs(tree: ResultTree) -> AfterRuns:
     """Read what was measured of every run's best stop, but for the arm that it is measured with.
 
-    Of several sets of tasks in the plan it is the first. It is read once, whatever sections a page has.
-
-    Args:
-        tree: the planned runs.
-        kind: the measurement that is wanted, such as `generation`.
+    Of several sets of tasks in the plan it is the first.
 
     Raises:
         ValueError: if the plan measures nothing, or runs were measured on several backends or by several
             versions of the code.
     """
     if not tree.plan.measurements:
-        raise ValueError(f"{tree.path} does not plan to measure {kind!r} after its runs.")
-    return _after_runs(tree)
-
-
-@lru_cache(maxsize=1)
-def _after_runs(tree: ResultTree) -> AfterRuns:
+        raise ValueError(f"{tree.path} must plan what is measured after its runs, but plans nothing.")
     measurement, judge = next(iter(tree.plan.measurements.items()))
-    finished = [cell for cell in tree.finished if cell.arm != judge]
+    order = list(tree.plan.arms)
     measured: list[tuple[CellResult, MeasurementResult]] = []
     unmeasured, damaged = [], []
-    for cell in finished:
+    for cell in (cell for cell in tree.finished if cell.arm != judge):
+        result = None
         try:
-            found = _read(tree, cell, measurement)
+            result = _read(tree, cell, measurement)
         except DamagedError as error:
-            found = None
             damaged.append(f"{error} The same command makes it again.")
-        if found:
-            measured.append((cell, found))
+        if result:
+            measured.append((cell, result))
         else:
             unmeasured.append(cell)
     _refuse_mixed(measured)
-    kinds = dict.fromkeys(row.task.measurement for _, found in measured for row in found.rows)
-    real = {c.seed: row for c, found in measured for row in found.rows if row.task.measurement == REAL_TEXT}
+    measured.sort(key=lambda pair: order.index(pair[0].arm))
+    rows: dict[str, list[tuple[CellResult, Row]]] = {}
+    for cell, result in measured:
+        for row in result.rows:
+            rows.setdefault(row.task.measurement, []).append((cell, row))
+    real = {cell.seed: row for cell, row in rows.pop(REAL_TEXT, ())}
     return AfterRuns(
-        {kind: _series(tree, measured, kind) for kind in kinds if kind != REAL_TEXT},
+        {kind: _series(own) for kind, own in rows.items()},
         _point(real, {}) if real else None,
         tuple(unmeasured),
         tuple(damaged),
@@ -263,77 +244,61 @@ def _read(tree: ResultTree, cell: CellResult, measurement: str) -> MeasurementRe
     where the code changed, the same command measures anew.
 
     Raises:
-        DamagedError: if the file is not as the lab writes it.
+        DamagedError: if the file is not as the lab writes it, or a row lacks numbers that are compared.
     """
     path = tree.path / measurement_folder(cell.cell.logdir, measurement) / RESULT
-    found = read_record(MeasurementResult, path)
-    if found is None or found.stops[0] != cell.done.reference(cell.done.best()):
+    result = read_record(MeasurementResult, path)
+    if result is None or result.stops[0] != cell.done.reference(cell.done.best()):
         return None
-    rows = {repr(row.task): row for row in found.rows}
+    rows = {repr(row.task): row for row in result.rows}
     wanted = [repr(task) for task in find_set(measurement).tasks(cell.cell.config)]
     if any(task not in rows for task in wanted):
         return None
     for row in rows.values():
-        _require(row, path)
-    return found.model_copy(update={"rows": tuple(rows[task] for task in wanted)})
-
-
-def _require(row: Row, path: Path) -> None:
-    """Refuse a row without the numbers that are compared."""
-    kind = row.task.measurement
-    costs = ("flops", "flops_computed") if kind in (GENERATION, CHOICE) else ()
-    missing = [key for key in _NEEDED.get(kind, ()) if row.values.get(key) is None]
-    missing += [name for name in costs if name not in row.costs]
-    if missing:
-        raise DamagedError(f"{path}: a row of {kind!r} must have {', '.join(missing)}, but has not.")
+        values, costs = _NEEDED.get(row.task.measurement, ((), ()))
+        missing = [key for key in values if row.values.get(key) is None]
+        if missing := [*missing, *(name for name in costs if name not in row.costs)]:
+            kind = row.task.measurement
+            raise DamagedError(f"{path}: a row of {kind!r} must have {', '.join(missing)}, but has not.")
+    return result.model_copy(update={"rows": tuple(rows[task] for task in wanted)})
 
 
 def _refuse_mixed(measured: Sequence[tuple[CellResult, MeasurementResult]]) -> None:
     """Refuse measurements by several backends, or by several versions of the code."""
-    places = [f"{cell.arm} seed {cell.seed}" for cell, _ in measured]
-    by = {
-        "backend": [found.process.backend for _, found in measured],
-        "code": [found.code for _, found in measured],
-    }
-    for name, values in by.items():
+    runs = [f"{cell.arm} seed {cell.seed}" for cell, _ in measured]
+    backends, codes = [one.process.backend for _, one in measured], [one.code for _, one in measured]
+    for name, values in (("backend", backends), ("code", codes)):
         if len(set(values)) > 1:
             raise ValueError(
                 f"everything must be measured with the same {name}, "
-                f"but got {dict(zip(places, values, strict=True))}: measure again."
+                f"but got {dict(zip(runs, values, strict=True))}: measure again."
             )
 
 
-def _series(
-    tree: ResultTree, measured: Sequence[tuple[CellResult, MeasurementResult]], kind: str
-) -> tuple[Series, ...]:
-    """What was measured of a kind: a series for each arm, level and variant, in declared order."""
-    order = {arm: place for place, arm in enumerate(tree.plan.arms)}
-    found: dict[tuple[str, str, str], dict[tuple[int, int], dict[int, Row]]] = {}
-    cells: dict[tuple[str, str], dict[int, CellResult]] = {}
-    for cell, result in sorted(measured, key=lambda pair: order[pair[0].arm]):
-        level = level_name(cell.level)
-        cells.setdefault((cell.arm, level), {})[cell.seed] = cell
-        for row in result.rows:
-            if row.task.measurement == kind:
-                settings = row.task.settings
-                draws = settings.get("num_draws")
-                exact = "exact" if draws is None else "draws"
-                variant = settings.get("sampler") or (exact if kind == CHOICE else "")
-                amount = (settings.get("steps") or 0, draws or 0)
-                found.setdefault((cell.arm, level, variant), {}).setdefault(amount, {})[cell.seed] = row
-    return tuple(
-        Series(
-            arm,
-            next(iter(cells[arm, level].values())).level,
-            tuple(
-                _point(rows, next(iter(cells[arm, level].values())).level)
-                for _, rows in sorted(amounts.items())
-            ),
-            tuple(cell for _, cell in sorted(cells[arm, level].items())),
-            variant,
-        )
-        for (arm, level, variant), amounts in found.items()
-    )
+def _series(measured: Sequence[tuple[CellResult, Row]]) -> tuple[Series, ...]:
+    """A series for each arm, level and variant of one kind of measurement, in order of compute."""
+    groups: dict[tuple[str, str, str], list[tuple[CellResult, Row]]] = {}
+    for cell, row in measured:
+        groups.setdefault((cell.arm, level_name(cell.level), _variant(row)), []).append((cell, row))
+    series = []
+    for (arm, _, variant), own in groups.items():
+        level = own[0][0].level
+        cells = {cell.seed: cell for cell, _ in own}
+        amounts: dict[tuple[int, int], dict[int, Row]] = {}
+        for cell, row in own:
+            settings = row.task.settings
+            amount = (settings.get("steps") or 0, settings.get("num_draws") or 0)
+            amounts.setdefault(amount, {})[cell.seed] = row
+        points = tuple(_point(rows, level) for _, rows in sorted(amounts.items()))
+        series.append(Series(arm, level, points, tuple(cells[seed] for seed in sorted(cells)), variant))
+    return tuple(series)
+
+
+def _variant(row: Row) -> str:
+    """The sampler, or how options were scored."""
+    settings = row.task.settings
+    scored = "exact" if settings.get("num_draws") is None else "draws"
+    return settings.get("sampler") or (scored if row.task.measurement == CHOICE else "")
 
 
 def _point(rows: Mapping[int, Row], level: Mapping[str, Any]) -> Point:
@@ -344,7 +309,7 @@ def _point(rows: Mapping[int, Row], level: Mapping[str, Any]) -> Point:
         seed: {key: value for key, value in row.values.items() if value is not None}
         for seed, row in rows.items()
     }
-    return Point(at, by_seed, level, dict(rows))
+    return Point(at, by_seed, level, rows)
 
 
 def check_series(series: Sequence[Series], matched: Sequence[Matched]) -> None:
@@ -356,3 +321,12 @@ def check_series(series: Sequence[Series], matched: Sequence[Matched]) -> None:
 def shown_metrics(keys: Sequence[str], default: str) -> tuple[Metric, ...]:
     """The metrics that a section names, or the ablation's."""
     return tuple(map(find_metric, keys or (default,)))
+
+
+def check_axis(tree: ResultTree, x: str) -> None:
+    """Refuse an axis that is neither a level of the plan nor a cost."""
+    if x not in COSTS and any(x not in level for level in tree.levels):
+        raise ValueError(
+            f"`x` must be a level of {tree.path}, {sorted(tree.levels[0])}, or one of {list(COSTS)}, "
+            f"but got x={x!r}."
+        )

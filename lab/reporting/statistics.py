@@ -34,6 +34,16 @@ class Verdict:
     winner: int
     evidence: str
 
+    @property
+    def decided(self) -> bool:
+        """Whether the test decides."""
+        return self.evidence == "test"
+
+    @property
+    def provisional(self) -> bool:
+        """Whether the spread of the seeds alone decides."""
+        return self.evidence == "seed spread"
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -128,8 +138,10 @@ def estimate(
     return Estimate(by_seed, mean, deviation, (float(low), float(high)), p_value, held_out_error)
 
 
-def paired_gain(metric: Metric, reference: Mapping[int, Measured], arm: Mapping[int, Measured]) -> Estimate:
-    """How much better an arm is than its reference by a metric, seed by seed; positive if it is.
+def paired_gain(
+    metric: Metric, reference: Mapping[int, Measured], arm: Mapping[int, Measured]
+) -> Estimate | None:
+    """How much better an arm is than its reference by a metric, over the seeds of which both have it.
 
     The held-out error adds the two arms' errors as if each read examples of its own. Both read the same, and
     what is hard is hard for both, which makes it too large. It treats examples as independent, but several
@@ -138,23 +150,24 @@ def paired_gain(metric: Metric, reference: Mapping[int, Measured], arm: Mapping[
     Args:
         metric: what is compared.
         reference: seed -> what was measured, by metric.
-        arm: the same seeds.
+        arm: the same of the arm.
 
-    Raises:
-        ValueError: if the two arms have other seeds, or none.
+    Returns:
+        Positive where the arm is better; None if no seed has both.
     """
-    if not arm or set(arm) != set(reference):
-        raise ValueError(
-            f"both arms must have the same seeds, but got {sorted(reference)} and {sorted(arm)}."
-        )
-    first, second = (reference, arm) if metric.lower_is_better else (arm, reference)
-    key, seeds = metric.key, sorted(arm)
-    errors = [sample_errors(metric, side) for side in (first, second)]
-    squares = [float(np.mean(np.square(list(known.values())))) for known in errors if known]
+    key = metric.key
+    seeds = [
+        seed for seed in sorted(reference.keys() & arm.keys()) if key in reference[seed] and key in arm[seed]
+    ]
+    if not seeds:
+        return None
+    sides = [{seed: side[seed] for seed in seeds} for side in (reference, arm)]
+    first, second = sides if metric.lower_is_better else reversed(sides)
+    squares = [np.square(list(errors.values())) for side in sides if (errors := sample_errors(metric, side))]
     return estimate(
         {seed: first[seed][key] - second[seed][key] for seed in seeds},
-        max(abs(found[key]) for side in (first, second) for found in side.values()),
-        math.sqrt(squares[0] + squares[1]) if len(squares) == len(errors) else None,
+        max(abs(measured[key]) for side in sides for measured in side.values()),
+        math.sqrt(sum(float(np.mean(square)) for square in squares)) if len(squares) == 2 else None,
     )
 
 
@@ -167,8 +180,8 @@ def corrected(family: Sequence[Estimate | None]) -> list[Estimate | None]:
 def sample_errors(metric: Metric, measured: Mapping[int, Measured]) -> dict[int, float] | None:
     """Seed -> a metric's standard error over held-out examples; None where it was not measured."""
     for key in metric.errors[:1]:
-        if all(key in found for found in measured.values()):
-            return {seed: found[key] for seed, found in measured.items()}
+        if all(key in values for values in measured.values()):
+            return {seed: values[key] for seed, values in measured.items()}
     return None
 
 

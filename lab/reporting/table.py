@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.markup import escape
@@ -10,7 +11,7 @@ from rich.table import Table as Printed
 
 from lab.files import Row
 from lab.metrics import Metric
-from lab.reporting.words import capital, difference, named_level, p_value, plain, scientific
+from lab.reporting.words import capital, named_level, p_value, plain, scientific
 
 ABSENT = "–"
 LINE = "\n"  # in a cell and in a heading what follows it is small
@@ -65,32 +66,24 @@ class Table:
     @property
     def cells(self) -> list[tuple[str, list[tuple[str, str, bool]]]]:
         """For each row the text above it, where a group begins, and its cells as `headings` has them."""
-        found = []
-        before = None
-        for row in self.rows:
-            group = named_level(str(row[self.group])) if self.group else ""
-            begins = group if group != before else ""
-            before = group
-            found.append((begins, [(*_parts(column.cell(row)), column.left) for column in self.columns]))
-        return found
+        groups = [named_level(str(row[self.group])) if self.group else "" for row in self.rows]
+        begins = [
+            group if group != before else "" for before, group in zip(["", *groups], groups, strict=False)
+        ]
+        cells = [[(*_parts(column.cell(row)), column.left) for column in self.columns] for row in self.rows]
+        return list(zip(begins, cells, strict=True))
 
     def printed(self, title: str) -> Printed:
         """The table for a terminal of 80 columns: what is too long is broken, and nothing is cut."""
-        table = Printed(
-            title=escape(title),
-            title_justify="left",
-            caption=escape(self.caption),
-            caption_justify="left",
-            box=SIMPLE,
-            padding=(0, 1, 0, 0),
-        )
+        left: Any = {"title_justify": "left", "caption_justify": "left"}
+        caption = escape(self.caption)
+        table = Printed(title=escape(title), caption=caption, box=SIMPLE, padding=(0, 1, 0, 0), **left)
         columns = [column for column in self.columns if column.printed]
         begins = [begin for begin, _ in self.cells]
         cells = [[column.cell(row) for row in self.rows] for column in columns]
-        widths = _widths(columns, cells, begins)
+        widths = _widths(columns, [own + begins * (place == 0) for place, own in enumerate(cells)])
         for column, width in zip(columns, widths, strict=True):
-            justify = "left" if column.left else "right"
-            heading = escape(_broken(column.heading, width))
+            heading, justify = escape(_broken(column.heading, width)), "left" if column.left else "right"
             table.add_column(heading, justify=justify, overflow="fold", width=width)  # type: ignore[arg-type]
         if not columns:
             table.add_column(width=WIDTH - 3)  # without one there would be no title
@@ -102,33 +95,32 @@ class Table:
         return table
 
 
-def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], begins: Sequence[str]) -> list[int]:
+def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[int]:
     """The width of each column on a terminal, without its edges.
 
     Each is as wide as its longest line. If they do not fit, the widest is narrowed, again and again: at first
     only as far as headings can be broken between their pieces, then words too, then numbers, then anything.
     """
-    cells = [[*cells[place], *(begins if place == 0 else ())] for place in range(len(columns))]
-    headings = [[column.heading] for column in columns]
-    whole = list(map(max, _longest(cells, _LINES), _longest(headings, _PIECES)))
-    pieces = list(map(max, _longest(cells, _PIECES), _longest(headings, _PIECES)))
-    words = [
-        least if column.left else line for column, least, line in zip(columns, pieces, whole, strict=True)
-    ]
-    widths = list(map(max, _longest(cells, _LINES), _longest(headings, _LINES)))
-    for least in (whole, words, pieces, [1] * len(columns)):
+    stages: list[list[int]] = [[] for _ in range(5)]
+    for column, own in zip(columns, cells, strict=True):
+        heading = _longest([column.heading], _PIECES)
+        whole, pieces = max(_longest(own, _LINES), heading), max(_longest(own, _PIECES), heading)
+        lines = max(_longest([column.heading], _LINES), whole)
+        for stage, width in zip(
+            stages, (lines, whole, pieces if column.left else whole, pieces, 1), strict=True
+        ):
+            stage.append(width)
+    widths, *narrower = stages
+    for least in narrower:
         while sum(widths) > WIDTH - 2 * len(columns) - 1 and widths != least:
             spare = [place for place, width in enumerate(widths) if width > least[place]]
             widths[max(spare, key=widths.__getitem__)] -= 1
     return widths
 
 
-def _longest(texts: Sequence[Sequence[str]], parts: re.Pattern[str]) -> list[int]:
-    """Of each column the length of the longest part."""
-    return [
-        max((len(part.rstrip()) for text in column for part in parts.findall(text)), default=1)
-        for column in texts
-    ]
+def _longest(texts: Sequence[str], parts: re.Pattern[str]) -> int:
+    """The length of the longest part."""
+    return max((len(part.rstrip()) for text in texts for part in parts.findall(text)), default=1)
 
 
 def _broken(text: str, width: int) -> str:
@@ -154,8 +146,13 @@ def text(heading: str, key: str, *, printed: bool = True) -> Column:
 
 
 def level() -> Column:
-    """The column of a row's level, in words."""
+    """The column of the rows' levels, in words."""
     return Column("Level", lambda row: named_level(row["level"]) or ABSENT, left=True)
+
+
+def levels(rows: Sequence[Row]) -> list[Column]:
+    """The same; none where no row has a level."""
+    return [level()] if any(row["level"] for row in rows) else []
 
 
 def number(heading: str, key: str, show: Callable[[float], str] = plain, *, printed: bool = True) -> Column:
@@ -175,27 +172,33 @@ def measured(heading: str, key: str, metric: Metric, *, printed: bool = True) ->
     """
 
     def cell(row: Row) -> str:
-        value, deviation = row.get(key), row.get(f"{key}_standard_deviation")
-        told = shown(value, metric.shown).replace("-", "−")
-        return told if deviation is None else f"{told}{LINE}± {metric.shown(deviation)}"
+        mean, deviation = row.get(key), row.get(f"{key}_standard_deviation")
+        spread = "" if deviation is None else f"{LINE}± {metric.shown(deviation)}"
+        return shown(mean, metric.shown).replace("-", "−") + spread
 
     return Column(heading, cell, printed=printed)
 
 
-def estimate(heading: str, prefix: str, metric: Metric, *, printed: bool = True) -> Column:
-    """A column of a difference with its interval below it.
+def estimate(
+    heading: str,
+    prefix: str,
+    show: Callable[[float], str],
+    *,
+    mean: str = "mean",
+    intervals: Sequence[str] = ("interval",),
+    printed: bool = True,
+) -> Column:
+    """A column of a mean with its intervals below it.
 
-    The row has the mean under the prefix and `mean`, the interval under `interval_low` and `interval_high`.
+    The row has under the prefix the mean, and of each interval `<interval>_low` and `<interval>_high`.
     """
 
     def cell(row: Row) -> str:
-        mean, low, high = (row.get(f"{prefix}{end}") for end in ("mean", "interval_low", "interval_high"))
-        if mean is None:
-            return ABSENT
-        interval = ""
-        if low is not None and high is not None:
-            interval = f"{LINE}{difference(low, metric)} to {difference(high, metric)}"
-        return difference(mean, metric) + interval
+        lines = [shown(row.get(f"{prefix}{mean}"), show)]
+        for interval in intervals:
+            low, high = (row.get(f"{prefix}{interval}_{end}") for end in ("low", "high"))
+            lines += [f"{show(low)} to {show(high)}"] if low is not None and high is not None else []
+        return LINE.join(lines)
 
     return Column(heading, cell, printed=printed)
 
@@ -203,20 +206,13 @@ def estimate(heading: str, prefix: str, metric: Metric, *, printed: bool = True)
 def verdict(
     heading: str, prefix: str, mark: Callable[[Row], str] = lambda row: "", *, printed: bool = True
 ) -> Column:
-    """A column of a verdict with the p-value that decides below it.
-
-    Args:
-        heading: of the column.
-        prefix: of the row's keys.
-        mark: what is put behind the verdict of a row.
-        printed: whether the terminal has room for it.
-    """
+    """A column of a verdict, with a mark behind it and the p-value that decides below it."""
 
     def cell(row: Row) -> str:
-        told, p = row.get(f"{prefix}verdict"), row.get(f"{prefix}decisive_p")
-        if told is None:
+        verdict, p = row.get(f"{prefix}verdict"), row.get(f"{prefix}decisive_p")
+        if verdict is None:
             return "not compared"
-        return f"{told}{mark(row)}" + ("" if p is None else f"{LINE}{p_value(p)}")
+        return f"{verdict}{mark(row)}" + ("" if p is None else f"{LINE}{p_value(p)}")
 
     return Column(heading, cell, left=True, printed=printed)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict
 
@@ -48,8 +48,7 @@ class Failure(Record):
     log_tail: str = ""
 
 
-@dataclass(frozen=True)
-class RunLog:
+class RunLog(NamedTuple):
     """What a report takes from a run's log.
 
     Attributes:
@@ -116,10 +115,10 @@ class CellResult:
     def log(self) -> RunLog:
         """What its log says, as it was when first read; a run may be writing to it."""
         rows, damaged = read_rows(self.logdir / LOG)
-        told = [row.get("tokens_per_second") for row in rows if row["kind"] == "train"]
-        rates = [rate for rate in told if isinstance(rate, int | float)]
-        speed = float(median(rates)) if rates else None
-        return RunLog(speed, damaged + len(told) - len(rates))
+        logged = [row.get("tokens_per_second") for row in rows if row["kind"] == "train"]
+        speeds = [speed for speed in logged if isinstance(speed, int | float)]
+        middle = float(median(speeds)) if speeds else None
+        return RunLog(middle, damaged + len(logged) - len(speeds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +141,17 @@ class ResultTree:
         Raises:
             ValueError: if no run has finished, or they have no reading in common.
         """
-        return readings_of(self)
+        if not self.finished:
+            reasons = "; ".join(dict.fromkeys(cell.reason for cell in self.cells if cell.reason))
+            raise ValueError(
+                f"a report needs a finished run, but none of {len(self.cells)} in {self.path} is."
+                + (f" ({reasons}.)" if reasons else "")
+            )
+        held = [cell.done.readings for cell in self.finished]
+        shared: list[Reading] = [reading for reading in READINGS if all(reading in own for own in held)]
+        if not shared:
+            raise ValueError(f"runs must have a reading in common, but got {sorted(set(held))}.")
+        return tuple(shared)
 
     @cached_property
     def levels(self) -> tuple[dict[str, Any], ...]:
@@ -151,8 +160,8 @@ class ResultTree:
 
     def cells_of(self, arm: str, level: Mapping[str, Any]) -> tuple[CellResult, ...]:
         """The planned runs of an arm at a level, by seed."""
-        found = (cell for cell in self.cells if cell.arm == arm and cell.level == level)
-        return tuple(sorted(found, key=lambda cell: cell.seed))
+        cells = (cell for cell in self.cells if cell.arm == arm and cell.level == level)
+        return tuple(sorted(cells, key=lambda cell: cell.seed))
 
     @property
     def finished(self) -> tuple[CellResult, ...]:
@@ -210,29 +219,23 @@ def _command(plan: Path) -> str:
 
 
 def _read_cell(logdir: Path, cell: Cell, compared: Iterable[str]) -> CellResult:
-    """The state of a cell; a damaged file makes it missing, and says so.
-
-    Args:
-        logdir: its folder.
-        cell: as planned.
-        compared: metrics that the stops must have.
-    """
-    reason = ""
-    try:
-        result = read_result(logdir)
-        reason = _unfit(result, cell, compared) if result else ""
-        if result and not reason:
-            return CellResult(cell, logdir, "done", result)
-    except DamagedError as error:
-        reason = f"{str(error).rstrip('.')}: the same command makes it again"
-    try:
-        failure = read_record(Failure, logdir / FAILURE)
-    except DamagedError as error:
-        failure = None
-        reason = reason or f"{str(error).rstrip('.')}: the same command makes it again"
+    """The state of a cell, whose stops must have the metrics `compared`; a damaged file makes it missing."""
+    result, reason = _sound(read_result, logdir)
+    reason = reason or (_unfit(result, cell, compared) if result else "")
+    if result and not reason:
+        return CellResult(cell, logdir, "done", result)
+    failure, damage = _sound(read_record, Failure, logdir / FAILURE)
     if failure:
         return CellResult(cell, logdir, "failed", reason=failure.reason, log_tail=failure.log_tail)
-    return CellResult(cell, logdir, "missing", reason=reason)
+    return CellResult(cell, logdir, "missing", reason=reason or damage)
+
+
+def _sound(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
+    """What is read, or, if it is damaged, None and the reason."""
+    try:
+        return read(*arguments), ""
+    except DamagedError as error:
+        return None, f"{str(error).rstrip('.')}: the same command makes it again"
 
 
 def _unfit(result: RunResult, cell: Cell, compared: Iterable[str]) -> str:
@@ -241,32 +244,10 @@ def _unfit(result: RunResult, cell: Cell, compared: Iterable[str]) -> str:
         return "what is there is of another version: the same command trains this one"
     if cell.evaluation and result.evaluation != cell.evaluation:
         return "it was measured otherwise: the same command measures what is missing"
-    for metric in compared:
-        stops = [stop for reading in result.readings for stop in result.picked(reading)]
-        if any(metric not in stop.validation for stop in result.stops) or any(
-            metric not in stop.test for stop in stops
-        ):
-            return f"{metric!r} was not measured at all of its stops"
-    return ""
-
-
-def readings_of(tree: ResultTree) -> tuple[Reading, ...]:
-    """The readings that all finished runs hold; verdicts rest on the first.
-
-    Raises:
-        ValueError: if no run has finished, or they have no reading in common.
-    """
-    if not tree.finished:
-        reasons = "; ".join(dict.fromkeys(cell.reason for cell in tree.cells if cell.reason))
-        raise ValueError(
-            f"a report needs a finished run, but none of {len(tree.cells)} in {tree.path} is."
-            + (f" ({reasons}.)" if reasons else "")
-        )
-    held = [cell.done.readings for cell in tree.finished]
-    found = tuple(reading for reading in READINGS if all(reading in own for own in held))
-    if not found:
-        raise ValueError(f"runs must have a reading in common, but got {sorted(set(held))}.")
-    return found  # type: ignore[return-value]
+    picked = [stop.test for reading in result.readings for stop in result.picked(reading)]
+    measured = [*picked, *(stop.validation for stop in result.stops)]
+    lacking = (metric for metric in compared if any(metric not in values for values in measured))
+    return next((f"{metric!r} was not measured at all of its stops" for metric in lacking), "")
 
 
 def still_improving(cells: Iterable[CellResult], reading: Reading) -> int:
@@ -277,11 +258,10 @@ def still_improving(cells: Iterable[CellResult], reading: Reading) -> int:
 
 def stop_spacing(tree: ResultTree) -> float | None:
     """How many times the tokens of the stop before a stop has seen, median; None with one stop a run."""
-    reading = readings_of(tree)[0]
     ratios = [
         later.tokens_seen / earlier.tokens_seen
         for cell in tree.finished
-        for earlier, later in itertools.pairwise(cell.done.along(reading))
+        for earlier, later in itertools.pairwise(cell.done.along(tree.readings[0]))
     ]
     return median(ratios) if ratios else None
 
@@ -332,29 +312,28 @@ def check_matched(cells: Iterable[CellResult], matched: Iterable[Matched], where
     Raises:
         ValueError: naming what differs and between which runs.
     """
-    cells = [cell for cell in cells if cell.status == "done"]
+    cells = list(cells)
     by_seed = [[cell for cell in cells if cell.seed == seed] for seed in sorted({c.seed for c in cells})]
     for name in matched:
-        told, value_of = _MATCHED[name]
+        title, value_of = _MATCHED[name]
         tolerance = FLOPS_TOLERANCE if name == "train_flops" else 0.0
         for group in by_seed if name in ("data", "held_out") else [cells]:
-            _refuse_difference(group, told, value_of, where or "the only level", tolerance)
+            _refuse_difference(group, title, value_of, where or "the only level", tolerance)
 
 
-def _held_out(result: RunResult) -> dict[str, str]:
-    return {split: name for split, name in result.data.hashes.items() if split != "train"}
-
-
-def _stops(result: RunResult) -> list[tuple[str, int]]:
-    return sorted((stop.reading, stop.tokens_seen) for stop in result.stops)
-
-
+# What is compared, in words, and of a run.
 _MATCHED: dict[Matched, tuple[str, Callable[[RunResult], Any]]] = {
-    "data": ("data hash", lambda result: result.data.hash),
-    "held_out": ("held-out text", _held_out),
-    "parameters": ("number of parameters", lambda result: result.parameters),
-    "stops": ("stops (reading, tokens seen)", _stops),
-    "train_flops": ("training FLOPs", lambda result: result.end().train_flops),
+    "data": ("data hash", lambda run: run.data.hash),
+    "held_out": (
+        "held-out text",
+        lambda run: {split: name for split, name in run.data.hashes.items() if split != "train"},
+    ),
+    "parameters": ("number of parameters", lambda run: run.parameters),
+    "stops": (
+        "stops (reading, tokens seen)",
+        lambda run: sorted((stop.reading, stop.tokens_seen) for stop in run.stops),
+    ),
+    "train_flops": ("training FLOPs", lambda run: run.end().train_flops),
 }
 
 

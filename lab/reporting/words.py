@@ -2,12 +2,14 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from lab.metrics import NLL, Metric
 from lab.reporting.statistics import CONFIDENCE, Estimate, Verdict
-from lab.reporting.tree import level_name
+from lab.reporting.tree import UNIQUE_TOKENS, ResultTree, level_name
+from lab.results import Reading
 
 READING_WORDS = {"annealed": "annealed stops", "along_run": "stops along one run"}
 PLACE_NAMES = {"best": "best stop", "end": "end"}
@@ -27,6 +29,7 @@ MARK = "†"
 # Below it a corrected p-value decides.
 THRESHOLD = round(1 - CONFIDENCE, 9)
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_SIDES = {1: "better", -1: "worse", 0: "undecided"}
 _ARMS = {"ar": "AR", "dlm": "DLM", "any_order_ar": "any-order AR"}
 _VARIANTS = {"left_to_right": "left to right", "exact": "exact chain rule", "draws": "Monte Carlo draws"}
 
@@ -34,6 +37,11 @@ _VARIANTS = {"left_to_right": "left to right", "exact": "exact chain rule", "dra
 def plain(value: float) -> str:
     """A count for reading: 3 significant digits below 1,000, whole numbers above."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a level is a number that can lie on a logarithmic axis."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def scientific(value: float) -> str:
@@ -58,14 +66,43 @@ def difference(value: float, metric: Metric) -> str:
     return signed(metric.scale * value, metric.decimals)
 
 
+def in_metric(metric: Metric) -> Callable[[float], str]:
+    """How differences in a metric are shown."""
+    return partial(difference, metric=metric)
+
+
+def unsigned(value: float, metric: Metric) -> str:
+    """The size of a difference, without its unit."""
+    return f"{abs(metric.scale * value):.{metric.decimals}f}"
+
+
 def amount(value: float, metric: Metric) -> str:
     """The size of a difference with its unit: `0.165 nats/token`."""
-    return f"{abs(metric.scale * value):.{metric.decimals}f} {metric.difference_unit}".strip()
+    return f"{unsigned(value, metric)} {metric.difference_unit}".strip()
+
+
+def sized(made: Estimate, metric: Metric, *, sign: bool = True, unit: bool = False) -> str:
+    """A difference with its interval: `−0.165 [−0.310 to −0.020]`.
+
+    Args:
+        made: the difference.
+        metric: what it is of.
+        sign: whether it has a sign; without one it is read in its own direction, `0.165 [0.020 to 0.310]`.
+        unit: whether it has its unit.
+    """
+    side = 1 if sign or made.mean >= 0 else -1
+
+    mean, *ends = (
+        difference(value, metric).removeprefix("" if sign else "+")
+        for value in (side * made.mean, *sorted(side * end for end in made.interval or ()))
+    )
+    parts = [mean, metric.difference_unit * unit, f"[{' to '.join(ends)}]" if ends else ""]
+    return " ".join(filter(None, parts))
 
 
 def capital(text: str) -> str:
-    """A text as a sentence begins; `NLL` stays as it is."""
-    return text[:1].upper() + text[1:]
+    """A text as a sentence begins; `NLL` stays as it is, and so does a level such as `size=0.1m`."""
+    return text if "=" in text.split(" ")[0] else text[:1].upper() + text[1:]
 
 
 def p_value(value: float) -> str:
@@ -113,8 +150,7 @@ def counts(numbers: Sequence[int], noun: str) -> str:
 
 def epochs(value: float) -> str:
     """`1 epoch`, `24.4 epochs`."""
-    told = plain(value)
-    return f"{told} epoch{'' if told == '1' else 's'}"
+    return f"{plain(value)} epoch{'' if plain(value) == '1' else 's'}"
 
 
 def axis_name(x: str) -> str:
@@ -141,13 +177,33 @@ def level_words(level: Mapping[str, Any]) -> str:
 
 def named_level(name: str) -> str:
     """A level's name in words: `unique_tokens=10000` as `10,000 unique tokens`."""
-    told = re.sub(r"unique_tokens=(\d+)", lambda found: f"{int(found[1]):,} unique tokens", name)
-    return told.replace("unique_tokens=None", "the whole corpus")
+    text = re.sub(r"unique_tokens=(\d+)", lambda match: f"{int(match[1]):,} unique tokens", name)
+    return text.replace("unique_tokens=None", "the whole corpus")
 
 
 def at_level(level: Mapping[str, Any]) -> str:
     """A level as an ending such as ` at size=0.1m`; nothing where there are no levels."""
     return f" at {level_words(level)}" if level else ""
+
+
+def levels_words(levels: Sequence[Mapping[str, Any]]) -> str:
+    """`10,000 and 30,000 unique tokens`; other levels each in full."""
+    if all(set(level) == {UNIQUE_TOKENS} and level[UNIQUE_TOKENS] is not None for level in levels):
+        return join([f"{level[UNIQUE_TOKENS]:,}" for level in levels]) + " unique tokens"
+    return some([level_words(level) for level in levels])
+
+
+class Suffix(NamedTuple):
+    """What tells the tables of one reading from those of the headline reading, which have none."""
+
+    name: str = ""
+    title: str = ""
+
+
+def reading_suffix(tree: ResultTree, reading: Reading) -> Suffix:
+    """What the names of a reading's tables end with."""
+    other = reading != tree.readings[0]
+    return Suffix(f"_{reading}", f", {READING_WORDS[reading]}") if other else Suffix()
 
 
 def topic(metric: Metric) -> str:
@@ -162,26 +218,17 @@ def direction(metric: Metric) -> str:
 
 def verdict_words(verdict: Verdict) -> str:
     """`better`, `worse` or `undecided`; a verdict by seed spread alone is provisional."""
-    side = {1: "better", -1: "worse", 0: "undecided"}[verdict.winner]
-    return side + (" (provisional)" if verdict.evidence == "seed spread" else "")
+    return _SIDES[verdict.winner] + " (provisional)" * verdict.provisional
 
 
-def interval(made: Estimate, metric: Metric) -> str:
-    """The interval of a difference in brackets, with a space before it; nothing if there is none."""
-    if made.interval is None:
-        return ""
-    low, high = (difference(end, metric) for end in made.interval)
-    return f" [{low} to {high}]"
+def provisionally(verdict: Verdict) -> str:
+    """The same within a sentence."""
+    return "provisionally " * verdict.provisional + _SIDES[verdict.winner]
 
 
-def size_of(made: Estimate, metric: Metric) -> str:
-    """The size of a difference, with its interval read in its own direction: `0.165 [0.02 to 0.31]`."""
-    mean = f"{abs(metric.scale * made.mean):.{metric.decimals}f}"
-    if made.interval is None:
-        return mean
-    ends = sorted(metric.scale * end * (1 if made.mean >= 0 else -1) for end in made.interval)
-    low, high = (f"{end:.{metric.decimals}f}".replace("-", "−") for end in ends)
-    return f"{mean} [{low} to {high}]"
+def provisional_term(family: Iterable[Estimate | None]) -> list[str]:
+    """What the page must explain where a verdict is provisional."""
+    return ["provisional"] * any(made.verdict.provisional for made in family if made)
 
 
 def improving(arms: Mapping[str, tuple[int, int]], *, marked: bool = True) -> str:
@@ -191,16 +238,18 @@ def improving(arms: Mapping[str, tuple[int, int]], *, marked: bool = True) -> st
         arms: name -> how many of its runs were, and of how many.
         marked: whether a table marks them, so that the sentence explains the mark.
     """
-    told = [
+    names = [
         name if number == runs else f"{name} ({number} of {runs} seeds)"
         for name, (number, runs) in arms.items()
         if number
     ]
-    if not told:
+    if not names:
         return ""
-    was, run = ("were", "their runs") if len(told) > 1 else ("was", "its run")
+    was, run = ("were", "their runs") if len(names) > 1 else ("was", "its run")
     mark = f"{MARK} " * marked
-    return f"{mark}{some(told)} {was} still improving when {run} ended: verdicts hold within this run length."
+    return (
+        f"{mark}{some(names)} {was} still improving when {run} ended: verdicts hold within this run length."
+    )
 
 
 def paired(family: Sequence[Estimate], of: str = "", uncorrected: str = "the 95 % intervals") -> str:
@@ -213,29 +262,27 @@ def paired(family: Sequence[Estimate], of: str = "", uncorrected: str = "the 95 
     """
     seeds = [len(made.by_seed) for made in family]
     tested = sum(made.p_value is not None for made in family)
-    said = f"Paired over {counts(seeds, 'seed')}{of};"
+    text = f"Paired over {counts(seeds, 'seed')}{of};"
     if not tested:
-        whys = {"one seed has no spread": 1 in seeds, "equal seeds leave no spread": max(seeds) > 1}
-        return f"{said} {join([why for why, so in whys.items() if so])} to judge by, so nothing is decided."
+        whys = ["one seed has no spread"] * (1 in seeds) + ["equal seeds leave no spread"] * (max(seeds) > 1)
+        return f"{text} {join(whys)} to judge by, so nothing is decided."
     if 2 in seeds:
-        said += " two seeds say little of their own spread;"
+        text += " two seeds say little of their own spread;"
     if rest := len(family) - tested:
-        said += f" {count(rest, 'comparison')} without spread {'is' if rest == 1 else 'are'} undecided;"
+        text += f" {count(rest, 'comparison')} without spread {'is' if rest == 1 else 'are'} undecided;"
     if tested == 1:
-        return f"{said} p-values are not corrected, as each metric and stop has one test."
+        return f"{text} p-values are not corrected, as each metric and stop has one test."
     tests = f"the {tested} tests of a metric and stop"
-    return f"{said} p-values are corrected (Holm) for {tests}, {uncorrected} are not."
+    return f"{text} p-values are corrected (Holm) for {tests}, {uncorrected} are not."
 
 
 def scope(family: Sequence[Estimate], metric: Metric) -> str:
     """What verdicts are about, and what is uncertain beyond it: a sentence."""
     sample = metric.sample or "windows"
     errors = [made.held_out_error for made in family if made.held_out_error is not None]
-    said = f"Verdicts are about these unique tokens and these held-out {sample}, which all seeds share"
+    text = f"Verdicts are about these unique tokens and these held-out {sample}, which all seeds share"
     if not errors:
-        return f"{said}."
-    sizes = list(
-        dict.fromkeys(f"{metric.scale * size:.{metric.decimals}f}" for size in (min(errors), max(errors)))
-    )
+        return f"{text}."
+    sizes = dict.fromkeys(unsigned(error, metric) for error in (min(errors), max(errors)))
     error = f"{' to '.join(sizes)} {metric.difference_unit}".strip()
-    return f"{said}; as a statement about other {sample} each carries a standard error of about {error}."
+    return f"{text}; as a statement about other {sample} each carries a standard error of about {error}."

@@ -232,7 +232,7 @@ def test_measurements_by_several_codes_backends_or_that_are_not_planned_are_refu
     with pytest.raises(ValueError, match=r"measured with the same backend, .*'torch'"):
         written(TEXT, tree)
     tree.replan(lambda plan: plan.update(measurements={}))
-    with pytest.raises(ValueError, match=r"does not plan to measure 'generation' after its runs"):
+    with pytest.raises(ValueError, match=r"must plan what is measured after its runs, but plans nothing"):
         written(TEXT, tree)
 
 

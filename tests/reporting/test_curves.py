@@ -16,9 +16,8 @@ def written(section, tree):
     return curves.write(section, read_tree(tree.path), "curves")
 
 
-def axes(section, tree, picture=0):
-    content = written(section, tree)
-    return [panel.axes[0] for panel in (*content.pictures, *content.folded)[picture].panels]
+def axes(section, tree):
+    return [panel.axes[0] for panel in written(section, tree).pictures[0].panels]
 
 
 def lines(ax, colour, **wanted):
@@ -43,14 +42,13 @@ def title(ax):
 def test_a_panel_for_each_level_and_a_picture_for_each_axis(fake_tree):
     tree = fake_tree()
     content = written(Curves(x=("tokens_seen", "train_flops", "epoch")), tree)
-    assert [picture.name for picture in (*content.pictures, *content.folded)] == [
+    assert [picture.name for picture in content.pictures] == [
         "curves_nll_tokens_seen",
         "curves_nll_train_flops",
         "curves_nll_epoch",
     ]
     assert content.pictures[0].title == "Surprise at held-out text against tokens seen"
-    assert len(content.pictures) == 1
-    panels = [panel.axes[0] for panel in content.folded[1].panels]
+    panels = [panel.axes[0] for panel in content.pictures[2].panels]
     assert [title(ax) for ax in panels] == [f"{budget:,} unique tokens" for budget in tree.budgets]
     (curve,) = lines(panels[1], DLM, linewidth=2)
     assert curve.get_xdata()[-1] == 64.0
@@ -58,7 +56,7 @@ def test_a_panel_for_each_level_and_a_picture_for_each_axis(fake_tree):
     assert curve.get_ydata()[-1] == pytest.approx(mean)
     assert panels[1].get_xlabel() == "Epochs"
     assert panels[1].get_ylabel() == "Validation NLL (nats/token)"
-    flops = lines(content.folded[0].panels[0].axes[0], DLM, linewidth=2)[0].get_xdata()
+    flops = lines(content.pictures[1].panels[0].axes[0], DLM, linewidth=2)[0].get_xdata()
     assert flops[-1] == pytest.approx(5_120_000 * 5.3e6)
 
 
@@ -121,8 +119,8 @@ def test_best_stops_and_the_onset_of_overfitting_are_marked(fake_tree):
     assert marks == {("D", AR): 16.0, ("D", DLM): 256.0, ("v", AR): 16.0}  # the DLM does not overfit
     content = written(section, fake_tree(budgets=(20_000,)))
     assert "▼ is where overfitting begins." in content.pictures[0].caption
-    assert "▼" not in content.folded[0].caption
-    assert not any(line.get_marker() == "v" for line in content.folded[0].panels[0].axes[0].lines)
+    assert "▼" not in content.pictures[1].caption
+    assert not any(line.get_marker() == "v" for line in content.pictures[1].panels[0].axes[0].lines)
 
 
 def test_the_other_reading_is_dashed_where_there_is_room(fake_tree, fake_sweep):

@@ -8,7 +8,7 @@ from report_pages import read_page
 from lab.reporting.report import write_report
 from lab.reporting.tree import read_tree
 from lab.results import DamagedError
-from lab.sections import Curves, Fit, compare
+from lab.sections import Curves, Fit
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -47,22 +47,6 @@ def test_a_damaged_result_makes_its_run_missing_and_says_so(fake_tree, how):
     assert str(path) in cell.reason
     assert cell.reason.endswith("the same command makes it again")
     assert path.read_bytes() == before
-
-
-def test_the_page_shows_the_rest_and_why_a_run_is_missing(fake_tree):
-    tree = fake_tree(budgets=(20_000,), sections=compare({"dlm": "ar"}))
-    damage(tree.logdir("dlm", 20_000, 1) / "result.json", cut)
-    report = write_report(tree.path)
-    text = read_page(report).text
-    assert "Of 4 planned runs, 0 failed and 1 are missing." in text
-    assert "seed=1/result.json: not JSON (" in text
-    assert "the same command makes it again" in text
-    differences, _ = report.summary["sections"]
-    assert [(row["seeds"], row["seeds_left_out"]) for row in differences["tables"]["differences_nll"]] == [
-        (1, 1)
-    ]
-    assert report.summary["run_counts"] == {"done": 3, "failed": 0, "missing": 1}
-    assert "result.json" in report.summary["runs"][3]["reason"]
 
 
 def test_where_every_result_is_damaged_the_error_names_them(fake_tree):

@@ -100,9 +100,12 @@ def test_only_seeds_that_all_eight_corners_finished_count(cube):
     assert written(tree).headline == f"{REFUSED} all eight corners, and no run of any_order_ar has finished."
 
 
-def test_a_plan_without_a_corner_or_with_more_than_one_level_is_refused(cube, monkeypatch):
+def test_a_corner_or_a_metric_of_one_that_is_absent_and_several_levels_are_refused(cube, monkeypatch):
     with pytest.raises(ValueError, match=r"needs the eight corners, but .* does not plan dlm\."):
         written(cube(arms=tuple(arm for arm in CORNERS if arm != "dlm")))
+    message = r"attribution of 'nelbo' needs it of all eight corners, but it was not measured of ar, "
+    with pytest.raises(ValueError, match=message):
+        written(cube(), metrics=("nelbo",))
     monkeypatch.setattr(FakeCube, "level", lambda self, budget: {"data.unique_tokens": budget})
     with pytest.raises(
         ValueError, match=r"needs one level, but .* plans unique_tokens=10000; unique_tokens=2"
@@ -197,8 +200,8 @@ def test_the_two_halves_of_a_control_add_up_to_its_edge(cube):
             assert second["best_by_seed"][str(seed)] == pytest.approx(nll[1] - nll[2])
     drop(tree, "ar_masked_frozen")
     assert differences.write(CONTROLS[0], read_tree(tree.path), "differences_1").headline == (
-        "ar_masked_frozen and AR are not compared: no seed was finished by both. ar_masked and "
-        "ar_masked_frozen are not compared: no seed was finished by both."
+        "ar_masked_frozen and AR are not compared in NLL: no seed was finished by both. ar_masked and "
+        "ar_masked_frozen are not compared in NLL: no seed was finished by both."
     )
     assert written(tree).summary["attributed"]
 
@@ -209,7 +212,7 @@ def test_bars_lead_from_ar_to_dlm_and_each_panel_of_interactions_has_all_corners
     bars = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in waterfall.axes[0].patches]
     assert (bars[0][0], bars[-1][1]) == pytest.approx((mean_test(tree, "ar"), mean_test(tree, "dlm")))
     assert [before[1] for before in bars[:-1]] == pytest.approx([after[0] for after in bars[1:]])
-    interactions, effects = content.folded
+    _, interactions, effects = content.pictures
     assert (len(interactions.panels), len(effects.panels)) == (3, len(METRICS))
     for panel in interactions.panels:
         thin = [line for line in panel.axes[0].get_lines() if line.get_linewidth() < 2]

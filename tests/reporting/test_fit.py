@@ -155,6 +155,6 @@ def test_a_seed_that_did_not_finish_everywhere_is_fitted_where_it_did(powers):
 
 
 def test_an_x_must_be_a_level_or_a_cost(powers):
-    message = r"`x` must be levels of .*\['data.unique_tokens'\], or of .*, but got 'model.width'"
+    message = r"`x` must be a level of .*\['data.unique_tokens'\], or one of .*, but got x='model.width'"
     with pytest.raises(ValueError, match=message):
         written(Fit(y="nll", x=(UNIQUE, "model.width")), powers(budgets=(20_000,)))

@@ -8,7 +8,7 @@ from report_pages import read_page
 
 from lab.metrics import find_metric
 from lab.reporting.report import write_report
-from lab.reporting.sections import differences, factorial
+from lab.reporting.sections import factorial
 from lab.reporting.tree import read_tree
 from lab.sections import Curves, Differences, Factorial, Quantity, pairs
 
@@ -22,21 +22,6 @@ CROSSOVER = (
 def tables(report):
     """Every table's rows, by its name."""
     return {name: rows for one in report.summary["sections"] for name, rows in one["tables"].items()}
-
-
-def change_choice(tree, arm, seed, **values):
-    def change(result):
-        for stop in result["stops"]:
-            for row in stop["measured"]:
-                if row["task"]["measurement"] == "choice":
-                    row["values"] |= values
-
-    tree.edit(arm, 20_000, seed, change)
-
-
-def change_accuracy(tree, arm, seed, accuracy):
-    values = {"choice_accuracy": accuracy, "choice_accuracy_standard_error": 0.03}
-    change_choice(tree, arm, seed, **values)
 
 
 def test_a_crossover_by_option_gap_is_higher_is_better(fake_tree):
@@ -60,39 +45,6 @@ def test_a_crossover_by_option_gap_is_higher_is_better(fake_tree):
     assert "Option gap on held-out text" in page.text
     (svg,) = (report.page.parent).glob("curves_option_gap_epoch.svg")
     assert b"Validation option gap (nats/token)" in svg.read_bytes()
-
-
-def test_a_sweep_by_choice_accuracy_is_in_percentage_points_and_higher_is_better(fake_sweep):
-    section = Differences(contrasts=pairs({"ar_mask30": "ar", "ar_mask90": "ar"}))
-    tree = fake_sweep(metric="choice_accuracy", sections=(section,))
-    for arm, accuracy in (("ar", 0.5), ("ar_mask30", 0.6), ("ar_mask90", 0.45)):
-        for seed in tree.seeds:
-            change_accuracy(tree, arm, seed, accuracy + 0.001 * seed * (arm != "ar"))
-    report = write_report(tree.path)
-    rows = {row["arm"]: row for row in tables(report)["differences_choice_accuracy"]}
-    better, worse = rows["ar_mask30"], rows["ar_mask90"]
-    assert better["best_by_seed"] == pytest.approx({"0": 0.1, "1": 0.101, "2": 0.102})
-    assert (better["best_verdict"], worse["best_verdict"]) == ("better", "worse")
-    assert better["best_held_out_error"] == pytest.approx(0.03 * 2**0.5)
-    page = read_page(report)
-    assert "percentage points" in report.summary["headline"] + page.text
-    cells = next(row for table in page.tables for row in table if row[:2] == ["ar_mask30", "ar"])
-    assert any(cell.startswith("+10.1") for cell in cells)
-    svg = (report.page.parent / "differences_choice_accuracy-1.svg").read_bytes()
-    assert b"Test choice accuracy (%)" in svg
-
-
-def test_the_interval_of_a_gain_lies_on_its_side_of_the_reference(fake_sweep):
-    tree = fake_sweep(metric="choice_accuracy", arms=("ar", "ar_mask30"), contrasts={"ar_mask30": "ar"})
-    for seed in tree.seeds:
-        change_accuracy(tree, "ar", seed, 0.5)
-        change_accuracy(tree, "ar_mask30", seed, 0.6 + 0.01 * seed)
-    section = Differences(contrasts=pairs(tree.contrasts))
-    content = differences.write(section, read_tree(tree.path), "differences")
-    (row,) = content.tables[0].rows
-    ends = [50 + 100 * row[f"best_interval_{end}"] for end in ("low", "high")]
-    drawn = [sorted(line.get_xdata()) for line in content.pictures[0].panels[0].axes[0].lines]
-    assert pytest.approx(ends) in [found for found in drawn if len(found) == 2]
 
 
 @pytest.mark.parametrize(

@@ -282,6 +282,8 @@ def test_the_same_tree_gives_the_same_bytes(name, reports):
     folder = reports(name).page.parent
     before = files()
     assert len(before) > 10
+    for stale in ("dropped.csv", "dropped.svg", "dropped-1.png"):
+        (folder / stale).touch()
     write_report(folder.parent)
     assert files() == before
     assert len(list(folder.glob("events.*"))) == 1
@@ -308,3 +310,4 @@ def test_a_broken_tree_says_what_is_missing_and_a_hostile_text_stays_text(report
     reasons = [row["reason"] for row in report.summary["runs"] if row["status"] == "missing"]
     assert "" in reasons
     assert any("result.json: not JSON" in reason for reason in reasons)
+    assert "result.json: not JSON" in page.text

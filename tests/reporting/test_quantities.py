@@ -4,7 +4,7 @@ import pytest
 
 from lab.metrics import find_metric
 from lab.reporting import quantities
-from lab.reporting.quantities import Found, Reached, compute_to_reach, first_below
+from lab.reporting.quantities import Reached, SeedPlaces, compute_to_reach, first_below
 from lab.reporting.series import Point, Series, runs_of
 from lab.reporting.tree import read_tree
 from lab.results import Measured, Task
@@ -40,7 +40,7 @@ def at(epoch, **values):
 
 
 def found(*epochs):
-    return Found({s: e and at(e) for s, e in enumerate(epochs)}, quantities.PLACE_UNITS)
+    return SeedPlaces({s: e and at(e) for s, e in enumerate(epochs)}, quantities.PLACE_UNITS)
 
 
 def test_a_crossing_is_interpolated_linearly_in_log_tokens():
@@ -87,7 +87,7 @@ def test_the_known_crossover_is_recovered_in_epochs_tokens_and_flops(fake_tree):
     for level in tree.levels:
         ar, dlm = (runs_of(tree, arm, level) for arm in ("ar", "dlm"))
         budget = level["data.unique_tokens"]
-        bar = ar.validation("best").values("nll")
+        bar = ar.at("best", "validation").values("nll")
         crossings[budget] = quantities.crossing(dlm.along, bar, NLL)
         equal[budget] = quantities.equal_tokens(dlm.along, ar.along, NLL)
     for seed in fake.seeds:

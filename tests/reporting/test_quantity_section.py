@@ -136,6 +136,8 @@ def test_the_best_level_is_told_seed_by_seed(fake_tree):
     assert cells[1] == ["DLM is best at", "3 of 3", "20,000 unique tokens in every seed"]
     by_gap, _ = told(Quantity(names=("best_level",), metric="option_gap", arms=("ar",)), tree)
     assert by_gap.verdict == ("AR is best at 320,000 unique tokens in every seed.",)
+    bound, _ = told(Quantity(names=("best_level",), metric="nelbo", arms=("ar",)), tree)
+    assert bound.verdict == ("AR is best nowhere, as no finished run measured it.",)
 
 
 def test_the_multiple_of_the_flops_is_told(tmp_path):

@@ -107,10 +107,10 @@ def test_a_small_spread_is_a_spread():
     assert of([0.1, 0.1 + 1e-6, 0.1 - 1e-6]).p_value < 1e-6
 
 
-@pytest.mark.parametrize("seeds", [{}, {0: 1.0, 2: 1.0}])
-def test_arms_with_other_seeds_are_refused(seeds):
-    with pytest.raises(ValueError, match=r"both arms must have the same seeds, but got"):
-        paired_gain(NLL, measured(seeds), measured({0: 1.0, 1: 1.0} if seeds else {}))
+def test_only_seeds_of_which_both_have_the_metric_are_compared():
+    some = measured({0: 1.0, 1: 2.0}) | {3: {"option_gap": 1.0}}
+    assert dict(paired_gain(NLL, some, measured({1: 0.5, 2: 1.0, 3: 1.0})).by_seed) == {1: 1.5}
+    assert paired_gain(NLL, some, measured({2: 1.0, 3: 1.0})) is None
 
 
 def test_coverage_of_the_interval_is_nominal():

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from lab.metrics import find_metric
-from lab.reporting import table
+from lab.reporting import table, words
 from lab.reporting.report import _write_csv
 from lab.reporting.table import Column, Table
 
@@ -29,7 +29,7 @@ ROWS = (
 COLUMNS = (
     table.text("Arm", "arm"),
     table.number("Seeds", "seeds"),
-    table.estimate("Gain\nnats/token, 95 %", "gain_", NLL),
+    table.estimate("Gain\nnats/token, 95 %", "gain_", words.in_metric(NLL)),
     table.verdict("Verdict", "gain_", lambda row: "†" * row["marked"]),
     table.measured(table.in_heading(ACCURACY, "test"), "choice_accuracy", ACCURACY),
     table.flops("FLOPs", "flops"),
@@ -100,8 +100,8 @@ def test_the_terminal_has_the_same_cells_but_those_it_has_no_room_for():
     lines = shown(TABLE)
     text = "\n".join(lines)
     assert lines[0].strip() == "A title"
-    for words in ("20,000", "the whole", "dlm_passes_2", "−0.020 to +0.350", "(provisional)†", "± 1.2 %"):
-        assert words in text
+    for part in ("20,000", "the whole", "dlm_passes_2", "−0.020 to +0.350", "(provisional)†", "± 1.2 %"):
+        assert part in text
     assert "Gain: [better] is positive." in text  # no markup
     assert "× 10" not in text
     assert max(map(len, lines)) <= 80

@@ -1,7 +1,7 @@
 import pytest
 
 from lab.reporting.tree import by_level, check_matched, check_sound, level_name, read_tree
-from lab.sections import EQUAL, Quantity
+from lab.sections import EQUAL
 
 
 def test_cells_are_done_failed_or_missing(fake_tree):
@@ -117,21 +117,6 @@ def test_only_runs_of_one_seed_must_share_their_data_and_only_finished_ones_coun
         check_matched(read_tree(tree.path).cells, EQUAL, "")
     tree.fail("dlm", 20_000, 1, "lost")
     check_matched(read_tree(tree.path).cells, EQUAL, "")
-
-
-def test_a_run_without_a_metric_that_a_section_names_is_missing(fake_tree):
-    tree = fake_tree(budgets=(20_000,), sections=(Quantity(names=("onset",), metric="option_gap"),))
-
-    def forget(result):
-        for stop in result["stops"]:
-            for row in stop["measured"]:
-                row["values"].pop("option_gap", None)
-
-    assert len(read_tree(tree.path).finished) == 4
-    tree.edit("dlm", 20_000, 1, forget)
-    found = read_tree(tree.path)
-    (missing,) = [cell for cell in found.cells if cell.status == "missing"]
-    assert (missing.arm, missing.reason) == ("dlm", "'option_gap' was not measured at all of its stops")
 
 
 def test_levels_and_seeds_are_those_planned_and_readings_those_in_common(fake_tree):

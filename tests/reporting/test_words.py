@@ -43,6 +43,7 @@ NLL, ACCURACY = find_metric("nll"), find_metric("choice_accuracy")
         (words.amount(-0.0215, ACCURACY), "2.1 percentage points"),
         (words.amount(0.5, find_metric("distinct")), "0.500"),
         (words.capital("test NLL"), "Test NLL"),
+        (words.capital("size=0.1m, noise"), "size=0.1m, noise"),
         (words.arm_name("any_order_ar"), "any-order AR"),
         (words.arm_name("dlm_k4"), "dlm_k4"),
         (words.variant_name("blocks:8"), "blocks of 8"),
@@ -79,6 +80,9 @@ def test_levels_for_reading(level, expected):
 )
 def test_a_verdict_is_better_worse_or_undecided(verdict, expected):
     assert words.verdict_words(verdict) == expected
+    assert words.provisionally(verdict) == " ".join(
+        reversed(expected.replace("(provisional)", "provisionally").split())
+    )
 
 
 def gain(*values, error=0.0707):
@@ -87,10 +91,10 @@ def gain(*values, error=0.0707):
 
 def test_a_size_is_read_in_its_own_direction_with_its_interval():
     made = gain(-0.1, -0.2, -0.3)  # 0.2 +- 4.303 x 0.1 / sqrt(3)
-    assert words.size_of(made, NLL) == "0.200 [−0.048 to 0.448]"
-    assert words.interval(made, NLL) == " [−0.448 to +0.048]"
-    assert words.size_of(made, ACCURACY) == "20.0 [−4.8 to 44.8]"
-    assert (words.size_of(gain(-0.1), NLL), words.interval(gain(-0.1), NLL)) == ("0.100", "")
+    assert words.sized(made, NLL, sign=False) == "0.200 [−0.048 to 0.448]"
+    assert words.sized(made, NLL, unit=True) == "−0.200 nats/token [−0.448 to +0.048]"
+    assert words.sized(made, ACCURACY, sign=False) == "20.0 [−4.8 to 44.8]"
+    assert words.sized(gain(-0.1), NLL) == "−0.100"
 
 
 @pytest.mark.parametrize(

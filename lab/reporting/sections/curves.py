@@ -19,7 +19,14 @@ from lab.sections import Axis, Curves
 
 # A panel stays legible with this many arms beside the one that they are drawn against.
 ARMS_PER_PANEL = 6
-TOLD = 3  # arms, and levels, whose best stops are told in words
+FEW = 3  # arms, and levels, whose best stops are put in words
+MARKS = {
+    "best": "◆ is a best stop.",
+    "crossing": "The upright line is where an arm first passes the best of the arm beside it (dotted).",
+    "equal_tokens": "The dotted upright line is where an arm first passes the other at the same number of "
+    "tokens seen.",
+    "onset": "▼ is where overfitting begins.",
+}
 
 
 @dataclass(frozen=True)
@@ -43,21 +50,19 @@ class Group:
         return others[0] if self.reference and len(others) == 1 else None
 
     @property
-    def base(self) -> Runs | None:
-        """The reference's runs, if one has finished."""
-        return next((runs for runs in self.runs if runs.arm == self.reference and runs.cells), None)
+    def roomy(self) -> bool:
+        """Whether there is room for the other reading of each arm."""
+        return len(self.runs) <= 2
 
 
 def write(section: Curves, tree: ResultTree, name: str) -> Content:
     """Draw the curves of every group of arms at every level, against each axis."""
     metric = find_metric(section.metric or tree.plan.metric)
     groups = [group for level in tree.levels for group in _groups(section, tree, level)]
-    pictures = [_picture(section, tree, groups, metric, x, name) for x in section.x]
     return Content(
-        title=section.title or "While training goes on",
-        verdict=_told(groups, section),
-        pictures=tuple(pictures[:1]),
-        folded=tuple(pictures[1:]),
+        title="While training goes on",
+        verdict=tuple(_best_stops(groups)) if "best" in section.marks and len(groups) <= FEW else (),
+        pictures=tuple(_picture(section, tree, groups, metric, x, name) for x in section.x),
         terms=("stop",),
     )
 
@@ -71,25 +76,35 @@ def _groups(section: Curves, tree: ResultTree, level: Mapping[str, Any]) -> Iter
         runs = tuple(runs_of(tree, arm, level) for arm in arms if arm in tree.plan.arms)
         return Group(words.capital(", ".join(filter(None, parts))), runs, reference)
 
-    if section.panels:
-        for title, drawn in section.panels.items():
-            yield group(title, drawn)
-        return
-    if not section.against:
+    for title, drawn in section.panels.items():
+        yield group(title, drawn)
+    if not section.panels and not section.against:
         yield group("", tree.plan.arms)
-        return
-    for reference in dict.fromkeys(section.against.values()):
+    references = dict.fromkeys(() if section.panels else section.against.values())
+    for reference in references:
         arms = [arm for arm, other in section.against.items() if other == reference]
-        parts = list(_evenly(arms))
-        for part in parts:
-            single = len(set(section.against.values())) == 1 and len(parts) == 1
-            title = "" if single else f"beside {words.arm_name(reference)}"
-            yield group(title, [reference, *part], reference)
+        parts = math.ceil(len(arms) / ARMS_PER_PANEL)
+        size = math.ceil(len(arms) / parts)
+        title = f"beside {words.arm_name(reference)}" if len(references) > 1 or parts > 1 else ""
+        for start in range(0, len(arms), size):
+            yield group(title, [reference, *arms[start : start + size]], reference)
 
 
-def _evenly(arms: Sequence[str]) -> Iterator[Sequence[str]]:
-    size = math.ceil(len(arms) / math.ceil(len(arms) / ARMS_PER_PANEL))
-    return (arms[start : start + size] for start in range(0, len(arms), size))
+def _best_stops(groups: Sequence[Group]) -> Iterator[str]:
+    """Where each arm is best, a sentence for each level, where arms are few."""
+    for group in groups:
+        drawn = [runs for runs in group.runs if runs.cells]
+        if 0 < len(drawn) <= FEW:
+            where = words.level_words(drawn[0].level)
+            first, *rest = [(words.arm_name(runs.arm), _best_epoch(runs)) for runs in drawn]
+            arms = [f"{first[0]} is best after {first[1]}", *(f"{arm} after {at}" for arm, at in rest)]
+            yield words.capital(f"{f'with {where} ' if where else ''}{words.join(arms)}.")
+
+
+def _best_epoch(runs: Runs) -> str:
+    best = runs.at("best", "validation")
+    last = " (the last stop)" if runs.improving == len(runs.cells) else ""
+    return f"{words.epochs(best.at['epoch']) if best else ''}{last}"
 
 
 def _picture(
@@ -97,13 +112,13 @@ def _picture(
 ) -> Picture:
     crossed = {"crossing", "equal_tokens"} if any(group.other for group in groups) else set()
     drawn = {"best", *({"onset", *crossed} if x != "seconds" else ())}
-    dashed = [words.READING_WORDS[reading] for reading in tree.readings[1:] if any(map(_few, groups))]
+    dashed = [words.READING_WORDS[reading] for reading in tree.readings[1:]]
     parts = [
-        "On the validation split; thick lines are means over seeds, bands from the lowest to the highest "
-        "seed.",
-        *(f"Dashed: {reading}." for reading in dashed),
-        *(told for mark, told in _MARKS.items() if mark in section.marks and mark in drawn),
-        "An arrow says how high a curve ends that leaves the panel." if metric.lower_is_better else "",
+        f"On the validation split. {words.direction(metric)} Thick lines are means over seeds, bands from "
+        "the lowest to the highest seed.",
+        *[f"Dashed: {reading}." for reading in dashed if any(group.roomy for group in groups)],
+        *(text for mark, text in MARKS.items() if mark in section.marks and mark in drawn),
+        "An arrow says how high a curve ends that leaves the panel." * metric.lower_is_better,
         "Training time is tokens seen over the median speed of the run, without evaluation."
         * (x == "seconds"),
     ]
@@ -115,57 +130,41 @@ def _picture(
     )
 
 
-_MARKS = {
-    "best": "◆ is a best stop.",
-    "crossing": "The upright line is where an arm first passes the best of the arm beside it (dotted).",
-    "equal_tokens": "The dotted upright line is where an arm first passes the other at the same number of "
-    "tokens seen.",
-    "onset": "▼ is where overfitting begins.",
-}
-
-
-def _few(group: Group) -> bool:
-    """Whether there is room for the other reading of each arm."""
-    return len(group.runs) <= 2
-
-
-def _label(x: Axis) -> str:
-    return words.capital(words.axis_name(x)) + " (s)" * (x == "seconds")
-
-
 def _panel(section: Curves, tree: ResultTree, group: Group, metric: Metric, x: Axis) -> Figure:
     figure, ax = drawing.new_panel(group.title)
-    drawn = [runs for runs in group.runs if runs.cells]
     shades = drawing.arm_colours([runs.arm for runs in group.runs], group.reference)
-    ax.set_ylim(*drawing.curve_limits(metric, [run for runs in drawn for run in _by_seed(runs, metric)]))
+    ax.set_ylim(*drawing.curve_limits(metric, [run for runs in group.runs for run in _by_seed(runs, metric)]))
     labels = []
     absent: dict[str, list[str]] = {}
     for runs in group.runs:
         if why := _why_not(runs, metric, x):
             absent.setdefault(why, []).append(words.arm_name(runs.arm))
-        else:
-            labels.append(_curve(ax, section, runs, metric, x, shades[runs.arm]))
-            if _few(group):
-                _other_readings(ax, tree, runs, metric, x, shades[runs.arm])
+            continue
+        labels.append(_curve(ax, section, runs, metric, x, shades[runs.arm]))
+        for reading in tree.readings[1:] if group.roomy else ():
+            points = runs_of(tree, runs.arm, runs.level, reading).along.points
+            means = [metric.scale * (point.mean(metric.key) or 0.0) for point in points]
+            ax.plot([point.at[x] for point in points], means, "--", color=shades[runs.arm], lw=1, alpha=0.8)
+    x_label = words.capital(words.axis_name(x)) + " (s)" * (x == "seconds")
     if labels:
-        drawing.log_axis(ax, _label(x))
-        right = max(label.x for label in labels)
-        drawing.place_labels(ax, [label._replace(x=right) for label in labels])
-        if group.base and x != "seconds":
+        drawing.log_axis(ax, x_label)
+        drawing.place_labels(ax, labels)
+        if x != "seconds":
             _mark_crossings(ax, section, group, metric, x, shades)
+        if absent:
+            note = "; ".join(f"{why}: {', '.join(arms)}" for why, arms in absent.items())
+            ax.annotate(note, (0.02, 0.02), xycoords="axes fraction", fontsize=8)
     else:
-        ax.set_xlabel(_label(x))
+        ax.set_xlabel(x_label)
         drawing.say(ax, ", ".join(absent))
-    if labels and absent:
-        told = "; ".join(f"{why}: {', '.join(arms)}" for why, arms in absent.items())
-        ax.annotate(told, (0.02, 0.02), xycoords="axes fraction", fontsize=8)
     ax.set_ylabel(drawing.axis_label(metric, "validation"))
     return figure
 
 
-def _by_seed(runs: Runs, metric: Metric) -> list[list[float]]:
-    points = [list(point.values(metric.key).values()) for point in runs.along.points]
-    return [[metric.scale * value for value in run] for run in zip(*points, strict=True)]
+def _by_seed(runs: Runs, metric: Metric) -> list[tuple[float, ...]]:
+    """Of each seed the values along its run."""
+    values = (point.values(metric.key).values() for point in runs.along.points)
+    return list(zip(*([metric.scale * value for value in own] for own in values), strict=True))
 
 
 def _why_not(runs: Runs, metric: Metric, x: Axis) -> str:
@@ -181,31 +180,26 @@ def _curve(ax: Axes, section: Curves, runs: Runs, metric: Metric, x: Axis, colou
     """An arm's curve with its marks; returns the name to be set at its end."""
     points = [point for point in runs.along.points if point.values(metric.key)]
     values = [[metric.scale * value for value in point.values(metric.key).values()] for point in points]
-    drawing.curve(ax, [point.at[x] for point in points], values, colour)
-    best = runs.validation("best")
+    places, means = [point.at[x] for point in points], list(map(fmean, values))
+    ax.fill_between(places, list(map(min, values)), list(map(max, values)), color=colour, alpha=0.22, lw=0)
+    ax.plot(places, means, color=colour, linewidth=2)
+    best = runs.at("best", "validation")
     if best and "best" in section.marks:
-        drawing.best_mark(ax, best.at[x], metric.scale * (best.mean(metric.key) or 0.0), colour)
+        height = metric.scale * (best.mean(metric.key) or 0.0)
+        ax.plot(best.at[x], height, "D", color=colour, markersize=7, markeredgecolor="white", zorder=4)
     if "onset" in section.marks and x != "seconds":
         place = quantities.onset(runs.along, metric).median(x)
         if place is not None:
             ax.plot(place, 0.98, "v", color=colour, transform=ax.get_xaxis_transform(), clip_on=False)
-    return drawing.Label(points[-1].at[x], fmean(values[-1]), words.arm_name(runs.arm), colour)
-
-
-def _other_readings(ax: Axes, tree: ResultTree, runs: Runs, metric: Metric, x: Axis, colour: str) -> None:
-    for reading in tree.readings[1:]:
-        points = runs_of(tree, runs.arm, runs.level, reading).along.points
-        places = [point.at[x] for point in points]
-        means = [metric.scale * (point.mean(metric.key) or 0.0) for point in points]
-        ax.plot(places, means, color=colour, linewidth=1, linestyle="--", alpha=0.8)
+    return drawing.Label(places[-1], means[-1], words.arm_name(runs.arm), colour)
 
 
 def _mark_crossings(
     ax: Axes, section: Curves, group: Group, metric: Metric, x: Axis, shades: Mapping[str, str]
 ) -> None:
     """The reference's best as a dotted line, and where the only other arm crosses it."""
-    base, other = group.base, group.other
-    best = base and base.validation("best")
+    base, other = next((runs for runs in group.runs if runs.arm == group.reference), None), group.other
+    best = base and base.at("best", "validation")
     if not base or not best or not other:
         return
     height = best.mean(metric.key)
@@ -214,40 +208,17 @@ def _mark_crossings(
         ax.plot([best.at[x], right], [metric.scale * height] * 2, ":", color=shades[base.arm], linewidth=1.2)
         ax.set_xlim(left, right)
     for name, style in (("crossing", "-"), ("equal_tokens", ":")):
-        if name not in section.marks:
-            continue
-        place = crossing_of(name, other, base, metric).median(x)
+        place = crossing_of(name, other, base, metric).median(x) if name in section.marks else None
         if place is not None:
             ax.axvline(place, color=drawing.INK, linewidth=1.1, linestyle=style, zorder=1)
 
 
-def crossing_of(name: str, arm: Runs, base: Runs, metric: Metric) -> quantities.Found:
+def crossing_of(name: str, arm: Runs, base: Runs, metric: Metric) -> quantities.SeedPlaces:
     """Where an arm passes another's best (`crossing`), or its value at the same tokens (`equal_tokens`).
 
     The reference's best is its validation metric at the stop of lowest NLL.
     """
     if name == "equal_tokens":
         return quantities.equal_tokens(arm.along, base.along, metric)
-    best = base.validation("best")
+    best = base.at("best", "validation")
     return quantities.crossing(arm.along, best.values(metric.key) if best else {}, metric)
-
-
-def _told(groups: Sequence[Group], section: Curves) -> tuple[str, ...]:
-    """Where each arm is best, a sentence for each level, where arms and levels are few."""
-    if "best" not in section.marks or len(groups) > TOLD:
-        return ()
-    sentences = []
-    for group in groups:
-        drawn = [runs for runs in group.runs if runs.cells]
-        if drawn and len(drawn) <= TOLD:
-            where = words.level_words(drawn[0].level)
-            (first, *rest) = [f"{words.arm_name(runs.arm)}{{}} after {_best_epoch(runs)}" for runs in drawn]
-            told = words.join([first.format(" is best"), *(one.format("") for one in rest)])
-            sentences.append(words.capital(f"{f'with {where} ' if where else ''}{told}."))
-    return tuple(sentences)
-
-
-def _best_epoch(runs: Runs) -> str:
-    best = runs.validation("best")
-    last = " (the last stop)" if runs.improving == len(runs.cells) else ""
-    return f"{words.epochs(best.at['epoch']) if best else ''}{last}"

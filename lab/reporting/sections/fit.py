@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, geometric_mean
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from lab.metrics import NLL, Metric, find_metric
 from lab.reporting import drawing, quantities, table, words
 from lab.reporting.content import Content
 from lab.reporting.drawing import Picture
-from lab.reporting.series import Runs, runs_of
+from lab.reporting.series import Runs, check_axis, runs_of
 from lab.reporting.statistics import Estimate, estimate
 from lab.reporting.table import Column, Table
 from lab.reporting.tree import ResultTree
 from lab.sections import COSTS, Fit
 
+# A level, the place of each x, seed -> y.
 Fitted = tuple[Mapping[str, Any], tuple[float, ...], Mapping[int, float]]
 
 
@@ -31,15 +32,15 @@ class Law:
     Attributes:
         exponents: of each x, over the seeds that the fit is possible for; empty if there is none.
         constant: the mean over these seeds of log c.
-        cells: (level, place of each x, seed -> y), for all levels that are fitted.
-        left_out: the same, for the level that is held out.
+        fitted: the levels that are fitted.
+        left_out: the level that is held out.
         predicted: level held out -> (predicted, measured), geometric means over seeds.
     """
 
     arm: str
     exponents: Mapping[str, Estimate]
     constant: float
-    cells: Sequence[Fitted]
+    fitted: Sequence[Fitted]
     left_out: Sequence[Fitted]
     predicted: Mapping[str, tuple[float, float]]
 
@@ -51,14 +52,10 @@ def write(section: Fit, tree: ResultTree, name: str) -> Content:
         ValueError: if an x is neither a level of the plan nor a cost.
     """
     for x in section.x:
-        if x not in COSTS and any(x not in level for level in tree.levels):
-            raise ValueError(
-                f"`x` must be levels of {tree.path}, {sorted(tree.levels[0])}, or of {list(COSTS)}, but got "
-                f"{x!r}."
-            )
+        check_axis(tree, x)
     laws = [_law(section, tree, arm) for arm in section.arms or tree.plan.arms]
     return Content(
-        title=section.title or f"How {_y_name(section)} scales",
+        title=f"How {_y_name(section)} scales",
         verdict=tuple(_sentence(law, section) for law in laws)[:3],
         pictures=(_picture(section, laws, name),) if len(section.x) == 1 else (),
         tables=(_table(section, laws, name),),
@@ -68,62 +65,48 @@ def write(section: Fit, tree: ResultTree, name: str) -> Content:
 
 
 def _law(section: Fit, tree: ResultTree, arm: str) -> Law:
-    cells = []
+    fitted: list[Fitted] = []
+    left_out: list[Fitted] = []
     for level in tree.levels:
         runs = runs_of(tree, arm, level)
-        place = _place(section, level, runs)
-        values = _values(section, runs)
+        place, values = _place(section, level, runs), _values(section, runs)
         if place and values:
-            cells.append((level, place, values))
-    fitted = [cell for cell in cells if not _held_out(section, cell[0])]
-    left_out = [cell for cell in cells if _held_out(section, cell[0])]
-    by_seed = {}
-    for seed in sorted({seed for _, _, values in fitted for seed in values}):
-        rows = [(place, values[seed]) for _, place, values in fitted if seed in values]
-        solved = _solve([place for place, _ in rows], [y for _, y in rows])
-        if solved is not None:
-            by_seed[seed] = solved
+            held_out = section.held_out and section.held_out.items() <= level.items()
+            (left_out if held_out else fitted).append((level, place, values))
+    solved = {}
+    for seed in sorted({seed for *_, values in fitted for seed in values}):
+        own = [(place, values[seed]) for _, place, values in fitted if seed in values]
+        design = np.array([[1.0, *map(math.log, place)] for place, _ in own])
+        if np.linalg.matrix_rank(design) == design.shape[1]:
+            solved[seed] = np.linalg.lstsq(design, np.log([y for _, y in own]), rcond=None)[0].tolist()
+    if not solved:
+        return Law(arm, {}, 0.0, fitted, left_out, {})
     exponents = {
-        x: estimate({seed: float(solved[index + 1]) for seed, solved in by_seed.items()}, 1.0)
-        for index, x in enumerate(section.x)
-        if by_seed
+        x: estimate({seed: values[index] for seed, values in solved.items()}, 1.0)
+        for index, x in enumerate(section.x, start=1)
     }
     predicted = {}
-    for level, place, values in left_out:
-        if by_seed:
-            logs = [1.0, *map(math.log, place)]
-            said = math.exp(fmean(float(np.dot(solved, logs)) for solved in by_seed.values()))
-            predicted[words.level_words(level)] = (said, math.exp(fmean(map(math.log, values.values()))))
-    constant = fmean(float(solved[0]) for solved in by_seed.values()) if by_seed else 0.0
-    return Law(arm, exponents, constant, fitted, left_out, predicted)
-
-
-def _solve(places: Sequence[tuple[float, ...]], values: Sequence[float]) -> Any:
-    """(1 + m,) logarithm of c and the m exponents; None if the places do not determine them."""
-    design = np.array([[1.0, *map(math.log, place)] for place in places])
-    if np.linalg.matrix_rank(design) < design.shape[1]:
-        return None
-    return np.linalg.lstsq(design, np.log(values), rcond=None)[0]
-
-
-def _held_out(section: Fit, level: Mapping[str, Any]) -> bool:
-    return bool(section.held_out) and all(level.get(key) == value for key, value in section.held_out.items())
+    for predicted_level, place, measured in left_out:
+        logs = [1.0, *map(math.log, place)]
+        law = math.exp(fmean(float(np.dot(own, logs)) for own in solved.values()))
+        predicted[words.level_words(predicted_level)] = (law, geometric_mean(measured.values()))
+    return Law(arm, exponents, fmean(own[0] for own in solved.values()), fitted, left_out, predicted)
 
 
 def _place(section: Fit, level: Mapping[str, Any], runs: Runs) -> tuple[float, ...] | None:
     """Where a level lies; None if that is not a positive number."""
     point = runs.at("best")
-    found = [point.at.get(x) if point and x in COSTS else level.get(x) for x in section.x]
-    known = [float(x) for x in found if isinstance(x, int | float) and not isinstance(x, bool) and x > 0]
-    return tuple(known) if len(known) == len(section.x) else None
+    values: list[Any] = [point.at.get(x) if point and x in COSTS else level.get(x) for x in section.x]
+    return tuple(map(float, values)) if all(map(words.is_positive, values)) else None
 
 
 def _values(section: Fit, runs: Runs) -> dict[int, float]:
     if section.y == "onset":
-        found = quantities.onset(runs.along, find_metric(NLL)).by_seed
-        return {seed: one.at["epoch"] for seed, one in found.items() if one and one.at["epoch"] > 0}
-    point = runs.at("best")
-    values = point.values(section.y) if point else {}
+        onsets = quantities.onset(runs.along, find_metric(NLL)).by_seed
+        values = {seed: one.at["epoch"] for seed, one in onsets.items() if one}
+    else:
+        point = runs.at("best")
+        values = point.values(section.y) if point else {}
     return {seed: value for seed, value in values.items() if value > 0}
 
 
@@ -141,8 +124,9 @@ def _sentence(law: Law, section: Fit) -> str:
         return f"{arm}: its levels are too few, or too alike, to be fitted."
     parts = []
     for x, made in law.exponents.items():
-        ends = f" [{' to '.join(words.signed(end) for end in made.interval)}]" if made.interval else ""
-        parts.append(f"{words.axis_name(x)} to the power {words.signed(made.mean)}{ends}")
+        ends = " to ".join(map(words.signed, made.interval or ()))
+        exponent = words.signed(made.mean) + (f" [{ends}]" if ends else "")
+        parts.append(f"{words.axis_name(x)} to the power {exponent}")
     return f"{arm}: {_y_name(section)} goes as {words.join(parts)}."
 
 
@@ -151,37 +135,27 @@ def _table(section: Fit, laws: Sequence[Law], name: str) -> Table:
     for law in laws:
         for x in section.x:
             made = law.exponents.get(x)
-            low, high = (made.interval if made and made.interval else None) or (None, None)
+            low, high = (made.interval if made else None) or (None, None)
             row: Row = {"arm": law.arm, "x": x, "seeds": len(made.by_seed) if made else 0}
-            row |= {"levels": len(law.cells), "exponent": made.mean if made else None}
+            row |= {"levels": len(law.fitted), "exponent": made and made.mean}
             row |= {"interval_low": low, "interval_high": high}
             row["by_seed"] = {str(seed): value for seed, value in made.by_seed.items()} if made else {}
             row["predicted"] = {level: list(pair) for level, pair in law.predicted.items()}
             rows.append(row)
-
-    def exponent(row: Row) -> str:
-        if row["exponent"] is None:
-            return table.ABSENT
-        low, high = row["interval_low"], row["interval_high"]
-        ends = "" if low is None else f"{table.LINE}{words.signed(low)} to {words.signed(high)}"
-        return words.signed(row["exponent"]) + ends
-
     show = words.plain if section.y == "onset" else _metric(section).shown
 
     def held_out(row: Row) -> str:
-        return "; ".join(
-            f"{level}: {show(said)}, measured {show(was)}" for level, (said, was) in row["predicted"].items()
-        )
+        pairs = row["predicted"].items()
+        return "; ".join(f"{level}: {show(law)}, measured {show(was)}" for level, (law, was) in pairs)
 
     columns = [
         table.text("Arm", "arm"),
         table.text("In", "x"),
         table.number("Levels", "levels"),
         table.number("Seeds", "seeds"),
-        Column(f"Exponent{table.LINE}95 %", exponent),
+        table.estimate(f"Exponent{table.LINE}95 %", "", words.signed, mean="exponent"),
     ]
-    if section.held_out:
-        columns.append(Column("Held out", held_out, left=True, printed=False))
+    columns += [Column("Held out", held_out, left=True, printed=False)] * bool(section.held_out)
     return Table(name, rows, columns)
 
 
@@ -199,27 +173,26 @@ def _panel(section: Fit, laws: Sequence[Law]) -> Figure:
     figure, ax = drawing.new_panel("")
     colours = drawing.arm_colours([law.arm for law in laws])
     scale = 1 if section.y == "onset" else _metric(section).scale
-    ends = []
+    labels = []
     for law in laws:
-        colour: Any = {"color": colours[law.arm], "alpha": 0.5, "markersize": 5}
-        for cells, fill in ((law.cells, "full"), (law.left_out, "none")):
-            for _, (x,), values in cells:
-                ax.plot(
-                    [x] * len(values), [scale * y for y in values.values()], "o", fillstyle=fill, **colour
-                )
+        colour = colours[law.arm]
+        for levels, fill in ((law.fitted, "full"), (law.left_out, "none")):
+            style: Any = {"color": colour, "fillstyle": fill, "alpha": 0.5, "markersize": 5}
+            for _, (x,), values in levels:
+                ax.plot([x] * len(values), [scale * y for y in values.values()], "o", **style)
         made = law.exponents.get(section.x[0])
-        places = sorted(x for _, (x,), _ in (*law.cells, *law.left_out))
+        places = sorted(x for _, (x,), _ in (*law.fitted, *law.left_out))
         if made and places:
-            line = [scale * math.exp(law.constant + made.mean * math.log(x)) for x in places]
-            ax.plot(places, line, color=colours[law.arm], linewidth=1.8)
-            ends.append(drawing.Label(places[-1], line[-1], words.arm_name(law.arm), colours[law.arm]))
-    if ends:
+            heights = [scale * math.exp(law.constant + made.mean * math.log(x)) for x in places]
+            ax.plot(places, heights, color=colour, linewidth=1.8)
+            labels.append(drawing.Label(places[-1], heights[-1], words.arm_name(law.arm), colour))
+    if labels:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.plain(value)))
         ax.yaxis.set_minor_locator(NullLocator())
         drawing.log_axis(ax, words.capital(words.axis_name(section.x[0])))
-        for label in ends:
+        for label in labels:
             drawing.write_label(ax, label)
     else:
         drawing.say(ax, "too few levels")

@@ -1,7 +1,9 @@
 """Numbers that each seed of an arm gives, such as where curves cross or what a match costs."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from lab.evaluation.measurements import GENERATION
@@ -9,7 +11,7 @@ from lab.files import Row
 from lab.metrics import Metric, find_metric
 from lab.reporting import quantities, table, words
 from lab.reporting.content import Content
-from lab.reporting.quantities import PLACE_UNITS, RATIO, Found
+from lab.reporting.quantities import PLACE_UNITS, RATIO, SeedPlaces
 from lab.reporting.sections.curves import crossing_of
 from lab.reporting.series import AfterRuns, after_runs, check_series, runs_of
 from lab.reporting.table import Column, Table
@@ -17,6 +19,7 @@ from lab.reporting.tree import ResultTree, check_matched, level_name, still_impr
 from lab.results import Reading
 from lab.sections import Quantity
 
+# Of a quantity: what an arm does in the table and, at a place on its run, in a sentence; the term to explain.
 TITLES = {
     "crossing": "passes {}'s best",
     "equal_tokens": "passes {} at equal tokens",
@@ -24,7 +27,13 @@ TITLES = {
     "match_ratio": "matches {}",
     "best_level": "is best at",
 }
+VERBS = {
+    "crossing": "passes the best of {}",
+    "equal_tokens": "passes {} at equal tokens",
+    "onset": "overfits",
+}
 TERMS = {"match_ratio": "match", "onset": "onset", "crossing": "crossing", "equal_tokens": "crossing"}
+NOTHING = SeedPlaces({}, PLACE_UNITS)
 
 
 @dataclass(frozen=True)
@@ -34,16 +43,21 @@ class Line:
     Attributes:
         name: which quantity.
         variant: of what was measured after the runs; empty else.
-        levels: of `best_level`, seed -> the level; empty else.
+        best_levels: of `best_level`, seed -> the level; empty else.
     """
 
     name: str
     reading: Reading
     arm: str
-    variant: str
     level: Mapping[str, Any]
-    found: Found
-    levels: Mapping[int, str]
+    places: SeedPlaces
+    variant: str = ""
+    best_levels: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds it is known of."""
+        return len(self.places.by_seed) or len(self.best_levels)
 
 
 def write(section: Quantity, tree: ResultTree, name: str) -> Content:
@@ -53,186 +67,149 @@ def write(section: Quantity, tree: ResultTree, name: str) -> Content:
         ValueError: if runs may not be compared.
     """
     metric = find_metric(section.metric or tree.plan.metric)
-    measured = after_runs(tree, section.measurement) if section.measurement else None
-    everything = [
-        line
-        for reading in (tree.readings[:1] if measured else tree.readings)
-        for quantity in section.names
-        for line in (
-            _matches(section, tree, metric, measured)
-            if quantity == "match_ratio" and measured
-            else _lines(quantity, section, tree, metric, reading)
-        )
-    ]
-    lines = [line for line in everything if line.reading == tree.readings[0]]
-    others = [line for line in everything if line.reading != tree.readings[0]]
-    told = [_sentence(line, section, metric) for line in lines] or [_nothing(section)]
+    measured = after_runs(tree) if section.measurement else None
+    if measured:
+        by_reading = {tree.readings[0]: list(_matches(section, tree, metric, measured))}
+    else:
+        by_reading = {
+            reading: [
+                line
+                for quantity in section.names
+                for line in _lines(quantity, section, tree, metric, reading)
+            ]
+            for reading in tree.readings
+        }
+    lines = by_reading[tree.readings[0]]
+    nothing = f"Nothing is compared with {words.arm_name(section.reference)}: too little was measured."
+    sentences = [_sentence(line, section, metric) for line in lines] or [nothing]
+    tables = []
+    for reading, own in by_reading.items():
+        suffix = words.reading_suffix(tree, reading)
+        title = words.capital(suffix.title.removeprefix(", "))
+        tables += [_table(own, section, f"{name}{suffix.name}", title)] if own else []
     return Content(
-        title=section.title or "Where it turns",
-        headline=" ".join(told[:1]) if section.names == ("match_ratio",) else "",
-        verdict=tuple(told) if len(told) <= 3 else (),
-        tables=tuple(
-            _table(own, section, file, title)
-            for own, file, title in ((lines, name, ""), (others, f"{name}_{tree.readings[-1]}", _other(tree)))
-            if own
-        ),
-        certain=(*_certain(lines, section), *(_improving(lines, section, tree) if measured else ())),
+        title="Where it turns",
+        headline=sentences[0] if section.names == ("match_ratio",) else "",
+        verdict=tuple(sentences) if len(sentences) <= 3 else (),
+        tables=tuple(tables),
+        certain=tuple(_certain(lines, section, tree)),
         warnings=measured.warnings if measured else (),
         terms=tuple(TERMS[one] for one in section.names if one in TERMS),
     )
 
 
-def _other(tree: ResultTree) -> str:
-    return words.capital(words.READING_WORDS[tree.readings[-1]])
-
-
 def _lines(
     name: str, section: Quantity, tree: ResultTree, metric: Metric, reading: Reading
 ) -> Iterator[Line]:
+    """A quantity of the runs: of each arm, of places on them for each level."""
+    arms = section.arms or tree.plan.arms
     if name == "best_level":
-        yield from _best_levels(section, tree, metric, reading)
-    else:
-        arms = [arm for arm in section.arms or tree.plan.arms if name == "onset" or arm != section.reference]
-        for level in tree.levels:
-            for arm in arms:
-                runs = runs_of(tree, arm, level, reading)
-                if name == "onset":
-                    found = quantities.onset(runs.along, metric)
-                else:
-                    base = runs_of(tree, section.reference, level, reading)
-                    check_matched([*base.cells, *runs.cells], section.matched, words.level_words(level))
-                    found = (
-                        crossing_of(name, runs, base, metric)
-                        if base.cells and runs.cells
-                        else Found({}, PLACE_UNITS)
-                    )
-                yield Line(name, reading, arm, "", level, found, {})
+        yield from (_best_level(arm, tree, metric, reading) for arm in arms)
+        return
+    for level, arm in product(tree.levels, arms):
+        runs = runs_of(tree, arm, level, reading)
+        if name == "onset":
+            yield Line(name, reading, arm, level, quantities.onset(runs.along, metric))
+        elif arm != section.reference:
+            base = runs_of(tree, section.reference, level, reading)
+            check_matched([*base.cells, *runs.cells], section.matched, words.level_words(level))
+            both = base.cells and runs.cells
+            yield Line(name, reading, arm, level, crossing_of(name, runs, base, metric) if both else NOTHING)
+
+
+def _best_level(arm: str, tree: ResultTree, metric: Metric, reading: Reading) -> Line:
+    """At which level each seed of an arm is best, by the test split at the best stop; of equals the first."""
+    best: dict[int, tuple[float, str]] = {}
+    for level in tree.levels:
+        point = runs_of(tree, arm, level, reading).at("best")
+        for seed, value in point.values(metric.key).items() if point else ():
+            here = (metric.improvement(0.0, value), words.level_words(level))
+            best[seed] = max(best.get(seed, here), here, key=lambda pair: pair[0])
+    levels = {seed: level for seed, (_, level) in sorted(best.items())}
+    return Line("best_level", reading, arm, {}, SeedPlaces({}, ()), best_levels=levels)
 
 
 def _matches(section: Quantity, tree: ResultTree, metric: Metric, measured: AfterRuns) -> Iterator[Line]:
-    series = [
-        one
-        for one in measured.series.get(section.measurement, ())
-        if not section.arms or one.arm in {*section.arms, section.reference}
-    ]
+    """What a match costs each arm and variant, of what was measured after the runs."""
+    arms = {*section.arms, section.reference} if section.arms else {*tree.plan.arms}
+    series = [one for one in measured.series.get(section.measurement, ()) if one.arm in arms]
     check_series(series, section.matched)
     for one in series:
         base = next((o for o in series if o.arm == section.reference and o.level == one.level), None)
         if base and one.arm != section.reference:
-            found = quantities.match_ratio(one, base, metric)
-            yield Line("match_ratio", tree.readings[0], one.arm, one.variant, one.level, found, {})
-
-
-def _best_levels(section: Quantity, tree: ResultTree, metric: Metric, reading: Reading) -> Iterator[Line]:
-    """At which level each seed of an arm is best, by the test split at the best stop."""
-    for arm in section.arms or tree.plan.arms:
-        best: dict[int, tuple[float, str]] = {}
-        for level in tree.levels:
-            point = runs_of(tree, arm, level, reading).at("best")
-            for seed, value in point.values(metric.key).items() if point else ():
-                found = (metric.improvement(value, 0.0), words.level_words(level))
-                best[seed] = min(best.get(seed, found), found, key=lambda pair: pair[0])
-        levels = {seed: level for seed, (_, level) in sorted(best.items())}
-        yield Line("best_level", reading, arm, "", {}, Found({}, ()), levels)
+            places = quantities.match_ratio(one, base, metric)
+            yield Line("match_ratio", tree.readings[0], one.arm, one.level, places, one.variant)
 
 
 # Words.
 
 
-def _nothing(section: Quantity) -> str:
-    return f"Nothing is compared with {words.arm_name(section.reference)}: too little was measured."
-
-
 def _sentence(line: Line, section: Quantity, metric: Metric) -> str:
     """One quantity of one arm in a sentence."""
-    arm, where = words.arm_name(line.arm), words.at_level(line.level)
-    reference = words.arm_name(section.reference)
+    arm, reference, places = words.arm_name(line.arm), words.arm_name(section.reference), line.places
+    at = words.at_level(line.level)
     if line.name == "best_level":
-        return f"{arm} is best {_most(line.levels)}."
-    if not line.found.by_seed and line.name == "onset":
-        return f"{arm} has no finished run{where}."
-    if not line.found.by_seed:
-        return f"{arm} and {reference} are not compared{where}: no seed has both."
+        return f"{arm} is best {_most(line.best_levels)}."
+    if not places.by_seed and line.name == "onset":
+        return f"{arm} has no finished run{at}."
+    if not places.by_seed:
+        return f"{arm} and {reference} are not compared{at}: no seed has both."
+    some_seeds = f"in {len(places.reached)} of {len(places.by_seed)} seeds"
+    at_most = "at most " * bool(places.from_first)
     if line.name == "match_ratio":
-        return _match(line, section, metric)
-    reached, seeds, first = len(line.found.reached), len(line.found.by_seed), line.found.from_first
-    verb = {"crossing": f"passes the best of {reference}", "onset": "overfits"}.get(
-        line.name, f"passes {reference} at equal tokens"
-    )
-    if not reached:
-        return f"{arm} never {verb} within the run{where}."
-    if reached < seeds:
-        return f"{arm} {verb} in {reached} of {seeds} seeds{where}."
-    back = "" if line.found.holds else ", but not for good"
-    bound = "at most " if first else ""
-    when = (
-        "from the first stop on"
-        if first == seeds
-        else f"after {bound}{words.epochs(line.found.median('epoch') or 0)}"
-    )
-    return f"{arm} {verb} {when}{where}{back}."
+        who = f"{arm} ({words.variant_name(line.variant)})" if line.variant else arm
+        goal = f"{reference}'s {metric.name}{at}"
+        if not places.reached:
+            passing = f", only in passing in {len(places.in_passing)} of {len(places.by_seed)} seeds"
+            return f"{who} does not match {goal} at any compute measured{passing * bool(places.in_passing)}."
+        if not places.every_seed:
+            return f"{who} matches {goal} {some_seeds}."
+        ends = " to ".join(map(words.plain, places.interval or ()))
+        cost = f"{at_most}{words.plain(places.mean or 0)}{f' [{ends}]' if ends else ''}"
+        return f"{who} matches {goal} with {cost} times its FLOPs."
+    verb = VERBS[line.name].format(reference)
+    if not places.reached:
+        return f"{arm} never {verb} within the run{at}."
+    if not places.every_seed:
+        return f"{arm} {verb} {some_seeds}{at}."
+    when = f"after {at_most}{words.epochs(places.median('epoch') or 0)}"
+    if places.from_first == len(places.by_seed):
+        when = "from the first stop on"
+    return f"{arm} {verb} {when}{at}{'' if places.holds else ', but not for good'}."
 
 
-def _most(levels: Mapping[int, str]) -> str:
+def _most(levels: Mapping[Any, str]) -> str:
     if not levels:
-        return "nowhere, as no run has finished"
-    counts = {level: list(levels.values()).count(level) for level in dict.fromkeys(levels.values())}
+        return "nowhere, as no finished run measured it"
+    counts = Counter(levels.values())
     if len(counts) == 1:
-        return f"at {next(iter(counts))} in every seed"
+        return f"at {min(counts)} in every seed"
     return words.join([f"at {level} in {number} of {len(levels)} seeds" for level, number in counts.items()])
 
 
-def _match(line: Line, section: Quantity, metric: Metric) -> str:
-    arm, reference, found = words.arm_name(line.arm), words.arm_name(section.reference), line.found
-    who = f"{arm} ({words.variant_name(line.variant)})" if line.variant else arm
-    goal = f"{reference}'s {metric.name}{words.at_level(line.level)}"
-    if not found.reached:
-        passing = f", only in passing in {len(found.in_passing)} of {len(found.by_seed)} seeds" * bool(
-            found.in_passing
-        )
-        return f"{who} does not match {goal} at any compute measured{passing}."
-    if not found.every_seed:
-        return f"{who} matches {goal} in {len(found.reached)} of {len(found.by_seed)} seeds."
-    bound = "at most " if found.from_first else ""
-    low_high = (
-        f" [{words.plain(found.interval[0])} to {words.plain(found.interval[1])}]" if found.interval else ""
-    )
-    return f"{who} matches {goal} with {bound}{words.plain(found.mean or 0)}{low_high} times its FLOPs."
-
-
-def _certain(lines: Sequence[Line], section: Quantity) -> tuple[str, ...]:
-    seeds = [len(line.found.by_seed) or len(line.levels) for line in lines]
-    if not any(seeds):
-        return ()
-    said = [f"Over {words.counts([number for number in seeds if number], 'seed')}."]
-    if section.names == ("match_ratio",):
-        said.append("The mean is geometric, its 95 % interval of the logarithms; neither is corrected.")
-    elif section.names != ("best_level",):
-        said.append(
-            "Medians with the lowest and highest seed; a seed that does not get there counts as later."
-        )
-    return tuple(said)
-
-
-def _improving(lines: Sequence[Line], section: Quantity, tree: ResultTree) -> Iterator[str]:
-    """Which of the arms were still improving when their runs ended: a longer run may match otherwise."""
-    arms = dict.fromkeys([section.reference, *(line.arm for line in lines)] if lines else ())
-    cells = {arm: [cell for cell in tree.finished if cell.arm == arm] for arm in arms}
-    told = words.improving(
-        {
+def _certain(lines: Sequence[Line], section: Quantity, tree: ResultTree) -> Iterator[str]:
+    if seeds := [line.seeds for line in lines if line.seeds]:
+        yield f"Over {words.counts(seeds, 'seed')}."
+        if section.names == ("match_ratio",):
+            yield "The mean is geometric, its 95 % interval of the logarithms; neither is corrected."
+        elif section.names != ("best_level",):
+            yield "Medians with the lowest and highest seed; a seed that does not get there counts as later."
+    if lines and section.measurement:
+        arms = dict.fromkeys([section.reference, *(line.arm for line in lines)])
+        cells = {arm: [cell for cell in tree.finished if cell.arm == arm] for arm in arms}
+        improving = {
             words.arm_name(arm): (still_improving(own, tree.readings[0]), len(own))
             for arm, own in cells.items()
-        },
-        marked=False,
-    )
-    yield from filter(None, [told])
+        }
+        yield from filter(None, [words.improving(improving, marked=False)])
 
 
 # The table.
 
 
 def _row(line: Line, section: Quantity) -> Row:
-    found = line.found
+    places = line.places
+    low, high = (places.interval if places.units else None) or (None, None)
     row: Row = {
         "quantity": line.name,
         "reading": line.reading,
@@ -241,59 +218,48 @@ def _row(line: Line, section: Quantity) -> Row:
         "arm": line.arm,
         "variant": line.variant,
         "reference": section.reference,
-        "seeds": len(found.by_seed) or len(line.levels),
-        "seeds_that_reach": len(found.reached),
-        "from_first": found.from_first,
-        "holds_to_the_end": found.holds,
-        "in_passing": len(found.in_passing),
-        "geometric_mean": found.mean if found.units else None,
-        "interval_low": None,
-        "interval_high": None,
+        "seeds": line.seeds,
+        "seeds_that_reach": len(places.reached),
+        "from_first": places.from_first,
+        "holds_to_the_end": places.holds,
+        "in_passing": len(places.in_passing),
+        "geometric_mean": places.mean,
+        "interval_low": low,
+        "interval_high": high,
     }
-    if found.units and found.interval:
-        row["interval_low"], row["interval_high"] = found.interval
-    for unit in dict.fromkeys((*found.units, *(RATIO if "match_ratio" in section.names else PLACE_UNITS))):
-        known = unit in found.units
-        low, high = (found.range(unit) if known else None) or (None, None)
-        row |= {unit: found.median(unit) if known else None, f"{unit}_low": low, f"{unit}_high": high}
-    row["by_seed"] = {
-        **{str(seed): dict(one.at) if one else None for seed, one in found.by_seed.items()},
-        **{str(seed): level for seed, level in line.levels.items()},
-    }
+    for unit in RATIO if section.measurement else PLACE_UNITS:
+        known = unit in places.units
+        low, high = (places.range(unit) if known else None) or (None, None)
+        row |= {unit: places.median(unit) if known else None, f"{unit}_low": low, f"{unit}_high": high}
+    by_seed = {str(seed): dict(one.at) if one else None for seed, one in places.by_seed.items()}
+    row["by_seed"] = by_seed or {str(seed): level for seed, level in line.best_levels.items()}
     return row
 
 
 def _table(lines: Sequence[Line], section: Quantity, name: str, title: str) -> Table:
     rows = [_row(line, section) for line in lines]
-    unit = RATIO[0] if "match_ratio" in section.names else PLACE_UNITS[0]
-    per = "per item" if section.measurement and section.measurement != GENERATION else "per token"
-    levels = section.names == ("best_level",)
-    place = "Level" if levels else f"Epoch{table.LINE}median, range"
-    heading = f"× FLOPs{table.LINE}{per}" if unit == RATIO[0] else place
-    columns = [table.level()] if any(row["level"] for row in rows) else []
-    columns += [Column("Arm", _what, left=True)]
+    only_levels = section.names == ("best_level",)
+    heading = "Level" if only_levels else f"Epoch{table.LINE}median, range"
+    if section.measurement:
+        heading = f"× FLOPs{table.LINE}per {'token' if section.measurement == GENERATION else 'item'}"
+
+    def arm(row: Row) -> str:
+        reference = words.arm_name(row["reference"])
+        return f"{words.arm_name(row['arm'])} {TITLES[row['quantity']].format(reference)}"
+
+    def seeds(row: Row) -> str:
+        return f"{row['seeds' if row['quantity'] == 'best_level' else 'seeds_that_reach']} of {row['seeds']}"
+
+    columns = [*table.levels(rows), Column("Arm", arm, left=True)]
     if any(row["variant"] for row in rows):
         columns.append(Column("By", lambda row: words.variant_name(row["variant"]), left=True))
-    columns += [
-        Column("Seeds", _seeds),
-        Column(heading, lambda row: _value(row, unit), left=levels),
-    ]
-    if unit != RATIO[0] and not levels:
+    columns += [Column("Seeds", seeds), Column(heading, _value, left=only_levels)]
+    if not section.measurement and not only_levels:
         columns.append(table.flops("FLOPs", "train_flops"))
     return Table(name, rows, columns, title=title)
 
 
-def _what(row: Row) -> str:
-    told = TITLES[row["quantity"]].format(words.arm_name(row["reference"]))
-    return f"{words.arm_name(row['arm'])} {told}"
-
-
-def _seeds(row: Row) -> str:
-    reach = row["seeds"] if row["quantity"] == "best_level" else row["seeds_that_reach"]
-    return f"{reach} of {row['seeds']}"
-
-
-def _value(row: Row, unit: str) -> str:
+def _value(row: Row) -> str:
     """The value of a row with its range or interval below it: `12`, `≤ 3`, `never`, `in 2 of 3 seeds`."""
     if row["quantity"] == "best_level":
         return _most(row["by_seed"]).removeprefix("at ")
@@ -301,16 +267,14 @@ def _value(row: Row, unit: str) -> str:
         return "not known"
     if not row["seeds_that_reach"]:
         return "not for good" if row["in_passing"] else "never"
-    ratio = row["quantity"] == "match_ratio"
-    value = row["geometric_mean"] if ratio else row[unit]
-    ends = ("interval_low", "interval_high") if ratio else (f"{unit}_low", f"{unit}_high")
-    low, high = (row[end] for end in ends)
+    keys = (PLACE_UNITS[0], f"{PLACE_UNITS[0]}_low", f"{PLACE_UNITS[0]}_high")
+    if row["quantity"] == "match_ratio":
+        keys = ("geometric_mean", "interval_low", "interval_high")
+    value, low, high = (row[key] for key in keys)
     if value is None:
         return "in some seeds"
-    told = ("≤ " if row["from_first"] else "") + words.plain(value)
-    notes = []
+    lines = ["≤ " * bool(row["from_first"]) + words.plain(value)]
     if low is not None and words.plain(low) != words.plain(high):
-        notes.append(f"{words.plain(low)} to {words.plain(high)}")
-    if not row["holds_to_the_end"]:
-        notes.append("not for good")
-    return told + "".join(table.LINE + note for note in notes)
+        lines.append(f"{words.plain(low)} to {words.plain(high)}")
+    lines += ["not for good"] * (not row["holds_to_the_end"])
+    return table.LINE.join(lines)

@@ -10,20 +10,19 @@ from lab.sections import Texts
 
 def write(section: Texts, tree: ResultTree, name: str) -> Content:
     """Of the first seed: real text, and of each arm's first sampler the most, some and the fewest passes."""
-    measured = after_runs(tree, GENERATION)
-    told: list[tuple[str, Point]] = [("real text", measured.real)] if measured.real else []
-    first = {series.arm: series for series in reversed(measured.series.get(GENERATION, ()))}
-    for arm, series in reversed(first.items()):
-        if not section.arms or arm in section.arms:
+    measured = after_runs(tree)
+    points: list[tuple[str, Point]] = [("real text", measured.real)] if measured.real else []
+    arms = set()
+    for series in measured.series.get(GENERATION, ()):
+        if series.arm not in arms and (not section.arms or series.arm in section.arms):
             last = len(series.points) - 1
-            told += [
-                (words.arm_name(arm), series.points[place])
-                for place in sorted({0, last // 2, last}, reverse=True)
-            ]
+            places = sorted({0, last // 2, last}, reverse=True)
+            points += [(words.arm_name(series.arm), series.points[place]) for place in places]
+        arms.add(series.arm)
     samples = []
-    for who, point in told:
+    for who, point in points:
         steps = point.at.get("steps")
         title = who if steps is None else f"{who}, {steps:.0f} pass{'' if steps == 1 else 'es'}"
         for _, row in sorted(point.rows.items())[:1]:
             samples.append((title, tuple((text.prompt, text.text) for text in row.texts)))
-    return Content(title=section.title or "Samples", samples=tuple(samples), warnings=measured.warnings)
+    return Content("Samples", samples=tuple(samples), warnings=measured.warnings)
