@@ -22,7 +22,7 @@ def finished_result(logdir: Path) -> RunResult:
     """
     result = read_result(logdir)
     if result is None:
-        raise ValueError(f"expected the folder of a finished run, but {logdir} has no {RESULT}.")
+        raise ValueError(f"{logdir} must be the folder of a finished run, but it has no {RESULT}.")
     return result
 
 

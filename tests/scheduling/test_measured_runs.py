@@ -169,7 +169,7 @@ def change_nothing(tree):
 @pytest.mark.parametrize(
     ("spoil", "options", "message"),
     [
-        (forget_result, (), "`run` must be the folder of a finished run, but .*seed=0 has no result.json"),
+        (forget_result, (), "seed=0 must be the folder of a finished run, but it has no result.json"),
         (damage_result, (), "result.json: not JSON"),
         (forget_weights, (), "expected the weights of a stop at .*, but there are none: they were not kept"),
         (change_version, (), "judge/seed=0 must hold the run [0-9a-f]{16}, but it holds [0-9a-f]{16}"),
