@@ -34,17 +34,17 @@ def closure(*modules: str) -> list[str]:
     """
     if missing := [module for module in modules if _find(module) is None]:
         raise ValueError(f"`modules` must be modules of the lab, but there is no {', '.join(missing)}.")
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
         path = _find(module)
-        if path is None or module in found | UNCOUNTED or _of_another_backend(module):
+        if path is None or module in reached | UNCOUNTED or _of_another_backend(module):
             continue
-        found.add(module)
+        reached.add(module)
         waiting += _imported(_parse(path))
         waiting += [module.rpartition(".")[0]]  # the package, whose `__init__` runs first
-    return sorted(found)
+    return sorted(reached)
 
 
 def closure_hash(*modules: str) -> str:

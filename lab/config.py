@@ -243,8 +243,8 @@ class FactorsConfig(Section):
 
     @model_validator(mode="after")
     def _cell_exists(self) -> "FactorsConfig":
-        if found := next(self._impossible(), None):
-            name, reason = found
+        if problem := next(self._impossible(), None):
+            name, reason = problem
             raise ValueError(
                 f"{name}={getattr(self, name)} {reason}, but got compute={self.compute}, order={self.order}, "
                 f"estimator={self.estimator}, input_noise={self.input_noise}."
@@ -449,14 +449,14 @@ class RunConfig(Section):
         What is not set, or has a neutral value, is left out; so is what only says how a run is logged, kept,
         laid out and measured, and what its arm is called.
         """
-        found: dict[str, Any] = {}
+        keyed: dict[str, Any] = {}
         for name in ("data", "model", "factors", "training"):
             section = getattr(self, name)
             for key, value in section.model_dump(mode="json").items():
                 marks = type(section).model_fields[key].metadata
                 if value is not None and Unkeyed() not in marks and Neutral(value) not in marks:
-                    found[f"{name}.{key}"] = value
-        return {**found, "seed": self.seed}
+                    keyed[f"{name}.{key}"] = value
+        return {**keyed, "seed": self.seed}
 
 
 class StopConfig(Section):

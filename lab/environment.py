@@ -22,13 +22,13 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Versions of Python and of each installed package in `PACKAGES`, none of them imported."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -199,8 +199,8 @@ class Stop(Record):
 
     def metrics(self, split: Split) -> dict[str, float]:
         """Everything that was measured of it on a split, by metric."""
-        found = (row for row in self.measured if row.task.split == split)
-        return {key: value for row in found for key, value in row.values.items() if value is not None}
+        rows = (row for row in self.measured if row.task.split == split)
+        return {key: value for row in rows for key, value in row.values.items() if value is not None}
 
     @property
     def validation(self) -> dict[str, float]:
@@ -214,8 +214,8 @@ class Stop(Record):
 
     def examples(self, metric: str, split: Split) -> Examples | None:
         """A metric by held-out example; None if it was not measured."""
-        found = (row.examples for row in self.measured if row.task.split == split and row.examples)
-        return next((examples for examples in found if examples.metric == metric), None)
+        measured = (row.examples for row in self.measured if row.task.split == split and row.examples)
+        return next((examples for examples in measured if examples.metric == metric), None)
 
 
 class Process(Record):
@@ -421,9 +421,9 @@ def measurement_folder(logdir: str, measurement: str) -> str:
     return f"measurements/{measurement}/{logdir.removeprefix('runs/')}"
 
 
-def order_readings(found: Iterable[Reading]) -> tuple[Reading, ...]:
+def order_readings(readings: Iterable[Reading]) -> tuple[Reading, ...]:
     """The readings that stops have, the headline first."""
-    held = set(found)
+    held = set(readings)
     return tuple(reading for reading in READINGS if reading in held)
 
 
@@ -479,12 +479,12 @@ def read_record(kind: type[AnyRecord], path: Path) -> AnyRecord | None:
     if not path.is_file():
         return None
     try:
-        found = read_json(path)
+        content = read_json(path)
     except ValueError as error:
         raise DamagedError(str(error)) from None
-    if isinstance(found, dict) and found.get("schema", SCHEMA) != SCHEMA:
-        raise DamagedError(f"{path}: `schema` must be {SCHEMA}, but got {found['schema']}.")
-    return parse_record(kind, found, path)
+    if isinstance(content, dict) and content.get("schema", SCHEMA) != SCHEMA:
+        raise DamagedError(f"{path}: `schema` must be {SCHEMA}, but got {content['schema']}.")
+    return parse_record(kind, content, path)
 
 
 def write_record(path: Path, record: Document) -> None:

@@ -52,10 +52,10 @@ def start_ranks(parallel: str, environment: Mapping[str, str] = os.environ) -> N
         ValueError: if the variables are incomplete or contradict one another, or there are several
             processes and the run is not parallel.
     """
-    found = _named_ranks(environment)
-    if found is None and (parallel == "none" or _launched_tasks(environment) < 2):
+    named = _named_ranks(environment)
+    if named is None and (parallel == "none" or _launched_tasks(environment) < 2):
         return
-    if found is not None and found[1] == 1:
+    if named is not None and named[1] == 1:
         return
     if parallel == "none":
         raise ValueError(
@@ -66,7 +66,7 @@ def start_ranks(parallel: str, environment: Mapping[str, str] = os.environ) -> N
     from lab.training.distribution_jax import connect
 
     connect(
-        *(found or (None, None, None)),
+        *(named or (None, None, None)),
         start_seconds=START_SECONDS,
         heartbeat_seconds=HEARTBEAT_SECONDS,
         shutdown_seconds=SHUTDOWN_SECONDS,
@@ -270,21 +270,21 @@ def set_layout(config: TrainingConfig) -> Layout:
         return Layout("none", 1, 1, ranks)
     from lab.training.distribution_jax import devices
 
-    found, model = devices(), config.model_parallel
-    each = len(found) // ranks.count
-    if (each % model and model % each) or len(found) % model:
+    places, model = devices(), config.model_parallel
+    each = len(places) // ranks.count
+    if (each % model and model % each) or len(places) % model:
         raise ValueError(
             f"model_parallel must divide a process's {each} devices, or hold those of whole processes and "
-            f"divide all {len(found)}, but got model_parallel={model}."
+            f"divide all {len(places)}, but got model_parallel={model}."
         )
-    data = len(found) // model
+    data = len(places) // model
     rows = config.batch_size // config.accumulation
     if rows % data:
         raise ValueError(
             f"batch_size / accumulation must be a multiple of the {data} parts of the data axis "
-            f"({len(found)} devices, model_parallel={model}), but got {rows}."
+            f"({len(places)} devices, model_parallel={model}), but got {rows}."
         )
-    keras.distribution.set_distribution(_distribution(config.parallel, found, data, model))
+    keras.distribution.set_distribution(_distribution(config.parallel, places, data, model))
     return Layout(config.parallel, data, model, ranks)
 
 

@@ -41,10 +41,10 @@ def assign_variables(variables: Iterable[keras.Variable], arrays: Mapping[str, n
     expected = {
         path: f"{tuple(v.shape)} {keras.backend.standardize_dtype(v.dtype)}" for path, v in by_path.items()
     }
-    found = {path: f"{array.shape} {array.dtype.name}" for path, array in arrays.items()}
-    if expected != found:
-        missing = sorted(f"{path} {what}" for path, what in expected.items() if found.get(path) != what)
-        surplus = sorted(f"{path} {what}" for path, what in found.items() if expected.get(path) != what)
+    given = {path: f"{array.shape} {array.dtype.name}" for path, array in arrays.items()}
+    if expected != given:
+        missing = sorted(f"{path} {what}" for path, what in expected.items() if given.get(path) != what)
+        surplus = sorted(f"{path} {what}" for path, what in given.items() if expected.get(path) != what)
         raise ValueError(f"the checkpoint must hold {missing}, but it holds {surplus} in their place.")
     for path, variable in by_path.items():
         variable.assign(arrays[path])

@@ -138,8 +138,8 @@ class Mirror:
 
     def _put(self, path: Path, remote: str) -> None:
         try:
-            found = path.stat()
-            state = found.st_size, found.st_mtime_ns
+            status = path.stat()
+            state = status.st_size, status.st_mtime_ns
             if self._pushed.get(path) == state:
                 return
             self._files.makedirs(remote.rpartition("/")[0], exist_ok=True)

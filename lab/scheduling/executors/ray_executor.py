@@ -485,8 +485,8 @@ def _living() -> list[dict[str, float]]:
 
 def _kind(nodes: Sequence[Mapping[str, float]]) -> Kind:
     """What runs compute on: what `JAX_PLATFORMS` says, else what the cluster has."""
-    found = [kind for kind, name in RESOURCES.items() if any(has.get(name) for has in nodes)]
-    return asked_kind() or (found[0] if found else "cpu")
+    kinds = [kind for kind, name in RESOURCES.items() if any(has.get(name) for has in nodes)]
+    return asked_kind() or (kinds[0] if kinds else "cpu")
 
 
 def _carried(variables: Mapping[str, str]) -> dict[str, str]:

@@ -112,14 +112,14 @@ def make_places(
     Raises:
         ValueError: if a number is out of range or the machine has too few devices.
     """
-    kind, found = find_devices()
+    kind, present = find_devices()
     check_counts(kind, workers, ranks, per_device, devices)
     if kind == "cpu":
         count = workers or max(1, len(available_cpus()) // ranks)
         cores = _deal(available_cpus(), count * ranks)
         slots = [Slot("cpu", tuple(own), variables=_hidden()) for own in cores]
     else:
-        names = [name for name in found for _ in range(per_device)]
+        names = [name for name in present for _ in range(per_device)]
         room = len(names) // (ranks * devices)
         if not room:
             raise ValueError(
@@ -242,16 +242,16 @@ def _gpus() -> list[str]:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return [str(i) for i in range(len(list(DEV.glob("nvidia[0-9]*"))))]
-    found: list[str] = []
+    uuids: list[str] = []
     for line in said.splitlines():
         uuid = re.search(r"UUID: ([\w/-]+)", line)
         if line.startswith("GPU "):
-            found.append(uuid[1] if uuid else str(len(found)))
+            uuids.append(uuid[1] if uuid else str(len(uuids)))
         elif uuid and uuid[1].startswith("MIG-"):
-            if found and not found[-1].startswith("MIG-"):
-                found.pop()  # a card in parts: its parts are the devices
-            found.append(uuid[1])
-    return found
+            if uuids and not uuids[-1].startswith("MIG-"):
+                uuids.pop()  # a card in parts: its parts are the devices
+            uuids.append(uuid[1])
+    return uuids
 
 
 def _chips() -> list[str]:
