@@ -290,8 +290,8 @@ def test_runs_that_differ_in_numbers_alone_are_one_program():
 
     from lab.training.build import build_learner
 
-    def program(training, seed=0):
-        layers = {"training": {"ema": 0.9} | training, "model": DROPOUT, "seed": seed}
+    def program(training, seed=0, dropout=DROPOUT):
+        layers = {"training": {"ema": 0.9} | training, "model": dropout, "seed": seed}
         learner = build_learner(tiny_config("dlm", layers), VOCAB)
         variables = (
             *(learner.trainable_variables, learner.non_trainable_variables),
@@ -300,5 +300,6 @@ def test_runs_that_differ_in_numbers_alone_are_one_program():
         state = tuple([variable.value for variable in group] for group in variables)
         return jax.jit(learner.train_step).lower(state, (batch(4, VOCAB),)).as_text()
 
-    assert program(OTHER, seed=1) == program({})
+    rates = {name: rate + 0.1 for name, rate in DROPOUT.items()}
+    assert program(OTHER, seed=1, dropout=rates) == program({})
     assert program({"schedule": "cosine"}) != program({})
