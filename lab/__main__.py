@@ -78,6 +78,9 @@ def run(
     keep_freed_memory()
     with _exit_code_of_run():
         chosen = _run_config(config, preset, arm, seed, overrides, data)
+    from lab.training.lean import import_keras
+
+    import_keras()
     from lab.training.distribution import ending_together, naming_lost_ranks, start_ranks
 
     with ending_together(), _exit_code_of_run(), naming_lost_ranks():
@@ -107,10 +110,12 @@ def measure(
 ) -> None:
     """Measure a finished run as it is; nothing is trained, and what was measured is not measured again."""
     from lab.scheduling.executors import child
+    from lab.training.lean import import_keras
     from lab.training.memory import keep_freed_memory
 
     child.enter()
     keep_freed_memory()
+    import_keras()
     with _exit_code_of_run():
         chosen, folder = _measurement_config(config, logdir, measurement, run, beside, overrides)
         _measure(chosen, folder, cache, data_key)
@@ -128,6 +133,7 @@ def standby(
     from lab.evaluation.measurements import MODULES
     from lab.scheduling.executors import child
     from lab.scheduling.executors.standby import get_ready, start_afresh, wait_for_order
+    from lab.training.lean import import_keras
     from lab.training.memory import keep_freed_memory
     from lab.version import ENGINE
 
@@ -135,6 +141,7 @@ def standby(
     keep_freed_memory()
     modules = (ENGINE, "lab.training.measuring", *MODULES.values())
     code = closure_hash(*modules)  # before it is imported, which may be long before the order
+    import_keras()
     get_ready(rehearse, cache)
     if (order := wait_for_order()) is None:
         return
