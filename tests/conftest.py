@@ -23,25 +23,23 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# The files that take longest, most of them waiting for processes of their own. They come first, so that no
-# worker is left alone with one at the end (`--no-loadscope-reorder`: else files with the most tests would).
+# The groups of tests that take longest, most of them waiting for processes of their own. They come first, so
+# that no worker is left alone with one at the end (`--no-loadscope-reorder`: else those of most tests would).
 LONGEST = (
-    *(
-        "test_distribution_runs",
-        "test_kill",
-        "test_train_step",
-        "test_ending",
-        "test_cross_backend",
-        "test_again",
-    ),
-    *("test_chaos", "test_passes", "test_new_ablation", "test_pages", "test_standby", "test_old_numbers"),
+    *("undisturbed", "test_distribution_runs", "test_cross_backend", "test_new_ablation", "test_train_step"),
+    *("test_standby", "test_pages", "test_chaos", "test_passes", "test_again", "test_tuning"),
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Put the longest files first; else the order stays."""
-    last = len(LONGEST)
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else last)
+    """Group the tests that share what is made once: those of a file, and all that read `undisturbed` runs."""
+    readers = {item.path for item in items if "undisturbed" in item.fixturenames}
+    groups = {item.path: "undisturbed" if item.path in readers else item.path.stem for item in items}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    order = {group: place for place, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(groups[item.path], len(order)))
 
 
 def pytest_runtest_setup(item):

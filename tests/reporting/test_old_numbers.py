@@ -79,6 +79,7 @@ def trees(tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("name", NUMBERS)
 def test_every_number_is_the_same_to_the_last_bit(trees, name):
     new = dict(summary_numbers(write_report(trees / name / "smoke").summary))
