@@ -4,6 +4,7 @@ What varies between repeats of one arm is its seed (initial weights, data order,
 seed and the held-out windows, so differences are taken seed by seed and the unit of repetition is the seed.
 """
 
+import gc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -193,7 +194,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     known = [p for p in p_values if p is not None]
     if not known:
         return [None] * len(p_values)
+    gc.freeze()  # statsmodels collects garbage at every call: 0.1 s and more, if it looks at all there is
     adjusted = iter(multipletests(known, alpha=1 - CONFIDENCE, method="holm")[1])
+    gc.unfreeze()
     return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
