@@ -106,7 +106,7 @@ def ablated(presets, monkeypatch):
 
     def prepare(config, cache_dir):
         seen.prepared.append(config)
-        return SimpleNamespace(train=range(100_000), hash=hashes["train"], hashes=hashes)
+        return SimpleNamespace(train=range(100_000), hash=hashes["train"], hashes=hashes, key="key")
 
     hashes = {split: f"hash of {split}" for split in ("train", "validation", "test")}
 
@@ -597,7 +597,7 @@ def test_a_failing_storage_does_not_show_its_password(presets, tmp_path):
         "import sys, types; stand_in = types.ModuleType('lab.data.dataset');"
         "stand_in.prepare = lambda *_: types.SimpleNamespace("
         "train=(), validation=range(10**6), test=range(10**6), "
-        "hashes=dict(train='', validation='', test=''));"
+        "hashes=dict(train='', validation='', test=''), key='');"
         "stand_in.Dataset = object;"
         "sys.modules['lab.data.dataset'] = stand_in;"
         "import lab.data.budget; lab.data.budget.budget = lambda *_: range(10**6);"
