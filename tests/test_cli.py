@@ -709,6 +709,8 @@ def test_a_runs_configuration_is_checked_before_anything_heavy_is_imported(tmp_p
         "stand_in.start_ranks = start_ranks\n"
         "stand_in.ending_together = stand_in.naming_lost_ranks = nullcontext\n"
         "sys.modules['lab.training.distribution'] = stand_in\n"
+        "lean = sys.modules['lab.training.lean'] = types.ModuleType('lab.training.lean')\n"
+        "lean.import_keras = lambda: None\n"
         "from lab.__main__ import app\n"
         "app(['run', '--preset', 'smoke', '--logdir', sys.argv[1]], standalone_mode=False)"
     )
