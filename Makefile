@@ -79,8 +79,8 @@ lint: setup ## ruff
 type: setup ## mypy, strict
 	$(BIN)/mypy
 
-# Groups of tests side by side (tests/conftest.py): a group shares what its fixtures made.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+# Whole files side by side (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: setup ## every test under JAX, then the numerics under the other installed backends
 	KERAS_BACKEND=jax $(PYTEST)
 	$(MAKE) test-backends

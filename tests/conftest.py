@@ -23,23 +23,36 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# The groups of tests that take longest, most of them waiting for processes of their own. They come first, so
-# that no worker is left alone with one at the end (`--no-loadscope-reorder`: else those of most tests would).
+# Files that read `undisturbed` runs, which are made once a worker: one worker takes all of them.
+READERS = ("test_kill", "test_ending", "test_run", "test_finished")
+# The files that take longest, most of them waiting for processes of their own. They come first, so that no
+# worker is left alone with one at the end (`--no-loadscope-reorder`: else files with the most tests would).
 LONGEST = (
-    *("undisturbed", "test_distribution_runs", "test_cross_backend", "test_new_ablation", "test_train_step"),
-    *("test_standby", "test_pages", "test_chaos", "test_passes", "test_again", "test_tuning"),
+    *READERS,
+    *("test_distribution_runs", "test_cross_backend", "test_new_ablation", "test_train_step", "test_standby"),
+    *("test_pages", "test_chaos", "test_passes", "test_again", "test_tuning"),
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Group the tests that share what is made once: those of a file, and all that read `undisturbed` runs."""
-    readers = {item.path for item in items if "undisturbed" in item.fixturenames}
-    groups = {item.path: "undisturbed" if item.path in readers else item.path.stem for item in items}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
-    order = {group: place for place, group in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(groups[item.path], len(order)))
+    """Put the longest files first; else the order stays."""
+    readers = {item.path.stem for item in items if "undisturbed" in item.fixturenames}
+    assert readers <= set(READERS), f"READERS in tests/conftest.py must name {readers - set(READERS)} too"
+    order = {stem: place for place, stem in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Whole files to a worker, since a file's tests share what its fixtures made, and all readers to one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "readers" if Path(file).stem in READERS else file
+
+    return Scheduling(config, log)
 
 
 def pytest_runtest_setup(item):
