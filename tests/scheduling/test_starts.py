@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 from ablation_bench import tiny_ablation
+from measuring_bench import Tree
 from scheduling_bench import starting_ablation, trials, wait_for
 
+import lab
+from lab.ablation import Scale
 from lab.arms import arm_values
 from lab.reporting.tree import read_tree
 from lab.scheduling.executors.executor import Attempt
@@ -165,3 +168,23 @@ def test_the_command_of_an_attempt_names_what_it_starts_from_and_where_its_corpu
     measures = dataclasses.replace(attempt, command="measure", data_key="")
     assert arguments(measures) == ["measure", "--config", "c", "--logdir", "l", "--cache", "x"]
     assert attempt.absolute().inputs == (job.start.logdir.absolute(),)
+
+
+@pytest.mark.slow
+def test_a_real_run_begins_from_the_best_stop_of_the_one_it_names(tmp_path):
+    """Two real processes, the second of which waits for the first."""
+    tree = Tree(tmp_path)
+    tree.write_corpus()
+    arms = starting_ablation().arms
+    ablation = tiny_ablation(
+        arms={arm: arms[arm] for arm in ("dlm", "ar")},
+        sections=(),
+        scales={"tiny": Scale({}, seeds=1, budget="seconds")},
+    )
+    preset, places = str(tmp_path / "configs" / "tiny.yaml"), lab.Places(tmp_path / "results", tree.cache)
+    ran = lab.run_ablation(ablation, preset, places=places)
+    assert (ran.summary.done, ran.summary.failed) == (2, {})
+    runs = {cell.arm: cell.done for cell in lab.load_results(ran.tree).tree.finished}
+    assert runs["ar"].parent is None
+    assert runs["dlm"].parent == runs["ar"].reference(runs["ar"].best())
+    assert lab.run_ablation(ablation, preset, places=places).summary.reused == 2

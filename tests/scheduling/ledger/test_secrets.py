@@ -36,7 +36,7 @@ ABLATE = """
 import sys, types
 stand_in = types.ModuleType("lab.data.dataset")
 splits = {"train": (), "validation": range(10**6), "test": range(10**6)}
-corpus = types.SimpleNamespace(**splits, hashes=dict.fromkeys(splits, "0" * 16))
+corpus = types.SimpleNamespace(**splits, hashes=dict.fromkeys(splits, "0" * 16), key="")
 stand_in.prepare = lambda *_: corpus
 stand_in.Dataset = object
 sys.modules["lab.data.dataset"] = stand_in
