@@ -197,3 +197,13 @@ def test_where_each_arm_is_best_is_told_for_few_arms_and_levels(fake_tree, fake_
         "AR is best after 1 epoch and DLM after 256 epochs (the last stop).",
     )
     assert written(Curves(), fake_sweep()).verdict == ()  # six arms
+
+
+@pytest.mark.parametrize(
+    ("budget", "crossing", "at_equal_tokens"),
+    [(20_000, True, True), (80_000, False, True), (320_000, False, False)],
+)
+def test_the_caption_names_no_line_that_is_not_there(budget, crossing, at_equal_tokens, fake_tree):
+    caption = written(BOTH, fake_tree(budgets=(budget,))).pictures[0].caption
+    assert ("The upright line is where" in caption) == crossing
+    assert ("The dotted upright line is where" in caption) == at_equal_tokens

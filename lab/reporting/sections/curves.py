@@ -44,6 +44,11 @@ class Group:
     reference: str
 
     @property
+    def base(self) -> Runs | None:
+        """The reference's runs."""
+        return next((runs for runs in self.runs if runs.arm == self.reference), None)
+
+    @property
     def other(self) -> Runs | None:
         """The only arm beside the reference; None if there are more: their crossings would be a tangle."""
         others = [runs for runs in self.runs if runs.arm != self.reference]
@@ -110,14 +115,13 @@ def _best_epoch(runs: Runs) -> str:
 def _picture(
     section: Curves, tree: ResultTree, groups: Sequence[Group], metric: Metric, x: Axis, name: str
 ) -> Picture:
-    crossed = {"crossing", "equal_tokens"} if any(group.other for group in groups) else set()
-    drawn = {"best", *({"onset", *crossed} if x != "seconds" else ())}
+    drawn = {mark for mark in section.marks if any(_is_drawn(mark, group, metric, x) for group in groups)}
     dashed = [words.READING_WORDS[reading] for reading in tree.readings[1:]]
     parts = [
         f"On the validation split. {words.direction(metric)} Thick lines are means over seeds, bands from "
         "the lowest to the highest seed.",
         *[f"Dashed: {reading}." for reading in dashed if any(group.roomy for group in groups)],
-        *(text for mark, text in MARKS.items() if mark in section.marks and mark in drawn),
+        *(text for mark, text in MARKS.items() if mark in drawn),
         "An arrow says how high a curve ends that leaves the panel." * metric.lower_is_better,
         "Training time is tokens seen over the median speed of the run, without evaluation."
         * (x == "seconds"),
@@ -128,6 +132,28 @@ def _picture(
         caption=" ".join(filter(None, parts)),
         panels=tuple(_panel(section, tree, group, metric, x) for group in groups),
     )
+
+
+def _is_drawn(mark: str, group: Group, metric: Metric, x: Axis) -> bool:
+    """Whether a mark is in a panel, so that the caption names what is there."""
+    if mark == "best":
+        return True
+    if x == "seconds":
+        return False
+    if mark == "onset":
+        return any(
+            quantities.onset(runs.along, metric).median(x) is not None
+            for runs in group.runs
+            if not _why_not(runs, metric, x)
+        )
+    return _crossing_place(mark, group, metric, x) is not None
+
+
+def _crossing_place(name: str, group: Group, metric: Metric, x: Axis) -> float | None:
+    """Where the only other arm of a panel crosses its reference, half-way among seeds; None if nowhere."""
+    if group.base is None or group.other is None or group.base.at("best", "validation") is None:
+        return None
+    return crossing_of(name, group.other, group.base, metric).median(x)
 
 
 def _panel(section: Curves, tree: ResultTree, group: Group, metric: Metric, x: Axis) -> Figure:
@@ -198,9 +224,9 @@ def _mark_crossings(
     ax: Axes, section: Curves, group: Group, metric: Metric, x: Axis, shades: Mapping[str, str]
 ) -> None:
     """The reference's best as a dotted line, and where the only other arm crosses it."""
-    base, other = next((runs for runs in group.runs if runs.arm == group.reference), None), group.other
+    base = group.base
     best = base and base.at("best", "validation")
-    if not base or not best or not other:
+    if not base or not best or not group.other:
         return
     height = best.mean(metric.key)
     if "crossing" in section.marks and height is not None:
@@ -208,7 +234,7 @@ def _mark_crossings(
         ax.plot([best.at[x], right], [metric.scale * height] * 2, ":", color=shades[base.arm], linewidth=1.2)
         ax.set_xlim(left, right)
     for name, style in (("crossing", "-"), ("equal_tokens", ":")):
-        place = crossing_of(name, other, base, metric).median(x) if name in section.marks else None
+        place = _crossing_place(name, group, metric, x) if name in section.marks else None
         if place is not None:
             ax.axvline(place, color=drawing.INK, linewidth=1.1, linestyle=style, zorder=1)
 
