@@ -1,6 +1,5 @@
 """kill -9 at any moment: the same command ends with the numbers of a run that was left alone."""
 
-import os
 import random
 import signal
 import subprocess
@@ -12,13 +11,12 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from training_bench import differences, numbers_of, rows_of
 
-pytestmark = [pytest.mark.backend, pytest.mark.slow]
+# What goes on after a kill is the same code under every backend; that each restores its state to the bit is
+# in test_resume.py.
+pytestmark = pytest.mark.slow
 
-# How often each arm is killed. What goes on after a kill is the same code under every backend, so the others,
-# whose processes start slowly, repeat it once, with every mechanism of a causal arm and dropout.
-on_jax = os.environ.get("KERAS_BACKEND", "jax") == "jax"
-ARMS = ("ar", "dlm", "causal_mechanisms") if on_jax else ("causal_mechanisms",)
-KILLS = 5 if on_jax else 1
+ARMS = ("ar", "dlm", "causal_mechanisms")
+KILLS = 5  # of each arm
 
 
 def start(run, logdir):
@@ -39,7 +37,7 @@ def kill_and_finish(run, logdir, seed):
     """
     moments = random.Random(seed)
     rows = len(rows_of(run.logdir))
-    lengths = [0, *sorted(moments.sample(range(1, int(0.7 * rows)), 4))] if KILLS > 1 else [rows // 2]
+    lengths = [0, *sorted(moments.sample(range(1, int(0.7 * rows)), KILLS - 1))]
     killed = []
     for length in lengths:
         process = start(run, logdir)
