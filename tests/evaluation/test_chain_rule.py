@@ -167,7 +167,7 @@ def test_spans_are_distributions_given_their_context(arm, around):
     spans = span_nll(scorer, np.array(windows, np.int32), starts[rows], stops[rows], context)
     probabilities = np.exp([-span.sum() for span in spans])
     np.testing.assert_allclose(np.bincount(rows, probabilities), 1, atol=1e-5)
-    assert probabilities.max() > 1 / 2  # 1 / 3 at most if the network were uniform
+    assert probabilities.max() > 0.4  # 1 / 3 at most if the network were uniform
 
 
 @pytest.mark.parametrize("arm", ["ar", "any_order_ar", "dlm"])

@@ -135,7 +135,7 @@ def test_a_row_ends_with_its_stop_sequence_and_leaves_the_others_alone(arm):
         ]
         expected.append(row[: min(ends, default=len(row))])
     assert_same_rows(ended, expected)
-    assert len({len(row) - len(prompt) for row, prompt in zip(ended, prompts, strict=True)}) > 3
+    assert len({len(row) - len(prompt) for row, prompt in zip(ended, prompts, strict=True)}) >= 3
 
 
 def test_rows_that_are_whole_make_room_in_full_batches():
