@@ -30,6 +30,8 @@ class SelfAttention(FromArchitecture, keras.layers.Layer):
     Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
     """
 
+    PLAIN = ("dropout", "seed")
+
     def __init__(
         self, architecture: Architecture, dropout: float = 0.0, seed: int = 0, **kwargs: Any
     ) -> None:
@@ -126,10 +128,6 @@ class SelfAttention(FromArchitecture, keras.layers.Layer):
             for part, number in zip(parts, numbers, strict=True)
         )
         return query, key, value
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}
 
 
 def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:

@@ -26,6 +26,8 @@ class Block(FromArchitecture, keras.layers.Layer):
         seed: seed of the initial weights and of dropout.
     """
 
+    PLAIN = ("attention_dropout", "mlp_dropout", "seed")
+
     def __init__(
         self,
         architecture: Architecture,
@@ -79,12 +81,3 @@ class Block(FromArchitecture, keras.layers.Layer):
         if isinstance(added, Features):
             return added._replace(stream=stream + added.stream)
         return stream + added
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "attention_dropout": self.attention_dropout,
-            "mlp_dropout": self.mlp_dropout,
-            "seed": self.seed,
-        }

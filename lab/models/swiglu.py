@@ -27,6 +27,8 @@ class SwiGLU(FromArchitecture, keras.layers.Layer):
     Reference: Shazeer 2020, arXiv:2002.05202, section 2.
     """
 
+    PLAIN = ("dropout", "seed")
+
     def __init__(
         self, architecture: Architecture, dropout: float = 0.0, seed: int = 0, **kwargs: Any
     ) -> None:
@@ -65,7 +67,3 @@ class SwiGLU(FromArchitecture, keras.layers.Layer):
         if self.gated_dropout:
             gated = self.gated_dropout(gated, training=training)
         return self.output_projection(gated)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}

@@ -35,6 +35,8 @@ class Transformer(FromArchitecture, keras.Model):
         seed: seed of the initial weights and of dropout.
     """
 
+    PLAIN = ("attention_dropout", "mlp_dropout", "seed")
+
     def __init__(
         self,
         architecture: Architecture,
@@ -165,12 +167,3 @@ class Transformer(FromArchitecture, keras.Model):
     def call(self, example: Example, causal: bool = False, training: bool = False) -> Tensor:
         """Logits of every slot: (batch, slots, vocab_size) float32. The arguments are those of `features`."""
         return self.logits(self.features(example, causal, training).stream)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "attention_dropout": self.attention_dropout,
-            "mlp_dropout": self.mlp_dropout,
-            "seed": self.seed,
-        }
