@@ -111,11 +111,11 @@ class Engine:
 
     def weights(self) -> Arrays:
         """Copies of the weights that a stop keeps: their average with `training.ema`, else as trained."""
-        trained = read_variables(self.learner.trainable_variables)
+        trained = self.learner.trainable_variables
         if not self._config.training.ema:
-            return trained
+            return read_variables(trained)
         averages = read_variables(self.learner.optimizer.averages)
-        return dict(zip(trained, averages.values(), strict=True))
+        return dict(zip((variable.path for variable in trained), averages.values(), strict=True))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

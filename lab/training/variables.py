@@ -1,6 +1,5 @@
 """A model's variables as plain arrays, matched strictly by path."""
 
-import re
 from collections.abc import Iterable, Mapping
 
 import keras
@@ -11,11 +10,6 @@ from lab.models.layout import whole
 Arrays = dict[str, np.ndarray]
 
 
-def _path(variable: keras.Variable) -> str:
-    """A variable's path, but for the number by which Keras counts the process's seed generators."""
-    return re.sub(r"/seed_generator_\d+/", "/seed_generator/", variable.path)
-
-
 def read_variables(variables: Iterable[keras.Variable]) -> Arrays:
     """Copies of the variables' whole values by path, however they lie on the devices; all ranks must ask.
 
@@ -24,7 +18,7 @@ def read_variables(variables: Iterable[keras.Variable]) -> Arrays:
     """
     arrays: Arrays = {}
     for variable in variables:
-        path = _path(variable)
+        path = variable.path
         if path in arrays:
             raise ValueError(f"variable paths must be unique, but {path!r} is there twice.")
         arrays[path] = np.array(keras.ops.convert_to_numpy(whole(variable.value)))
@@ -37,7 +31,7 @@ def assign_variables(variables: Iterable[keras.Variable], arrays: Mapping[str, n
     Raises:
         ValueError: if the paths, a shape or a dtype differ; both lists are shown. Nothing is assigned then.
     """
-    by_path = {_path(variable): variable for variable in variables}
+    by_path = {variable.path: variable for variable in variables}
     expected = {
         path: f"{tuple(v.shape)} {keras.backend.standardize_dtype(v.dtype)}" for path, v in by_path.items()
     }
