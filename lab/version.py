@@ -22,7 +22,7 @@ class Version:
 
     Attributes:
         values: dotted key -> value: the configuration's (`RunConfig.keyed_values`), `data`, the hash of what
-            it trains on, the `backend`, and `start`, the `start_digest` of the run that it begins from.
+            it trains on, the `backend`, and `start`, the `result_digest` of the run that it begins from.
         code: hash of the code that trains.
     """
 
@@ -55,12 +55,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def start_digest(run: str, evaluation: str) -> str:
-    """16 hex digits that name what another run begins from: the weights of a run's best stop.
+def result_digest(run: str, evaluation: str) -> str:
+    """16 hex digits that name a run's result: its weights and what is measured of them, hence its best stop.
 
     Args:
         run: the digest of its version.
-        evaluation: the digest of what is measured of it, which decides what is best.
+        evaluation: the digest of what is measured of it.
     """
     return digest([run, evaluation])
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 import pytest
 
 from lab.config import make_config
-from lab.version import FILE, Version, claim_version, digest, read_version, start_digest
+from lab.version import FILE, Version, claim_version, digest, read_version, result_digest
 
 VALUES = {"model.width": 128, "training.learning_rate": 0.001, "seed": 0, "data": "da7a", "backend": "jax"}
 VERSION = Version(VALUES, "c0de")
@@ -21,7 +21,7 @@ def test_a_version_names_what_a_run_begins_from_where_its_weights_are_not_drawn(
     config = make_config({"training": {"total_steps": 3}})
     drawn, started = (Version.of(config, "da7a", "jax", "c0de", start) for start in ("", "5tart"))
     assert started == Version({**drawn.values, "start": "5tart"}, "c0de")
-    assert start_digest("run", "evaluation") == digest(["run", "evaluation"])
+    assert result_digest("run", "evaluation") == digest(["run", "evaluation"])
 
 
 def test_a_digest_is_of_every_value_and_of_no_order():

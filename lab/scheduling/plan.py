@@ -14,7 +14,7 @@ from lab.evaluation.measurements import evaluation_digest
 from lab.results import PLAN, PlanRecord, write_record
 from lab.scheduling.jobs import Job
 from lab.scheduling.tuning.tuning import Tuning
-from lab.version import ENGINE, Version, digest
+from lab.version import ENGINE, Version, result_digest
 
 
 class DataFacts(NamedTuple):
@@ -103,7 +103,7 @@ class Plan:
         wanted = evaluation_digest(cell.config, self.facts(cell).hashes)
         return Job(
             key=cell.logdir,
-            version=digest([version.digest(), wanted]),
+            version=result_digest(version.digest(), wanted),
             arm=cell.arm,
             level=cell.level,
             seed=cell.seed,

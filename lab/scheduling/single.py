@@ -12,7 +12,7 @@ from lab.config import MeasurementConfig, RunConfig
 from lab.results import MeasurementResult, RunResult, read_result
 from lab.scheduling.ledger.locks import sole_owner
 from lab.training.ending import Notice
-from lab.version import Version, start_digest
+from lab.version import Version, result_digest
 
 ORPHAN_SECONDS = 10.0  # a killed driver's run needs a moment to end
 
@@ -54,7 +54,7 @@ def _name(config: RunConfig, cache_dir: Path, start: Path | None) -> str:
 
     begun = read_result(start) if start else None
     data = prepare(config.data, cache_dir).hash
-    digits = start_digest(begun.run, begun.evaluation) if begun else ""
+    digits = result_digest(begun.run, begun.evaluation) if begun else ""
     return Version.of(config, data, os.environ["KERAS_BACKEND"], "", digits).digest()
 
 

@@ -11,7 +11,7 @@ from lab.training.build import build_transformer
 from lab.training.checkpoint import load_arrays, stop_weights_path
 from lab.training.distribution import Ranks
 from lab.training.variables import Arrays, assign_variables
-from lab.version import read_version, start_digest
+from lab.version import read_version, result_digest
 
 
 def finished_result(logdir: Path) -> RunResult:
@@ -64,7 +64,7 @@ class Start(NamedTuple):
 
     Attributes:
         stop: which.
-        digest: `start_digest` of its run.
+        digest: `result_digest` of its run.
         weights: the trained variables by path.
     """
 
@@ -101,7 +101,7 @@ def load_start(config: RunConfig, logdir: Path | None, ranks: Ranks) -> Start | 
         )
     stop = StopReference(**reference)
     weights = ranks.share_arrays(partial(_load_stop, logdir, stop))
-    return Start(stop, start_digest(stop.run, evaluation), weights)
+    return Start(stop, result_digest(stop.run, evaluation), weights)
 
 
 def _describe_best(logdir: Path) -> tuple[dict[str, Any], str, str]:
