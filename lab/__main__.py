@@ -323,10 +323,9 @@ def _run_config(
 
 def _user_layer(overrides: list[str], data: list[str]) -> dict[str, Any]:
     """The layer of `--data` and `--set`."""
-    from lab.config import merge, parse_overrides
+    from lab.config import files_layer, merge, parse_overrides
 
-    files = {"data": {"corpus": "text", "paths": data}} if data else {}
-    return merge(files, parse_overrides(overrides))
+    return merge(files_layer(data), parse_overrides(overrides))
 
 
 def _train(config: "RunConfig", logdir: Path | None, cache: Path, start: Path | None, data_key: str) -> None:

@@ -13,14 +13,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from lab.ablation import Ablation, cells, dotted_values, load_ablation
-from lab.config import Values, merge, nest, parse_overrides, preset_name
+from lab.config import Values, files_layer, merge, nest, parse_overrides, preset_name
 from lab.files import Row
-from lab.results import (
-    RESULT,
-    MeasurementResult,
-    measurement_folder,
-    read_record,
-)
+from lab.results import MeasurementResult
 from lab.scheduling.driver import Summary, driving
 from lab.scheduling.executors.executor import Executor
 from lab.scheduling.executors.resources import Resources
@@ -125,8 +120,7 @@ def run_ablation(
     typed = ablation if isinstance(ablation, str) else ablation.name
     ablation = load_ablation(ablation) if isinstance(ablation, str) else ablation
     overrides, paths = nest(overrides or {}), [str(path) for path in data]
-    text = {"data": {"corpus": "text", "paths": paths}} if paths else {}
-    planned = cells(ablation, preset, seeds, merge(text, overrides), levels)
+    planned = cells(ablation, preset, seeds, merge(files_layer(paths), overrides), levels)
     tuning = tuning_of(ablation, preset, tune, overrides)
     resources.check(planned)
     plan = Plan(
@@ -151,7 +145,11 @@ def load_results(path: str | Path) -> Results:
     from lab.reporting.tree import read_tree
 
     tree = read_tree(Path(path))
-    return Results(tree, {name: _measurements(tree, name) for name in tree.plan.measurements})
+    measured = {
+        name: [(cell, result) for cell in tree.finished if (result := tree.measured(cell, name))]
+        for name in tree.plan.measurements
+    }
+    return Results(tree, measured)
 
 
 def report(path: str | Path) -> "Report":
@@ -163,17 +161,6 @@ def report(path: str | Path) -> "Report":
     from lab.reporting.report import write_report
 
     return write_report(Path(path))
-
-
-def _measurements(tree: "ResultTree", name: str) -> "list[tuple[CellResult, MeasurementResult]]":
-    """What was measured of each finished run as it is now."""
-    pairs = []
-    for cell in tree.finished:
-        path = tree.path / measurement_folder(cell.cell.logdir, name) / RESULT
-        result = read_record(MeasurementResult, path)
-        if result is not None and result.stops[0] == cell.done.reference(cell.done.best()):
-            pairs.append((cell, result))
-    return pairs
 
 
 def _drive(

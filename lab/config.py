@@ -6,7 +6,7 @@ The resolved configuration is what a run trains from and what its logdir keeps a
 
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
@@ -651,6 +651,11 @@ def merge(base: Values, override: Values) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def files_layer(paths: Sequence[str]) -> dict[str, Any]:
+    """The layer that takes a user's files for the corpus; empty without any."""
+    return {"data": {"corpus": "text", "paths": list(paths)}} if paths else {}
 
 
 def nest(dotted: Values) -> dict[str, Any]:

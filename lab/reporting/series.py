@@ -12,14 +12,11 @@ from lab.reporting.statistics import Estimate, Measured, paired_gain
 from lab.reporting.tree import CellResult, ResultTree, by_level, check_matched, level_name, still_improving
 from lab.reporting.words import at_level, some
 from lab.results import (
-    RESULT,
     DamagedError,
     MeasurementResult,
     Reading,
     Split,
     Stop,
-    measurement_folder,
-    read_record,
 )
 from lab.results import Measured as Row
 from lab.sections import COSTS, Matched, Place
@@ -246,9 +243,8 @@ def _read(tree: ResultTree, cell: CellResult, measurement: str) -> MeasurementRe
     Raises:
         DamagedError: if the file is not as the lab writes it, or a row lacks numbers that are compared.
     """
-    path = tree.path / measurement_folder(cell.cell.logdir, measurement) / RESULT
-    result = read_record(MeasurementResult, path)
-    if result is None or result.stops[0] != cell.done.reference(cell.done.best()):
+    result = tree.measured(cell, measurement)
+    if result is None:
         return None
     rows = {repr(row.task): row for row in result.rows}
     wanted = [repr(task) for task in find_set(measurement).tasks(cell.cell.config)]
@@ -259,6 +255,7 @@ def _read(tree: ResultTree, cell: CellResult, measurement: str) -> MeasurementRe
         missing = [key for key in values if row.values.get(key) is None]
         if missing := [*missing, *(name for name in costs if name not in row.costs)]:
             kind = row.task.measurement
+            path = tree.measurement_path(cell, measurement)
             raise DamagedError(f"{path}: a row of {kind!r} must have {', '.join(missing)}, but has not.")
     return result.model_copy(update={"rows": tuple(rows[task] for task in wanted)})
 

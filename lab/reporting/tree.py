@@ -17,12 +17,15 @@ from lab.metrics import METRICS, NLL, Metric, find_metric
 from lab.results import (
     PLAN,
     READINGS,
+    RESULT,
     DamagedError,
+    MeasurementResult,
     PlanRecord,
     Reading,
     Record,
     RunResult,
     Stop,
+    measurement_folder,
     read_record,
     read_result,
 )
@@ -167,6 +170,20 @@ class ResultTree:
     def finished(self) -> tuple[CellResult, ...]:
         """The cells that have a result."""
         return tuple(cell for cell in self.cells if cell.status == "done")
+
+    def measurement_path(self, cell: CellResult, measurement: str) -> Path:
+        """The file that holds what was measured of a run after it."""
+        return self.path / measurement_folder(cell.cell.logdir, measurement) / RESULT
+
+    def measured(self, cell: CellResult, measurement: str) -> MeasurementResult | None:
+        """What was measured of a finished run after it; None if it was not, or not of its best stop of now.
+
+        Raises:
+            DamagedError: if the file is not as the lab writes it.
+        """
+        result = read_record(MeasurementResult, self.measurement_path(cell, measurement))
+        current = result and result.stops[0] == cell.done.reference(cell.done.best())
+        return result if current else None
 
     @property
     def seeds(self) -> tuple[int, ...]:
