@@ -107,7 +107,8 @@ class DataConfig(Section):
     `corpus` is `packages`, the source of Keras and KerasHub (lab/data/packages.py), the same text everywhere;
     `stdlib`, the standard library of the Python that runs, another text for each version of it; or `text`,
     the files of `paths`. `document_characters` cuts longer documents into pieces of at least so many
-    characters, each a document of its own (lab/data/pieces.py); 0 leaves them whole.
+    characters, each a document of its own (lab/data/pieces.py); 0 leaves them whole. `windows` are cut at
+    other places in each epoch, `jittered`, or always at the same, `fixed` (lab/data/windows.py).
     """
 
     corpus: Annotated[Literal["packages", "stdlib", "text"], Unkeyed()] = "packages"
@@ -117,7 +118,7 @@ class DataConfig(Section):
     tokenizer: Annotated[str, Unkeyed()] = "bytes"
     unique_tokens: int | None = Field(default=None, gt=0)
     length: int = Field(default=64, ge=2, le=32767)
-    windows: Literal["fixed", "jittered"] = "fixed"
+    windows: Literal["fixed", "jittered"] = "jittered"
     validation_share: Annotated[float, Unkeyed()] = Field(default=0.1, gt=0, lt=0.5)
     test_share: Annotated[float, Unkeyed()] = Field(default=0.1, gt=0, lt=0.5)
 
@@ -182,9 +183,11 @@ class FactorsConfig(Section):
         order: which orders are drawn; see `parse_order`.
         compute: `causal`, each token from those before it in the order, or `dense`, the hidden tokens from
             all others.
-        draws: K; visit v of a window uses draw v mod K.
+        draws: K; visit v of a text uses draw v mod K. Under `data.windows: jittered` it is kept for the text,
+            however the window is cut.
         redraw: `visit`: each window has draws of its own; `epoch`: all windows of an epoch share one.
-        complementary: draws 2j and 2j + 1 of a window hide a set and its complement.
+        complementary: draws 2j and 2j + 1 hide a set and its complement.
+        stratified: the noise levels of an update are spread evenly over its rows, t = frac(u + row / rows).
         passes: R independent draws of the same windows in one step, their gradients averaged.
         estimator: how the number of hidden tokens is drawn: `counted` (k uniform on 1..L, mean over the
             hidden) or `bernoulli` (t uniform on (0, 1), each token hidden with probability 1 - alpha(t),
@@ -201,6 +204,7 @@ class FactorsConfig(Section):
     draws: int | Literal["inf"] = "inf"
     redraw: Annotated[Literal["visit", "epoch"], Neutral("visit")] = "visit"
     complementary: Annotated[bool, Neutral(False)] = False
+    stratified: Annotated[bool, Neutral(False)] = False
     passes: Annotated[int, Neutral(1)] = Field(default=1, gt=0)
     estimator: Literal["counted", "bernoulli"] = "counted"
     noise_schedule: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"
@@ -241,6 +245,13 @@ class FactorsConfig(Section):
             self.attention_mask_dropout
         )
 
+    @property
+    def _level_drawn(self) -> bool:
+        """Whether a pass has a drawn count or ratio of hidden or altered tokens."""
+        if self.compute == "dense":
+            return self.estimator == "counted" and not self.noise_window.startswith("fixed")
+        return parse_input_noise(self.input_noise)[2]
+
     @model_validator(mode="after")
     def _cell_exists(self) -> "FactorsConfig":
         if problem := next(self._impossible(), None):
@@ -273,6 +284,17 @@ class FactorsConfig(Section):
             yield "complementary", "needs every k and L - k, which only noise_window=all has"
         if self.complementary and self.draws != "inf" and self.draws % 2:
             yield "complementary", f"needs an even number of draws or inf, and draws={self.draws} is odd"
+        if self.stratified and not self._level_drawn:
+            yield (
+                "stratified",
+                "spreads drawn noise levels: compute=dense, estimator=counted, noise_window not fixed, or "
+                "input_noise with a drawn ratio such as mask:0-1",
+            )
+        if self.stratified and (self.draws != "inf" or self.redraw != "visit" or self.complementary):
+            yield (
+                "stratified",
+                "gives each row of an update its own level: draws=inf, redraw=visit, complementary=false",
+            )
         if self.input_noise != "none" and self.compute != "causal":
             yield (
                 "input_noise",

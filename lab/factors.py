@@ -57,6 +57,20 @@ def parse_noise_window(noise_window: str) -> tuple[str, float]:
     )
 
 
+def level_range(noise_window: str) -> tuple[float, float]:
+    """The noise levels of a noise window in (0, 1), the lowest and the highest, where each token is hidden on
+    its own; its counts are those of `lab.objectives.draws.count_range` where k is drawn.
+
+    Raises:
+        ValueError: if there is no such window.
+    """
+    kind, share = parse_noise_window(noise_window)
+    if kind in ("all", "fixed"):
+        return share, share or 1.0
+    third = ("low", "mid", "high").index(kind)
+    return third / 3, (third + 1) / 3
+
+
 def parse_input_noise(input_noise: str) -> tuple[str, float, bool]:
     """Split an input noise into its kind, its ratio, and whether the ratio is drawn.
 

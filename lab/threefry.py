@@ -19,6 +19,8 @@ Words = tuple[Array, Array]
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # the key schedule's constant, Salmon et al., section 3.2
 
+FRACTIONS = 2**23  # as many as float32 tells apart in (0, 1)
+
 # With at most 14 bits above the lower 15, every sum in `below` stays under 2**31.
 LARGEST_BOUND = 2**29
 
@@ -35,6 +37,11 @@ class Stream(IntEnum):
     SAMPLES = 7
     INPUT_NOISE = 8
     ATTENTION_MASK = 9
+    PLACES = 10
+    BLOCKS = 11
+    INPUT_NOISE_PLACES = 12
+    ATTENTION_MASK_PLACES = 13
+    STRATA = 14
 
 
 def _logical_right_shift(word: Array, bits: int, xp: Any) -> Array:
@@ -128,8 +135,27 @@ def uniform(word: Array, xp: Any) -> Array:
     Returns:
         float32 of the same shape.
     """
-    bits = _logical_right_shift(word, 9, xp)
-    return (to_float32(bits, xp) + np.float32(0.5)) * np.float32(2.0**-23)
+    return (to_float32(fraction(word, xp), xp) + np.float32(0.5)) * np.float32(1 / FRACTIONS)
+
+
+def fraction(word: Array, xp: Any) -> Array:
+    """The upper 23 bits of random words: int32 of the same shape, uniform on 0 .. FRACTIONS - 1."""
+    return _logical_right_shift(word, 9, xp)
+
+
+def threshold(chance: Any) -> Any:
+    """The whole number that a `fraction` is below with the given chance: where its `uniform` is below it.
+
+    Whole numbers are compared in place of floats, so that no backend can round the two sides differently.
+
+    Args:
+        chance: a number or an array in [0, 1], taken as float32.
+
+    Returns:
+        int32 in 0 .. FRACTIONS, of the same shape.
+    """
+    exact = np.asarray(chance, np.float32).astype(np.float64) * FRACTIONS
+    return np.ceil(exact - 0.5).astype(np.int32)
 
 
 def to_float32(integers: Array, xp: Any) -> Array:

@@ -17,13 +17,16 @@ class Batch(NamedTuple):
 
     Attributes:
         tokens: (rows, length) int32.
-        sequence_ids: (rows,) int32, which window of the epoch each row is, in [0, count).
-        visits: (rows,) int32, how often that window has been seen before: the epoch, from 0.
+        places: (rows, length) int32, where each token is in the budget, modulo 2**32.
+        visits: (rows,) int32, how often the text has been seen before: the epoch, from 0.
+        rows: (rows,) int32, the number of each row, counted from the first of step 0. It begins anew at 0, at
+            the start of a step, before it passes 2**31.
     """
 
     tokens: np.ndarray
-    sequence_ids: np.ndarray
+    places: np.ndarray
     visits: np.ndarray
+    rows: np.ndarray
 
 
 class TrainingWindows:
@@ -38,9 +41,9 @@ class TrainingWindows:
         length: L, tokens a window, below 2**15.
         batch_size: rows a step.
         seed: in [0, 2**31).
-        windows: `fixed`, or `jittered`: each epoch cuts the same tokens at boundaries shifted by an offset
-            drawn from [0, L), one window running round from the last token to the first. (The loader
-            released with arXiv:2511.03276 cuts its repeated documents at other boundaries each time.)
+        windows: `jittered`: each epoch cuts the same tokens at boundaries shifted by an offset drawn from
+            [0, L), one window running round from the last token to the first. (The loader released with
+            arXiv:2511.03276 cuts its repeated documents at other boundaries each time.) `fixed`: at the same.
 
     Raises:
         ValueError: if the tokens do not fill one window.
@@ -52,7 +55,7 @@ class TrainingWindows:
         length: int,
         batch_size: int,
         seed: int,
-        windows: Literal["fixed", "jittered"] = "fixed",
+        windows: Literal["fixed", "jittered"] = "jittered",
     ) -> None:
         self.count = len(tokens) // length
         if self.count == 0:
@@ -84,18 +87,17 @@ class TrainingWindows:
                 f"`step` must be >= 0 and the rows within batch_size={self._batch_size}, "
                 f"but got step={step}, first={first}, rows={rows}."
             )
-        positions = step * self._batch_size + first + np.arange(rows, dtype=np.int64)
-        epochs, places = np.divmod(positions, self.count)
-        sequence_ids = np.empty(rows, dtype=np.int64)
-        offsets = np.empty(rows, dtype=np.int64)
+        numbers = step * self._batch_size + first + np.arange(rows, dtype=np.int64)
+        epochs, within = np.divmod(numbers, self.count)
+        starts = np.empty(rows, dtype=np.int64)
         for epoch in np.unique(epochs).tolist():
             order, offset = self._epoch(epoch)
             chosen = epochs == epoch
-            sequence_ids[chosen], offsets[chosen] = order[places[chosen]], offset
-        starts = offsets + sequence_ids * self._length
-        index = (starts[:, None] + np.arange(self._length)) % (self.count * self._length)
-        tokens = np.asarray(self._tokens[index], dtype=np.int32)
-        return Batch(tokens, sequence_ids.astype(np.int32), epochs.astype(np.int32))
+            starts[chosen] = offset + order[within[chosen]] * self._length
+        places = (starts[:, None] + np.arange(self._length)) % (self.count * self._length)
+        tokens = np.asarray(self._tokens[places], dtype=np.int32)
+        numbers %= 2**31 // self._batch_size * self._batch_size
+        return Batch(tokens, *(each.astype(np.int32) for each in (places, epochs, numbers)))
 
     def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, int]:
         """An epoch's permutation of the windows, (count,), and the offset of its boundaries."""

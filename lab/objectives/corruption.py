@@ -73,7 +73,7 @@ def dense_example(tokens: Array, hidden: Array, mask_id: int, weights: Array, xp
         tokens: (batch, L) int32.
         hidden: (batch, L) bool, True where the token is hidden.
         mask_id: the id that hides.
-        weights: (batch,) float32, what each hidden token counts.
+        weights: (batch,) or (batch, 1 or L) float32, what each hidden token counts.
         xp: `numpy` or `keras.ops`.
 
     Returns:
@@ -90,11 +90,12 @@ def dense_example(tokens: Array, hidden: Array, mask_id: int, weights: Array, xp
         >>> print(example.weights.round(3))
         [[0.    0.333 0.    0.333 0.333 0.   ]]
     """
+    weights = xp.expand_dims(weights, -1) if len(weights.shape) == 1 else weights
     positions = xp.expand_dims(xp.arange(1, tokens.shape[-1] + 1, dtype="int32"), 0)
     return Example(
         tokens=xp.where(hidden, np.int32(mask_id), tokens),
         positions=positions,
         target_positions=positions,
         targets=tokens,
-        weights=xp.where(hidden, xp.expand_dims(weights, -1), np.float32(0)),
+        weights=xp.where(hidden, weights, np.float32(0)),
     )

@@ -1,4 +1,4 @@
-"""Draws: which order a sequence is read in and how many of its last positions are hidden.
+"""Draws of whole windows: which order one is read in and how many of its last positions are hidden.
 
 A draw is a pure function of (seed, stream, sequence, draw number), bit-identical in NumPy and on every Keras
 backend, so it does not depend on the device, the batch, the number of workers, or a resume.
@@ -15,7 +15,7 @@ from lab.threefry import Stream, Words
 Array = Any
 
 # Counters of a draw's single words; the words of its positions have 0 in the second place.
-_COUNT, _CHOICE, _NOISE_LEVEL = 0, 1, 2
+COUNT, _CHOICE, _NOISE_LEVEL = 0, 1, 2
 
 
 class Draw(NamedTuple):
@@ -30,22 +30,22 @@ class Draw(NamedTuple):
     hidden_count: Array
 
 
-def draw_keys(seed: Array | int, stream: Stream, sequence_ids: Array, draw_numbers: Array, xp: Any) -> Words:
-    """The key of each draw; every random word of the draw is a function of it.
+def draw_keys(seed: Array | int, stream: Stream, ids: Array, draw_numbers: Array, xp: Any) -> Words:
+    """Two random words for each draw: the key of all words of a window's draw, or those of a place's.
 
     Args:
         seed: the run's seed, an int or a () int32 array, >= 0.
         stream: what the draws are for.
-        sequence_ids: (batch,) int32.
-        draw_numbers: (batch,) int32.
+        ids: int32, of windows, places or blocks.
+        draw_numbers: int32, of a shape that broadcasts with theirs.
         xp: `numpy` or `keras.ops`.
 
     Returns:
-        Two (batch,) int32 arrays.
+        Two int32 arrays of the broadcast shape.
     """
     seed = np.int32(seed) if isinstance(seed, int) else seed
     key = (xp.broadcast_to(seed, (1,)), xp.broadcast_to(np.int32(stream), (1,)))
-    return threefry.threefry2x32(key, (sequence_ids, draw_numbers), xp)
+    return threefry.threefry2x32(key, (ids, draw_numbers), xp)
 
 
 def single_word(keys: Words, purpose: int, xp: Any) -> Array:
@@ -63,6 +63,7 @@ def draw(
     order: str,
     xp: Any,
     noise_window: str = "all",
+    level_words: Array | None = None,
 ) -> Draw:
     """Draw number `draw_numbers` of each sequence: an order of the given level and k uniform on its window.
 
@@ -75,6 +76,7 @@ def draw(
         order: `left_to_right`, `any`, `fixed:N` or `right_to_left:share`.
         xp: `numpy` or `keras.ops`.
         noise_window: the values that k may take; all of 1 .. L by default.
+        level_words: (batch,) int32 that k is a function of, in place of words of the draw's own.
 
     Raises:
         ValueError: if `order` or `noise_window` is no such level, the window is empty, or `length` is out of
@@ -99,8 +101,11 @@ def draw(
         raise ValueError(f"`length` must be in 1 .. 32767, but got length={length}.")
     keys = draw_keys(seed, stream, sequence_ids, draw_numbers, xp)
     low, high = count_range(noise_window, length)
-    hidden_count = threefry.below(single_word(keys, _COUNT, xp), high - low + 1, xp) + np.int32(low)
-    return Draw(_orders(keys, seed, length, order, xp), hidden_count)
+    level_words = single_word(keys, COUNT, xp) if level_words is None else level_words
+    hidden_count = threefry.below(level_words, high - low + 1, xp) + np.int32(low)
+    if order == "any":
+        return Draw(threefry.permutation(threefry.words(keys, length, xp), xp), hidden_count)
+    return Draw(chosen_orders(single_word(keys, _CHOICE, xp), seed, length, order, xp), hidden_count)
 
 
 def count_range(noise_window: str, length: int) -> tuple[int, int]:
@@ -128,11 +133,20 @@ def count_range(noise_window: str, length: int) -> tuple[int, int]:
     return low, high
 
 
-def _orders(keys: Words, seed: Array | int, length: int, order: str, xp: Any) -> Array:
+def chosen_orders(choice: Array, seed: Array | int, length: int, order: str, xp: Any) -> Array:
+    """The order of each window, for every level but `any`.
+
+    Args:
+        choice: (batch,) int32 random words, which of the level's orders.
+        seed: the run's seed, an int or a () int32 array, >= 0.
+        length: L.
+        order: `left_to_right`, `fixed:N` or `right_to_left:share`.
+        xp: `numpy` or `keras.ops`.
+
+    Returns:
+        (batch, L) int32.
+    """
     kind, number = parse_order(order)
-    if kind == "any":
-        return threefry.permutation(threefry.words(keys, length, xp), xp)
-    choice = single_word(keys, _CHOICE, xp)
     if kind == "fixed":
         index = threefry.below(choice, int(number), xp)
         fixed_keys = draw_keys(seed, Stream.FIXED_ORDERS, index, xp.zeros_like(index), xp)
@@ -140,7 +154,7 @@ def _orders(keys: Words, seed: Array | int, length: int, order: str, xp: Any) ->
     left_to_right = xp.zeros_like(xp.expand_dims(choice, -1)) + xp.arange(length, dtype="int32")
     if kind == "left_to_right":
         return left_to_right
-    reverse = threefry.uniform(choice, xp) < np.float32(number)
+    reverse = threefry.fraction(choice, xp) < threefry.threshold(number)
     return xp.where(xp.expand_dims(reverse, -1), np.int32(length - 1) - left_to_right, left_to_right)
 
 

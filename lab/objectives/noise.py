@@ -49,27 +49,28 @@ def noise_table(noise_schedule: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def bernoulli_hidden(
-    level_words: Array, position_words: Array, noise_schedule: str, xp: Any
+    level_words: Array, fractions: Array, noise_schedule: str, xp: Any
 ) -> tuple[Array, Array]:
-    """Hide each token on its own, with the probability of its sequence's noise level.
+    """Hide each token on its own, with the probability of its noise level.
 
     Args:
-        level_words: (batch,) int32 random words.
-        position_words: (batch, L) int32 random words.
+        level_words: (batch, 1 or L) int32 random words.
+        fractions: (batch, L) int32, a `lab.threefry.fraction` of each token.
         noise_schedule: `linear` or `cosine`.
         xp: `numpy` or `keras.ops`.
 
     Returns:
-        (batch, L) bool, True where hidden, and (batch,) float32, the loss weight at each noise level.
+        (batch, L) bool, True where hidden, and (batch, 1 or L) float32, the loss weight at each noise level.
 
     Example: two draws of a sequence of six tokens; a hidden one counts 1 / t, over the length.
         >>> from lab.objectives.corruption import dense_example
         >>> from lab.objectives.draws import noise_words
         >>> ids, numbers = np.int32([0, 0]), np.int32([0, 1])
-        >>> words = noise_words(0, threefry.Stream.TRAINING_DRAWS, ids, numbers, 6, np)
-        >>> hidden, weight = bernoulli_hidden(*words, "linear", np)
+        >>> level, words = noise_words(0, threefry.Stream.TRAINING_DRAWS, ids, numbers, 6, np)
+        >>> hidden, weight = bernoulli_hidden(level[:, None], threefry.fraction(words, np), "linear", np)
         >>> print(weight.round(3))
-        [6.517 1.866]
+        [[6.517]
+         [1.866]]
         >>> tokens = np.tile(np.arange(10, 16, dtype=np.int32), (2, 1))
         >>> example = dense_example(tokens, hidden, 99, weight / np.float32(6), np)
         >>> print(example.tokens)
@@ -84,5 +85,5 @@ def bernoulli_hidden(
     """
     probability, weight = noise_table(noise_schedule)
     level = threefry.below(level_words, LEVELS, xp)
-    chance = xp.expand_dims(xp.take(probability, level, axis=0), -1)
-    return threefry.uniform(position_words, xp) < chance, xp.take(weight, level, axis=0)
+    hidden = fractions < xp.take(threefry.threshold(probability), level, axis=0)
+    return hidden, xp.take(weight, level, axis=0)

@@ -1,16 +1,18 @@
 """What an arm trains on: tokens and views in, an example out."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lab import threefry
 from lab.config import FactorsConfig
+from lab.factors import parse_input_noise
 from lab.objectives.corruption import Example, causal_example, dense_example
-from lab.objectives.draws import complement, draw, hidden_positions, noise_words
-from lab.objectives.input_noise import add_input_noise, visible_slots
-from lab.objectives.noise import bernoulli_hidden
+from lab.objectives.draws import draw_keys
+from lab.objectives.input_noise import add_input_noise
+from lab.objectives.place_draws import PlaceDraws
+from lab.objectives.window_draws import WindowDraws
 from lab.threefry import Stream
 
 Array = Any
@@ -29,6 +31,8 @@ class Objective:
         factors: the corner.
         length: L.
         mask_id: the id that hides a token and starts a causal stream.
+        windows: `fixed`, and draws belong to windows, or `jittered`, and they belong to places of the text.
+        batch_size: rows of an update.
 
     Reference: Ni et al. 2025, arXiv:2511.03276; Ou et al. 2024, arXiv:2406.03736, section 3 (any-order form).
     """
@@ -36,6 +40,8 @@ class Objective:
     factors: FactorsConfig
     length: int
     mask_id: int
+    windows: Literal["fixed", "jittered"]
+    batch_size: int
 
     @property
     def causal(self) -> bool:
@@ -43,56 +49,62 @@ class Objective:
         return self.factors.compute == "causal"
 
     def draw_numbers(self, views: Array) -> Array:
-        """The draw that each view uses: view mod K, so K = 1 freezes one draw a sequence."""
+        """The draw that each view uses: view mod K, so K = 1 freezes one draw a text."""
         return views if self.factors.draws == "inf" else views % np.int32(self.factors.draws)
 
     def example(
-        self, tokens: Array, sequence_ids: Array, views: Array, seed: Array | int, stream: Stream, xp: Any
+        self, tokens: Array, places: Array, views: Array, rows: Array, seed: Array | int, xp: Any
     ) -> Example:
         """Draw, and corrupt by the draw.
 
         Args:
             tokens: (batch, L) int32.
-            sequence_ids: (batch,) int32.
-            views: (batch,) int32, in how many passes each sequence was used before.
+            places: (batch, L) int32, where they are in the replicate's budget.
+            views: (batch,) int32, in how many passes the text was used before.
+            rows: (batch,) int32, the number of each row in the run, `batch_size` an update.
             seed: the run's seed, an int or a () int32 array.
-            stream: training or evaluation.
             xp: `numpy` or `keras.ops`.
         """
-        factors = self.factors
-        numbers = self.draw_numbers(views)
-        # One draw for all windows of an epoch is the draw of one window.
-        ids = sequence_ids if factors.redraw == "visit" else xp.zeros_like(sequence_ids)
-        corrupt = self._causal if self.causal else self._dense
-        example = corrupt(tokens, ids, numbers, seed, stream, xp)
-        if factors.attention_mask_dropout:
-            visible = visible_slots(seed, ids, numbers, self.length, factors.attention_mask_dropout, xp)
-            example = example._replace(visible=visible)
-        return example
+        draws = self._draws(places, views, rows, seed, xp)
+        example = self._causal(tokens, draws, xp) if self.causal else self._dense(tokens, draws, xp)
+        return example._replace(visible=draws.visible()) if self.factors.attention_mask_dropout else example
 
-    def _causal(
-        self, tokens: Array, ids: Array, numbers: Array, seed: Array | int, stream: Stream, xp: Any
-    ) -> Example:
-        factors = self.factors
-        drawn = draw(seed, stream, ids, numbers, self.length, factors.order, xp)
-        example = causal_example(tokens, drawn.order, self.mask_id, xp)
-        if factors.input_noise == "none":
+    def _draws(
+        self, places: Array, views: Array, rows: Array, seed: Array | int, xp: Any
+    ) -> WindowDraws | PlaceDraws:
+        factors, numbers = self.factors, self.draw_numbers(views)
+        if factors.redraw == "epoch":  # one draw for all windows of an epoch: that of the first
+            places = xp.zeros_like(places) + xp.arange(self.length, dtype="int32")
+        level_words = self._level_words(views, rows, seed, xp) if factors.stratified else None
+        if self.windows == "jittered":
+            return PlaceDraws(factors, seed, places, numbers, xp, level_words)
+        window_ids = places[:, 0] // np.int32(self.length)
+        return WindowDraws(factors, seed, window_ids, numbers, self.length, xp, level_words)
+
+    def _level_words(self, views: Array, rows: Array, seed: Array | int, xp: Any) -> Array:
+        """Noise levels spread evenly over the rows of an update: words of t = frac(u + row / batch_size).
+
+        u is drawn anew for each pass of each update.
+        """
+        passes, size = np.int32(self.factors.passes), np.int32(self.batch_size)
+        numbers = rows // size * passes + views % passes
+        start = draw_keys(seed, Stream.STRATA, numbers, xp.zeros_like(numbers), xp)[0]
+        share = rows % size * np.int32(threefry.FRACTIONS // self.batch_size)
+        return start + xp.left_shift(share, np.int32(32 - 23))
+
+    def _causal(self, tokens: Array, draws: WindowDraws | PlaceDraws, xp: Any) -> Example:
+        order = draws.order()
+        example = causal_example(tokens, order, self.mask_id, xp)
+        kind, _, _ = parse_input_noise(self.factors.input_noise)
+        if kind == "none":
             return example
+        replaced = kind == "replace"
+        noise = draws.replacements(order, self.mask_id) if replaced else np.int32(self.mask_id)
+        altered, weights = draws.altered()
         return add_input_noise(
-            example, seed, ids, numbers, factors.input_noise, factors.loss_on, self.mask_id, xp
+            example, altered, noise, weights if self.factors.loss_on == "hidden" else None, xp
         )
 
-    def _dense(
-        self, tokens: Array, ids: Array, numbers: Array, seed: Array | int, stream: Stream, xp: Any
-    ) -> Example:
-        factors = self.factors
-        if factors.estimator == "bernoulli":
-            level, positions = noise_words(seed, stream, ids, numbers, self.length, xp)
-            hidden, weight = bernoulli_hidden(level, positions, factors.noise_schedule, xp)
-            return dense_example(tokens, hidden, self.mask_id, weight / np.float32(self.length), xp)
-        pair = numbers // np.int32(2) if factors.complementary else numbers
-        drawn = draw(seed, stream, ids, pair, self.length, factors.order, xp, factors.noise_window)
-        if factors.complementary:
-            drawn = complement(drawn, numbers % np.int32(2) == np.int32(1), xp)
-        weight = np.float32(1) / threefry.to_float32(drawn.hidden_count, xp)
-        return dense_example(tokens, hidden_positions(drawn, xp), self.mask_id, weight, xp)
+    def _dense(self, tokens: Array, draws: WindowDraws | PlaceDraws, xp: Any) -> Example:
+        hidden, weights = draws.hidden()
+        return dense_example(tokens, hidden, self.mask_id, weights, xp)

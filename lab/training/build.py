@@ -25,7 +25,8 @@ def build_transformer(config: RunConfig, vocab_size: int) -> Transformer:
 def build_learner(config: RunConfig, vocab_size: int) -> Learner:
     """The learner of a run, compiled, with its optimizer's slots made."""
     transformer = build_transformer(config, vocab_size)
-    objective = Objective(config.factors, config.data.length, transformer.mask_id)
+    data, rows = config.data, config.training.batch_size
+    objective = Objective(config.factors, data.length, transformer.mask_id, data.windows, rows)
     learner = Learner(transformer, objective, config.seed)
     optimizer = ScheduledAdamW(config.training)
     optimizer.build(learner.trainable_variables)

@@ -10,7 +10,6 @@ from lab.config import FactorsConfig
 from lab.models.transformer import Transformer
 from lab.objectives.losses import weighted_nll
 from lab.objectives.objective import Objective
-from lab.threefry import Stream
 
 match keras.backend.backend():
     case "jax":
@@ -28,13 +27,14 @@ Tensor = Any
 class StepInputs(TypedDict):
     """What one compiled step is given: everything else is in the variables.
 
-    tokens: (batch, L) int32. sequence_ids: (batch,) int32. visits: (batch,) int32, how often a step used each
-    sequence before; in the inputs of one pass, how often a pass did.
+    The fields of `lab.data.windows.Batch`. In the inputs of one pass, `visits` says how often a pass used the
+    text before.
     """
 
     tokens: Tensor
-    sequence_ids: Tensor
+    places: Tensor
     visits: Tensor
+    rows: Tensor
 
 
 @keras.saving.register_keras_serializable(package="lab")
@@ -67,12 +67,7 @@ class Learner(TrainStep, keras.Model):
     def call(self, inputs: StepInputs, training: bool = False) -> Tensor:
         """The loss of each sequence: (batch,) float32, nats/token."""
         example = self.objective.example(
-            inputs["tokens"],
-            inputs["sequence_ids"],
-            inputs["visits"],
-            self.draw_seed.value,
-            Stream.TRAINING_DRAWS,
-            ops,
+            inputs["tokens"], inputs["places"], inputs["visits"], inputs["rows"], self.draw_seed.value, ops
         )
         logits = self.transformer(example, causal=self.objective.causal, training=training)
         return weighted_nll(logits, example.targets, example.weights)
@@ -90,11 +85,7 @@ class Learner(TrainStep, keras.Model):
         """The constructor's arguments."""
         return {
             "transformer": keras.saving.serialize_keras_object(self.transformer),
-            "objective": {
-                "factors": self.objective.factors.model_dump(mode="json"),
-                "length": self.objective.length,
-                "mask_id": self.objective.mask_id,
-            },
+            "objective": {**vars(self.objective), "factors": self.objective.factors.model_dump(mode="json")},
             "seed": self.seed,
         }
 

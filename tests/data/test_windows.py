@@ -24,33 +24,53 @@ def first_rows(training, rows):
 def test_shapes_and_types():
     batch = windows_of().batch(3)
     assert batch.tokens.shape == (5, LENGTH)
-    assert batch.sequence_ids.shape == batch.visits.shape == (5,)
+    assert batch.places.shape == (5, LENGTH)
+    assert batch.visits.shape == batch.rows.shape == (5,)
     assert {array.dtype for array in batch} == {np.dtype(np.int32)}
     assert windows_of().count == 37
 
 
-def test_fixed_windows_are_the_tokens_of_their_sequence_id():
-    tokens, sequence_ids, _ = first_rows(windows_of(), 100)
-    np.testing.assert_array_equal(tokens, sequence_ids[:, None] * LENGTH + np.arange(LENGTH))
+@pytest.mark.parametrize("windows", ["fixed", "jittered"])
+def test_places_say_where_the_tokens_are(windows):
+    tokens, places, *_ = first_rows(windows_of(windows=windows), 100)
+    np.testing.assert_array_equal(tokens, places)
+
+
+def test_fixed_windows_begin_at_whole_windows():
+    places = first_rows(windows_of(), 100)[1]
+    assert not (places[:, 0] % LENGTH).any()
+    np.testing.assert_array_equal(np.diff(places, axis=1), 1)
+
+
+@pytest.mark.parametrize("batch_size", [5, 64])
+def test_rows_are_counted_from_the_start_of_the_run(batch_size):
+    rows = first_rows(windows_of(batch_size=batch_size), 300)[3]
+    np.testing.assert_array_equal(rows, np.arange(300))
+
+
+def test_the_count_of_rows_begins_anew_with_a_step_below_two_to_the_31():
+    training = windows_of(batch_size=5)
+    last = 2**31 // 5 - 1
+    np.testing.assert_array_equal(training.batch(last).rows, 5 * last + np.arange(5))
+    np.testing.assert_array_equal(training.batch(last + 1, 2).rows, [2, 3, 4])
 
 
 @pytest.mark.parametrize("windows", ["fixed", "jittered"])
 @pytest.mark.parametrize("batch_size", [5, 64])
 def test_each_epoch_holds_every_token_of_the_whole_windows_once(windows, batch_size):
     training = windows_of(windows=windows, batch_size=batch_size)
-    tokens, sequence_ids, visits = first_rows(training, 4 * 37)
+    tokens, _, visits, _ = first_rows(training, 4 * 37)
     for epoch in range(4):
         rows = slice(37 * epoch, 37 * (epoch + 1))
         np.testing.assert_array_equal(np.sort(tokens[rows].ravel()), np.arange(37 * LENGTH))
-        np.testing.assert_array_equal(np.sort(sequence_ids[rows]), np.arange(37))
         np.testing.assert_array_equal(visits[rows], epoch)
 
 
 def test_jittered_windows_run_on_and_shift_by_epoch_within_a_window():
-    tokens, sequence_ids, visits = first_rows(windows_of(windows="jittered"), 40 * 37)
+    tokens, _, visits, _ = first_rows(windows_of(windows="jittered"), 40 * 37)
     total = 37 * LENGTH
     np.testing.assert_array_equal((tokens[:, 1:] - tokens[:, :-1]) % total, 1)
-    offsets = (tokens[:, 0] - sequence_ids * LENGTH) % total
+    offsets = tokens[:, 0] % LENGTH
     by_epoch = {epoch: set(offsets[visits == epoch].tolist()) for epoch in range(40)}
     assert all(len(values) == 1 for values in by_epoch.values())
     # 40 draws of 8 values: one is missed with probability 8 (7/8)**40 = 0.04; the seed is fixed.
@@ -84,8 +104,8 @@ def test_rows_that_are_not_there(step, first, rows):
 
 def orders(seed, count=512, epochs=1):
     """(epochs, count): each epoch's permutation."""
-    training = TrainingWindows(np.zeros(count * 2, np.uint16), 2, count, seed)
-    return np.stack([training.batch(epoch).sequence_ids for epoch in range(epochs)])
+    training = TrainingWindows(np.zeros(count * 2, np.uint16), 2, count, seed, "fixed")
+    return np.stack([training.batch(epoch).places[:, 0] // 2 for epoch in range(epochs)])
 
 
 def test_orders_differ_between_seeds_and_epochs_and_neighbours_are_independent():
@@ -107,15 +127,15 @@ def test_every_place_is_equally_likely():
 
 def test_a_million_windows_are_each_seen_once():
     count = 1 << 20
-    training = TrainingWindows(np.broadcast_to(np.uint16(0), count * 2), 2, count, 0)
-    order = training.batch(0).sequence_ids
+    training = TrainingWindows(np.broadcast_to(np.uint16(0), count * 2), 2, count, 0, "fixed")
+    order = training.batch(0).places[:, 0] // 2
     assert (np.bincount(order) == 1).all()
     assert len(np.flatnonzero(order == np.arange(count))) < 10  # 1 on average
 
 
 def test_golden_order():
     # If this changes, so does every run's data order: results before and after do not compare.
-    np.testing.assert_array_equal(windows_of().batch(0).sequence_ids, GOLDEN_ORDER)
+    np.testing.assert_array_equal(windows_of().batch(0).places[:, 0] // LENGTH, GOLDEN_ORDER)
     np.testing.assert_array_equal(windows_of(windows="jittered").batch(10**7).tokens[:, 0], GOLDEN_STARTS)
 
 

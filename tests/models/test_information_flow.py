@@ -5,13 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 from namespaces import host
-from tiny import BATCH, LENGTH, VOCAB, example_of, random_tokens, tiny_transformer
+from tiny import BATCH, LENGTH, VOCAB, drawn_example, example_of, random_tokens, tiny_transformer
 
-from lab.config import FactorsConfig
 from lab.objectives.corruption import causal_example, dense_example
 from lab.objectives.draws import draw
 from lab.objectives.losses import weighted_nll
-from lab.objectives.objective import Objective
 from lab.threefry import Stream
 
 pytestmark = pytest.mark.backend
@@ -71,6 +69,7 @@ def test_the_causal_stream_with_dropout_does_not_leak():
     assert np.abs(found - base)[:, 3:].max() > 1e-3
 
 
+@pytest.mark.parametrize("windows", ["fixed", "jittered"])
 @pytest.mark.parametrize(
     "factors",
     [
@@ -80,15 +79,13 @@ def test_the_causal_stream_with_dropout_does_not_leak():
     ],
     ids=["suffix", "counted", "bernoulli"],
 )
-def test_what_the_objective_scores_is_no_input(factors):
+def test_what_the_objective_scores_is_no_input(factors, windows):
     """Through the real draws: other targets at the scored places leave every logit as it is."""
     model = tiny_transformer()
-    objective = Objective(FactorsConfig(**factors), LENGTH, VOCAB)
-    ids, visits = np.arange(BATCH, dtype=np.int32), np.zeros(BATCH, np.int32)
     tokens = random_tokens()
-    example = objective.example(tokens, ids, visits, 0, Stream.TRAINING_DRAWS, np)
+    example = drawn_example(tokens, windows=windows, **factors)
     other = np.where(example.weights > 0, (tokens + 1) % VOCAB, tokens).astype(np.int32)
-    again = objective.example(other, ids, visits, 0, Stream.TRAINING_DRAWS, np)
+    again = drawn_example(other, windows=windows, **factors)
     assert not np.array_equal(tokens, other)
     assert np.array_equal(host(model(example)), host(model(again)))
 
@@ -144,9 +141,8 @@ def test_gradients_flow_only_from_before_in_every_order(compute, loops):
     tokens = np.tile(np.arange(LENGTH, dtype=np.int32), (4, 1))
     drawn, parts = [], []
     for level in levels:
-        objective = Objective(FactorsConfig(order=level, compute=compute), LENGTH, VOCAB)
-        drawn.append(draw(0, Stream.TRAINING_DRAWS, ids, ids, LENGTH, level, np))
-        parts.append(objective.example(tokens, ids, ids, 0, Stream.TRAINING_DRAWS, np))
+        drawn.append(draw(0, Stream.TRAINING_DRAWS, ids, np.zeros_like(ids), LENGTH, level, np))
+        parts.append(drawn_example(tokens, windows="fixed", order=level, compute=compute))
     whole = [[np.broadcast_to(values, tokens.shape) for values in part[:3]] for part in parts]
     inputs = example_of(*map(np.concatenate, zip(*whole, strict=True)))
     orders = np.concatenate([one.order for one in drawn])
@@ -224,9 +220,7 @@ def test_a_uniform_network_scores_log_v(compute):
     """A network without weights predicts uniformly, whatever the corner."""
     model = tiny_transformer(random_weights=False)
     model.token_embedding.embeddings.assign(np.zeros(model.token_embedding.embeddings.shape, "float32"))
-    objective = Objective(FactorsConfig(order="any", compute=compute), LENGTH, VOCAB)
-    ids = np.arange(BATCH, dtype=np.int32)
-    example = objective.example(random_tokens(), ids, ids, 0, Stream.TRAINING_DRAWS, np)
-    logits = model(example, causal=objective.causal)
+    example = drawn_example(random_tokens(), windows="fixed", order="any", compute=compute)
+    logits = model(example, causal=compute == "causal")
     loss = host(weighted_nll(logits, *map(ops.convert_to_tensor, (example.targets, example.weights))))
     assert np.allclose(loss, np.log(VOCAB), rtol=1e-6)

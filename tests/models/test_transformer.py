@@ -10,16 +10,14 @@ from tiny import (
     LENGTH,
     VOCAB,
     WIDTH,
+    drawn_example,
     example_of,
     numpy_decoder,
     random_tokens,
     tiny_transformer,
 )
 
-from lab.config import FactorsConfig
 from lab.objectives.corruption import causal_example, dense_example
-from lab.objectives.objective import Objective
-from lab.threefry import Stream
 
 pytestmark = pytest.mark.backend
 
@@ -62,10 +60,8 @@ def test_the_permuted_path_in_identity_order_is_the_plain_path_bit_for_bit():
 @pytest.mark.parametrize("order", ["left_to_right", "right_to_left:0"])
 def test_the_objectives_identity_order_is_the_plain_decoder_bit_for_bit(order):
     model = tiny_transformer()
-    tokens, ids = random_tokens(), np.arange(BATCH, dtype=np.int32)
-    objective = Objective(FactorsConfig(order=order), LENGTH, VOCAB)
-    example = objective.example(tokens, ids, ids, 3, Stream.TRAINING_DRAWS, np)
-    found = host(model(example, causal=True))
+    tokens = random_tokens()
+    found = host(model(drawn_example(tokens, seed=3, order=order), causal=True))
     assert np.array_equal(found, host(model(plain_inputs(tokens), causal=True)))
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from lab.config import FactorsConfig
 from lab.models.architecture import Architecture
 from lab.models.transformer import Transformer
 from lab.objectives.corruption import Example
+from lab.objectives.objective import Objective
 
 BATCH, VOCAB, LENGTH, LAYERS, WIDTH, HEADS, FFN_WIDTH = 3, 7, 6, 2, 8, 2, 12
 
@@ -31,6 +33,14 @@ def tiny_transformer(
 def example_of(tokens, positions, target_positions, visible=None):
     """What a model reads; its targets and weights count for nothing."""
     return Example(tokens, positions, target_positions, tokens, np.zeros(tokens.shape, "float32"), visible)
+
+
+def drawn_example(tokens, visits=0, seed=0, windows="jittered", **factors):
+    """What the objective of these factors makes of windows that follow one another, at a visit each."""
+    objective = Objective(FactorsConfig(**factors), LENGTH, VOCAB, windows, batch_size=len(tokens))
+    rows = np.arange(len(tokens), dtype=np.int32)
+    places = rows[:, None] * np.int32(LENGTH) + np.arange(LENGTH, dtype=np.int32)
+    return objective.example(tokens, places, np.full_like(rows, visits), rows, seed, np)
 
 
 def random_tokens():

@@ -5,7 +5,6 @@ from namespaces import arrays
 
 from lab.config import FactorsConfig
 from lab.objectives.objective import Objective
-from lab.threefry import Stream
 
 LENGTH, VOCAB = 6, 5
 MASK_ID = VOCAB
@@ -15,8 +14,8 @@ CAUSAL = {"order": "any", "compute": "causal"}
 DENSE = {"order": "any", "compute": "dense"}
 
 
-def objective_of(length=LENGTH, vocab_size=VOCAB, **factors):
-    return Objective(FactorsConfig(**factors), length, vocab_size)
+def objective_of(length=LENGTH, vocab_size=VOCAB, windows="fixed", batch_size=4, **factors):
+    return Objective(FactorsConfig(**factors), length, vocab_size, windows, batch_size)
 
 
 def random_tokens(count, length=LENGTH):
@@ -24,11 +23,11 @@ def random_tokens(count, length=LENGTH):
 
 
 def examples(objective, count, view=0, xp=np, seed=0):
-    """The examples of the sequences 0 .. count - 1, all at one view."""
-    ids = np.arange(count, dtype=np.int32)
-    views = np.full(count, view, np.int32)
-    inputs = arrays(xp, random_tokens(count, objective.length), ids, views)
-    return objective.example(*inputs, seed, Stream.TRAINING_DRAWS, xp)
+    """The examples of the windows 0 .. count - 1, one after the other in the text, all at one view."""
+    places = np.arange(count * objective.length, dtype=np.int32).reshape(count, objective.length)
+    rows, views = np.arange(count, dtype=np.int32), np.full(count, view, np.int32)
+    inputs = arrays(xp, random_tokens(count, objective.length), places, views, rows)
+    return objective.example(*inputs, seed, xp)
 
 
 def same(one, other):

@@ -10,16 +10,15 @@ import math
 
 import numpy as np
 import pytest
+from factors_bench import objective_of
 from keras import ops
 from namespaces import host
 
-from lab.config import FactorsConfig
-from lab.objectives import objective as objective_module
+from lab.objectives import window_draws
 from lab.objectives.corruption import dense_example
 from lab.objectives.draws import Draw, draw
 from lab.objectives.losses import weighted_nll
 from lab.objectives.noise import LEVELS, noise_table
-from lab.objectives.objective import Objective
 from lab.threefry import Stream
 
 VOCAB = LENGTH = 3
@@ -105,15 +104,24 @@ def losses(example, causal=False, table=TABLE):
     return (example.weights * np.where(example.weights > 0, nll, 0)).sum(axis=1)
 
 
+def examples_of(tokens, views, seed=5, first=0, windows="fixed", **factors):
+    """The examples of rows at views of windows number `first`, which are not at the edge of a block."""
+    places = np.broadcast_to(first, len(tokens))[:, None] * LENGTH + np.arange(LENGTH)
+    views = np.broadcast_to(views, len(tokens))
+    inputs = (np.asarray(each, np.int32) for each in (tokens, places, views, np.arange(len(tokens))))
+    objective = objective_of(LENGTH, MASK_ID, windows, **factors)
+    return objective.example(*inputs, seed, np)
+
+
+BOTH_WINDOWS = pytest.mark.parametrize("windows", ["fixed", "jittered"])
+
+
 def every_draw(monkeypatch, sequence, order, compute, orders):
     """The example of each (order, count), made by the objective from draws that are given to it."""
     draws = list(itertools.product(orders, range(1, LENGTH + 1)))
     drawn = Draw(np.array([order for order, _ in draws], np.int32), np.array([k for _, k in draws], np.int32))
-    monkeypatch.setattr(objective_module, "draw", lambda *_: drawn)
-    objective = Objective(FactorsConfig(order=order, compute=compute), LENGTH, MASK_ID)
-    rows = np.tile(sequence, (len(draws), 1))
-    ids = np.zeros(len(draws), np.int32)
-    return objective.example(rows, ids, ids, 0, Stream.TRAINING_DRAWS, np)
+    monkeypatch.setattr(window_draws, "draw", lambda *_: drawn)
+    return examples_of(np.tile(sequence, (len(draws), 1)), 0, order=order, compute=compute)
 
 
 @pytest.mark.parametrize("compute", ["dense", "causal"])
@@ -132,9 +140,7 @@ def test_a_causal_loss_is_the_nll_under_its_order(monkeypatch):
 
 
 def test_ar_is_the_chain_rule():
-    objective = Objective(FactorsConfig(order="left_to_right", compute="causal"), LENGTH, MASK_ID)
-    ids = np.arange(len(SEQUENCES), dtype=np.int32)
-    found = losses(objective.example(SEQUENCES, ids, ids, 0, Stream.TRAINING_DRAWS, np), causal=True)
+    found = losses(examples_of(SEQUENCES, 0, order="left_to_right", compute="causal"), causal=True)
     for sequence, loss in zip(SEQUENCES, found, strict=True):
         chain = sum(log_probability(TABLE, sequence, place, tuple(range(place))) for place in range(LENGTH))
         assert abs(loss + chain / LENGTH) < 1e-6
@@ -178,6 +184,7 @@ def test_the_share_of_each_mask_is_a_beta_function():
         assert abs(share - exact) < 1 / LEVELS**2 + 1e-6
 
 
+@BOTH_WINDOWS
 @pytest.mark.parametrize(
     "factors",
     [
@@ -188,16 +195,12 @@ def test_the_share_of_each_mask_is_a_beta_function():
     ],
     ids=lambda factors: "_".join(str(value) for value in factors.values()),
 )
-def test_real_draws_average_to_the_enumerated_number(factors):
+def test_real_draws_average_to_the_enumerated_number(factors, windows):
     """End to end, through the generator: all four estimators estimate one number."""
     count = 6000
-    objective = Objective(FactorsConfig(**factors), LENGTH, MASK_ID)
     sequence = np.array([2, 0, 1], np.int32)
-    visits = np.arange(count, dtype=np.int32)
-    example = objective.example(
-        np.tile(sequence, (count, 1)), np.zeros_like(visits), visits, 5, Stream.TRAINING_DRAWS, np
-    )
-    found = losses(example, objective.causal)
+    example = examples_of(np.tile(sequence, (count, 1)), np.arange(count), windows=windows, **factors)
+    found = losses(example, factors["compute"] == "causal")
     error = found.std() / math.sqrt(count)
     assert abs(found.mean() - any_order_nll(TABLE, sequence)) < 4 * error
     assert error < 0.05
@@ -227,18 +230,16 @@ def orders_of(level, seed):
     return {order: 1 / len(ORDERS) for order in ORDERS} if kind == "any" else {forward: 1.0}
 
 
+@BOTH_WINDOWS
 @pytest.mark.parametrize("compute", ["causal", "dense"])
 @pytest.mark.parametrize("level", ["left_to_right", "fixed:1", "fixed:3", "right_to_left:0.25", "any"])
-def test_the_draws_of_every_order_level_average_to_its_enumerated_number(level, compute):
+def test_the_draws_of_every_order_level_average_to_its_enumerated_number(level, compute, windows):
     """Through the generator. Every loss is one that the level allows; their mean is the level's."""
     count, seed = 6000, 5
-    objective = Objective(FactorsConfig(order=level, compute=compute), LENGTH, MASK_ID)
     sequence = np.array([2, 0, 1], np.int32)
-    visits = np.arange(count, dtype=np.int32)
-    example = objective.example(
-        np.tile(sequence, (count, 1)), np.zeros_like(visits), visits, seed, Stream.TRAINING_DRAWS, np
-    )
-    found = losses(example, objective.causal)
+    rows = np.tile(sequence, (count, 1))
+    example = examples_of(rows, np.arange(count), seed, windows=windows, order=level, compute=compute)
+    found = losses(example, compute == "causal")
     orders = orders_of(level, seed)
     one = chain_nll if compute == "causal" else suffix_nll
     scale = LENGTH if compute == "causal" else 1
@@ -269,14 +270,9 @@ def test_enumerated_draws_of_a_level_have_its_dense_number(level, monkeypatch):
 def test_each_of_a_complementary_pair_estimates_the_any_order_nll(place, draws):
     """Over many sequences at one visit, so that two frozen draws a sequence serve as well."""
     count = 6000
-    objective = Objective(
-        FactorsConfig(order="any", compute="dense", complementary=True, draws=draws), LENGTH, MASK_ID
-    )
     sequence = np.array([2, 0, 1], np.int32)
-    ids = np.arange(count, dtype=np.int32)
-    example = objective.example(
-        np.tile(sequence, (count, 1)), ids, np.full_like(ids, 4 + place), 5, Stream.TRAINING_DRAWS, np
-    )
+    factors = {"order": "any", "compute": "dense", "complementary": True, "draws": draws}
+    example = examples_of(np.tile(sequence, (count, 1)), 4 + place, first=np.arange(count), **factors)
     found = losses(example)
     # The loss is a function of the hidden set; its mean over all sets, each with its chance, is the number.
     hidden = (example.weights > 0) @ np.array([1, 2, 4])

@@ -2,13 +2,14 @@ import doctest
 
 import pytest
 
-from lab.objectives import corruption, draws, input_noise, noise
+from lab.objectives import corruption, draws, input_noise, noise, place_draws
 
 EXAMPLES = {
     corruption: {"causal_example", "dense_example"},
     draws: {"draw", "complement"},
     noise: {"bernoulli_hidden"},
     input_noise: {"add_input_noise"},
+    place_draws: {"PlaceDraws"},
 }
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from namespaces import NAMESPACES, arrays, host
 
+from lab import threefry
 from lab.objectives.draws import noise_words
 from lab.objectives.noise import LEVELS, bernoulli_hidden, noise_table
 from lab.threefry import Stream
@@ -14,8 +15,9 @@ T = (np.arange(LEVELS) + 0.5) / LEVELS
 
 def noise_draws(count, length, schedule):
     ids = np.arange(count, dtype=np.int32)
-    words = noise_words(0, Stream.TRAINING_DRAWS, ids, np.zeros_like(ids), length, np)
-    return bernoulli_hidden(*words, schedule, np)
+    level, words = noise_words(0, Stream.TRAINING_DRAWS, ids, np.zeros_like(ids), length, np)
+    hidden, weight = bernoulli_hidden(level[:, None], threefry.fraction(words, np), schedule, np)
+    return hidden, weight[:, 0]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -87,8 +89,9 @@ def test_numpy_and_keras_hide_the_same(schedule):
     expected = None
     for case in NAMESPACES:
         xp = case.values[0]
-        words = noise_words(4, Stream.TRAINING_DRAWS, *arrays(xp, ids, ids % 3), 5, xp)
-        found = [host(value) for value in bernoulli_hidden(*words, schedule, xp)]
+        level, words = noise_words(4, Stream.TRAINING_DRAWS, *arrays(xp, ids, ids % 3), 5, xp)
+        fractions = threefry.fraction(words, xp)
+        found = [host(each) for each in bernoulli_hidden(xp.expand_dims(level, -1), fractions, schedule, xp)]
         expected = expected or found
         assert found[0].dtype == bool
         assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -1,13 +1,11 @@
 import math
 
+import factors_bench
 import numpy as np
 import pytest
+from factors_bench import examples, same
 from keras import ops
 from namespaces import NAMESPACES, arrays, host
-
-from lab.config import FactorsConfig
-from lab.objectives.objective import Objective
-from lab.threefry import Stream
 
 LENGTH, VOCAB = 6, 5
 CORNERS = {
@@ -27,26 +25,14 @@ CORNERS = {
 
 
 def objective_of(corner, **changes):
-    return Objective(FactorsConfig(**{**CORNERS[corner], **changes}), LENGTH, VOCAB)
-
-
-def examples(objective, count, visit=0, xp=np, seed=0):
-    """The examples of `count` sequences at one visit each."""
-    ids = np.arange(count, dtype=np.int32)
-    tokens = np.random.default_rng(1).integers(0, VOCAB, (count, LENGTH)).astype(np.int32)
-    inputs = arrays(xp, tokens, ids, np.full(count, visit, np.int32))
-    return objective.example(*inputs, seed, Stream.TRAINING_DRAWS, xp)
-
-
-def same(one, other):
-    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    return factors_bench.objective_of(**{**CORNERS[corner], **changes})
 
 
 @pytest.mark.backend
 @pytest.mark.parametrize("corner", CORNERS)
 def test_numpy_and_keras_make_the_same_examples(corner):
     objective = objective_of(corner)
-    expected, found = (examples(objective, 30, visit=2, xp=case.values[0]) for case in NAMESPACES)
+    expected, found = (examples(objective, 30, view=2, xp=case.values[0]) for case in NAMESPACES)
     for name, value in expected._asdict().items():
         if value is None:
             assert getattr(found, name) is None
@@ -116,12 +102,12 @@ def test_k_draws_are_frozen_and_infinitely_many_are_fresh(corner):
     fresh = [examples(objective_of(corner), 40, visit) for visit in range(4)]
     assert not any(same(fresh[i], fresh[j]) for i in range(4) for j in range(i))
     # The first draw is the same draw under every K.
-    assert same(fresh[0], examples(objective_of(corner, draws=1), 40, visit=3))
+    assert same(fresh[0], examples(objective_of(corner, draws=1), 40, view=3))
 
 
 def test_ar_has_one_example_a_sequence_under_every_seed():
     base = examples(objective_of("ar"), 20)
-    assert same(base, examples(objective_of("ar"), 20, visit=5, seed=9))
+    assert same(base, examples(objective_of("ar"), 20, view=5, seed=9))
 
 
 @pytest.mark.backend

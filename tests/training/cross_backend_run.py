@@ -27,6 +27,9 @@ NOISE = ("mask:0.5", "mask:0-1", "replace:0.3", "replace:0-1")
 FACTORS = [
     *({"order": order, "input_noise": noise} for order in ("left_to_right", "any") for noise in NOISE),
     {"order": "any", "input_noise": "mask:0-1", "loss_on": "hidden", "attention_mask_dropout": 0.3},
+    {"order": "left_to_right", "compute": "dense"},
+    {"order": "any", "compute": "dense", "estimator": "bernoulli", "noise_schedule": "cosine"},
+    {"order": "any", "compute": "dense", "stratified": True, "passes": 2},
     {"order": "any", "compute": "dense", "complementary": True},
     {"order": "any", "compute": "dense", "complementary": True, "draws": 2, "redraw": "epoch"},
     *(
@@ -72,12 +75,14 @@ def draws_hash(xp):
         drawn = draw(7, Stream.TRAINING_DRAWS, ids, numbers, 16, order, xp)
         add(*drawn, hidden_positions(drawn, xp))
     tokens = xp.array(text(512 * 16, 2).reshape(512, 16))
+    places = xp.array(np.arange(512 * 16, dtype=np.int32).reshape(512, 16) + np.int32(5))
     for factors in FACTORS:
-        objective = Objective(FactorsConfig(**factors), 16, VOCAB)
-        example = objective.example(tokens, ids, numbers, 7, Stream.TRAINING_DRAWS, xp)
-        # A backend may divide by multiplying, so of the weights only which are positive.
-        visible = () if example.visible is None else (example.visible,)
-        add(example.tokens, example.positions, example.targets, example.weights > 0, *visible)
+        for windows in ("fixed", "jittered"):
+            objective = Objective(FactorsConfig(**factors), 16, VOCAB, windows, ROWS)
+            example = objective.example(tokens, places, numbers, ids, 7, xp)
+            # A backend may divide by multiplying, so of the weights only which are positive.
+            visible = () if example.visible is None else (example.visible,)
+            add(example.tokens, example.positions, example.targets, example.weights > 0, *visible)
     return digest.hexdigest()
 
 

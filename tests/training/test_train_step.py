@@ -15,7 +15,6 @@ from training_bench import (
     tiny_config,
 )
 
-from lab.threefry import Stream
 from lab.training.schedule import Decay
 
 pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
@@ -27,6 +26,8 @@ CASES = {
     "any_order_ar": ("any_order_ar", {}),
     "suffix_frozen": ("suffix_frozen", {}),
     "dlm": ("dlm", {}),
+    "dlm_fixed": ("dlm", {"data": {"windows": "fixed"}}),
+    "dlm_stratified": ("dlm", {"factors": {"stratified": True, "passes": 2}, "training": {"batch_size": 2}}),
     "causal_mechanisms": ("ar_masked", CAUSAL_MECHANISMS),
     "dense_mechanisms": ("dlm", DENSE_MECHANISMS),
 }
@@ -80,10 +81,10 @@ def test_one_step_has_the_loss_and_gradient_of_a_numpy_model(arm, mechanisms):
     examples = [
         learner.objective.example(
             inputs["tokens"],
-            inputs["sequence_ids"],
+            inputs["places"],
             inputs["visits"] * np.int32(passes) + np.int32(number),
+            inputs["rows"],
             config.seed,
-            Stream.TRAINING_DRAWS,
             np,
         )
         for number in range(passes)

@@ -73,8 +73,9 @@ def batch(rows: int, vocab_size: int, seed: int = 0) -> dict[str, np.ndarray]:
     random_numbers = np.random.default_rng(seed)
     return {
         "tokens": random_numbers.integers(0, vocab_size, (rows, LENGTH)).astype(np.int32),
-        "sequence_ids": np.arange(rows, dtype=np.int32),
+        "places": np.arange(rows * LENGTH, dtype=np.int32).reshape(rows, LENGTH),
         "visits": np.zeros(rows, dtype=np.int32),
+        "rows": np.arange(rows, dtype=np.int32),
     }
 
 
