@@ -29,9 +29,10 @@ def objective_of(corner, **changes):
 
 
 @pytest.mark.backend
+@pytest.mark.parametrize("windows", ["fixed", "jittered"])
 @pytest.mark.parametrize("corner", CORNERS)
-def test_numpy_and_keras_make_the_same_examples(corner):
-    objective = objective_of(corner)
+def test_numpy_and_keras_make_the_same_examples(corner, windows):
+    objective = objective_of(corner, windows=windows)
     expected, found = (examples(objective, 30, view=2, xp=case.values[0]) for case in NAMESPACES)
     for name, value in expected._asdict().items():
         if value is None:
