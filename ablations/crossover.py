@@ -35,7 +35,5 @@ ABLATION = Ablation(
         Differences(contrasts=pairs({"dlm": "ar"}), title="At the best stop"),
         Quantity(names=("crossing", "equal_tokens"), reference="ar", title="Where the curves cross"),
         Against(x=UNIQUE_TOKENS),
-        Curves(metric="choice_accuracy", against={"dlm": "ar"}, marks=(), title="Multiple choice"),
-        Curves(metric="option_gap", against={"dlm": "ar"}, marks=(), title="Option gap"),
     ),
 )

@@ -296,7 +296,7 @@ def data(
         for row in describe(dataset):
             table.add_row(*map(str, row))
         Console().print(table)
-        budget(dataset.train, config.data.unique_tokens, config.data.length)
+        budget(dataset.train, config.data.unique_tokens, config.data.length, config.replicate)
         require_held_out(config, dataset, "evaluation")
 
 

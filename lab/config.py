@@ -25,6 +25,7 @@ from pydantic import (
 from lab.factors import parse_input_noise, parse_noise_window, parse_order
 from lab.models.architecture import Architecture
 from lab.models.sizes import SIZES
+from lab.threefry import member_seed
 
 ARM = "[A-Za-z0-9][A-Za-z0-9_.=-]*"  # a regular expression of arms' names, which become those of folders
 
@@ -109,6 +110,9 @@ class DataConfig(Section):
     the files of `paths`. `document_characters` cuts longer documents into pieces of at least so many
     characters, each a document of its own (lab/data/pieces.py); 0 leaves them whole. `windows` are cut at
     other places in each epoch, `jittered`, or always at the same, `fixed` (lab/data/windows.py).
+
+    With `subset: replicate` each seed has a part of the training split and a held-out sample of its own;
+    with `fixed` all seeds have those of seed 0, and a claim is about this text alone.
     """
 
     corpus: Annotated[Literal["packages", "stdlib", "text"], Unkeyed()] = "packages"
@@ -117,6 +121,7 @@ class DataConfig(Section):
     document_characters: Annotated[int, Unkeyed()] = Field(default=0, ge=0)
     tokenizer: Annotated[str, Unkeyed()] = "bytes"
     unique_tokens: int | None = Field(default=None, gt=0)
+    subset: Literal["replicate", "fixed"] = "replicate"
     length: int = Field(default=64, ge=2, le=32767)
     windows: Literal["fixed", "jittered"] = "jittered"
     validation_share: Annotated[float, Unkeyed()] = Field(default=0.1, gt=0, lt=0.5)
@@ -333,6 +338,9 @@ class TrainingConfig(Section):
 
     `start_from` names another arm of the ablation: the run begins with the weights of the best stop of that
     arm's run of the same level and seed, and with a fresh optimizer.
+
+    `perturbation` p multiplies each initial weight by 1 + p z, z standard normal: at 1e-6, some float32
+    roundings, two such runs differ by what rounding alone does to a run.
     """
 
     batch_size: int = Field(default=32, gt=0)
@@ -357,6 +365,7 @@ class TrainingConfig(Section):
     model_parallel: Annotated[int, Unkeyed()] = Field(default=1, gt=0)
     kept_megabytes: Annotated[float, Unkeyed()] = Field(default=64.0, ge=0)
     start_from: Annotated[str, Neutral("")] = Field(default="", pattern=rf"^({ARM})?$")
+    perturbation: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _parts_of_a_model(self) -> "TrainingConfig":
@@ -364,6 +373,15 @@ class TrainingConfig(Section):
             raise ValueError(
                 "`model_parallel` must be 1 unless parallel=model, "
                 f"but got model_parallel={self.model_parallel}, parallel={self.parallel}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _drawn_weights_are_perturbed(self) -> "TrainingConfig":
+        if self.perturbation and self.start_from:
+            raise ValueError(
+                "`perturbation` must be 0 with start_from, which takes the place of the drawn weights, "
+                f"but got perturbation={self.perturbation}."
             )
         return self
 
@@ -383,12 +401,21 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """The yardstick. Stops lie at total / ratio^j tokens for j = 0 .. stops - 1."""
+    """The yardstick. Stops lie at total / ratio^j tokens for j = 0 .. stops - 1.
+
+    The validation NLL of every stop is measured at `validation_positions` places of each of
+    `validation_windows` windows, the test NLL of the best and the last stop at `test_positions` of each of
+    `test_windows`: one place in each of as many equal parts of the window, 0 or its length for all. At all
+    places `exact_windows` are measured, of the best stop alone. A dense arm takes a pass for each place.
+    """
 
     stops: int = Field(default=8, gt=0)
     stop_ratio: float = Field(default=2.0, gt=1)
-    validation_windows: int = Field(default=32, gt=1)
-    test_windows: int = Field(default=64, gt=1)
+    validation_windows: int = Field(default=64, gt=1)
+    validation_positions: int = Field(default=4, ge=0)
+    test_windows: int = Field(default=128, gt=1)
+    test_positions: int = Field(default=16, ge=0)
+    exact_windows: int = Field(default=64, gt=1)
     nelbo_draws: int = Field(default=8, gt=1, multiple_of=2)
     choice_items: int = Field(default=64, gt=1)
     choice_options: int = Field(default=4, gt=1)
@@ -418,16 +445,30 @@ class InferenceConfig(Section):
 
 
 class RunConfig(Section):
-    """All that decides one run's numbers: one arm at one seed."""
+    """All that decides one run's numbers: one arm at one seed, which is a replicate of the experiment.
+
+    The members of a replicate share its text and differ in all that training draws.
+    """
 
     arm: str = Field(default="ar", pattern=rf"^{ARM}$")
     seed: int = Field(default=0, ge=0, lt=2**31)
+    member: Annotated[int, Neutral(0)] = Field(default=0, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     factors: FactorsConfig = FactorsConfig()
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     inference: InferenceConfig = InferenceConfig()
+
+    @property
+    def replicate(self) -> int:
+        """Which part of the training split and which held-out sample the run has."""
+        return self.seed if self.data.subset == "replicate" else 0
+
+    @property
+    def training_seed(self) -> int:
+        """The seed of initial weights, order of the data, draws, dropout and sampled text."""
+        return member_seed(self.seed, self.member)
 
     @model_validator(mode="after")
     def _options_fit(self) -> "RunConfig":
@@ -478,7 +519,7 @@ class RunConfig(Section):
                 marks = type(section).model_fields[key].metadata
                 if value is not None and Unkeyed() not in marks and Neutral(value) not in marks:
                     keyed[f"{name}.{key}"] = value
-        return {**keyed, "seed": self.seed}
+        return {**keyed, "seed": self.seed, **({"member": self.member} if self.member else {})}
 
 
 class StopConfig(Section):

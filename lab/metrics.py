@@ -72,6 +72,14 @@ NLL = "nll"
 
 _DECLARED = (
     Metric(NLL, "NLL", "nats/token", errors=("nll_standard_error",), sample="windows"),
+    Metric(
+        "nll_exact",
+        "NLL at all places",
+        "nats/token",
+        errors=("nll_exact_standard_error",),
+        sample="windows",
+    ),
+    Metric("nll_by_token", "NLL by token", "nats/token", sample="windows"),
     Metric("bits_per_byte", "bits per byte", "bits/byte", unit_in_key=True, sample="windows"),
     Metric(
         "choice_accuracy",

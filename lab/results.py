@@ -18,7 +18,7 @@ from lab.metrics import NLL
 from lab.sections import AnySection
 from lab.version import Version
 
-SCHEMA = 3
+SCHEMA = 4
 RESULT = "result.json"
 PLAN = "plan.json"
 
@@ -254,6 +254,11 @@ class DataRecord(Record):
         windows: of an epoch.
         length: tokens of a window.
         bytes_per_token: over the corpus.
+        train_tokens: of the training split, of which `unique_tokens` are a sample.
+        documents: held-out split -> documents that windows of this length are drawn of.
+        seen_tokens: held-out split -> share of its tokens that the training split holds too, in strings of 32
+            bytes (lab/data/overlaps.py).
+        seen_windows: held-out split -> share of its windows of which all tokens are; they are left out.
     """
 
     hash: str
@@ -265,6 +270,10 @@ class DataRecord(Record):
     windows: int
     length: int
     bytes_per_token: float
+    train_tokens: int
+    documents: dict[str, int]
+    seen_tokens: dict[str, float]
+    seen_windows: dict[str, float]
 
 
 class VersionRecord(Record):

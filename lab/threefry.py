@@ -42,6 +42,11 @@ class Stream(IntEnum):
     INPUT_NOISE_PLACES = 12
     ATTENTION_MASK_PLACES = 13
     STRATA = 14
+    SUBSET = 15
+    HELD_OUT = 16
+    SCORED_PLACES = 17
+    MEMBER = 18
+    PERTURBATION = 19
 
 
 def _logical_right_shift(word: Array, bits: int, xp: Any) -> Array:
@@ -156,6 +161,24 @@ def threshold(chance: Any) -> Any:
     """
     exact = np.asarray(chance, np.float32).astype(np.float64) * FRACTIONS
     return np.ceil(exact - 0.5).astype(np.int32)
+
+
+def member_seed(seed: int, member: int) -> int:
+    """The seed of a member of a replicate: the replicate's own for member 0, and far from all others else.
+
+    Args:
+        seed: the replicate's, in [0, 2**31).
+        member: its number, >= 0.
+
+    Returns:
+        An integer in [0, 2**31).
+    """
+    if member == 0:
+        return seed
+    # Arrays, because NumPy warns when a lone number wraps and not when an array's does.
+    key = (np.full(1, seed, np.int32), np.full(1, Stream.MEMBER, np.int32))
+    word = threefry2x32(key, (np.full(1, member, np.int32), np.zeros(1, np.int32)), np)[0]
+    return int(_logical_right_shift(word, 1, np)[0])
 
 
 def to_float32(integers: Array, xp: Any) -> Array:

@@ -25,6 +25,10 @@ DATA = DataRecord(
     windows=60,
     length=16,
     bytes_per_token=0.99,
+    train_tokens=9600,
+    documents={"validation": 70, "test": 80},
+    seen_tokens={"validation": 0.25, "test": 0.5},
+    seen_windows={"validation": 0.125, "test": 0.25},
 )
 
 

@@ -110,7 +110,7 @@ def ablated(presets, monkeypatch):
 
     hashes = {split: f"hash of {split}" for split in ("train", "validation", "test")}
 
-    def budget(train, unique_tokens, length):
+    def budget(train, unique_tokens, length, replicate):
         if unique_tokens and unique_tokens > len(train):
             raise ValueError(f"`unique_tokens` must be in 1..{len(train)}, but got {unique_tokens}.")
         return train[:unique_tokens]

@@ -243,12 +243,15 @@ NEUTRAL = {
     "training.accumulation": (1, 2),
     "training.ema": (0.0, 0.9),
     "training.start_from": ("", "ar"),
+    "training.perturbation": (0.0, 1e-6),
+    "member": (0, 2),
 }
 # What is always in the key where it is set, and two values of it.
 KEYED = {
     "data.unique_tokens": (5000, 6000),
     "data.length": (64, 128),
     "data.windows": ("fixed", "jittered"),
+    "data.subset": ("replicate", "fixed"),
     **{f"model.{key}": (2, 4) for key in ("layers", "width", "heads", "ffn_width", "head_dim", "kv_heads")},
     "model.tie_embeddings": (True, False),
     "model.dtype": ("float32", "mixed_bfloat16"),
@@ -289,6 +292,7 @@ def test_every_field_has_decided_whether_it_is_in_the_key():
         for section in ("data", "model", "factors", "training")
         for key in RunConfig.model_fields[section].annotation.model_fields
     }
+    fields.add("member")
     assert fields == UNKEYED | NEUTRAL.keys() | KEYED.keys()
     assert len(fields) == len(UNKEYED) + len(NEUTRAL) + len(KEYED)
 
@@ -332,6 +336,25 @@ def test_a_neutral_value_is_as_if_the_field_were_not_there(key):
 )
 def test_what_the_weights_do_not_depend_on_is_not_in_the_key(key, value):
     assert keyed_with(key, value) == make_config(BASE).keyed_values()
+
+
+def test_members_of_a_replicate_share_its_text_and_train_by_other_seeds():
+    def of(seed, member, subset="replicate"):
+        return make_config(BASE, {"seed": seed, "member": member, "data": {"subset": subset}})
+
+    assert [of(seed, 0).training_seed for seed in (0, 7, 2**31 - 1)] == [0, 7, 2**31 - 1]
+    seeds = [of(seed, member).training_seed for seed in range(30) for member in range(30)]
+    assert len(set(seeds)) == 900
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert of(7, 3).training_seed == of(7, 3).training_seed != of(8, 3).training_seed
+    assert (of(7, 0).replicate, of(7, 3).replicate) == (7, 7)
+    assert {of(7, 3, "fixed").replicate, of(8, 0, "fixed").replicate} == {0}
+    assert of(7, 3, "fixed").training_seed == of(7, 3).training_seed
+
+
+def test_weights_that_are_not_drawn_are_not_perturbed():
+    with pytest.raises(ValueError, match=r"`perturbation` must be 0 with start_from, .* perturbation=0\.5\."):
+        make_config(BASE, {"training": {"perturbation": 0.5, "start_from": "ar"}})
 
 
 def test_the_model_is_one_architecture():

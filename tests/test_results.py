@@ -81,7 +81,7 @@ def test_a_record_comes_back_as_it_was_written(tmp_path, record):
     written = path.read_bytes()
     write_record(path, found)
     assert path.read_bytes() == written
-    assert json.loads(written)["schema"] == 3
+    assert json.loads(written)["schema"] == 4
 
 
 def test_none_stays_where_it_says_something(tmp_path):
@@ -113,8 +113,8 @@ DAMAGES = {
     "cut": (lambda text: text[: len(text) // 2], "not JSON"),
     "no object": (lambda text: "[]", r"\(the whole: "),
     "another schema": (
-        lambda text: text.replace('"schema": 3', '"schema": 1'),
-        "`schema` must be 3, but got 1",
+        lambda text: text.replace('"schema": 4', '"schema": 1'),
+        "`schema` must be 4, but got 1",
     ),
     "a text for a number": (
         lambda text: text.replace('"parameters": 100', '"parameters": "x"'),

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lab.data.shuffling import shuffled
+from lab.threefry import Stream
 
 PIECE_WINDOWS = 8  # long enough that few windows cross the edge of a piece
 
@@ -37,16 +38,17 @@ class Budget:
         return self._tokens[places + self._shifts[places // self._piece]]
 
 
-def budget(train: np.ndarray, unique_tokens: int | None, length: int) -> np.ndarray | Budget:
+def budget(train: np.ndarray, unique_tokens: int | None, length: int, replicate: int) -> np.ndarray | Budget:
     """The first `unique_tokens` tokens of the training split laid out in shuffled pieces.
 
     A piece is PIECE_WINDOWS windows long, so that a small budget is a sample of the whole corpus and not its
-    first file. The layout depends on no seed: a smaller budget is part of a larger one.
+    first file. Each replicate has a layout of its own, in which a smaller budget is part of a larger one.
 
     Args:
         train: (n,) token ids.
         unique_tokens: U, ends of documents included, or None for all there are, in their own order.
         length: L, tokens a window.
+        replicate: its number, in [0, 2**31).
 
     Raises:
         ValueError: if there are fewer.
@@ -61,4 +63,16 @@ def budget(train: np.ndarray, unique_tokens: int | None, length: int) -> np.ndar
             "LEVELS= for make."
         )
     piece = PIECE_WINDOWS * length
-    return Budget(train, shuffled(-(-len(train) // piece)), piece, unique_tokens)
+    order = shuffled(-(-len(train) // piece), replicate, stream=Stream.SUBSET)
+    return Budget(train, order, piece, unique_tokens)
+
+
+def expected_overlap(drawn: int, population: int) -> float:
+    """The share of one replicate's sample that is expected in another's: of U tokens of the training split,
+    or of the documents that held-out windows are drawn of.
+
+    Args:
+        drawn: how many each replicate draws, uniformly and without replacement.
+        population: how many there are.
+    """
+    return min(1.0, drawn / population)

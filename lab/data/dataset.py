@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lab.code import closure_hash
 from lab.config import DataConfig
 from lab.data.cache import is_intact, write_folder
 from lab.data.corpora import Document, Source, find_sources, read_corpus
+from lab.data.overlaps import seen_tokens
 from lab.data.packages import describe_packages, say_once
 from lab.data.pieces import pieces_of
 from lab.data.shortage import counted, listed, remedy, suggest_characters
@@ -33,6 +34,7 @@ from lab.data.tokenizers import (
 CODE_HASH = closure_hash("lab.data.dataset")
 
 HASHES = "hashes.json"
+HELD_OUT = ("validation", "test")
 _HASHED_BYTES = 1 << 18  # read at once, as hashlib does with a file
 
 
@@ -47,15 +49,18 @@ class Dataset:
         validation: the same for the validation split.
         test: the same for the test split.
         tokenizer: what made the ids.
-        hashes: by split, 16 hex digits over its array and the tokenizer: equal where these are, wherever the
-            text came from.
+        hashes: by split, 16 hex digits over its array, what is `seen` of it, and the tokenizer: equal where
+            these are, wherever the text came from.
         statistics: counts, as JSON values: `files`, `documents_read`, their `characters`, and of these
             documents `documents_cut` into pieces of `document_characters`; from here on a piece counts as a
             document: `documents`, `tokens` and `bytes` by split, and over all of them `bytes_per_token`,
             `byte_coverage` (bytes by `byte_lengths` over bytes of text), `exact_duplicates_removed`,
-            `near_duplicate_groups`, `near_duplicate_documents`. For corpus=packages also what
+            `near_duplicate_groups`, `near_duplicate_documents`; `seen`, by held-out split the share of the
+            tokens looked at that the training split holds too. For corpus=packages also what
             `describe_packages` says.
         key: its place in the cache: with it, `prepare` need not look at the sources.
+        seen: by held-out split, (m,) bool, mapped from disk: which of its first m tokens the training split
+            holds too (lab/data/overlaps.py). Nothing is measured on the rest of a larger split.
     """
 
     train: np.ndarray
@@ -65,6 +70,7 @@ class Dataset:
     hashes: dict[str, str]
     statistics: dict[str, Any]
     key: str = ""
+    seen: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -151,21 +157,22 @@ def cache_key(config: DataConfig, digests: Mapping[Source, str], packages: Mappi
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def content_hash(array: Path, tokenizer: Tokenizer) -> str:
-    """16 hex digits over an array and the tokenizer.
+def content_hash(arrays: Iterable[Path], tokenizer: Tokenizer) -> str:
+    """16 hex digits over arrays and the tokenizer.
 
     Args:
-        array: an .npy file of token ids.
+        arrays: .npy files of token ids, and of what is said of each.
         tokenizer: what made them. The name of its preset, which may be that of a folder, decides nothing.
     """
     state = json.dumps({key: value for key, value in tokenizer.state().items() if key != "name"}).encode()
-    with array.open("rb") as file:
-        np.lib.format.read_magic(file)
-        (count,), _, dtype = np.lib.format.read_array_header_1_0(file)
-        hasher = hashlib.sha256(_measured(state) + _measured(dtype.str.encode()))
-        hasher.update(f"{count * dtype.itemsize}\0".encode())
-        while data := file.read(_HASHED_BYTES):
-            hasher.update(data)
+    hasher = hashlib.sha256(_measured(state))
+    for array in arrays:
+        with array.open("rb") as file:
+            np.lib.format.read_magic(file)
+            (count,), _, dtype = np.lib.format.read_array_header_1_0(file)
+            hasher.update(_measured(dtype.str.encode()) + f"{count * dtype.itemsize}\0".encode())
+            while data := file.read(_HASHED_BYTES):
+                hasher.update(data)
     return hasher.hexdigest()[:16]
 
 
@@ -178,11 +185,21 @@ def _load(cache_dir: Path, key: str) -> Dataset | None:
     folder = cache_dir / key
     if not is_intact(folder) or not (folder / HASHES).is_file():
         return None
-    arrays = {split: np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in SPLITS}
+    arrays = {split: _map(folder / f"{split}.npy") for split in SPLITS}
+    seen = {split: _map(_seen_path(folder, split)) for split in HELD_OUT}
     tokenizer = restore_tokenizer(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
     hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
     statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
-    return Dataset(**arrays, tokenizer=tokenizer, hashes=hashes, statistics=statistics, key=key)
+    return Dataset(**arrays, tokenizer=tokenizer, hashes=hashes, statistics=statistics, key=key, seen=seen)
+
+
+def _map(path: Path) -> np.ndarray:
+    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _seen_path(folder: Path, split: str) -> Path:
+    return folder / f"{split}_seen.npy"
 
 
 def _build(config: DataConfig, cache_dir: Path, key: str, packages: Mapping[str, Any]) -> Dataset:
@@ -219,9 +236,16 @@ def _fill(
         tokens[split], token_bytes = _write_tokens(path, tokenizer, texts[split])
         covered += token_bytes
     text_bytes = {split: texts[split].size for split in SPLITS}
+    held_out = {split: _map(paths[split]) for split in HELD_OUT}
+    seen = seen_tokens(texts["train"], {split: texts[split] for split in HELD_OUT}, held_out, tokenizer)
+    for split, mask in seen.items():
+        np.save(_seen_path(folder, split), mask)
+    hashed = {split: [path] for split, path in paths.items()}
+    for split in HELD_OUT:
+        hashed[split].append(_seen_path(folder, split))
     files = {
         "tokenizer.json": dump_state(tokenizer),
-        HASHES: json.dumps({split: content_hash(path, tokenizer) for split, path in paths.items()}),
+        HASHES: json.dumps({split: content_hash(arrays, tokenizer) for split, arrays in hashed.items()}),
         "statistics.json": json.dumps(
             {
                 **statistics,
@@ -230,6 +254,7 @@ def _fill(
                 "bytes": text_bytes,
                 "bytes_per_token": sum(text_bytes.values()) / sum(tokens.values()),
                 "byte_coverage": covered / sum(text_bytes.values()),
+                "seen": {split: float(mask.mean()) for split, mask in seen.items()},
             }
         ),
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lab.data.dataset import Dataset
+from lab.data.dataset import HELD_OUT, Dataset
 from lab.data.shortage import counted, listed
 from lab.data.splits import SPLITS
 
@@ -15,6 +15,10 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
         (f"{label}, {split}", f"{statistics[key][split]:,}")
         for key, label in (("documents", "documents"), ("bytes", "bytes"), ("tokens", "unique tokens"))
         for split in SPLITS
+    ]
+    seen = [
+        (f"tokens that the training split holds too, {split}", f"{statistics['seen'][split]:.1%}")
+        for split in HELD_OUT
     ]
     return [
         *((f"hash, {split}", dataset.hashes[split]) for split in SPLITS),
@@ -34,6 +38,7 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
             "near-duplicate groups",
             f"{statistics['near_duplicate_groups']:,} ({statistics['near_duplicate_documents']:,} documents)",
         ),
+        *seen,
     ]
 
 

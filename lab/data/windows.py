@@ -1,15 +1,13 @@
-"""Windows of tokens: which ones a training step sees, and those that evaluation reads."""
+"""Windows of tokens: which ones a training step sees."""
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from lab.data.budget import Budget
 from lab.data.shuffling import shuffled
 from lab.threefry import Stream, below, threefry2x32
-
-if TYPE_CHECKING:  # evaluation windows, which have no budget, must not be keyed by its code
-    from lab.data.budget import Budget
 
 
 class Batch(NamedTuple):
@@ -51,7 +49,7 @@ class TrainingWindows:
 
     def __init__(
         self,
-        tokens: "np.ndarray | Budget",
+        tokens: np.ndarray | Budget,
         length: int,
         batch_size: int,
         seed: int,
@@ -109,51 +107,3 @@ class TrainingWindows:
         key = (np.full(1, self._seed, np.int32), np.full(1, Stream.WINDOW_SHIFT, np.int32))
         word = threefry2x32(key, counter, np)[0]
         return order, int(below(word, np.int32(self._length), np)[0])
-
-
-def evaluation_windows(tokens: np.ndarray, count: int, length: int) -> np.ndarray:
-    """Windows spread evenly over a split, none overlapping, the same for every arm and seed.
-
-    Args:
-        tokens: (n,) token ids.
-        count: how many windows.
-        length: tokens a window.
-
-    Returns:
-        (count, length) int32; window i starts at floor(i n / count).
-
-    Raises:
-        ValueError: if fewer fit.
-    """
-    starts = _starts(tokens, count, length)
-    return np.asarray(tokens[starts[:, None] + np.arange(length)], dtype=np.int32)
-
-
-def window_documents(tokens: np.ndarray, count: int, length: int, end_id: int) -> np.ndarray:
-    """The document that each of the evaluation windows begins in.
-
-    Args:
-        tokens: (n,) token ids; `end_id` is the last of each document.
-        count: how many windows.
-        length: tokens a window.
-        end_id: the id that ends a document, of which it is a part.
-
-    Returns:
-        (count,) int32; documents are counted from 0, in the order of the split, those without a window too.
-
-    Raises:
-        ValueError: if fewer windows fit.
-    """
-    ends = np.flatnonzero(tokens == end_id)
-    return np.searchsorted(ends, _starts(tokens, count, length)).astype(np.int32)
-
-
-def _starts(tokens: np.ndarray, count: int, length: int) -> np.ndarray:
-    """(count,) int64, the places of evaluation windows."""
-    fitting = len(tokens) // length
-    if not 1 <= count <= fitting:
-        raise ValueError(
-            f"`count` must be in 1..{fitting}, the windows of length={length} that fit "
-            f"in {len(tokens)} tokens, but got count={count}."
-        )
-    return np.arange(count, dtype=np.int64) * len(tokens) // count

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lab.config import RunConfig
-from lab.data.windows import window_documents
+from lab.data.held_out import HeldOut, document_means
 from lab.evaluation.scorer import SlotScorer
 from lab.results import Examples, StopReference, Text
 
@@ -49,14 +49,29 @@ def make_scorer(transformer: Any, config: RunConfig) -> SlotScorer:
     return SlotScorer(transformer, config.factors.compute == "causal", config.evaluation.batch_size)
 
 
-def window_examples(
-    metric: str, by_window: np.ndarray, tokens: np.ndarray, length: int, end_id: int
-) -> Examples:
-    """A metric by window of `evaluation_windows`, with the document that each begins in."""
-    documents = window_documents(tokens, len(by_window), length, end_id)
-    return Examples(metric=metric, values=tuple(by_window.tolist()), documents=tuple(documents.tolist()))
+def window_examples(metric: str, by_window: np.ndarray, held_out: HeldOut) -> Examples:
+    """A metric by window, with the document that each is of."""
+    documents = tuple(held_out.documents.tolist())
+    return Examples(metric=metric, values=tuple(by_window.tolist()), documents=documents)
 
 
-def standard_error(values: np.ndarray) -> float:
-    """Of the mean of independent values."""
+def over_documents(metric: str, by_window: np.ndarray, held_out: HeldOut) -> dict[str, float | None]:
+    """The mean over documents of their windows' means, with its standard error over the documents.
+
+    Args:
+        metric: its key.
+        by_window: (n,), in the metric's unit.
+        held_out: the windows.
+
+    Returns:
+        `<metric>` and `<metric>_standard_error`.
+    """
+    means, _ = document_means(by_window, held_out.documents)
+    return {metric: float(means.mean()), f"{metric}_standard_error": standard_error(means)}
+
+
+def standard_error(values: np.ndarray) -> float | None:
+    """Of the mean of independent values; None of a single one."""
+    if len(values) == 1:
+        return None
     return float(values.std(ddof=1) / np.sqrt(len(values)))

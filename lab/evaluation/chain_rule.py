@@ -7,22 +7,31 @@ from lab.objectives.corruption import causal_example, dense_example
 
 
 def chain_rule_nll(
-    scorer: SlotScorer, windows: np.ndarray, first: int = 0, last: int | None = None
+    scorer: SlotScorer,
+    windows: np.ndarray,
+    first: int = 0,
+    last: int | None = None,
+    places: np.ndarray | None = None,
 ) -> np.ndarray:
-    """-log p(x_i | x_1 .. x_(i-1)) of each token from position `first` up to `last`.
+    """-log p(x_i | x_1 .. x_(i-1)) of each token from position `first` up to `last`, or of some of them.
 
     Args:
         scorer: the arm.
         windows: (count, L) int32.
         first: tokens before it are context, not scored; in [0, L).
         last: tokens from it on are never seen; in (first, L], by default L.
+        places: (count, m) int, ascending, those between them that are scored; by default all.
 
     Returns:
-        (count, last - first) float64, nats.
+        (count, last - first) float64, nats; or (count, m).
     """
     count, length = windows.shape
     stops = np.full(count, length if last is None else last)
-    return np.stack(span_nll(scorer, windows, np.full(count, first), stops))
+    scored = None
+    if places is not None:
+        scored = np.zeros(windows.shape, bool)
+        np.put_along_axis(scored, places, True, axis=1)
+    return np.stack(span_nll(scorer, windows, np.full(count, first), stops, scored=scored))
 
 
 def span_nll(
@@ -31,13 +40,14 @@ def span_nll(
     starts: np.ndarray,
     stops: np.ndarray,
     context: np.ndarray | None = None,
+    scored: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """-log p(x_i | context, x_start .. x_(i-1)) of each token of each row's own span.
+    """-log p(x_i | context, x_start .. x_(i-1)) of each token of each row's own span, or of some of them.
 
     A causal arm gives all of them in one pass over the context, the span and the rest, in this order. A dense
-    arm reveals one token at a time: a row for each token, with the token, those of the span after it and all
-    that is not context hidden. Where the context goes beyond the tokens before the span (infilling), only an
-    arm that was trained on other orders than left to right has learned to use it.
+    arm reveals one token at a time: a row for each scored token, with the token, those of the span after it
+    and all that is not context hidden. Where the context goes beyond the tokens before the span (infilling),
+    only an arm that was trained on other orders than left to right has learned to use it.
 
     Args:
         scorer: the arm.
@@ -46,12 +56,15 @@ def span_nll(
         stops: (count,) int, the place after its last; 0 <= start < stop <= L.
         context: (count, L) bool, True at tokens outside the span that are seen from the start; by default
             those before it. The rest is never seen.
+        scored: (count, L) bool, the tokens of the span that are scored, one of each row or more; by default
+            all.
 
     Returns:
-        For each row (stop - start,) float64, nats.
+        For each row (scored tokens,) float64, nats, left to right.
 
     Raises:
-        ValueError: if a span is empty or leaves its window, or its context holds part of it.
+        ValueError: if a span is empty or leaves its window, its context holds part of it, or what is scored
+            is nothing or outside it.
 
     Example, of two spans of one and two tokens:
         >>> span_nll(scorer, np.array([[1, 2, 3, 0], [4, 5, 6, 7]]), np.array([2, 1]), np.array([3, 3]))
@@ -70,27 +83,34 @@ def span_nll(
         context = places < starts[:, None]
     if (context & inside).any():
         raise ValueError("`context` must leave out the span, but got a row whose context holds part of it.")
+    scored = inside if scored is None else scored
+    if (scored & ~inside).any() or not scored.any(axis=1).all():
+        raise ValueError("`scored` must be tokens of the span, but got a row with none, or one outside it.")
     score = _one_pass if scorer.causal else _one_token_a_pass
-    scores = score(scorer, windows, inside, context)
-    return np.split(scores, np.cumsum(stops - starts)[:-1])
+    scores = score(scorer, windows, inside, context, scored)
+    return np.split(scores, np.cumsum(scored.sum(axis=1))[:-1])
 
 
-def _one_pass(scorer: SlotScorer, windows: np.ndarray, inside: np.ndarray, context: np.ndarray) -> np.ndarray:
-    """The NLL of the tokens inside the spans, row by row: (tokens,) float64."""
+def _one_pass(
+    scorer: SlotScorer, windows: np.ndarray, inside: np.ndarray, context: np.ndarray, scored: np.ndarray
+) -> np.ndarray:
+    """The NLL of the scored tokens, row by row: (tokens,) float64."""
     order = np.argsort(np.where(context, 0, np.where(inside, 1, 2)), axis=1, kind="stable").astype(np.int32)
     example = causal_example(windows, order, scorer.transformer.mask_id, np)
-    sizes = inside.sum(axis=1)
+    sizes = scored.sum(axis=1)
     steps = np.arange(sizes.max())
-    # The span comes after the context; shorter spans than the longest score their last token again.
-    slots = context.sum(axis=1)[:, None] + np.minimum(steps, sizes[:, None] - 1)
+    # Scored places come first; rows with fewer than the most score their last one again.
+    places = np.argsort(~scored, axis=1, kind="stable")
+    places = np.take_along_axis(places, np.minimum(steps, sizes[:, None] - 1), axis=1)
+    slots = np.take_along_axis(np.argsort(order, axis=1), places, axis=1)
     return scorer.nll(example, slots.astype(np.int32))[steps < sizes[:, None]]
 
 
 def _one_token_a_pass(
-    scorer: SlotScorer, windows: np.ndarray, inside: np.ndarray, context: np.ndarray
+    scorer: SlotScorer, windows: np.ndarray, inside: np.ndarray, context: np.ndarray, scored: np.ndarray
 ) -> np.ndarray:
-    """The NLL of the tokens inside the spans, row by row: (tokens,) float64."""
-    rows, places = np.nonzero(inside)  # in order: by row, then left to right
+    """The NLL of the scored tokens, row by row: (tokens,) float64."""
+    rows, places = np.nonzero(scored)  # in order: by row, then left to right
     slots = np.arange(windows.shape[1])
     scores = []
     for first in range(0, len(rows), scorer.batch_size):  # a pass at a time: there is a row for each token

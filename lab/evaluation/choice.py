@@ -40,12 +40,13 @@ class ChoiceScore(NamedTuple):
 
 
 def make_items(
-    tokens: np.ndarray, items: int, options: int, context_tokens: int, option_tokens: int
+    tokens: np.ndarray, items: int, options: int, context_tokens: int, option_tokens: int, sample: int
 ) -> Items:
-    """Cut items from a split: evenly spaced contexts, their true continuations, and others from elsewhere.
+    """Cut items from a split: contexts, their true continuations, and others from elsewhere.
 
-    The wrong options start at random places of the same split that do not overlap the item; they depend on
-    the split and the numbers alone, so every arm, seed and checkpoint answers the same questions.
+    An item lies at a random place of each of as many equal parts of the split. The wrong options start at
+    random places of it that do not overlap the item. Every arm and checkpoint of a replicate answers the same
+    questions.
 
     Args:
         tokens: (n,) the split.
@@ -53,6 +54,7 @@ def make_items(
         options: options an item, the true one included.
         context_tokens: C.
         option_tokens: O.
+        sample: the replicate's number, in [0, 2**31).
 
     Raises:
         ValueError: if the split is too short for that many items that do not overlap.
@@ -63,17 +65,22 @@ def make_items(
             f"the split must hold {items} items of {span} tokens and a wrong option besides, "
             f"{(items + 1) * span} tokens, but it has {len(tokens)}."
         )
-    starts = np.arange(items) * (len(tokens) // items)
+    key = (np.full(1, sample, np.int32), np.full(1, Stream.CHOICES, np.int32))
+
+    def uniform(options: int, series: int) -> np.ndarray:
+        """(items, options) float64 in (0, 1)."""
+        numbers = (np.arange(items)[:, None], series + np.arange(options)[None, :])
+        counter = (numbers[0].astype(np.int32), numbers[1].astype(np.int32))
+        return threefry.uniform(threefry.threefry2x32(key, counter, np)[0], np).astype(np.float64)
+
+    part = len(tokens) // items
+    starts = np.arange(items) * part + np.floor(uniform(1, 0)[:, 0] * (part - span + 1)).astype(np.int64)
     contexts = tokens[starts[:, None] + np.arange(context_tokens)]
     true_starts = starts + context_tokens
     # Places elsewhere, as distances around the split that step over the item itself.
     free = len(tokens) - span - 2 * option_tokens
-    key = (np.zeros(1, np.int32), np.full(1, Stream.CHOICES, np.int32))
-    counter = (np.arange(items, dtype=np.int32)[:, None], np.arange(options - 1, dtype=np.int32)[None, :])
-    word = threefry.uniform(threefry.threefry2x32(key, counter, np)[0], np).astype(np.float64)
-    wrong_starts = (starts[:, None] + span + np.floor(word * free).astype(np.int64)) % (
-        len(tokens) - option_tokens
-    )
+    elsewhere = np.floor(uniform(options - 1, 1) * free).astype(np.int64)
+    wrong_starts = (starts[:, None] + span + elsewhere) % (len(tokens) - option_tokens)
     option_starts = np.concatenate([true_starts[:, None], wrong_starts], axis=1)
     chosen = tokens[option_starts[..., None] + np.arange(option_tokens)]
     return Items(contexts.astype(np.int32), chosen.astype(np.int32))

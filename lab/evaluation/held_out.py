@@ -1,26 +1,37 @@
-"""Whether the held-out splits are long enough for what a run measures on them."""
+"""Whether the held-out splits have room for what a run measures on them."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from lab.config import RunConfig
-from lab.data.dataset import Dataset
+from lab.data.dataset import HELD_OUT, Dataset
+from lab.data.held_out import held_out_room
 
 LEAST = 2  # of windows, items and prompts: a standard error needs two
 
 
 class _Need(NamedTuple):
-    """What one setting takes of a split: tokens, and its largest value for which the split has enough."""
+    """What one setting takes of a split, what there is, and the largest value for which that is enough.
+
+    Attributes:
+        key: of the setting.
+        value: of the setting.
+        split: the held-out split.
+        takes: what the value takes, in words.
+        has: what the split has, in words.
+        most: the largest value.
+    """
 
     key: str
     value: int
     split: str
-    tokens: int
+    takes: str
+    has: str
     most: int
 
 
 def require_held_out(config: RunConfig, dataset: Dataset, *sections: str) -> None:
-    """Refuse a corpus whose splits are too short for the evaluation.
+    """Refuse a corpus whose held-out splits have no room for the evaluation.
 
     Args:
         config: the run.
@@ -28,15 +39,14 @@ def require_held_out(config: RunConfig, dataset: Dataset, *sections: str) -> Non
         sections: of the configuration: `evaluation`, `inference` or both.
 
     Raises:
-        ValueError: naming each split that is too short, and what to set.
+        ValueError: naming each split that has too little, and what to set.
     """
     needs = (need for need in _needs(config, dataset) if need.key.split(".")[0] in sections)
     missing = [need for need in needs if need.most < need.value]
     if not missing:
         return
     shortages = "; ".join(
-        f"{need.key}={need.value} takes {need.tokens:,} tokens of {need.split}, "
-        f"which has {len(getattr(dataset, need.split)):,}"
+        f"{need.key}={need.value} takes {need.takes} of {need.split}, which has {need.has}"
         for need in missing
     )
     shares = " and ".join(f"data.{split}_share" for split in dict.fromkeys(need.split for need in missing))
@@ -52,17 +62,21 @@ def require_held_out(config: RunConfig, dataset: Dataset, *sections: str) -> Non
 def _needs(config: RunConfig, dataset: Dataset) -> Iterator[_Need]:
     evaluation, length = config.evaluation, config.data.length
     span = evaluation.choice_context_tokens + evaluation.choice_option_tokens
+    room = {split: held_out_room(dataset, split, length).windows for split in HELD_OUT}
+    tokens = {split: len(getattr(dataset, split)) for split in HELD_OUT}
 
     def windows(key: str, value: int, split: str) -> _Need:
-        return _Need(key, value, split, value * length, len(getattr(dataset, split)) // length)
+        takes = f"{value:,} windows of {length} tokens"
+        return _Need(key, value, split, takes, f"room for {room[split]:,}", room[split])
 
     def items(key: str, value: int, split: str) -> _Need:
         # And a wrong option besides (lab/evaluation/choice.py).
-        return _Need(key, value, split, (value + 1) * span, len(getattr(dataset, split)) // span - 1)
+        takes = f"{(value + 1) * span:,} tokens"
+        return _Need(key, value, split, takes, f"{tokens[split]:,}", tokens[split] // span - 1)
 
     yield windows("evaluation.validation_windows", evaluation.validation_windows, "validation")
     yield windows("evaluation.test_windows", evaluation.test_windows, "test")
-    for split in ("validation", "test"):
-        yield items("evaluation.choice_items", evaluation.choice_items, split)
+    yield windows("evaluation.exact_windows", evaluation.exact_windows, "test")
+    yield items("evaluation.choice_items", evaluation.choice_items, "test")
     yield windows("inference.prompts", config.inference.prompts, "test")
     yield items("inference.choice_items", config.inference.choice_items, "test")

@@ -20,8 +20,9 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
     """Measure one arm.
 
     Args:
-        task: its settings say how many `items` of how many `options`, their `context_tokens` and
-            `option_tokens`, and `num_draws` where options are scored by draws and not by the chain rule.
+        task: its settings say how many `items` of which `sample` with how many `options`, their
+            `context_tokens` and `option_tokens`, and `num_draws` where options are scored by draws and not
+            by the chain rule.
         arms: one.
         dataset: its corpus.
 
@@ -33,7 +34,7 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
     settings, vocab_size = task.settings, dataset.tokenizer.vocab_size
     num_draws: int | None = settings.get("num_draws")
     shape = (settings["options"], settings["context_tokens"], settings["option_tokens"])
-    items = make_items(getattr(dataset, task.split), settings["items"], *shape)
+    items = make_items(getattr(dataset, task.split), settings["items"], *shape, settings["sample"])
     score = rank_options(
         option_nll(arm.scorer, items)
         if num_draws is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lab.data.windows import evaluation_windows
+from lab.data.held_out import dataset_windows
 from lab.evaluation.arm import Arm, Finding
 from lab.evaluation.flops import pass_flops
 from lab.evaluation.nelbo import nelbo
@@ -19,23 +19,23 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
     """Measure one arm.
 
     Args:
-        task: its settings say how many `windows`, and how many `draws` of each.
+        task: its settings say how many `windows` of which `sample`, and how many `draws` of each.
         arms: one.
         dataset: its corpus.
 
     Returns:
-        `nelbo`, an upper bound on the NLL, nats/token, with its standard errors over examples and masks.
+        `nelbo`, an upper bound on the NLL, nats/token, the mean over documents as the NLL's, with its
+        standard errors over documents and masks.
     """
     (arm,) = arms
-    windows = evaluation_windows(
-        getattr(dataset, task.split), task.settings["windows"], arm.config.data.length
-    )
-    draws = task.settings["draws"]
-    bound = nelbo(arm.scorer, windows, draws)
+    length, settings = arm.config.data.length, task.settings
+    held_out = dataset_windows(dataset, task.split, settings["windows"], length, settings["sample"])
+    draws = settings["draws"]
+    bound = nelbo(arm.scorer, held_out.windows, draws, held_out.documents)
     values: dict[str, float | None] = {
         "nelbo": bound.nelbo,
         "nelbo_example_standard_error": bound.example_standard_error,
         "nelbo_mask_standard_error": bound.mask_standard_error,
     }
-    flops = len(windows) * draws * pass_flops(arm.config, dataset.tokenizer.vocab_size)
+    flops = len(held_out.windows) * draws * pass_flops(arm.config, dataset.tokenizer.vocab_size)
     return Finding(values, flops=flops)

@@ -1,4 +1,4 @@
-"""Measure the exact NLL of held-out windows, left to right: the yardstick that every arm is compared by."""
+"""Measure the exact NLL of held-out text, left to right: the yardstick that every arm is compared by."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.data.windows import evaluation_windows
-from lab.evaluation.arm import Arm, Finding, standard_error, window_examples
+from lab.data.held_out import dataset_windows, document_means, scored_places
+from lab.evaluation.arm import Arm, Finding, over_documents, window_examples
 from lab.evaluation.chain_rule import chain_rule_nll
 from lab.evaluation.flops import pass_flops
 from lab.results import Task
@@ -21,28 +21,33 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
     """Measure one arm.
 
     Args:
-        task: its settings say how many `windows`.
+        task: `nll`, or `nll_exact` of all places. Its settings say how many `windows` of which `sample`, and
+            at how many `positions` of each.
         arms: one.
         dataset: its corpus.
 
     Returns:
-        `nll`, nats/token, with `nll_standard_error` over the windows; `bits_per_byte`, summed over all
-        windows and divided by their bytes. `nll` by window.
+        `nll`, nats/token, the mean over documents, with its standard error over them; `nll_by_token`, in
+        which a document counts by its tokens; `bits_per_byte`, by the bytes of the same windows, each
+        document counting once. `nll` by window. Of `nll_exact` itself and its standard error alone.
     """
     (arm,) = arms
-    tokens, length = getattr(dataset, task.split), arm.config.data.length
-    windows = evaluation_windows(tokens, task.settings["windows"], length)
-    nll = chain_rule_nll(arm.scorer, windows)
-    by_window = nll.mean(axis=1)
-    window_bytes = int(dataset.tokenizer.byte_lengths[windows].sum())
-    values: dict[str, float | None] = {
-        "nll": float(nll.mean()),
-        "nll_standard_error": standard_error(by_window),
-        "bits_per_byte": float(nll.sum() / (np.log(2) * window_bytes)),
-    }
-    rows = len(windows) * (1 if arm.scorer.causal else length)
+    length, settings = arm.config.data.length, task.settings
+    held_out = dataset_windows(dataset, task.split, settings["windows"], length, settings["sample"])
+    places, shares = scored_places(
+        len(held_out.windows), length, settings.get("positions", 0), settings["sample"]
+    )
+    by_window = chain_rule_nll(arm.scorer, held_out.windows, places=places) @ shares
+    values = over_documents(task.measurement, by_window, held_out)
+    if task.measurement == "nll":
+        means, first = document_means(by_window, held_out.documents)
+        window_bytes = dataset.tokenizer.byte_lengths[held_out.windows].mean(axis=1)
+        bytes_per_token, _ = document_means(window_bytes, held_out.documents)
+        values["nll_by_token"] = float(np.average(means, weights=held_out.lengths[first]))
+        values["bits_per_byte"] = float(means.mean() / (np.log(2) * bytes_per_token.mean()))
+    rows = len(places) * (1 if arm.scorer.causal else places.shape[1])
     return Finding(
         values,
-        window_examples("nll", by_window, tokens, length, dataset.tokenizer.end_id),
+        window_examples(task.measurement, by_window, held_out),
         flops=rows * pass_flops(arm.config, dataset.tokenizer.vocab_size),
     )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lab.data.held_out import dataset_windows
 from lab.data.tokenizers import Tokenizer
-from lab.data.windows import evaluation_windows
-from lab.evaluation.arm import Arm, Finding, standard_error, window_examples
+from lab.evaluation.arm import Arm, Finding, over_documents, standard_error, window_examples
 from lab.evaluation.chain_rule import chain_rule_nll
 from lab.evaluation.denoising import denoise
 from lab.evaluation.generation import sample_left_to_right
@@ -28,20 +28,22 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
     """Measure held-out text, or an arm's continuations of its first parts.
 
     Args:
-        task: `real_text` or `generation`. Its settings say how many `prompts` of how many `prompt_tokens`,
-            whether the text is `python`, and of a generation the `sampler` and its `steps`.
+        task: `real_text` or `generation`. Its settings say how many `prompts` of which `sample` and how
+            many `prompt_tokens`, whether the text is `python`, and of a generation the `sampler` and its
+            `steps`.
         arms: the arm that writes, and after it the causal arms that judge, whose NLLs are averaged.
         dataset: its corpus.
 
     Returns:
-        `judge_nll`, nats/token, with its standard error over the texts, and by text; `distinct`,
-        `repetition`, `parse_rate` (of Python's whole lines) with their standard errors and the number of
-        `lines`; the costs `flops` and `flops_computed` a generated token.
+        `judge_nll`, nats/token, the mean over documents with its standard error over them, and by text;
+        `distinct`, `repetition`, `parse_rate` (of Python's whole lines) with their standard errors and the
+        number of `lines`; the costs `flops` and `flops_computed` a generated token.
     """
     arm, *judges = arms
     settings = task.settings
-    tokens, length = getattr(dataset, task.split), arm.config.data.length
-    windows = evaluation_windows(tokens, settings["prompts"], length)
+    length = arm.config.data.length
+    held_out = dataset_windows(dataset, task.split, settings["prompts"], length, settings["sample"])
+    windows = held_out.windows
     first = settings["prompt_tokens"]
     costs: dict[str, float] = {}
     if task.measurement == "generation":
@@ -57,14 +59,13 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
     repeated = repetition(texts)
     return Finding(
         {
-            "judge_nll": float(by_window.mean()),
-            "judge_nll_standard_error": standard_error(by_window),
+            **over_documents("judge_nll", by_window, held_out),
             "distinct": distinct_ngrams(texts),
             "repetition": float(repeated.mean()),
             "repetition_standard_error": standard_error(repeated),
             **(_parsing(decoded) if settings["python"] else {}),
         },
-        window_examples("judge_nll", by_window, tokens, length, dataset.tokenizer.end_id),
+        window_examples("judge_nll", by_window, held_out),
         tuple(
             Text(prompt=tokenizer.decode(window[:first]), text=text)
             for window, text in zip(windows[:KEPT_TEXTS], decoded, strict=False)
@@ -74,7 +75,11 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
 
 
 def _write(task: Task, arm: Arm, prompts: np.ndarray) -> np.ndarray:
-    settings, seed, new_tokens = task.settings, arm.config.seed, arm.config.data.length - prompts.shape[1]
+    settings, seed, new_tokens = (
+        task.settings,
+        arm.config.training_seed,
+        arm.config.data.length - prompts.shape[1],
+    )
     if settings["sampler"] == LEFT_TO_RIGHT:
         return np.stack(sample_left_to_right(arm.scorer, prompts, new_tokens, seed))
     return np.stack(denoise(arm.scorer, prompts, new_tokens, settings["sampler"], settings["steps"], seed))

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from lab.data.dataset import Dataset
     from lab.evaluation.arm import Arm
 
-NLL, CHOICE, NELBO, REAL_TEXT, GENERATION = "nll", "choice", "nelbo", "real_text", "generation"
+NLL, NLL_EXACT, CHOICE, NELBO = "nll", "nll_exact", "choice", "nelbo"
+REAL_TEXT, GENERATION = "real_text", "generation"
 LEFT_TO_RIGHT = "left_to_right"
 PYTHON_CORPORA = ("packages", "stdlib")
 
 # The module of each measurement; its import closure is the measurement's code.
 MODULES: Mapping[str, str] = {
     NLL: "lab.evaluation.measure_nll",
+    NLL_EXACT: "lab.evaluation.measure_nll",
     CHOICE: "lab.evaluation.measure_choice",
     NELBO: "lab.evaluation.measure_nelbo",
     REAL_TEXT: "lab.evaluation.measure_text",
@@ -37,13 +39,22 @@ STOPS = "lab.training.timeline"  # where the stops lie
 
 
 def yardstick(config: RunConfig, split: Split) -> list[Task]:
-    """What a run measures of its stops: on the validation split of each, on the test split of a few."""
+    """What a run measures of its stops: on the validation split of each, on the test split of a few.
+
+    The first picks the stops, and is the NLL alone. The NLL at all places is of the best stop alone.
+    """
     evaluation = config.evaluation
-    windows = evaluation.validation_windows if split == "validation" else evaluation.test_windows
-    tasks = [_task(NLL, split, windows=windows), _choice(config, split, evaluation.choice_items)]
+    if split == "validation":
+        windows, positions = evaluation.validation_windows, evaluation.validation_positions
+        return [_task(config, NLL, split, windows=windows, positions=positions)]
+    windows, positions = evaluation.test_windows, evaluation.test_positions
+    tasks = [
+        _task(config, NLL, split, windows=windows, positions=positions),
+        _choice(config, split, evaluation.choice_items),
+    ]
     if config.factors.order == "any":
-        tasks.append(_task(NELBO, split, windows=windows, draws=evaluation.nelbo_draws))
-    return tasks
+        tasks.append(_task(config, NELBO, split, windows=windows, draws=evaluation.nelbo_draws))
+    return [*tasks, _task(config, NLL_EXACT, split, windows=evaluation.exact_windows)]
 
 
 def inference(config: RunConfig) -> list[Task]:
@@ -66,8 +77,11 @@ def inference(config: RunConfig) -> list[Task]:
         samplings = [(sampler, steps) for sampler in config.inference.samplers for steps in counts[::-1]]
     draws = config.inference.draws if config.factors.order == "any" else ()
     return [
-        _task(REAL_TEXT, "test", **text),
-        *(_task(GENERATION, "test", **text, sampler=sampler, steps=steps) for sampler, steps in samplings),
+        _task(config, REAL_TEXT, "test", **text),
+        *(
+            _task(config, GENERATION, "test", **text, sampler=sampler, steps=steps)
+            for sampler, steps in samplings
+        ),
         *(_choice(config, "test", config.inference.choice_items, number) for number in (None, *draws)),
     ]
 
@@ -188,15 +202,19 @@ def passes(config: RunConfig, task: Task) -> int:
         case "choice":
             each = settings.get("num_draws") or (settings["option_tokens"] if dense else 1)
             return int(settings["items"] * settings["options"] * each)
-        case "nll":
-            return int(settings["windows"] * (config.data.length if dense else 1))
+        case "nll" | "nll_exact":
+            length = config.data.length
+            positions = min(settings.get("positions") or length, length)
+            return int(settings["windows"] * (positions if dense else 1))
         case "nelbo":
             return int(settings["windows"] * settings["draws"])
         case _:
             return int(settings["prompts"] * (1 + settings.get("steps", 0)))
 
 
-def _task(measurement: str, split: Split, **settings: Any) -> Task:
+def _task(config: RunConfig, measurement: str, split: Split, **settings: Any) -> Task:
+    """A task on the held-out sample of the run's replicate."""
+    settings = {"sample": config.replicate, **settings}
     return Task(measurement=measurement, split=split, settings=settings)
 
 
@@ -208,4 +226,4 @@ def _choice(config: RunConfig, split: Split, items: int, num_draws: int | None =
         "context_tokens": evaluation.choice_context_tokens,
         "option_tokens": evaluation.choice_option_tokens,
     }
-    return _task(CHOICE, split, **settings, **({} if num_draws is None else {"num_draws": num_draws}))
+    return _task(config, CHOICE, split, **settings, **({} if num_draws is None else {"num_draws": num_draws}))

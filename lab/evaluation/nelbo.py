@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lab.data.held_out import document_means
+from lab.evaluation.arm import standard_error
 from lab.evaluation.scorer import SlotScorer
 from lab.objectives.corruption import causal_example, dense_example
 from lab.objectives.draws import Draw, draw, hidden_positions
@@ -16,17 +18,20 @@ class Nelbo(NamedTuple):
     """An upper bound on the NLL, nats/token, and two standard errors.
 
     Attributes:
-        nelbo: the mean over windows and draws.
-        example_standard_error: from the spread of the windows, as if other text had been held out.
+        nelbo: the mean over documents, of the means over their windows and all draws.
+        example_standard_error: from the spread of the documents, as if other text had been held out;
+            None of a single one.
         mask_standard_error: from the spread of the draws alone, as if the same text had other masks.
     """
 
     nelbo: float
-    example_standard_error: float
+    example_standard_error: float | None
     mask_standard_error: float
 
 
-def nelbo(scorer: SlotScorer, windows: np.ndarray, num_draws: int) -> Nelbo:
+def nelbo(
+    scorer: SlotScorer, windows: np.ndarray, num_draws: int, documents: np.ndarray | None = None
+) -> Nelbo:
     """Estimate the NELBO over random orders with stratified counts.
 
     The draws of a window form two independent halves. In each, the number of hidden tokens k is stratified:
@@ -36,6 +41,7 @@ def nelbo(scorer: SlotScorer, windows: np.ndarray, num_draws: int) -> Nelbo:
         scorer: an arm trained on random orders.
         windows: (count, L) int32, count >= 2.
         num_draws: draws a window, even, >= 2.
+        documents: (count,) int, the document that each window is of; by default each has its own.
 
     Raises:
         ValueError: if `num_draws` is odd or below 2.
@@ -47,13 +53,15 @@ def nelbo(scorer: SlotScorer, windows: np.ndarray, num_draws: int) -> Nelbo:
     half = num_draws // 2
     estimates = np.stack([_draw_nll(scorer, windows, number, half) for number in range(num_draws)])
     halves = estimates.reshape(2, half, len(windows)).mean(axis=1)
-    means = halves.mean(axis=0)
-    # The variance of a window's mean of two halves, from their difference; the windows are independent.
-    mask_variance = np.square(halves[0] - halves[1]).sum() / 4
+    documents = np.arange(len(windows)) if documents is None else documents
+    means, _ = document_means(halves.mean(axis=0), documents)
+    # The variance of a window's mean of two halves, from their difference; windows are independent.
+    squares, _ = document_means(np.square(halves[0] - halves[1]) / 4, documents)
+    mask_variance = (squares / np.unique(documents, return_counts=True)[1]).sum()
     return Nelbo(
         float(means.mean()),
-        float(means.std(ddof=1) / np.sqrt(len(windows))),
-        float(np.sqrt(mask_variance) / len(windows)),
+        standard_error(means),
+        float(np.sqrt(mask_variance) / len(means)),
     )
 
 

@@ -16,7 +16,7 @@ from lab.sections import PLACES, Place
 
 SPLITS: tuple[Split, ...] = ("validation", "test")
 # Of a stop's metrics, those that every page has.
-METRICS = (NLL, "bits_per_byte", "choice_accuracy", "option_gap", "nelbo")
+METRICS = (NLL, "nll_by_token", "nll_exact", "bits_per_byte", "choice_accuracy", "option_gap", "nelbo")
 # Of an estimate, what rows hold, with the value of each seed behind it.
 _ESTIMATE = (
     *("mean", "standard_deviation", "interval_low", "interval_high", "low", "high", "held_out_error"),
@@ -86,7 +86,7 @@ def _arm_row(runs: Runs, metrics: Iterable[str]) -> Row:
 def arm_table(tree: ResultTree, arms: Iterable[Row]) -> Table:
     """What each arm reaches under the reading that verdicts rest on, of `arm_rows`."""
     shown = [row for row in arms if row["reading"] == tree.readings[0]]
-    keys = dict.fromkeys((tree.plan.metric, *YARDSTICK, "nelbo"))
+    keys = dict.fromkeys((tree.plan.metric, "nll_by_token", "nll_exact", *YARDSTICK, "nelbo"))
     metrics = [find_metric(key) for key in keys if any(row.get(f"best_{key}") is not None for row in shown)]
 
     def seeds(row: Row) -> str:

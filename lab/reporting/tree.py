@@ -38,8 +38,10 @@ FAILURE = "failure.json"
 # Steps are whole, so runs of equal training FLOPs are so to about a percent.
 FLOPS_TOLERANCE = 0.01
 
-# What every run measures of them, beside what its arm alone does.
+# What every run measures of its best and its last stop, beside what its arm alone does; of the others it
+# measures the NLL.
 YARDSTICK = (NLL, "choice_accuracy", "option_gap")
+OF_THE_BEST = ("nll_exact",)  # and of no other stop
 
 
 class Failure(Record):
@@ -224,7 +226,8 @@ def _metrics_of_stops(plan: PlanRecord) -> list[str]:
     """The metrics that sections take of the runs' stops and every arm has, in order."""
     of_stops = [section for section in plan.sections if not getattr(section, "measurement", "")]
     named = [metric for section in of_stops for metric in sorted(metrics_of(section))]
-    return [key for key in (*named, plan.metric) if find_metric(key).of_stops and not find_metric(key).bound]
+    keys = [key for key in (*named, plan.metric) if key not in OF_THE_BEST]
+    return [key for key in keys if find_metric(key).of_stops and not find_metric(key).bound]
 
 
 def _command(plan: Path) -> str:
@@ -236,7 +239,9 @@ def _command(plan: Path) -> str:
 
 
 def _read_cell(logdir: Path, cell: Cell, compared: Iterable[str]) -> CellResult:
-    """The state of a cell, whose stops must have the metrics `compared`; a damaged file makes it missing."""
+    """The state of a cell, whose best and last stops must have the metrics `compared`; a damaged file makes
+    it missing.
+    """
     result, reason = _sound(read_result, logdir)
     reason = reason or (_unfit(result, cell, compared) if result else "")
     if result and not reason:
@@ -262,9 +267,8 @@ def _unfit(result: RunResult, cell: Cell, compared: Iterable[str]) -> str:
     if cell.evaluation and result.evaluation != cell.evaluation:
         return "it was measured otherwise: the same command measures what is missing"
     picked = [stop.test for reading in result.readings for stop in result.picked(reading)]
-    measured = [*picked, *(stop.validation for stop in result.stops)]
-    lacking = (metric for metric in compared if any(metric not in values for values in measured))
-    return next((f"{metric!r} was not measured at all of its stops" for metric in lacking), "")
+    lacking = (metric for metric in compared if any(metric not in values for values in picked))
+    return next((f"{metric!r} was not measured at its best and last stops" for metric in lacking), "")
 
 
 def still_improving(cells: Iterable[CellResult], reading: Reading) -> int:

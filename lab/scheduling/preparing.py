@@ -35,7 +35,7 @@ def prepare_data(
     datasets = {data: prepare(data, cache_dir) for data in dict.fromkeys(cell.config.data for cell in cells)}
     for config in {(cell.config.data, cell.config.training): cell.config for cell in cells}.values():
         data, dataset = config.data, datasets[config.data]
-        windows = len(budget(dataset.train, data.unique_tokens, data.length)) // data.length
+        windows = len(budget(dataset.train, data.unique_tokens, data.length, config.replicate)) // data.length
         if windows == 0:
             raise ValueError(
                 f"`unique_tokens` must fill one window of data.length={data.length}, "

@@ -41,10 +41,10 @@ class Engine:
         self._config = config
         training, data = config.training, config.data
         self.windows = TrainingWindows(
-            budget(train, data.unique_tokens, data.length),
+            budget(train, data.unique_tokens, data.length, config.replicate),
             data.length,
             training.batch_size,
-            config.seed,
+            config.training_seed,
             data.windows,
         )
         self.total_steps = total_steps(training, data.length, self.windows.count)

@@ -6,10 +6,19 @@ from functools import cached_property
 from pathlib import Path
 
 from lab.config import RunConfig
-from lab.evaluation.measurements import row_key, yardstick
+from lab.evaluation.measurements import NLL_EXACT, row_key, yardstick
 from lab.files import Row
 from lab.metrics import NLL
-from lab.results import READINGS, DamagedError, Measured, StopReference, Task, order_readings, parse_record
+from lab.results import (
+    READINGS,
+    DamagedError,
+    Measured,
+    Reading,
+    StopReference,
+    Task,
+    order_readings,
+    parse_record,
+)
 from lab.training.ending import DivergedError
 from lab.training.timeline import Stop, Timeline
 
@@ -19,8 +28,8 @@ SAMPLE = "sample"
 
 class MeasuredStops:
     """The measurements of one run, by stop. The validation split is measured at every stop; the test split
-    at the best and the last stop of each reading, which are known once the validation is. Stops of the
-    headline write a sample besides.
+    at the best and the last stop of each reading, which are known once the validation is, and at all places
+    at the best of the headline. Stops of the headline write a sample besides.
 
     Args:
         config: the run's configuration.
@@ -37,7 +46,7 @@ class MeasuredStops:
         self._run, self._hashes = run, hashes
         self._tasks = {split: yardstick(config, split) for split in ("validation", "test")}
         self._measured = {one.key: one for row in rows if (one := measured_of(row)) is not None}
-        headline = order_readings(stop.reading for stop in timeline.stops)[0]
+        self._headline = headline = order_readings(stop.reading for stop in timeline.stops)[0]
         sampled = {(row["reading"], row["step"]) for row in rows if row["kind"] == SAMPLE}
         self._unsampled = {
             stop
@@ -72,8 +81,12 @@ class MeasuredStops:
 
     def missing(self, stop: Stop) -> list[Task]:
         """What is to be measured of a stop, on the test split only if it is picked."""
-        tested = stop in self.picked()
-        return self._missing(stop, "validation") + (self._missing(stop, "test") if tested else [])
+        missing = self._missing(stop, "validation")
+        if stop in self.picked():
+            exact = stop == self._best(self._validated_along(self._headline))
+            tested = self._missing(stop, "test")
+            missing += [task for task in tested if exact or task.measurement != NLL_EXACT]
+        return missing
 
     def _missing(self, stop: Stop, split: str) -> list[Task]:
         keys = zip(self._tasks[split], self._keys[stop][split], strict=True)
@@ -99,12 +112,15 @@ class MeasuredStops:
 
     def best_and_last(self) -> set[Stop]:
         """Those of each reading, among the stops that have their validation."""
-        validated = sorted(self.validated, key=lambda stop: stop.step)
-        picked: set[Stop] = set()
-        for reading in READINGS:
-            if own := [stop for stop in validated if stop.reading == reading]:
-                picked |= {min(own, key=self._validation_nll), own[-1]}
-        return picked
+        along = (self._validated_along(reading) for reading in READINGS)
+        return {stop for own in along if own for stop in (self._best(own), own[-1])}
+
+    def _validated_along(self, reading: Reading) -> list[Stop]:
+        own = (stop for stop in self.validated if stop.reading == reading)
+        return sorted(own, key=lambda stop: stop.step)
+
+    def _best(self, stops: Sequence[Stop]) -> Stop:
+        return min(stops, key=self._validation_nll)
 
     def _validation_nll(self, stop: Stop) -> float:
         values = [row.values.get(NLL) for row in self.rows(stop) if row.task.split == "validation"]

@@ -7,7 +7,9 @@ from typing import Any
 import keras
 
 from lab.config import RunConfig
-from lab.data.dataset import Dataset
+from lab.data.dataset import HELD_OUT, Dataset
+from lab.data.held_out import held_out_room
+from lab.data.overlaps import seen_windows
 from lab.environment import available_cpus, cpu_model, versions
 from lab.evaluation.flops import forward_flops_per_token, train_flops_per_token
 from lab.models.footprint import parameters
@@ -166,6 +168,14 @@ class RunRecords:
                 windows=engine.windows.count,
                 length=config.data.length,
                 bytes_per_token=dataset.statistics["bytes_per_token"],
+                train_tokens=len(dataset.train),
+                documents={
+                    split: held_out_room(dataset, split, config.data.length).documents for split in HELD_OUT
+                },
+                seen_tokens=dataset.statistics["seen"],
+                seen_windows={
+                    split: seen_windows(dataset.seen[split], config.data.length) for split in HELD_OUT
+                },
             ),
             parameters=parameters(architecture).total,
             train_flops_per_token=per_token,

@@ -303,7 +303,9 @@ class Run:
         length = self.config.data.length
         prompt = np.asarray(self.dataset.validation[: min(PROMPT_TOKENS, length // 2)], np.int32)
         total = min(length, len(prompt) + self.config.evaluation.sample_tokens)
-        sampled = sample_left_to_right(self.scorer, prompt[None], total - len(prompt), self.config.seed)
+        sampled = sample_left_to_right(
+            self.scorer, prompt[None], total - len(prompt), self.config.training_seed
+        )
         return self.dataset.tokenizer.decode(sampled[0])
 
     def _save(self) -> None:

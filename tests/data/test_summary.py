@@ -20,6 +20,7 @@ def shown(**changes):
         "exact_duplicates_removed": 107,
         "near_duplicate_groups": 108,
         "near_duplicate_documents": 109,
+        "seen": {"validation": 0.125, "test": 0.32},
     }
     array = np.zeros(1, np.uint16)
     hashes = dict(zip(splits, ("0123456789abcdef", "1" * 16, "2" * 16), strict=True))
@@ -46,6 +47,7 @@ def test_every_figure_is_shown():
         "95.00%",
         "removed: 107",
         "near-duplicate groups: 108 (109 documents)",
+        "tokens that the training split holds too, test: 32.0%",
     ):
         assert expected in text
 

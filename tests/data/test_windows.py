@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lab.data.windows import TrainingWindows, evaluation_windows, window_documents
+from lab.data.windows import TrainingWindows
 
 LENGTH = 8
 TOKENS = np.arange(37 * LENGTH + 5, dtype=np.uint16)  # every token tells its place
@@ -146,51 +146,3 @@ GOLDEN_STARTS = [159, 295, 135, 23, 207]
 def test_fewer_tokens_than_a_window():
     with pytest.raises(ValueError, match="`tokens` must fill one window of length=8, but got 7 tokens"):
         windows_of(tokens=TOKENS[:7])
-
-
-@pytest.mark.parametrize("count", [1, 2, 10, 36, 37])
-def test_evaluation_windows_are_evenly_spread_and_apart(count):
-    windows = evaluation_windows(TOKENS, count, LENGTH)
-    assert windows.shape == (count, LENGTH)
-    assert windows.dtype == np.int32
-    assert (np.diff(windows, axis=1) == 1).all()
-    assert len(np.unique(windows)) == count * LENGTH
-    gaps = np.diff(windows[:, 0])
-    assert count == 1 or gaps.max() - gaps.min() <= 1
-    assert len(TOKENS) - windows[-1, 0] == pytest.approx(len(TOKENS) / count, abs=1)
-
-
-@pytest.mark.parametrize("count", [0, 38])
-def test_evaluation_windows_that_do_not_fit(count):
-    with pytest.raises(
-        ValueError, match=rf"must be in 1\.\.37, the windows of length=8 .* but got count={count}"
-    ):
-        evaluation_windows(TOKENS, count, LENGTH)
-
-
-END = 9
-
-
-def test_a_window_belongs_to_the_document_of_its_first_token():
-    tokens = np.array([0, 1, END, 2, END, END, 3, 4, 5, 6, END, 7], np.uint16)
-    documents = window_documents(tokens, 12, 1, END)
-    np.testing.assert_array_equal(documents, [0, 0, 0, 1, 1, 2, 3, 3, 3, 3, 3, 4])
-    assert documents.dtype == np.int32
-    # Windows at 0, 4 and 8: the second begins with the end of its document.
-    np.testing.assert_array_equal(window_documents(tokens, 3, 4, END), [0, 1, 3])
-    np.testing.assert_array_equal(window_documents(tokens, 2, 5, END), [0, 3])
-
-
-@pytest.mark.parametrize("count", [1, 7, 30])
-def test_window_documents_are_those_of_the_evaluation_windows(count):
-    lengths = np.random.default_rng(0).integers(1, 40, size=20)
-    tokens = np.repeat(np.arange(20), lengths)  # every token tells its document
-    marked = tokens.copy()
-    marked[np.cumsum(lengths) - 1] = 99
-    expected = evaluation_windows(tokens, count, LENGTH)[:, 0]
-    np.testing.assert_array_equal(window_documents(marked, count, LENGTH, 99), expected)
-
-
-def test_window_documents_of_windows_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"must be in 1\.\.37, the windows of length=8 .* but got count=38"):
-        window_documents(TOKENS, 38, LENGTH, END)

@@ -102,7 +102,8 @@ MEASURED = {
     "model": {"size": "0.1m"},
     "training": {"total_steps": 1},
     "evaluation": {
-        **{"validation_windows": 5, "test_windows": 9, "nelbo_draws": 4, "batch_size": 8},
+        **{"validation_windows": 5, "validation_positions": 2, "test_windows": 9, "test_positions": 4},
+        **{"exact_windows": 3, "nelbo_draws": 4, "batch_size": 8},
         **{"choice_items": 3, "choice_options": 4, "choice_context_tokens": 8, "choice_option_tokens": 4},
     },
     "inference": {"prompts": 5, "samplers": ["ancestral", "blocks:4"], "draws": [1, 3], "choice_items": 4},

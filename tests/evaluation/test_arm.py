@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from evaluation_bench import config_of
 
-from lab.data.tokenizers import ByteTokenizer
-from lab.evaluation.arm import make_scorer, standard_error, window_examples
+from lab.data.held_out import HeldOut
+from lab.evaluation.arm import make_scorer, over_documents, standard_error, window_examples
 
 
 def test_the_scorer_is_the_arms():
@@ -12,13 +12,38 @@ def test_the_scorer_is_the_arms():
         assert (scorer.causal, scorer.batch_size) == (causal, 8)
 
 
-def test_an_example_is_of_the_document_in_which_its_window_begins():
-    """Windows of 4 begin at 0, 6 and 12 of 18 tokens; documents at 0, 5, 6, 13."""
-    tokens = np.array([ord(letter) if letter != "|" else 256 for letter in "aaaa||bbbbbb|ccccc"], np.uint16)
-    examples = window_examples("nll", np.array([0.5, 1.5, 2.5]), tokens, 4, ByteTokenizer().end_id)
-    assert (examples.metric, examples.values, examples.documents) == ("nll", (0.5, 1.5, 2.5), (0, 2, 2))
+HELD_OUT = HeldOut(np.zeros((4, 8), np.int32), np.array([5, 2, 5, 9]), np.array([80, 30, 80, 10]))
+BY_WINDOW = np.array([1.0, 4.0, 2.0, 6.0])  # documents 2, 5 and 9 have 4, 1.5 and 6
+
+
+def test_an_example_is_of_the_document_of_its_window():
+    examples = window_examples("nll", BY_WINDOW, HELD_OUT)
+    assert (examples.metric, examples.values, examples.documents) == ("nll", (1, 4, 2, 6), (5, 2, 5, 9))
+
+
+def test_the_mean_is_over_documents_and_so_is_its_error():
+    means = np.array([4.0, 1.5, 6.0])
+    found = over_documents("nll", BY_WINDOW, HELD_OUT)
+    error = np.sqrt(((means - means.mean()) ** 2).sum() / 2 / 3)
+    assert found == {"nll": pytest.approx(11.5 / 3), "nll_standard_error": pytest.approx(error)}
+
+
+def test_the_error_is_that_of_the_spread_over_samples():
+    """Documents differ by 1, windows within one by 0.5: samples of 12 documents, two windows of each."""
+    numbers = np.random.default_rng(0)
+    documents = np.repeat(np.arange(12), 2)
+    held_out = HeldOut(np.zeros((24, 8), np.int32), documents, np.ones(24, np.int64))
+    found = [
+        over_documents("x", np.repeat(numbers.normal(size=12), 2) + numbers.normal(size=24) / 2, held_out)
+        for _ in range(2000)
+    ]
+    spread = np.std([one["x"] for one in found])
+    claimed = np.sqrt(np.mean([one["x_standard_error"] ** 2 for one in found]))
+    assert claimed == pytest.approx(spread, rel=0.07)  # both are known to 2 %
+    assert spread == pytest.approx(np.sqrt((1 + 0.25 / 2) / 12), rel=0.07)
 
 
 def test_a_standard_error_is_that_of_a_mean():
     values = np.array([1.0, 2.0, 4.0, 5.0])
     assert standard_error(values) == pytest.approx(np.sqrt(((values - 3) ** 2).sum() / 3 / 4))
+    assert standard_error(values[:1]) is None

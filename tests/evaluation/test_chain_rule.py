@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from evaluation_bench import example_of, log_softmax, scorer_of, tiny_transformer, windows_of
+from evaluation_bench import RiggedScorer, example_of, log_softmax, scorer_of, tiny_transformer, windows_of
 
 pytestmark = pytest.mark.backend
 
@@ -62,6 +62,22 @@ def test_first_and_last_cut_a_slice_out_of_the_whole(arm, scorers):
     whole = nll(scorers[arm], windows)
     for first, last in ((0, 3), (2, 7), (7, 8), (3, None)):
         np.testing.assert_allclose(nll(scorers[arm], windows, first, last), whole[:, first:last], rtol=1e-5)
+
+
+@pytest.mark.parametrize("arm", ["ar", "dlm"])
+def test_some_places_are_scored_as_they_are_among_all(arm, scorers):
+    windows = windows_of(5)
+    places = np.sort(np.random.default_rng(0).permuted(np.tile(np.arange(LENGTH), (5, 1)), axis=1)[:, :3])
+    whole = nll(scorers[arm], windows)
+    found = nll(scorers[arm], windows, places=places)
+    np.testing.assert_allclose(found, np.take_along_axis(whole, places, axis=1), rtol=1e-5)
+    assert len({tuple(row) for row in places.tolist()}) > 1
+
+
+def test_a_dense_arm_takes_a_pass_for_each_scored_place():
+    scorer = RiggedScorer(False, lambda previous, target: 1.0, length=LENGTH)
+    nll(scorer, windows_of(5), places=np.tile([1, 6], (5, 1)))
+    assert sum(len(example.tokens) for example in scorer.examples) == 10
 
 
 @pytest.mark.parametrize("arm", ["ar", "dlm"])
@@ -149,6 +165,24 @@ def test_each_row_scores_its_own_span_given_its_own_context(arm, around):
             expected = -log_prob(scorer, known, place)[WINDOWS[row, place]]
             assert nats == pytest.approx(expected, rel=1e-5)
             known[place] = int(WINDOWS[row, place])
+
+
+@pytest.mark.parametrize("arm", ["ar", "any_order_ar", "dlm"])
+def test_some_tokens_of_a_span_are_scored_as_they_are_among_all(arm):
+    """One to three of each, so that rows differ in number."""
+    scorer = small_scorer(arm)
+    scored = np.array([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]], bool)
+    whole = span_nll(scorer, WINDOWS, STARTS, STOPS)
+    found = span_nll(scorer, WINDOWS, STARTS, STOPS, scored=scored)
+    for row, (some, every) in enumerate(zip(found, whole, strict=True)):
+        np.testing.assert_allclose(some, every[scored[row, STARTS[row] : STOPS[row]]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("scored", [[0, 0, 0, 0], [1, 1, 0, 0]])
+def test_scored_tokens_that_are_none_or_outside_the_span_are_refused(scored):
+    scored = np.array([scored, [0, 1, 0, 0]], bool)
+    with pytest.raises(ValueError, match="`scored` must be tokens of the span, but got a row with none, or"):
+        span_nll(small_scorer("dlm"), WINDOWS[:2], np.array([1, 1]), np.array([3, 3]), scored=scored)
 
 
 @pytest.mark.parametrize("arm", ["ar", "any_order_ar", "dlm"])

@@ -11,8 +11,8 @@ def score_items(scorer, made):
     return rank_options(option_nll(scorer, made))
 
 
-def items(tokens=SPLIT, count=20, options=4, context=6, option=3):
-    return make_items(tokens, count, options, context, option)
+def items(tokens=SPLIT, count=20, options=4, context=6, option=3, sample=0):
+    return make_items(tokens, count, options, context, option, sample)
 
 
 def test_the_first_option_goes_on_from_the_context():
@@ -22,7 +22,9 @@ def test_the_first_option_goes_on_from_the_context():
     assert made.contexts.dtype == made.options.dtype == np.int32
     whole = np.concatenate([made.contexts, made.options[:, 0]], axis=1)
     np.testing.assert_array_equal(np.diff(whole, axis=1), 1)
-    np.testing.assert_array_equal(whole[:, 0], 20 * np.arange(20))  # evenly over the split
+    np.testing.assert_array_equal(whole[:, 0] // 20, np.arange(20))  # one in each part of the split
+    np.testing.assert_array_equal(whole[:, -1] // 20, np.arange(20))
+    assert len(np.unique(whole[:, 0] % 20)) > 5
 
 
 @pytest.mark.parametrize("length", [189, 200, 400, 1001])
@@ -46,6 +48,12 @@ def test_wrong_options_come_from_all_over_the_split():
 def test_items_are_the_same_each_time_and_do_not_hang_on_the_values():
     np.testing.assert_array_equal(items().options, items().options)
     np.testing.assert_array_equal(items(SPLIT[::-1].copy()).options, 399 - items().options)
+
+
+def test_replicates_answer_other_questions():
+    first, other = items(), items(sample=1)
+    assert (first.contexts != other.contexts).any(axis=1).mean() > 0.7
+    assert (first.options[:, 1:] != other.options[:, 1:]).any(axis=2).mean() > 0.9
 
 
 def test_a_split_that_is_too_short_is_refused():

@@ -124,7 +124,7 @@ def rigged(causal):
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_context_is_clean_and_the_options_of_an_item_share_their_draws(causal):
     scorer = rigged(causal)
-    items = make_items(np.arange(400), 5, 4, context_tokens=6, option_tokens=3)
+    items = make_items(np.arange(400), 5, 4, context_tokens=6, option_tokens=3, sample=0)
     sampled_option_nll(scorer, items, 8)
     assert len(scorer.examples) == 8
     for example, slots in zip(scorer.examples, scorer.slots, strict=True):
@@ -149,7 +149,7 @@ def test_the_context_is_clean_and_the_options_of_an_item_share_their_draws(causa
 def test_a_draw_counts_the_mean_over_its_hidden_tokens():
     """Each hidden token costs its own id: the estimate of one draw is the mean id of those hidden."""
     scorer = RiggedScorer(False, lambda previous, target: target)
-    items = make_items(np.arange(400), 5, 4, context_tokens=6, option_tokens=3)
+    items = make_items(np.arange(400), 5, 4, context_tokens=6, option_tokens=3, sample=0)
     found = sampled_option_nll(scorer, items, 1)
     hidden = scorer.examples[0].tokens.reshape(5, 4, -1)[..., 6:9] == 1000
     expected = np.where(hidden, items.options, 0).sum(axis=-1) / hidden.sum(axis=-1)

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,14 +15,16 @@ LAYER = {
     "evaluation": {
         "validation_windows": 10,
         "test_windows": 20,
+        "exact_windows": 6,
         "choice_items": 15,
         "choice_context_tokens": 8,
         "choice_option_tokens": 4,
     },
     "inference": {"prompts": 30, "choice_items": 40},
 }
-# By hand: validation takes the larger of 10 x 16 = 160 and (15 + 1) x 12 = 192, test of 320 and 192;
-# inference takes the larger of 30 x 16 = 480 and 41 x 12 = 492 of test.
+# By hand: one document of n tokens has room for (n - 15) / 16 windows. validation takes 10 x 16 + 15 = 175,
+# test the larger of 20 x 16 + 15 = 335 and (15 + 1) x 12 = 192; inference takes the larger of
+# 30 x 16 + 15 = 495 and 41 x 12 = 492 of test.
 
 
 def dataset(validation, test):
@@ -33,7 +36,7 @@ EVALUATION, INFERENCE, BOTH = ("evaluation",), ("inference",), ("evaluation", "i
 
 
 @pytest.mark.parametrize(
-    ("sections", "validation", "test"), [(EVALUATION, 192, 320), (INFERENCE, 0, 492), (BOTH, 192, 492)]
+    ("sections", "validation", "test"), [(EVALUATION, 175, 335), (INFERENCE, 0, 495), (BOTH, 175, 495)]
 )
 def test_what_is_just_enough_is_taken_and_one_token_less_is_not(sections, validation, test):
     config = make_config(LAYER)
@@ -46,17 +49,20 @@ def test_what_is_just_enough_is_taken_and_one_token_less_is_not(sections, valida
 
 def test_each_shortage_is_named_with_what_there_is_and_what_to_set():
     message = (
-        "but evaluation.test_windows=20 takes 320 tokens of test, which has 100; evaluation.choice_items=15 "
-        "takes 192 tokens of validation, which has 170; evaluation.choice_items=15 takes 192 tokens of test, "
-        "which has 100. Give more text, raise data.test_share and data.validation_share, or measure on less: "
-        "--set 'evaluation.test_windows=6 evaluation.choice_items=7', SET= for make."
+        "but evaluation.validation_windows=10 takes 10 windows of 16 tokens of validation, which has room "
+        "for 9; evaluation.test_windows=20 takes 20 windows of 16 tokens of test, which has room for 5; "
+        "evaluation.exact_windows=6 takes 6 windows of 16 tokens of test, which has room for 5; "
+        "evaluation.choice_items=15 takes 192 tokens of test, which has 100. Give more text, raise "
+        "data.validation_share and data.test_share, or measure on less: --set "
+        "'evaluation.validation_windows=9 evaluation.test_windows=5 evaluation.exact_windows=5 "
+        "evaluation.choice_items=7', SET= for make."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         require_held_out(make_config(LAYER), dataset(170, 100), "evaluation")
 
 
 @pytest.mark.parametrize("sections", [EVALUATION, BOTH])
-@pytest.mark.parametrize("sizes", [(170, 100), (50, 100), (50, 400), (400, 36), (191, 319), (1000, 321)])
+@pytest.mark.parametrize("sizes", [(170, 100), (50, 100), (50, 400), (400, 50), (174, 334), (1000, 336)])
 def test_the_suggestion_works(sizes, sections):
     try:
         require_held_out(make_config(LAYER), dataset(*sizes), *sections)
@@ -64,8 +70,20 @@ def test_the_suggestion_works(sizes, sections):
         (settings,) = re.findall(r"--set '(.*)', SET= for make\.$", str(error))
         require_held_out(make_config(LAYER, parse_overrides([settings])), dataset(*sizes), *sections)
     else:  # enough as it is
-        assert sizes == (1000, 321)
+        assert sizes == (1000, 336)
         assert sections == EVALUATION
+
+
+def test_text_that_the_training_split_holds_is_no_room():
+    config = make_config(LAYER)
+    held_out = dataset(175, 335)
+    seen = {"validation": np.ones(175, bool), "test": np.zeros(335, bool)}
+    seen["validation"][:159] = False
+    require_held_out(config, replace(held_out, seen=seen | {"validation": np.zeros(175, bool)}), "evaluation")
+    with pytest.raises(
+        ValueError, match=r"10 windows of 16 tokens of validation, which has room for 9\. Give"
+    ):
+        require_held_out(config, replace(held_out, seen=seen), "evaluation")
 
 
 def test_no_setting_is_suggested_where_none_would_do():

@@ -23,13 +23,12 @@ def score_of(arm, items, num_draws):
 @pytest.mark.backend
 @pytest.mark.parametrize("name", ["ar", "dlm", "any_order_ar"])
 def test_the_values_are_the_score_of_the_items_with_its_errors(name):
-    arm = trained_arm(name)
-    tasks = {"yardstick": yardstick(arm.config, "validation"), "inference": inference(arm.config)}
+    arm = trained_arm(name, {"seed": 2})
+    tasks = {"yardstick": yardstick(arm.config, "test"), "inference": inference(arm.config)}
     for set_name, task in ((key, task) for key, made in tasks.items() for task in made):
         if task.measurement != "choice":
             continue
-        split = {"yardstick": "validation", "inference": "test"}[set_name]
-        items = make_items(getattr(DATA, split), {"yardstick": 3, "inference": 4}[set_name], 4, 8, 4)
+        items = make_items(DATA.test, {"yardstick": 3, "inference": 4}[set_name], 4, 8, 4, 2)
         num_draws = task.settings.get("num_draws")
         score = score_of(arm, items, num_draws)
         found = measure(task, [arm], DATA)

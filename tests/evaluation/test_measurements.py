@@ -9,6 +9,7 @@ from evaluation_bench import STOP, config_of, random_documents, rigged_arm, trai
 
 from lab.arms import ARMS
 from lab.config import make_config
+from lab.data.held_out import document_means
 from lab.evaluation import measurements
 from lab.evaluation.flops import forward_flops_per_token
 from lab.evaluation.measurements import (
@@ -36,17 +37,25 @@ def nll_of(previous, target):
 
 
 def test_the_yardstick_is_nll_and_choice_and_for_arms_trained_on_orders_the_bound():
+    def task(measurement, split="test", **settings):
+        return Task(measurement=measurement, split=split, settings={**settings, "sample": 7})
+
     choice = {"items": 3, "options": 4, "context_tokens": 8, "option_tokens": 4}
-    expected = [
-        Task(measurement="nll", split="validation", settings={"windows": 5}),
-        Task(measurement="choice", split="validation", settings=choice),
-    ]
-    bound = Task(measurement="nelbo", split="validation", settings={"windows": 5, "draws": 4})
+    picking = [task("nll", "validation", windows=5, positions=2)]
+    first = [task("nll", windows=9, positions=4), task("choice", **choice)]
+    bound, exact = task("nelbo", windows=9, draws=4), task("nll_exact", windows=3)
     for arm, values in ARMS.items():
-        made = yardstick(config_of(arm), "validation")
-        assert made == ([*expected, bound] if values["order"] == "any" else expected), arm
-    assert [task.settings.get("windows") for task in yardstick(config_of("dlm"), "test")] == [9, None, 9]
-    assert {task.split for task in yardstick(config_of("dlm"), "test")} == {"test"}
+        config = config_of(arm, {"seed": 7})
+        assert yardstick(config, "validation") == picking
+        expected = [*first, bound, exact] if values["order"] == "any" else [*first, exact]
+        assert yardstick(config, "test") == expected, arm
+
+
+def test_every_task_is_of_the_sample_of_its_replicate():
+    for layer, sample in (({"seed": 7, "member": 2}, 7), ({"seed": 7, "data": {"subset": "fixed"}}, 0)):
+        config = config_of("dlm", LONGER, layer)
+        tasks = [*yardstick(config, "validation"), *yardstick(config, "test"), *inference(config)]
+        assert {task.settings["sample"] for task in tasks} == {sample}
 
 
 def test_what_is_measured_of_each_arm_after_its_run():
@@ -101,17 +110,20 @@ def test_passes_count_rows_by_hand():
     assert of(dlm, "choice", items=3) == 3 * 4 * 4  # and tokens
     assert of(ar, "choice", items=4) == 4 * 4
     assert of(ar, "nll") == 9
-    assert of(dlm, "nll") == 9 * 16
+    assert of(dlm, "nll") == 9 * 4
+    assert (of(dlm, "nll_exact"), of(ar, "nll_exact")) == (3 * 16, 3)
+    assert of(config_of("dlm", {"evaluation": {"test_positions": 0}}), "nll") == 9 * 16
+    assert of(config_of("dlm", {"evaluation": {"test_positions": 99}}), "nll") == 9 * 16
     assert of(dlm, "nelbo") == 9 * 4
 
 
 @pytest.mark.parametrize(
     ("arm", "rows"),
     [
-        ("ar", 9 + 12),  # windows, options
-        ("suffix_denoiser", 9 * 16 + 12 * 4),  # a row for each scored token
-        ("dlm", 9 * 16 + 12 * 4 + 9 * 4),  # and the bound's draws
-        ("any_order_ar", 9 + 12 + 9 * 4),
+        ("ar", 9 + 12 + 3),  # windows, options, windows at all places
+        ("suffix_denoiser", 9 * 4 + 12 * 4 + 3 * 16),  # a row for each scored token
+        ("dlm", 9 * 4 + 12 * 4 + 9 * 4 + 3 * 16),  # and the bound's draws
+        ("any_order_ar", 9 + 12 + 9 * 4 + 3),
     ],
 )
 def test_flops_are_those_of_the_rows_that_are_scored(arm, rows):
@@ -131,7 +143,7 @@ def test_measuring_twice_gives_the_same(arm):
         for _ in range(2)
     )
     assert first == again
-    assert len(first) == {"ar": 3, "dlm": 6}[arm]
+    assert len(first) == {"ar": 4, "dlm": 7}[arm]
 
 
 def test_every_value_is_of_a_declared_metric():
@@ -145,8 +157,8 @@ def test_every_value_is_of_a_declared_metric():
         found = measure(task, [arm, *judges], DATA)
         assert set(found.values) <= declared | {"lines"}
         if found.examples:
-            values = np.array(found.examples.values)
-            assert found.values[found.examples.metric] == pytest.approx(values.mean(), rel=1e-12)
+            means, _ = document_means(np.array(found.examples.values), np.array(found.examples.documents))
+            assert found.values[found.examples.metric] == pytest.approx(means.mean(), rel=1e-12)
 
 
 def test_a_row_says_what_was_measured_of_whose_weights():
@@ -157,7 +169,7 @@ def test_a_row_says_what_was_measured_of_whose_weights():
 
 
 def test_a_row_has_another_key_for_other_weights_tasks_texts_and_code(monkeypatch):
-    task, other = yardstick(config_of("ar"), "test")
+    task, other, _ = yardstick(config_of("ar"), "test")
     wider = yardstick(config_of("ar", {"evaluation": {"test_windows": 10}}), "test")[0]
     judged = StopReference(run="judge", reading="annealed", step=7)
     written = inference(config_of("ar"))[1]
@@ -165,6 +177,7 @@ def test_a_row_has_another_key_for_other_weights_tasks_texts_and_code(monkeypatc
         row_key(task, [STOP], "text"),
         row_key(other, [STOP], "text"),
         row_key(wider, [STOP], "text"),
+        row_key(yardstick(config_of("ar", {"seed": 1}), "test")[0], [STOP], "text"),
         row_key(task, [STOP.model_copy(update={"step": 8})], "text"),
         row_key(task, [STOP.model_copy(update={"reading": "along_run"})], "text"),
         row_key(task, [STOP], "more text"),
@@ -184,7 +197,9 @@ HASHES = {"train": "a", "validation": "b", "test": "c"}
     "layer",
     [
         *({"evaluation": {key: value}} for key, value in {"stops": 3, "stop_ratio": 3.0}.items()),
-        *({"evaluation": {key: 6}} for key in ("validation_windows", "test_windows", "nelbo_draws")),
+        *({"evaluation": {key: 6}} for key in ("validation_windows", "test_windows", "exact_windows")),
+        *({"evaluation": {key: 6}} for key in ("validation_positions", "test_positions", "nelbo_draws")),
+        {"seed": 4},
         {"evaluation": {"choice_items": 6}},
         {"evaluation": {"choice_options": 6}},
         {"evaluation": {"choice_context_tokens": 6}},
@@ -202,7 +217,8 @@ def test_other_stops_and_settings_are_another_evaluation(layer):
         {"evaluation": {"batch_size": 4, "sample_tokens": 0}},
         {"inference": {"prompts": 9}},
         {"training": {"log_steps": 3, "learning_rate": 0.5}},
-        {"seed": 4},
+        {"member": 4},
+        {"seed": 4, "data": {"subset": "fixed"}},
     ],
     ids=str,
 )
@@ -281,6 +297,6 @@ def test_no_noise_of_training_touches_the_yardstick(arm):
         for weight in transformer.trainable_weights:
             weight.assign(10 * weight.value)
         measured = Arm(config, make_scorer(transformer, config), STOP)
-        found.append([measure(task, [measured], DATA) for task in yardstick(config, "validation")])
+        found.append([measure(task, [measured], DATA) for task in yardstick(config, "test")])
     assert found[0] == found[1]
     assert found[0][0].values["nll"] > 6  # the weights are no uniform predictor's

@@ -126,6 +126,18 @@ def test_it_estimates_the_enumerated_bound_and_knows_its_error(arm, exact, monke
     assert claimed / 2 < spread < 2 * claimed
 
 
+def test_windows_of_one_document_count_once(monkeypatch):
+    """By hand, of estimates by draw and window: three documents, of one, two and one windows."""
+    drawn = np.array([[1.0, 2.0, 4.0, 6.0], [3.0, 2.0, 5.0, 6.0]])
+    monkeypatch.setattr(module, "_draw_nll", lambda scorer, windows, number, half: drawn[number])
+    found = nelbo(None, WINDOWS[:4], 2, np.array([0, 1, 1, 2]))
+    means = np.array([2.0, (2.0 + 4.5) / 2, 6.0])
+    assert found.nelbo == pytest.approx(means.mean())
+    assert found.example_standard_error == pytest.approx(means.std(ddof=1) / np.sqrt(3))
+    # The halves differ by 2, 0, 1 and 0; the windows have the weights 1/3, 1/6, 1/6 and 1/3.
+    assert found.mask_standard_error == pytest.approx(np.sqrt((2 / 3) ** 2 / 4 + (1 / 6) ** 2 / 4))
+
+
 @pytest.mark.backend
 def test_every_call_uses_the_same_draws():
     scorer = scorer_of("dlm", vocab_size=3, length=3)

@@ -198,7 +198,7 @@ def test_an_incomplete_or_foreign_measurement_is_left_out_and_named(change, tmp_
 
 def test_a_damaged_measurement_or_one_of_other_settings_is_left_out_and_named(tmp_path):
     tree = fake_inference(tmp_path)
-    tree.measurement("dlm", 1).write_text('{"schema": 3, "measure')
+    tree.measurement("dlm", 1).write_text('{"schema": 4, "measure')
     (tree.measurement("dlm", 2)).write_text('{"schema": 2}')
     values = [row.model_copy(update={"values": {"distinct": 0.5}}) for row in tree.rows("ar", 0)]
     tree.measure("ar", 0, rows=tuple(values))
@@ -208,7 +208,7 @@ def test_a_damaged_measurement_or_one_of_other_settings_is_left_out_and_named(tm
     for seed, told in zip((1, 2), damaged, strict=True):
         assert told.startswith(f"{tree.measurement('dlm', seed)}: ")
         assert told.endswith("The same command makes it again.")
-    assert "`schema` must be 3, but got 2" in damaged[1]
+    assert "`schema` must be 4, but got 2" in damaged[1]
     names = "ar seed 0, dlm seed 1, dlm seed 2 and any_order_ar seed 2"
     assert unmeasured.startswith(f"Trained but not measured: {names}. ")
 

@@ -172,7 +172,7 @@ def test_every_file_is_linked_and_has_the_rows_of_the_summary(report, page):
 def test_the_summary_is_what_was_returned_and_what_the_page_says(report, page, html):
     summary = json.loads((report.page.parent / "summary.json").read_text(encoding="utf-8"))
     assert summary == json.loads(json.dumps(report.summary))
-    assert summary["schema"] == 3
+    assert summary["schema"] == 4
     assert [summary["headline"]] == [
         section["headline"] for section in sections_of(summary) if section["headline"]
     ][:1]

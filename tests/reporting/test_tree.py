@@ -41,7 +41,7 @@ def test_a_plan_is_needed_and_must_be_of_this_schema_without_repeats(fake_tree, 
     with pytest.raises(ValueError, match=r"planned once, but these are twice: \[\('ar', .*20000', 0\)\]"):
         read_tree(tree.path)
     tree.replan(lambda plan: plan.update(schema=1))
-    with pytest.raises(ValueError, match=r"`schema` must be 3, but got 1. 'make crossover' writes it anew"):
+    with pytest.raises(ValueError, match=r"`schema` must be 4, but got 1. 'make crossover' writes it anew"):
         read_tree(tree.path)
 
 

@@ -401,7 +401,7 @@ DAMAGED = {
     "a key is missing": lambda text: text.replace('"evaluation":', '"other":'),
     "a text for a number": lambda text: text.replace('"wall_seconds": 2.5', '"wall_seconds": "long"'),
     "no number": lambda text: text.replace('"wall_seconds": 2.5', '"wall_seconds": NaN'),
-    "another schema": lambda text: text.replace('"schema": 3', '"schema": 2'),
+    "another schema": lambda text: text.replace('"schema": 4', '"schema": 2'),
 }
 
 

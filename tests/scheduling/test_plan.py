@@ -25,7 +25,7 @@ def test_plan_json_holds_the_whole_plan(bench):
         "command",
         "cells",
     ]
-    assert (written["schema"], written["ablation"], written["preset"]) == (3, "tiny", "tiny")
+    assert (written["schema"], written["ablation"], written["preset"]) == (4, "tiny", "tiny")
     assert (written["arms"], written["measurements"]) == (["ar", "dlm"], {})
     assert [section["kind"] for section in written["sections"]] == ["differences", "curves"]
     cell = plan.cells[0]

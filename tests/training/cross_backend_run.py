@@ -89,7 +89,8 @@ def draws_hash(xp):
 def train(arm, weights):
     import keras
 
-    from lab.data.windows import TrainingWindows, evaluation_windows
+    from lab.data.held_out import held_out_windows
+    from lab.data.windows import TrainingWindows
     from lab.evaluation.arm import make_scorer
     from lab.evaluation.chain_rule import chain_rule_nll
     from lab.evaluation.nelbo import nelbo
@@ -113,7 +114,7 @@ def train(arm, weights):
             keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(logs["loss"]))
         ],
     )
-    held_out = evaluation_windows(text(1000, 1), 16, 16)
+    held_out = held_out_windows(text(1000, 1), -1, 16, 16, 0).windows
     scorer = make_scorer(learner.transformer, config)
     found = {
         "first_train_loss": float(losses[0]),

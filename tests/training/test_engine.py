@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from training_bench import differences, numbers_of, tiny_config
+from training_bench import DROPOUT, differences, numbers_of, tiny_config
 
 VOCAB = 5
 
@@ -74,3 +74,81 @@ def test_a_run_measures_the_average_that_it_keeps(corpus, cache, tmp_path, quick
     for name in ("result.json", "metrics.jsonl"):
         (tmp_path / name).unlink()
     assert numbers_of(train_run(config, tmp_path, cache)) == numbers_of(result)  # of the weights as kept
+
+
+def built(**layer):
+    """A learner with the weights that it begins with."""
+    from lab.training.build import build_learner
+
+    return build_learner(tiny_config("dlm", {"model": DROPOUT}, layer), VOCAB)
+
+
+def weights_of(learner):
+    from lab.training.variables import read_variables
+
+    return read_variables(learner.trainable_variables)
+
+
+def test_members_share_their_text_and_not_weights_order_or_draws(monkeypatch):
+    """Of a budget of 16 windows, an epoch in one batch: the same windows in another order."""
+    from lab.training import engine as module
+
+    tokens = np.random.default_rng(0).integers(0, VOCAB, 4000).astype(np.int32)
+    monkeypatch.setattr(module, "build_learner", build := Recorder(module.build_learner))
+
+    def begun(**layer):
+        data = {"unique_tokens": 256, "windows": "fixed"}
+        config = tiny_config("dlm", {"data": data, "training": {"batch_size": 16}, "model": DROPOUT}, layer)
+        rows = module.Engine(config, tokens, VOCAB).windows.batch(0).tokens.tolist()
+        return rows, build.made[-1]
+
+    (first, learner), (member, other), (replicate, _) = begun(), begun(member=1), begun(seed=1)
+    assert sorted(first) == sorted(member) != sorted(replicate)
+    assert first != member
+    assert differences(weights_of(learner), weights_of(other))
+    assert learner.seed != other.seed
+    assert learner.transformer.seed == learner.seed  # of dropout
+    assert begun(member=1)[0] == member
+
+
+class Recorder:
+    """A function that keeps what it made."""
+
+    def __init__(self, function):
+        self.function, self.made = function, []
+
+    def __call__(self, *arguments):
+        self.made.append(self.function(*arguments))
+        return self.made[-1]
+
+
+@pytest.mark.backend
+def test_a_perturbation_is_a_relative_normal_noise_on_the_same_weights():
+    plain, again = (weights_of(built(training={"perturbation": 0.0})) for _ in range(2))
+    assert differences(plain, again) == []
+    noise, other = (
+        np.concatenate(
+            [
+                ((array - plain[name]) / plain[name])[plain[name] != 0]
+                for name, array in weights_of(built(training={"perturbation": 1e-3}, **layer)).items()
+            ],
+            axis=None,
+        )
+        for layer in ({}, {"data": {"windows": "jittered"}})
+    )
+    np.testing.assert_array_equal(noise, other)
+    count = len(noise)
+    assert count > 2000
+    assert noise.mean() == pytest.approx(0, abs=4e-3 / np.sqrt(count))
+    assert noise.std() == pytest.approx(1e-3, rel=4 / np.sqrt(2 * count))
+    assert (np.abs(noise) < 1e-3).mean() == pytest.approx(0.6827, abs=4 * 0.47 / np.sqrt(count))
+    assert len(np.unique(np.round(noise, 6))) > 500  # no two variables have the same
+
+
+def test_another_seed_has_another_perturbation():
+    layers = [{"training": {"perturbation": 0.1}, "seed": seed} for seed in (1, 2)]
+    noise = []
+    for layer in layers:
+        perturbed, plain = weights_of(built(**layer)), weights_of(built(seed=layer["seed"]))
+        noise.append(np.concatenate([(perturbed[name] / plain[name]).ravel() for name in plain]))
+    assert abs(np.corrcoef(*noise)[0, 1]) < 4 / np.sqrt(len(noise[0]))

@@ -37,18 +37,29 @@ def measure(stops, stop, split, nll=1.0, **changed):
 
 def test_a_stop_lacks_the_validation_first_and_the_test_where_it_is_picked():
     stops, stop = measured_stops(), ALONG[40]
-    both = [*yardstick(CONFIG, "validation"), *yardstick(CONFIG, "test")]
-    assert stops.missing(stop) == both[:2]
+    validation, test = yardstick(CONFIG, "validation"), yardstick(CONFIG, "test")
+    assert stops.missing(stop) == validation
     measure(stops, stop, "validation")
     assert stops.missing(stop) == []
     assert stops.validated == [stop]
     for other in set(TIMELINE.stops) - {stop}:
         measure(stops, other, "validation")
     assert stops.missing(ANNEALED[20]) == []
-    assert stops.missing(stop) == both[2:]
+    assert stops.missing(stop) == test[:-1]
     measure(stops, stop, "test")
     assert stops.missing(stop) == []
-    assert [row.task for row in stops.rows(stop)] == both
+    assert [row.task for row in stops.rows(stop)] == validation + test
+
+
+def test_the_best_of_the_headline_alone_is_measured_at_all_places():
+    stops = measured_stops()
+    nll = {10: 3.0, 20: 2.0, 40: 2.5}
+    for stop in TIMELINE.stops:
+        measure(stops, stop, "validation", nll[stop.step])
+    exact = [
+        stop for stop in TIMELINE.stops for task in stops.missing(stop) if task.measurement == "nll_exact"
+    ]
+    assert exact == [ANNEALED[20]]
 
 
 def test_none_is_picked_before_all_are_validated():

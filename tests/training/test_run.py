@@ -18,8 +18,10 @@ from lab.results import Measured, read_result
 from lab.scheduling.outcomes import EXIT_CODES, Outcome, exit_code_of
 from lab.version import ENGINE, Version, read_version
 
+NLL = {"nll", "nll_standard_error", "nll_by_token", "bits_per_byte"}
+EXACT = {"nll_exact", "nll_exact_standard_error"}
 METRICS = {
-    *("nll", "nll_standard_error", "bits_per_byte"),
+    *NLL,
     *("choice_accuracy", "option_gap", "choice_accuracy_standard_error", "option_gap_standard_error"),
 }
 BOUND = {"nelbo", "nelbo_example_standard_error", "nelbo_mask_standard_error"}
@@ -33,6 +35,8 @@ def run(request, undisturbed):
 
 
 def test_the_result_says_what_was_run(run):
+    from lab.data.dataset import prepare
+
     result = run.result
     assert read_result(run.logdir) == result
     assert load_config(run.logdir / "config.yaml") == result.config == run.config
@@ -49,6 +53,13 @@ def test_the_result_says_what_was_run(run):
     assert (data.corpus, data.tokenizer, data.length, data.packages) == ("text", "bytes", 16, {})
     assert (data.unique_tokens, data.windows) == (960, 60)
     assert 0.98 < data.bytes_per_token < 1
+    dataset = prepare(run.config.data, run.cache)
+    assert data.train_tokens == len(dataset.train) > data.unique_tokens
+    assert data.documents == {
+        split: dataset.statistics["documents"][split] for split in ("validation", "test")
+    }
+    assert data.seen_tokens == {split: dataset.seen[split].mean() for split in ("validation", "test")}
+    assert data.seen_windows.keys() == data.seen_tokens.keys()
 
 
 def test_the_result_says_what_it_was_computed_by_and_on(run):
@@ -64,15 +75,14 @@ def test_the_result_says_what_it_was_computed_by_and_on(run):
     assert run.result.data.hash == run.result.data.hashes["train"]
 
 
-def test_each_stop_has_every_metric_in_both_readings(run):
+def test_each_stop_has_its_nll_in_both_readings(run):
     stops = run.result.stops
     assert [(stop.step, stop.reading) for stop in stops] == [
         (step, reading) for step in STEPS for reading in ("along_run", "annealed")
     ]
-    metrics = METRICS | BOUND if run.config.arm == "dlm" else METRICS
     per_token = train_flops_per_token(run.config.model.architecture(257, 16), run.config.arm == "ar")
     for stop in stops:
-        assert stop.validation.keys() == metrics
+        assert stop.validation.keys() == NLL
         assert stop.start == stop.step - (stop.step // 5 if stop.reading == "annealed" else 0)
         assert stop.tokens_seen == stop.step * 4 * 16
         assert stop.epoch == stop.step * 4 / 60
@@ -84,14 +94,16 @@ def test_each_stop_has_every_metric_in_both_readings(run):
 
 def test_the_best_stop_is_the_lowest_on_validation_and_it_and_the_last_are_tested(run):
     tested = set()
+    metrics = METRICS | BOUND if run.config.arm == "dlm" else METRICS
+    best = run.result.best()
     for reading in READINGS:
         stops = run.result.along(reading)
         lowest = min(stops, key=lambda stop: stop.validation["nll"])
         assert (run.result.best(reading), run.result.end(reading)) == (lowest, stops[-1])
         tested |= {(reading, lowest.step), (reading, stops[-1].step)}
     for stop in run.result.stops:
-        expected = stop.validation.keys() if (stop.reading, stop.step) in tested else set()
-        assert stop.test.keys() == expected
+        expected = metrics if (stop.reading, stop.step) in tested else set()
+        assert stop.test.keys() == (expected | EXACT if stop == best else expected)
 
 
 def test_each_measurement_is_of_the_weights_of_its_stop_in_its_run(run):
@@ -108,10 +120,12 @@ def test_flops_count_the_branches_and_every_measurement(run):
     assert result.forward_flops_per_token == forward_flops_per_token(architecture, causal)
     branches = 5 + 10 + 20 + 40
     assert result.train_flops == pytest.approx((200 + branches) * 64 * result.train_flops_per_token)
-    # 8 windows and 8 items of 4 options, 4 tokens each; 2 draws of each window
-    passes = 8 + 32 if causal else 8 * 16 + 32 * 4 + 8 * 2
-    measured = 8 + sum(bool(stop.test) for stop in result.stops)
-    assert result.evaluation_flops == pytest.approx(measured * passes * 16 * result.forward_flops_per_token)
+    # 8 windows, at 4 places; again at 8, and 8 items of 4 options, 4 tokens each, and 2 draws of each window;
+    # 4 windows at all places.
+    validation, test, exact = (8, 8 + 32, 4) if causal else (8 * 4, 8 * 8 + 32 * 4 + 8 * 2, 4 * 16)
+    tested = sum(bool(stop.test) for stop in result.stops)
+    passes = 8 * validation + tested * test + exact
+    assert result.evaluation_flops == pytest.approx(passes * 16 * result.forward_flops_per_token)
 
 
 def test_flops_count_every_pass_and_every_loop(undisturbed):
@@ -223,7 +237,7 @@ def test_measuring_and_branching_leave_the_training_alone(undisturbed):
 
     run = undisturbed("dlm")
     dataset = prepare(run.config.data, run.cache)
-    windows = TrainingWindows(budget(dataset.train, 960, 16), 16, 4, run.config.seed)
+    windows = TrainingWindows(budget(dataset.train, 960, 16, 0), 16, 4, run.config.seed)
     batches = [windows.batch(step)._asdict() for step in range(200)]
     learner = build_learner(run.config, dataset.tokenizer.vocab_size)
     state = {0: read_variables(state_of(learner))}
@@ -244,7 +258,8 @@ def test_measuring_and_branching_leave_the_training_alone(undisturbed):
     along, last = stops["along_run", 50], stops["along_run", 200]
     assert measured(state[50], along, "validation") == recorded(along, "validation")
     assert measured(state[200], last, "validation") == recorded(last, "validation")
-    assert measured(state[200], last, "test") == recorded(last, "test") != ()
+    tested = recorded(last, "test")
+    assert measured(state[200], last, "test")[: len(tested)] == tested != ()
 
     assign_variables(state_of(learner), state[40])
     learner.optimizer.set_decay(Decay(40, 50))
@@ -386,8 +401,8 @@ def test_a_measurement_that_is_not_finite_ends_the_run(
         ),
         ({"data": {"unique_tokens": 10}}, "`tokens` must fill one window of length=16, but got 10 tokens"),
         ({"data": {"unique_tokens": 10**6}}, "`unique_tokens` must be in 1"),
-        ({"evaluation": {"validation_windows": 10**5}}, "validation_windows=100000 takes 1,600,000 tokens"),
-        ({"evaluation": {"choice_items": 10**4}}, "choice_items=10000 takes 120,012 tokens of validation"),
+        ({"evaluation": {"validation_windows": 10**5}}, "validation_windows=100000 takes 100,000 windows"),
+        ({"evaluation": {"choice_items": 10**4}}, "choice_items=10000 takes 120,012 tokens of test"),
     ],
     ids=["no step", "no window", "budget", "windows", "items"],
 )

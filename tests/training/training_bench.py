@@ -42,7 +42,10 @@ TINY = {
     "evaluation": {
         "stops": 3,
         "validation_windows": 8,
+        "validation_positions": 4,
         "test_windows": 8,
+        "test_positions": 8,
+        "exact_windows": 4,
         "nelbo_draws": 2,
         "choice_items": 8,
         "choice_context_tokens": 8,
