@@ -1,15 +1,15 @@
-"""What a report says of arms that were tuned: how, with what outcome, and which trials are censored."""
+"""What a report says of arms that were tuned: how, with what outcome, and which trials ended early."""
 
 import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from lab.files import Row, read_json
 from lab.metrics import NLL, find_metric
@@ -21,8 +21,9 @@ from lab.reporting.tree import ResultTree, level_name
 from lab.results import DamagedError, Record, parse_record
 
 FILE = "tuning.json"
-SCHEMA = 2
-STATES = ("done", "censored", "failed", "not finished")
+SCHEMA = 3
+DONE, EARLY = "done", "ended early"
+STATES = (DONE, EARLY, "failed", "not finished")
 METRIC = find_metric(NLL)  # by which trials are compared
 EDGE = 0.05  # of a range, at each end
 
@@ -39,16 +40,10 @@ class Trial(Record):
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     trial: int
-    state: Literal["done", "censored", "failed", "not finished"]
+    state: Literal["done", "ended early", "failed", "not finished"]
     validation_nll: float | None
-    validation_nll_when_stopped: float | None
     tokens_seen: int | None
-    values: dict[str, float]
-
-    @property
-    def shown_nll(self) -> float | None:
-        """What it reached, or had reached when it was stopped."""
-        return {"done": self.validation_nll, "censored": self.validation_nll_when_stopped}.get(self.state)
+    values: dict[str, float | str]
 
 
 class Study(_Part):
@@ -56,33 +51,56 @@ class Study(_Part):
 
     arm: str
     level: dict[str, Any]
-    fixed: dict[str, float]
-    start: dict[str, float]
-    best: dict[str, float] | None
+    fixed: dict[str, float | str]
+    start: dict[str, float | str]
+    best: dict[str, float | str] | None
     trials: list[Trial]
 
 
 class Bounds(_Part):
-    """The range of a tuned key."""
+    """The range of a tuned key, and the keys that take the same value."""
 
+    kind: Literal["range"]
     low: float
     high: float
     log: bool
     step: float | None
+    also: tuple[str, ...]
+
+    def at_edge(self, value: float | str) -> bool:
+        """Whether a best value lies at an end of the range, so that a better one may lie beyond it.
+
+        Nothing lies below zero.
+        """
+        scale = math.log if self.log else float
+        low, high, place = (scale(number) for number in (self.low, self.high, float(value)))
+        margin = EDGE * (high - low)
+        return place > high - margin or (place < low + margin and self.low > 0)
+
+
+class Options(_Part):
+    """The settings of which one is taken, and of which arms."""
+
+    kind: Literal["choice"]
+    options: dict[str, dict[str, Any]]
+    compute: str
+
+    def at_edge(self, _: float | str) -> bool:
+        """Options have no order, so none lies at an end."""
+        return False
 
 
 class Specification(_Part):
     """How arms are tuned."""
 
     trials: int
-    space: dict[str, Bounds]
+    space: dict[str, Annotated[Bounds | Options, Field(discriminator="kind")]]
     seed: int
     round_size: int
     sampler: str
     sampler_arguments: dict[str, Any]
     sampler_seed: int
-    pruner: str
-    pruner_arguments: dict[str, Any]
+    patience: int
 
 
 class TuningFile(_Part):
@@ -108,8 +126,8 @@ def write(tree: ResultTree) -> Content | None:
     picture = Picture(
         name="tuning",
         title="Validation NLL of the trials, in the order in which they were asked for",
-        caption="Each trial at its best stop (dot); the line is the best so far. A censored trial "
-        "(▽) stands at the best that it had reached when it was stopped; × is a failed one.",
+        caption="Each trial at its best stop; the line is the best so far. ▽ is a trial that ended early, "
+        "as it got worse; × a failed one.",
         panels=tuple(map(_panel, studies)),
     )
     return Content(
@@ -153,33 +171,16 @@ def _heading(key: str) -> str:
     return words.capital(_short(key).replace("_", " "))
 
 
-def at_edge(value: float, bounds: Bounds) -> bool:
-    """Whether a best value lies at an end of its range, so that a better one may lie beyond it.
-
-    Nothing lies below zero.
-    """
-    scale = math.log if bounds.log else float
-    low, high, place = (scale(number) for number in (bounds.low, bounds.high, value))
-    margin = EDGE * (high - low)
-    return place > high - margin or (place < low + margin and bounds.low > 0)
-
-
 def _panel(study: Study) -> Figure:
     """Validation NLL by trial, of one arm and level."""
     figure, ax = drawing.new_panel(study.arm + words.at_level(study.level), height=2.8)
-    shown = {
-        state: {
-            one.trial: nll
-            for one in study.trials
-            if one.state == state and (nll := one.shown_nll) is not None
-        }
-        for state in ("done", "censored")
-    }
-    done, censored = shown["done"], shown["censored"]
-    ax.plot(list(done), list(done.values()), "o", color=drawing.INK, alpha=0.6, markersize=5)
-    ax.plot(list(censored), list(censored.values()), "v", color=drawing.GREY, markerfacecolor="none")
-    best = list(accumulate(done.values(), min))
-    ax.step(list(done), best, where="post", color=drawing.INK, linewidth=1.5)
+    known = {one.trial: one.validation_nll for one in study.trials if one.validation_nll is not None}
+    for state, marker, fill in ((DONE, "o", drawing.INK), (EARLY, "v", "none")):
+        own = [one.trial for one in study.trials if one.state == state]
+        (drawn,) = ax.plot(own, [known[trial] for trial in own], marker, color=drawing.INK, alpha=0.6)
+        drawn.set_markerfacecolor(fill)
+    best = list(accumulate(known.values(), min))
+    ax.step(list(known), best, where="post", color=drawing.INK, linewidth=1.5)
     for trial in study.trials:
         if trial.state == "failed":
             ax.plot(trial.trial, 0.97, "x", color=drawing.GREY, transform=ax.get_xaxis_transform())
@@ -204,7 +205,7 @@ def _study_table(studies: Sequence[Study], spec: Specification) -> Table:
         row["untuned_validation_nll"] = untuned[0] if untuned else None
         row["tokens_seen"] = sum(trial.tokens_seen or 0 for trial in study.trials)
         for key, bounds in spec.space.items():
-            edge = key in best and at_edge(values[key], bounds)
+            edge = key in best and bounds.at_edge(values[key])
             row[_short(key)] = {"value": values.get(key), "own": key in study.fixed, "edge": edge}
         rows.append(row)
 
@@ -214,7 +215,7 @@ def _study_table(studies: Sequence[Study], spec: Specification) -> Table:
     columns = [
         table.text("Arm", "arm"),
         *table.levels(rows),
-        *[table.number(_heading(name), name) for name in ("trials", "done", "censored", "failed")],
+        *[table.number(_heading(name), name) for name in ("trials", "done", "ended early", "failed")],
         table.number(f"Tokens seen{table.LINE}all trials", "tokens_seen", printed=False),
         table.number(f"Validation NLL{table.LINE}as it stands", "untuned_validation_nll", METRIC.shown),
         table.number(f"Validation NLL{table.LINE}best trial", "best_validation_nll", METRIC.shown),
@@ -241,7 +242,7 @@ def _trial_table(studies: Sequence[Study], spec: Specification) -> Table:
         table.number("Trial", "trial"),
         table.text("State", "state"),
         table.number("Validation NLL", "validation_nll", METRIC.shown),
-        *[table.number(_heading(key), _short(key)) for key in spec.space],
+        *[table.number(_heading(key), _short(key), _plain) for key in spec.space],
     ]
     return Table("tuning", rows, columns, title="Every trial")
 
@@ -249,4 +250,8 @@ def _trial_table(studies: Sequence[Study], spec: Specification) -> Table:
 def best_in_words(best: Row) -> str:
     """A best value for the table: the arm's own, or one at the end of its range, says so; a dash for none."""
     note = " (own)" if best["own"] else " (edge)" if best["edge"] else ""
-    return table.shown(best["value"], lambda value: words.plain(value) + note)
+    return table.shown(best["value"], lambda value: _plain(value) + note)
+
+
+def _plain(value: float | str) -> str:
+    return value if isinstance(value, str) else words.plain(value)

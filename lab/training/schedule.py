@@ -10,6 +10,10 @@ from lab.config import TrainingConfig
 Array = Any
 
 NEVER = 2**29  # a decay that starts here does not start
+# Windows between two places where a run may stop, if its batch divides them: so runs of other batch sizes
+# stop at the same tokens. Runs of fewer than SHORT of these stop at any step.
+GRID = 128
+SHORT = 16
 
 
 class Decay(NamedTuple):
@@ -60,18 +64,30 @@ def total_steps(config: TrainingConfig, length: int, windows: int) -> int:
         ValueError: if the total is less than one step.
     """
     if config.total_steps is not None:
-        total = config.total_steps
-    elif config.total_tokens is not None:
-        total = round(config.total_tokens / (config.batch_size * length))
-    else:
-        total = round((config.total_epochs or 0) * windows / config.batch_size)
-    if total < 1:
+        return config.total_steps
+    rows = config.total_tokens / length if config.total_tokens else (config.total_epochs or 0) * windows
+    steps = rows / config.batch_size
+    if (total := on_grid(steps, config.batch_size, steps)) < 1:
         raise ValueError(
             f"the duration must be at least one step of {config.batch_size * length} tokens, "
             f"but got {config.total_tokens or config.total_epochs} "
             f"{'tokens' if config.total_tokens else 'epochs'} of {windows} windows."
         )
     return total
+
+
+def on_grid(step: float, batch_size: int, total: float) -> int:
+    """The step nearest to one at which runs of other batch sizes may stop too.
+
+    Args:
+        step: at least half a step.
+        batch_size: windows a step.
+        total: steps of the run.
+    """
+    unit = GRID // batch_size
+    if GRID % batch_size or total < SHORT * unit:
+        return round(step)
+    return max(1, round(step / unit)) * unit
 
 
 def main_decay(config: TrainingConfig, total_steps: int) -> Decay:

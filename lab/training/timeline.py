@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lab.config import RunConfig
-from lab.training.schedule import branch_decay, total_steps
+from lab.training.schedule import branch_decay, on_grid, total_steps
 
 
 @dataclass(frozen=True, order=True)
@@ -62,9 +62,9 @@ class Timeline:
 def make_timeline(config: RunConfig, windows: int) -> Timeline:
     """Lay out a run over `windows` windows an epoch.
 
-    Stops lie at total / ratio^j steps. Under WSD each is read twice: along the run, and at the end of a
-    branch that leaves the run a little earlier and decays. Under a cosine the horizon is fixed, so there is
-    only the reading along the run.
+    Stops lie at total / ratio^j steps, moved to the grid on which runs of other batch sizes stop too. Under
+    WSD each is read twice: along the run, and at the end of a branch that leaves the run a little earlier and
+    decays. Under a cosine the horizon is fixed, so there is only the reading along the run.
 
     Raises:
         ValueError: if the total is less than one step.
@@ -72,7 +72,9 @@ def make_timeline(config: RunConfig, windows: int) -> Timeline:
     training, length = config.training, config.data.length
     total = total_steps(training, length, windows)
     evaluation = config.evaluation
-    steps = {round(total / evaluation.stop_ratio**j) for j in range(evaluation.stops)} - {0}
+    steps = {
+        on_grid(total / evaluation.stop_ratio**j, training.batch_size, total) for j in range(evaluation.stops)
+    } - {0}
     stops = [Stop(step, step, "along_run") for step in steps]
     if training.schedule == "wsd":
         stops += [Stop(branch_decay(training, step).start, step, "annealed") for step in steps]

@@ -98,7 +98,7 @@ def test_the_page_says_that_stops_are_a_grid_and_explains_its_words(fake_tree):
     assert "each at about 2.0 times the tokens of the one before: the best one measured is not" in page.text
     for word in ("AR, DLM", "NELBO", "95 % interval", "Window error, item error", "Provisional", "Passes"):
         assert page.text.count(f"\n{word}") == 1, word
-    for word in ("Trial, censored", "Shapley value", "Bootstrap interval"):
+    for word in ("Ends early", "Shapley value", "Bootstrap interval"):
         assert f"\n{word}" not in page.text
     assert "Of comparisons without a true difference 30 % with 2 seeds come out so by chance." in page.text
 

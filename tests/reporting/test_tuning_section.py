@@ -10,7 +10,7 @@ from lab.reporting.tree import read_tree
 from lab.results import DamagedError
 from lab.scheduling.tuning import driver as tuning_driver
 from lab.scheduling.tuning import study as tuning_study
-from lab.scheduling.tuning.tuning import Tuning
+from lab.scheduling.tuning.tuning import SPACE, Range, Tuning
 from lab.sections import Curves
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -20,11 +20,13 @@ RATE, DECAY, ATTENTION, MLP = (
     "model.attention_dropout",
     "model.mlp_dropout",
 )
-SPEC = Tuning(6).spec()
+RANGES = {RATE: Range(1e-4, 1e-2, log=True), DECAY: Range(0.01, 3.2, log=True)}
+RANGES |= {key: Range(0.0, 0.5, step=0.1) for key in (ATTENTION, MLP)}
+SPEC = Tuning(6, RANGES).spec()
 START = (1e-3, 0.1, 0.0, 0.0)
 
 
-def trial(number, state, nll=None, stopped=None, values=START, reason=""):
+def trial(number, state, nll=None, values=START, reason=""):
     """A trial as the driver writes it; without those `values` that are None."""
     keys = (RATE, DECAY, ATTENTION, MLP)
     return {
@@ -32,17 +34,16 @@ def trial(number, state, nll=None, stopped=None, values=START, reason=""):
         "round": number // 4,
         "state": state,
         "validation_nll": nll,
-        "validation_nll_when_stopped": stopped,
-        "stops": {"done": 9, "censored": 5}.get(state, 0),
-        "tokens_seen": {"done": 9_000, "censored": 5_000, "failed": 0}.get(state),
+        "stops": {"done": 9, "ended early": 5}.get(state, 0),
+        "tokens_seen": {"done": 9_000, "ended early": 5_000, "failed": 0}.get(state),
         "reason": reason,
         "values": {key: value for key, value in zip(keys, values, strict=True) if value is not None},
     }
 
 
 def study(arm, trials, level=None, fixed=None):
-    """A study as the driver writes it, whose best is the done trial of lowest validation NLL."""
-    done = [made for made in trials if made["state"] == "done"]
+    """A study as the driver writes it, whose best is the trial of lowest validation NLL."""
+    done = [made for made in trials if made["validation_nll"] is not None]
     best = min(done, key=lambda made: made["validation_nll"])["values"] if done else None
     return {
         "arm": arm,
@@ -55,7 +56,6 @@ def study(arm, trials, level=None, fixed=None):
     }
 
 
-# The censored trial had once been lower than any that was done.
 AR = study(
     "ar",
     [
@@ -63,7 +63,7 @@ AR = study(
         trial(1, "failed", values=(5e-3, 1.0, 0.2, 0.2), reason="exit code 1: no output"),
         trial(2, "done", 2.6, values=(9.5e-3, 0.3, 0.25, 0.0)),
         trial(3, "done", 2.7, values=(2e-3, 0.3, 0.1, 0.1)),
-        trial(4, "censored", stopped=2.5, values=(1e-4, 0.3, 0.1, 0.1), reason="stopped at stop 5 of 9"),
+        trial(4, "ended early", 2.65, values=(1e-4, 0.3, 0.1, 0.1), reason="ended at stop 5 of 9"),
         trial(5, "not finished", values=(3e-3, 0.3, 0.1, 0.1)),
     ],
 )
@@ -107,13 +107,15 @@ def axes_of(content):
 
 def test_the_format_is_that_of_the_driver():
     assert (tuning.FILE, tuning.SCHEMA) == (tuning_driver.FILE, tuning_driver.SCHEMA)
-    assert set(tuning.STATES) == set(tuning_study.STATES.values())
+    assert set(tuning.STATES) == {*tuning_study.STATES.values(), tuning_study.ENDED_EARLY}
     assert {made["state"] for made in AR["trials"]} == set(tuning.STATES)
 
 
 def test_each_study_is_told_with_how_its_trials_ended_and_its_best(tuned):
     content = told(tuned(AR, DLM))
-    assert content.verdict == ("2 arms had 6 trials each: 5 done, 1 censored, 1 failed and 1 not finished.",)
+    assert content.verdict == (
+        "2 arms had 6 trials each: 5 done, 1 ended early, 1 failed and 1 not finished.",
+    )
     assert shown(content.tables[0]) == [
         ["ar", "6", "3", "1", "1", "32,000", "2.900", "2.600", "0.0095 (edge)", "0.3", "0.25", "0"],
         ["dlm", "2", "2", "0", "0", "18,000", "2.750", "2.750", "0.001", "0.1", "0", "0.5 (own)"],
@@ -154,18 +156,30 @@ def test_the_specification_is_told_in_words(tuned):
     text = read_page(write_report(tuned(AR, DLM).path)).text
     for sentence in (
         "Each tuned arm had 6 trials of one run each, with seed 1000, which no decisive run has.",
-        "Tried: learning rate from 0.0001 to 0.01 (logarithmic), weight decay from 0.01 to 3.2 "
-        "(logarithmic), attention dropout from 0 to 0.5 in steps of 0.1 and mlp dropout from 0 to 0.5 in "
+        "Tried: learning rate from 0.0001 to 0.01 (logarithmic); weight decay from 0.01 to 3.2 "
+        "(logarithmic); attention dropout from 0 to 0.5 in steps of 0.1; mlp dropout from 0 to 0.5 in "
         "steps of 0.1. The first trial is the arm as it stands. What an arm or its level sets keeps its "
         "value.",
         "Sampler: tpe (n_startup_trials 6, n_ei_candidates 24, multivariate True, group False, "
-        "constant_liar True; seed 0), in rounds of 4, whose outcomes are told together.",
-        "Pruner: median of the trials finished in earlier rounds (n_startup_trials 4, n_warmup_steps 3, "
-        "interval_steps 1, n_min_trials 4; steps are stops, counted from 0; a trial counts with its "
-        "lowest loss up to there).",
-        "A trial that was stopped early is censored: what it had reached is shown, and enters no average",
+        "constant_liar True; seed 0), in rounds of 4, whose outcomes are recorded together.",
+        "A trial ends early once 2 stops in a row are worse than the best before them, and counts with that "
+        "best; it is compared with no other trial",
     ):
         assert sentence in text
+
+
+def test_choices_are_told_and_have_no_edge(tuned):
+    values = {RATE: 1e-3, "training.ema": "0.99", "masks": "stratified"}
+    made = trial(0, "done", 2.5) | {"values": values}
+    tree = tuned(study("dlm", [made]), spec=json.loads(json.dumps(Tuning(6).spec())))
+    (row,) = told(tree).tables[0].rows
+    assert row["masks"] == {"value": "stratified", "own": False, "edge": False}
+    assert "stratified" in shown(told(tree).tables[1])[0]
+    text = read_page(write_report(tree.path)).text
+    assert "; attention dropout (with mlp dropout the same) from 0 to 0.9 in steps of 0.1;" in text
+    assert "; ema of 0.0, 0.99, 0.998;" in text
+    assert "; masks of plain, stratified, complementary, middle, high (dense arms alone). The first" in text
+    assert set(SPACE) == set(Tuning(6).spec()["space"])
 
 
 def test_a_space_without_keys_is_said_to_be_that(tuned):
@@ -184,7 +198,7 @@ def test_the_rows_of_the_studies_are_plain_values(tuned):
         "level": "",
         "trials": 6,
         "done": 3,
-        "censored": 1,
+        "ended early": 1,
         "failed": 1,
         "not finished": 1,
         "tokens_seen": 32_000,
@@ -204,23 +218,22 @@ def test_every_trial_is_kept_with_all_its_values(tuned):
         *(("ar", number) for number in range(6)),
         *(("dlm", number) for number in range(2)),
     ]
-    censored = rows[4]
-    assert (censored["state"], censored["validation_nll"]) == ("censored", None)
-    assert (censored["validation_nll_when_stopped"], censored["stops"]) == (2.5, 5)
-    assert (censored["round"], censored["reason"]) == (1, "stopped at stop 5 of 9")
+    early = rows[4]
+    assert (early["state"], early["validation_nll"], early["stops"]) == ("ended early", 2.65, 5)
+    assert (early["round"], early["reason"]) == (1, "ended at stop 5 of 9")
     assert (rows[1]["state"], rows[1]["reason"]) == ("failed", "exit code 1: no output")
     assert [row["mlp_dropout"] for row in rows[5:]] == [0.1, 0.5, 0.5]
     assert rows[6]["weight_decay"] == 0.1
-    assert shown(trials)[4] == ["ar", "4", "censored", "–", "0.0001", "0.3", "0.1", "0.1"]
+    assert shown(trials)[4] == ["ar", "4", "ended early", "2.650", "0.0001", "0.3", "0.1", "0.1"]
 
 
 def test_the_figure_shows_each_trial_as_it_ended(tuned):
     content = told(tuned(AR, DLM))
     ar, dlm = axes_of(content)
-    done, censored, best, failed = (line.get_xydata().tolist() for line in ar.lines)
+    done, early, best, failed = (line.get_xydata().tolist() for line in ar.lines)
     assert done == [[0, 2.9], [2, 2.6], [3, 2.7]]
-    assert censored == [[4, 2.5]]
-    assert best == [[0, 2.9], [2, 2.6], [3, 2.6]]  # a censored trial is no best
+    assert early == [[4, 2.65]]
+    assert best == [[0, 2.9], [2, 2.6], [3, 2.6], [4, 2.6]]
     assert [x for x, _ in failed] == [1]
     assert [line.get_marker() for line in ar.lines] == ["o", "v", "None", "x"]
     assert ar.get_xlim() == (-0.5, 5.5)
@@ -245,11 +258,11 @@ def test_the_page_has_it_as_its_last_section(tuned):
     page = read_page(report)
     for text in (*content.verdict, *content.certain, content.pictures[0].caption):
         assert text in page.text
-    table = next(rows for rows in page.tables if "Censored" in rows[0])
+    table = next(rows for rows in page.tables if "Ended early" in rows[0])
     assert table[1][0] == "<script>alert(1)</script>"
     assert "Arms under Tuning have their own learning rate and regularisation" in page.text
     assert "shared, not tuned for each arm" not in page.text
-    assert "\nTrial, censored" in page.text
+    assert "\nTrial" in page.text
     assert {"tuning.csv", "tuning_studies.csv", "tuning-3.svg", "tuning-3.png"} <= set(page.links)
     assert report.summary["plan"]["tuning"] == json.loads(json.dumps(SPEC))
     assert report.summary["tuning"]["tables"]["tuning"] == list(content.tables[1].rows)
@@ -266,7 +279,7 @@ def test_a_tree_that_is_not_tuned_shows_nothing_of_it(tuned, fake_sweep, why):
     report = write_report(tree.path)
     page = read_page(report)
     assert not [name for name in page.links if name.startswith("tuning")]
-    assert not [table for table in page.tables if "Censored" in table[0]]
+    assert not [table for table in page.tables if "Ended early" in table[0]]
     assert "Each tuned arm" not in page.text
     assert "shared, not tuned for each arm" in page.text
     assert not list(report.page.parent.glob("tuning*"))
@@ -276,7 +289,7 @@ def test_a_tree_that_is_not_tuned_shows_nothing_of_it(tuned, fake_sweep, why):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"schema": 3}, r"`schema` must be 2, but got 3\."),
+        ({"schema": 2}, r"`schema` must be 3, but got 2\."),
         ({"spec": SPEC | {"space": 3}}, r"not what the lab writes there \(specification\.space: "),
     ],
 )
@@ -309,4 +322,5 @@ def test_another_schema_and_damage_are_named_and_the_rest_is_shown(tuned, change
 )
 def test_an_end_of_a_range_is_a_twentieth_of_it_and_zero_is_none(value, bounds, expected):
     low, high, log = bounds
-    assert tuning.at_edge(value, tuning.Bounds(low=low, high=high, log=log, step=None)) is expected
+    bounds = tuning.Bounds(kind="range", low=low, high=high, log=log, step=None, also=())
+    assert bounds.at_edge(value) is expected

@@ -24,10 +24,16 @@ from lab.scheduling.ledger.ledger import JOURNAL
 from lab.scheduling.places import Places
 from lab.scheduling.plan import UNREAD, DataFacts
 from lab.scheduling.tuning.driver import drive_tuned
-from lab.scheduling.tuning.tuning import Tuning
+from lab.scheduling.tuning.tuning import Range, Tuning
 from lab.training.timeline import make_timeline
 
 WINDOWS = 64
+SPACE = {
+    "training.learning_rate": Range(1e-4, 1e-2, log=True),
+    "training.weight_decay": Range(0.01, 3.2, log=True),
+    "model.attention_dropout": Range(0.0, 0.5, step=0.1),
+    "model.mlp_dropout": Range(0.0, 0.5, step=0.1),
+}
 LONG = {"training": {"total_tokens": 16384}, "evaluation": {"stops": 6}}
 
 # A driver of its own, which dies at its n-th poll of a run, as by SIGKILL.
@@ -93,10 +99,10 @@ class FakeHandle:
             self._code = 0
             return
         stop = self._stops.pop(0)
-        # With little attention dropout a run is ahead at first, so that runs overtake one another.
-        pace = 0.2 + 8 * self._config.model.attention_dropout
-        early = pace * (1.0 / stop.step - 1.0 / make_timeline(self._config, WINDOWS).total_steps)
-        nll = true_loss(self._config) + early + (stop.reading == "along_run")
+        total = make_timeline(self._config, WINDOWS).total_steps
+        # Without MLP dropout a run is at its best at an eighth of its steps, and ends early.
+        best = total if self._config.model.mlp_dropout else total / 8
+        nll = true_loss(self._config) + abs(math.log(stop.step / best)) + (stop.reading == "along_run")
         with (self._logdir / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(stop_row(self._config, stop.reading, stop.step, nll)) + "\n")
 
@@ -137,7 +143,7 @@ class TuningBench(scheduling_bench.Bench):
         changes |= {"arms": arms} if arms else {}
         plan = super().plan(seeds, LONG, scheduling_bench.tiny_ablation(**changes))
         facts = {cell.config.data: DataFacts(UNREAD.hashes, WINDOWS * 16) for cell in plan.cells}
-        return dataclasses.replace(plan, tuning=Tuning(trials, **spec), data=facts)
+        return dataclasses.replace(plan, tuning=Tuning(trials, **{"space": SPACE, **spec}), data=facts)
 
     def tune(self, trials, workers=2, plan=None, storage="", **behaviour):
         self.executor = FakeExecutor(workers, **behaviour)

@@ -43,6 +43,18 @@ def test_stops_lie_at_equal_tokens_for_every_arm_and_budget():
     assert len({str(stops) for stops in found.values()}) == 1
 
 
+@pytest.mark.parametrize("duration", [{"total_tokens": 1_600_000}, {"total_epochs": 16.3}])
+def test_runs_of_other_batch_sizes_stop_at_the_same_tokens(duration):
+    def stops(batch_size):
+        made = timeline(1_562, {**duration, "batch_size": batch_size}, stops=8, stop_ratio=1.6)
+        return [made.tokens_seen(stop.step) for stop in made.stops if stop.reading == "along_run"]
+
+    assert stops(16) == stops(32) == stops(64)
+    wanted = [stops(32)[-1] / 1.6**j for j in range(8)][::-1]
+    assert stops(32) == pytest.approx(wanted, abs=64 * 16)  # within half of 128 windows of 16 tokens
+    assert stops(48) != stops(32)  # which does not divide 128: as near as its own steps come
+
+
 def test_stops_are_geometric_and_the_last_is_the_end():
     made = timeline(10, {"total_steps": 100}, stops=4, stop_ratio=2.0)
     for reading in ("along_run", "annealed"):

@@ -11,10 +11,9 @@ from lab.scheduling.ledger.ledger import Ledger
 from lab.scheduling.outcomes import Outcome
 from lab.scheduling.plan import Plan
 from lab.scheduling.tuning.study import ArmStudy
-from lab.scheduling.tuning.tuning import with_values
 
 FILE = "tuning.json"
-SCHEMA = 2
+SCHEMA = 3
 
 Place = tuple[str, str]  # arm, level in words
 
@@ -108,5 +107,5 @@ def _at_best(cell: Cell, study: ArmStudy | None) -> Cell:
     """A decisive cell with the best values of its arm's study, if it has one."""
     if study is None or not study.best:
         return cell
-    config = with_values(cell.config, cell.seed, study.best)
+    config = study.with_values(cell, cell.seed, study.best)
     return cell.model_copy(update={"config": config})

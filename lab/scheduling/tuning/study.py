@@ -1,8 +1,7 @@
 """The study of one arm at one level: which values are tried next, and what came of those tried before.
 
-A round's suggestions and its pruning rest only on the trials of earlier rounds, in their order. They are
-taken from a study in memory that holds just those; the stored one is the record, and what a restart goes on
-from.
+A round's suggestions rest only on the trials of earlier rounds, in their order. They are taken from a study
+in memory that holds just those; the stored one is the record, and what a restart goes on from.
 """
 
 import hashlib
@@ -11,14 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.pruners import BasePruner, MedianPruner
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -30,7 +28,7 @@ from lab.results import order_readings
 from lab.scheduling.jobs import Job, value_of
 from lab.scheduling.ledger.ledger import Ledger
 from lab.scheduling.plan import Plan
-from lab.scheduling.tuning.tuning import Tuning, own_values, with_values
+from lab.scheduling.tuning.tuning import Choice, Range, Tuning, keys_of, space_of, value_at, with_values
 from lab.tracking.records import METRICS, read_rows
 from lab.training.measured import measured_of
 from lab.training.timeline import make_timeline
@@ -38,12 +36,8 @@ from lab.version import read_version
 
 DIGITS = 12  # after the point: three steps of 0.1 are 0.3
 
-STATES = {
-    TrialState.COMPLETE: "done",
-    TrialState.PRUNED: "censored",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "not finished",
-}
+ENDED_EARLY = "ended early"
+STATES = {TrialState.COMPLETE: "done", TrialState.FAIL: "failed", TrialState.RUNNING: "not finished"}
 
 
 @dataclass(frozen=True)
@@ -51,10 +45,7 @@ class StopLosses:
     """What a run has measured so far.
 
     Attributes:
-        losses: lowest validation NLL up to each stop in the headline reading, nats/token: what a run that is
-            stopped in time keeps. The pruner compares a trial's lowest with what the others had at that
-            stop, so that they must be told their lowest too, or a trial that overfits late is hard to fall
-            behind.
+        losses: validation NLL at each stop in the headline reading, nats/token.
         tokens_seen: at each of these stops.
         last: index of the run's last stop.
     """
@@ -93,7 +84,7 @@ def stop_losses(config: RunConfig, windows: int, logdir: Path) -> StopLosses:
             losses[row["step"]] = float(measured.values[NLL] or 0.0)
     steps = sorted(losses)
     return StopLosses(
-        tuple(accumulate((losses[step] for step in steps), min)),
+        tuple(losses[step] for step in steps),
         tuple(timeline.tokens_seen(step) for step in steps),
         len(stops) - 1,
     )
@@ -107,7 +98,7 @@ class ArmStudy:
         ledger: of the tree; its storage holds the study.
         tuning: the specification.
         cell: one of the arm's decisive cells at the level, as it is before tuning.
-        own_keys: the tuned keys that the arm, its level or the user sets: they keep their values.
+        own_keys: the configuration keys that the arm, its level or the user sets: they keep their values.
     """
 
     def __init__(
@@ -119,14 +110,12 @@ class ArmStudy:
         # All but the values that are tuned.
         self._job = plan.job(cell.model_copy(update={"config": self._configuration()}))
         self.arm, self.level = cell.arm, cell.level
-        own = own_values(cell.config, list(tuning.space))
-        self.fixed = {key: value for key, value in own.items() if key in own_keys}
-        self._start = {key: value for key, value in own.items() if key not in own_keys}
-        self._distributions: dict[str, BaseDistribution] = {
-            key: FloatDistribution(bounds.low, bounds.high, log=bounds.log, step=bounds.step)
-            for key, bounds in tuning.space.items()
-            if key not in own_keys
-        }
+        self._space = space_of(tuning.space, cell.config, own_keys)
+        settable = {key for name, tried in tuning.space.items() for key in keys_of(name, tried)}
+        self.fixed = {key: value_at(cell.config, key) for key in sorted(settable & own_keys)}
+        held = {key: tried.held(key, cell.config) for key, tried in self._space.items()}
+        self._start = {key: value for key, value in held.items() if value is not None}
+        self._distributions = {key: _distribution(tried) for key, tried in self._space.items()}
         self._folder = "/".join(filter(None, ["tuning", cell.arm, level_text(cell.level)]))
         self._study, self._storage, self._study_id = self._open(ledger)
         self._asked: dict[str, tuple[int, Cell]] = {}
@@ -139,7 +128,7 @@ class ArmStudy:
             spec |= {"fixed": self.fixed, "version": self._job.version}
             identity = hashlib.sha256(json.dumps([spec, attempt], sort_keys=True).encode()).hexdigest()[:8]
             name = re.sub("[^A-Za-z0-9-]", "-", f"{self._folder}-{identity}")
-            study = ledger.beside(name, self._sampler(0), self._pruner())
+            study = ledger.beside(name, self._sampler(0), NopPruner())
             trials = self._trials_of(study)
             if len(trials) < self._tuning.trials or any(trial.state != TrialState.FAIL for trial in trials):
                 break
@@ -148,14 +137,11 @@ class ArmStudy:
         return study, storage, self._persist(lambda: storage.get_study_id_from_name(study.study_name))
 
     def _configuration(self) -> RunConfig:
-        return with_values(self._cell.config, self._tuning.seed, {})
+        return with_values(self._cell.config, self._tuning.seed, {}, {})
 
     def _sampler(self, round_number: int) -> BaseSampler:
         seed = np.random.SeedSequence([self._tuning.sampler_seed, round_number]).generate_state(1)[0]
         return TPESampler(seed=int(seed), **self._tuning.sampler_arguments)
-
-    def _pruner(self) -> BasePruner:
-        return MedianPruner(**self._tuning.pruner_arguments)
 
     def _trials_of(self, study: optuna.Study) -> list[FrozenTrial]:
         return self._stored(study)[: self._tuning.trials if self._distributions else 0]
@@ -180,8 +166,8 @@ class ArmStudy:
         first = round_number * self._tuning.round_size
         last = min(first + self._tuning.round_size, self._tuning.trials)
         stored = self._stored(self._study)
-        earlier = self._in_memory(stored[:first], round_number)
         if len(stored) < last:
+            earlier = self._in_memory(stored[:first], round_number)
             attributes = {"round": round_number, "arm": self.arm, "level": dict(self.level)}
             new = [
                 create_trial(
@@ -193,7 +179,6 @@ class ArmStudy:
                 for params in self._suggest(earlier, first)[: last - first]
             ]
             self._persist(lambda: self._store(new, first))
-        self._earlier = self._in_memory(stored[:first], round_number)
         self._judged.clear()
         open_trials = [
             (trial.number, self._trial_cell(trial))
@@ -210,23 +195,26 @@ class ArmStudy:
 
     def _in_memory(self, trials: Sequence[FrozenTrial], round_number: int) -> optuna.Study:
         study = optuna.create_study(
-            direction="minimize", sampler=self._sampler(round_number), pruner=self._pruner()
+            direction="minimize", sampler=self._sampler(round_number), pruner=NopPruner()
         )
         study.add_trials(trials)
         return study
 
-    def _suggest(self, earlier: optuna.Study, first: int) -> list[dict[str, float]]:
+    def _suggest(self, earlier: optuna.Study, first: int) -> list[dict[str, Any]]:
         """A whole round's values, always in the same order, whichever of them are stored already."""
-        inside = {key: value for key, value in self._start.items() if value in self._tuning.space[key]}
         if first == 0:
-            earlier.enqueue_trial(inside)
+            earlier.enqueue_trial(self._start)
         asked = (earlier.ask(self._distributions).params for _ in range(self._tuning.round_size))
-        return [{key: round(value, DIGITS) for key, value in params.items()} for params in asked]
+        return [{key: _rounded(value) for key, value in params.items()} for params in asked]
 
     def _trial_cell(self, trial: FrozenTrial) -> Cell:
-        config = with_values(self._cell.config, self._tuning.seed, trial.params)
+        config = self.with_values(self._cell, self._tuning.seed, trial.params)
         logdir = f"{self._folder}/trial={trial.number:03}"
         return Cell(arm=self.arm, level=self.level, seed=self._tuning.seed, logdir=logdir, config=config)
+
+    def with_values(self, cell: Cell, seed: int, values: Mapping[str, Any]) -> RunConfig:
+        """The configuration of a cell of the arm and level with what was tried, at a seed."""
+        return with_values(cell.config, seed, values, self._space)
 
     # Judging and telling.
 
@@ -240,12 +228,12 @@ class ArmStudy:
         known, verdict = self._judged.get(job.key, (0, ""))
         if size != known:
             stops = self._stop_losses(cell)
-            place = self._pruned_at(stops)
+            place = self._ended_at(stops)
             if place is not None:
                 verdict = (
-                    f"stopped at stop {place + 1} of {stops.last + 1} ({stops.tokens_seen[place]:,} tokens): "
-                    f"best validation NLL so far {stops.losses[place]:.4f} nats/token, "
-                    "worse than the median of the earlier trials there"
+                    f"ended at stop {place + 1} of {stops.last + 1} ({stops.tokens_seen[place]:,} tokens): "
+                    f"worse for {self._tuning.patience} stops than its best validation NLL, "
+                    f"{min(stops.losses[: place + 1]):.4f} nats/token"
                 )
             self._judged[job.key] = (size, verdict)
         return verdict
@@ -256,14 +244,13 @@ class ArmStudy:
             return StopLosses()
         return stop_losses(cell.config, self._plan.windows(cell), self._plan.logdir(cell))
 
-    def _pruned_at(self, stops: StopLosses) -> int | None:
-        """The first stop at which a run falls behind. At its last stop nothing is left to be saved."""
-        for place in range(min(len(stops.losses), stops.last)):
-            so_far = create_trial(
-                state=TrialState.RUNNING, intermediate_values=dict(enumerate(stops.losses[: place + 1]))
-            )
-            if self._earlier.pruner.prune(self._earlier, so_far):
-                return place
+    def _ended_at(self, stops: StopLosses) -> int | None:
+        """The first stop at which a run has shown its best. At its last stop nothing is left to be saved."""
+        patience = self._tuning.patience
+        for last in range(patience, min(len(stops.losses), stops.last)):
+            before, after = stops.losses[: last + 1 - patience], stops.losses[last + 1 - patience : last + 1]
+            if min(before) < min(after):
+                return last
         return None
 
     def tell(self) -> None:
@@ -271,11 +258,11 @@ class ArmStudy:
         for number, cell in self._asked.values():
             job = self._plan.job(cell)
             stops = self._stop_losses(cell)
-            place = self._pruned_at(stops)
+            place = self._ended_at(stops)
             result = job.result()
             if place is not None:
                 losses, tokens = stops.losses[: place + 1], stops.tokens_seen[place]
-                end = _End(TrialState.PRUNED, None, losses, tokens, self.verdict(job))
+                end = _End(TrialState.COMPLETE, min(losses), losses, tokens, self.verdict(job))
             elif result is not None:
                 loss, tokens = value_of(result), stops.tokens_seen[-1]
                 end = _End(TrialState.COMPLETE, loss, stops.losses, tokens, "")
@@ -299,7 +286,7 @@ class ArmStudy:
     # What came out.
 
     @property
-    def best(self) -> Mapping[str, float] | None:
+    def best(self) -> Mapping[str, Any] | None:
         """The values with the lowest validation NLL, the first of equals; None if no trial was finished."""
         if not self._distributions:
             return {}
@@ -326,16 +313,15 @@ class ArmStudy:
         }
 
     def _row(self, trial: FrozenTrial) -> Row:
-        so_far = list(trial.intermediate_values.values())
+        state, reason = STATES[trial.state], trial.user_attrs.get("reason", "")
         return {
             "trial": trial.number,
             "round": trial.user_attrs["round"],
-            "state": STATES[trial.state],
+            "state": ENDED_EARLY if state == "done" and reason else state,
             "validation_nll": trial.value if trial.state == TrialState.COMPLETE else None,
-            "validation_nll_when_stopped": so_far[-1] if trial.state == TrialState.PRUNED else None,
-            "stops": len(so_far),
+            "stops": len(trial.intermediate_values),
             "tokens_seen": trial.user_attrs.get("tokens_seen"),
-            "reason": trial.user_attrs.get("reason", ""),
+            "reason": reason,
             "values": dict(trial.params),
         }
 
@@ -343,3 +329,13 @@ class ArmStudy:
 def _failure(logdir: Path) -> str:
     path = logdir / "failure.json"
     return str(read_json(path)["reason"]) if path.is_file() else "not run"
+
+
+def _distribution(tried: Range | Choice) -> BaseDistribution:
+    if isinstance(tried, Choice):
+        return CategoricalDistribution(tuple(tried.options))
+    return FloatDistribution(tried.low, tried.high, log=tried.log, step=tried.step)
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, DIGITS) if isinstance(value, float) else value
