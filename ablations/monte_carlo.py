@@ -3,8 +3,8 @@
     make monte-carlo                 on 2 cores; docs/results.md has the time
     make monte-carlo PRESET=smoke    in about a minute: does everything run?
 
-Visit v of a window uses draw v mod K: K = 1 freezes one mask (or one order) a window, K = inf never repeats
-one. Expected: if new draws carry the DLM, a small K overfits as AR does (no published test of this is known).
+Visit v of a text uses draw v mod K: K = 1 freezes one mask (or one order) of it, K = inf never repeats one.
+Expected: if new draws carry the DLM, a small K overfits as AR does (no published test of this is known).
 Found at laptop scale on corpus=stdlib: it does, at K = 1 most; K = 16 cannot be told from inf.
 """
 
