@@ -147,7 +147,7 @@ def test_every_amount_of_compute_is_compared_and_tested_at_the_most(tmp_path):
     assert [row["gain_adjusted_p"] is None for row in found] == [True] * 4 + [False]
     # Twice: the other sampler gives the same; any-order AR has no spread and so no test.
     assert found[-1]["gain_adjusted_p"] == pytest.approx(2 * found[-1]["gain_p_value"])
-    assert [row["gain_verdict"] for row in found] == [None] * 4 + ["better (provisional)"]
+    assert [row["gain_verdict"] for row in found] == [None] * 4 + ["undecided"]
     real, ar = (rows(TEXT, tree, *who)[0] for who in (("real text",), ("ar", "left_to_right")))
     assert (real["judge_nll"], real["flops_ratio"], real["gain_mean"]) == (pytest.approx(1.8), None, None)
     assert (ar["judge_nll"], ar["gain_mean"], ar["flops_ratio"]) == (2.0, None, 1.0)

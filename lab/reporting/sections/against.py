@@ -25,7 +25,7 @@ from lab.reporting.series import (
     runs_of,
     shown_metrics,
 )
-from lab.reporting.statistics import corrected
+from lab.reporting.statistics import judge_together
 from lab.reporting.table import Column, Table
 from lab.reporting.tree import ResultTree, level_name
 from lab.sections import COSTS, Against
@@ -98,7 +98,10 @@ def write(section: Against, tree: ResultTree, name: str) -> Content:
         pictures=(_picture(shown, name),) if series else (),
         tables=(_table(shown, name),) if series else (),
         warnings=measured.warnings if measured else (),
-        terms=("gain", "interval", *["held-out error"] * (not measured)),
+        terms=(
+            *(("gain", "verdict", "interval") if section.reference else ()),
+            *["held-out error"] * (not measured),
+        ),
     )
 
 
@@ -233,7 +236,7 @@ def _table(shown: Shown, name: str) -> Table:
     section, metric, bases = shown.section, shown.metrics[0], shown.bases
     others = [one for one in shown.series if one.arm != section.reference]
     last = [point for one in others for point in _last(one).values()]
-    family = corrected([gain(metric, bases.get(level_name(point.level)), point) for point in last])
+    family = judge_together([gain(metric, bases.get(level_name(point.level)), point) for point in last])
     tested = dict(zip(map(id, last), family, strict=True))
     rows = []
     for one in shown.series:
