@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -67,3 +70,19 @@ def test_the_cap_keeps_the_family_error_that_a_shared_reference_breaks():
         wrong[cap] = np.mean(p.min(axis=-1) < 0.05 / 6)
     assert wrong[CAP] < 0.09  # 7 %, as docs/statistics.md says
     assert wrong[np.inf] > 0.11  # 12 %
+
+
+def test_the_docs_show_what_the_committed_simulation_found():
+    root = Path(__file__).parents[2]
+    found = json.loads((root / "benchmarks" / "statistics_simulation.json").read_text(encoding="utf-8"))
+    text = (root / "docs" / "statistics.md").read_text(encoding="utf-8")
+    percent = "{:.1f}, {:.1f}; {:.1f}"
+    for row in found["tables"]:
+        if row["test"] in ("plain", "moderated", "not capped"):
+            keys = ("coverage", "worst coverage", "family error")
+            assert percent.format(*(100 * row[key] for key in keys)) in text, row
+    held = [row for row in found["tables"] if row["test"] == "moderated"]
+    assert max(row["family error"] for row in held) < 0.075
+    assert min(row["coverage"] for row in held) > 0.935
+    assert min(row["worst coverage"] for row in held) > 0.84
+    assert max(row["false equivalence"] for row in held) < 0.06
