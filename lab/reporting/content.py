@@ -18,7 +18,7 @@ class Content:
         verdict: the same in at most three.
         pictures: the first is shown, the others fold away.
         tables: the first is shown, the others fold away.
-        certain: how certain it is, in at most three short sentences.
+        certain: how certain it is, in at most four short sentences.
         note: what the plan says of it.
         tuning: how arms were tuned, which folds away (`templates/tuning.html.jinja`).
         terms: words that the page must explain, of `templates/words.html.jinja`.

@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from lab.metrics import Metric
 from lab.reporting.statistics import Estimate
 
-INK, GREY, FAINT = "#1a1a1a", "#555555", "#8a8a8a"
+INK, GREY, FAINT, BAND = "#1a1a1a", "#555555", "#8a8a8a", "#efefef"
 # Okabe and Ito's vermilion, blue and green: told apart under every common colour blindness.
 WORSE, BETTER, CONTROL = "#D55E00", "#0072B2", "#009E73"
 # Arms that have a colour of their own on every page.
@@ -142,7 +142,10 @@ class Mark(NamedTuple):
 
 # Of an estimate at a place, colour and marker.
 PLACE_STYLES = {"best": (BETTER, "o"), "end": (WORSE, "s")}
-ESTIMATES = "Faint dots are seeds, thin lines 95 % t intervals of the mean; what leaves the panel is cut."
+ESTIMATES = (
+    "Faint dots are seeds, thin lines t intervals of the mean; what leaves the panel is cut. "
+    "Shaded: within the margin."
+)
 
 
 def estimates(title: str, rows: Sequence[tuple[str, Sequence[Mark] | str]], metric: Metric) -> Figure:
@@ -170,6 +173,9 @@ def estimates(title: str, rows: Sequence[tuple[str, Sequence[Mark] | str]], metr
             seeds += values
     ax.set_xlim(*limits(seeds, ends))
     ax.axvline(0, color=INK, linewidth=0.9, zorder=1)
+    if metric.margin is not None:
+        reach = metric.scale * metric.margin
+        ax.axvspan(-reach, reach, color=BAND, linewidth=0, zorder=0)
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
     ax.set_ylim(len(rows) - 0.4, -0.6)

@@ -7,7 +7,9 @@ Two intervals are given, both at 95 %:
 
 - *paired t*, over the effect's own values by seed, n - 1 degrees of freedom. It asks only that the effect
   varies about normally over seeds; corners may have different spreads and be correlated in any way. The tests
-  and the verdicts rest on it. With three seeds it is wide: 2.5 standard deviations to each side.
+  and the verdicts rest on it. With three seeds it is wide: 2.5 standard deviations to each side. It is not
+  moderated (`moderated`), though there are ten effects: they are made of seven differences, and a factor that
+  seeds move has effects of another variance than the rest: with three seeds they would cover 82 %.
 - *residual bootstrap*, studentized, which learns the spread from all eight corners and is mostly narrower. It
   asks too that, once the level of its seed is removed, one corner's residual says nothing about another's.
 
@@ -27,13 +29,15 @@ References:
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.reporting.statistics import CONFIDENCE, Estimate, corrected, estimate
+from lab.reporting.documents import paired_error
+from lab.reporting.statistics import ALPHA, Estimate, corrected, estimate
+from lab.results import Examples
 
 Array = NDArray[np.float64]
 
@@ -117,17 +121,21 @@ def _effects() -> tuple[Effect, ...]:
 EFFECTS = _effects()
 
 
-def effects(values: Array, seeds: Sequence[int], errors: Array | None = None) -> tuple[Estimate, ...]:
+def effects(
+    values: Array,
+    seeds: Sequence[int],
+    margin: float | None = None,
+    examples: Sequence[Mapping[int, Examples]] = (),
+) -> tuple[Estimate, ...]:
     """Every effect of `EFFECTS` with its intervals, tests corrected over the ten effects.
 
-    The gain is one comparison, and a family of its own. Held-out errors add the corners' as if each read
-    examples of its own, which all read the same: too large. Examples of one document are treated as
-    independent: too small.
+    The gain is one comparison, and a family of its own.
 
     Args:
         values: (8, seeds), the corners in the order of `CUBE`, oriented so that more is better.
         seeds: what the columns are; at least one.
-        errors: (8,) squared standard errors over held-out examples, mean over seeds; None if not known.
+        margin: what an equivalent effect is smaller than; None if nobody has said.
+        examples: of each corner, seed -> its values by held-out window; empty if not known.
 
     Raises:
         ValueError: if `values` is not of that shape.
@@ -145,8 +153,9 @@ def effects(values: Array, seeds: Sequence[int], errors: Array | None = None) ->
     by_contrast[np.abs(by_contrast) < 1e-12 * scale] = 0
     estimates = []
     for index, by_seed in enumerate(by_contrast):
-        error = None if errors is None else math.sqrt(float(np.square(weights[index]) @ errors))
-        made = estimate(dict(zip(seeds, by_seed.tolist(), strict=True)), scale, error)
+        error = paired_error(examples, EFFECTS[index].weights) if examples else None
+        own = dict(zip(seeds, by_seed.tolist(), strict=True))
+        made = estimate(own, scale, margin=margin, document_error=error)
         if boxes is not None and made.interval is not None:
             box = (float(boxes[index, 0]), float(boxes[index, 1]))
             made = replace(made, bootstrap_interval=box)
@@ -197,7 +206,7 @@ def residual_bootstrap(
     error = np.sqrt(_variance(_residuals(draws)) @ (weights**2).T / seeds)
     # A resample without spread (possible with two seeds) lies beyond every interval, if it moved at all.
     t = np.divide(moved, error, out=np.where(moved > 0, np.inf, 0.0), where=error > 0)
-    reach = np.quantile(t, CONFIDENCE, axis=0, method="inverted_cdf") * np.sqrt(weights**2 @ variance / seeds)
+    reach = np.quantile(t, 1 - ALPHA, axis=0, method="inverted_cdf") * np.sqrt(weights**2 @ variance / seeds)
     return np.stack([estimates - reach, estimates + reach], axis=1)
 
 

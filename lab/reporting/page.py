@@ -9,7 +9,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from lab.files import Row
 from lab.reporting import words
 from lab.reporting.content import Content
-from lab.reporting.statistics import provisional_rate
 from lab.reporting.table import Table
 from lab.reporting.tree import ResultTree, stop_spacing
 
@@ -40,10 +39,6 @@ def render_page(
     """
     terms = {*TERMS, *(term for content in contents for term in content.terms)}
     rates = {cell.done.config.training.learning_rate for cell in tree.finished}
-    by_chance = [
-        f"{words.percent(provisional_rate(seeds))} with {seeds} seeds"
-        for seeds in range(2, len(tree.seeds) + 1)
-    ]
     return _template("page").render(
         tree=tree,
         plan=tree.plan,
@@ -65,7 +60,6 @@ def render_page(
         rates=", ".join(f"{rate:g}" for rate in sorted(rates)),
         spacing=stop_spacing(tree),
         terms=terms,
-        provisional_rates=words.join(by_chance),
         provenance=provenance,
         files=files,
     )

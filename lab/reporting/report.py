@@ -12,7 +12,7 @@ import matplotlib as mpl
 from rich.table import Table as Printed
 
 from lab.files import Row, read_json, write_atomic, write_json
-from lab.reporting import drawing, rows, tuning, words
+from lab.reporting import components, drawing, rows, tuning, words
 from lab.reporting.content import Content
 from lab.reporting.page import render_index, render_page
 from lab.reporting.tree import ResultTree, check_sound, read_tree
@@ -58,7 +58,8 @@ def write_report(path: Path) -> Report:
         "warnings": list(dict.fromkeys([*warnings, *damage, *_damaged_logs(tree)])),
     }
     summaries = [_summary(section.kind, one) for (section, _), one in zip(sections, contents, strict=True)]
-    contents += [tuned] if tuned else []
+    varying = components.write(tree)
+    contents += [one for one in (varying, tuned) if one]
     all_arms, provenance = rows.arm_rows(tree), rows.provenance(tree)
     arms, runs = rows.arm_table(tree, all_arms), rows.run_table(tree)
     summary = {
@@ -67,6 +68,7 @@ def write_report(path: Path) -> Report:
         **head,
         "headline_reading": tree.readings[0],
         "sections": summaries,
+        "components": _summary("components", varying) if varying else None,
         "tuning": _summary("tuning", tuned) if tuned else None,
         "arms": all_arms,
         "runs": runs.rows,

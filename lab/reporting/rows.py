@@ -19,8 +19,10 @@ SPLITS: tuple[Split, ...] = ("validation", "test")
 METRICS = (NLL, "nll_by_token", "nll_exact", "bits_per_byte", "choice_accuracy", "option_gap", "nelbo")
 # Of an estimate, what rows hold, with the value of each seed behind it.
 _ESTIMATE = (
-    *("mean", "standard_deviation", "interval_low", "interval_high", "low", "high", "held_out_error"),
-    *("p_value", "adjusted_p", "decisive_p", "verdict", "evidence"),
+    *("mean", "standard_deviation", "interval_low", "interval_high", "low", "high", "alpha"),
+    *("standard_error", "degrees", "moderated", "p_value", "adjusted_p", "decisive_p"),
+    *("margin", "equivalence_alpha", "equivalence_p", "adjusted_equivalence_p", "decisive_equivalence_p"),
+    *("document_error", "verdict", "within_margin", "undecided_because"),
 )
 
 
@@ -29,8 +31,9 @@ def estimate_fields(prefix: str, made: Estimate | None) -> Row:
     fields: Row = {name: getattr(made, name, None) for name in _ESTIMATE} | {"by_seed": {}}
     if made:
         low, high = made.interval or (None, None)
-        fields |= {"interval_low": low, "interval_high": high, "verdict": words.verdict_words(made.verdict)}
-        fields |= {"evidence": made.verdict.evidence}
+        verdict = made.verdict
+        fields |= {"interval_low": low, "interval_high": high, "verdict": words.verdict_words(verdict)}
+        fields |= {"within_margin": verdict.within_margin, "undecided_because": verdict.reason}
         fields["by_seed"] = {str(seed): value for seed, value in made.by_seed.items()}
     return {f"{prefix}{name}": value for name, value in fields.items()}
 

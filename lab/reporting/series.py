@@ -8,11 +8,13 @@ from typing import Any
 
 from lab.evaluation.measurements import CHOICE, GENERATION, REAL_TEXT, find_set
 from lab.metrics import Metric, find_metric
+from lab.reporting.documents import paired_error
 from lab.reporting.statistics import Estimate, Measured, paired_gain
 from lab.reporting.tree import CellResult, ResultTree, by_level, check_matched, level_name, still_improving
 from lab.reporting.words import at_level, some
 from lab.results import (
     DamagedError,
+    Examples,
     MeasurementResult,
     Reading,
     Split,
@@ -40,16 +42,28 @@ class Point:
         by_seed: seed -> what was measured, by metric.
         level: of its runs.
         rows: seed -> the measurement itself, if it was made after the run.
+        stops: seed -> the stop that it is, if it is one.
+        split: the held-out text.
     """
 
     at: Mapping[str, float]
     by_seed: Mapping[int, Measured]
     level: Mapping[str, Any] = field(default_factory=dict)
     rows: Mapping[int, Row] = field(default_factory=dict)
+    stops: Mapping[int, Stop] = field(default_factory=dict)
+    split: Split = "test"
 
     def values(self, metric: str) -> dict[int, float]:
         """The value of each seed that has one."""
         return {seed: measured[metric] for seed, measured in self.by_seed.items() if metric in measured}
+
+    def examples(self, metric: str) -> dict[int, Examples]:
+        """The values by held-out window of each seed that has them."""
+        return {
+            seed: examples
+            for seed, stop in self.stops.items()
+            if (examples := stop.examples(metric, self.split))
+        }
 
     def mean(self, metric: str) -> float | None:
         """The mean over seeds, None if no seed has it."""
@@ -153,8 +167,9 @@ class Runs:
         ]
         if len(seconds) == len(stops):
             at["seconds"] = median(seconds)
-        measured = {seed: stop.metrics(split) for seed, stop in zip(self.seeds, stops, strict=True)}
-        return Point(at, measured, self.level)
+        by_seed = dict(zip(self.seeds, stops, strict=True))
+        measured = {seed: stop.metrics(split) for seed, stop in by_seed.items()}
+        return Point(at, measured, self.level, stops=by_seed, split=split)
 
 
 def runs_of(tree: ResultTree, arm: str, level: Mapping[str, Any], reading: Reading | None = None) -> Runs:
@@ -166,7 +181,15 @@ def runs_of(tree: ResultTree, arm: str, level: Mapping[str, Any], reading: Readi
 
 def gain(metric: Metric, reference: Point | None, arm: Point | None) -> Estimate | None:
     """How much better an arm is than its reference, over the seeds that both have; None if there is none."""
-    return paired_gain(metric, reference.by_seed, arm.by_seed) if reference and arm else None
+    if not (reference and arm):
+        return None
+    seeds = reference.by_seed.keys() & arm.by_seed.keys()
+    sides = [
+        {seed: own for seed, own in point.examples(metric.key).items() if seed in seeds}
+        for point in (reference, arm)
+    ]
+    error = paired_error(sides, (-1, 1))
+    return paired_gain(metric, reference.by_seed, arm.by_seed, document_error=error)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rich.table import Table as Printed
 
 from lab.files import Row
 from lab.metrics import Metric
-from lab.reporting.words import capital, named_level, p_value, plain, scientific
+from lab.reporting.words import EQUIVALENT, capital, named_level, p_value, plain, scientific
 
 ABSENT = "–"
 LINE = "\n"  # in a cell and in a heading what follows it is small
@@ -209,10 +209,13 @@ def verdict(
     """A column of a verdict, with a mark behind it and the p-value that decides below it."""
 
     def cell(row: Row) -> str:
-        verdict, p = row.get(f"{prefix}verdict"), row.get(f"{prefix}decisive_p")
+        verdict = row.get(f"{prefix}verdict")
         if verdict is None:
             return "not compared"
-        return f"{verdict}{mark(row)}" + ("" if p is None else f"{LINE}{p_value(p)}")
+        p = row.get(f"{prefix}{'decisive_equivalence_p' if verdict == EQUIVALENT else 'decisive_p'}")
+        kind, _, small = verdict.partition(", ")
+        lines = [f"{kind}{mark(row)}", small, "" if p is None else p_value(p)]
+        return LINE.join(filter(None, lines))
 
     return Column(heading, cell, left=True, printed=printed)
 

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lab.metrics import NLL, Metric
-from lab.reporting.statistics import CONFIDENCE, Estimate, Verdict
+from lab.reporting.replicates import Replicates
+from lab.reporting.statistics import ALPHA, Estimate, Verdict
 from lab.reporting.tree import UNIQUE_TOKENS, ResultTree, level_name
 from lab.results import Reading
 
@@ -26,10 +27,9 @@ _AXES = {
 NAMED = 6  # items in a sentence; the rest is counted
 # Set behind a verdict on an arm that was still improving when its run ended.
 MARK = "†"
-# Below it a corrected p-value decides.
-THRESHOLD = round(1 - CONFIDENCE, 9)
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-_SIDES = {1: "better", -1: "worse", 0: "undecided"}
+BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
+_SIDES = {1: BETTER, -1: WORSE}
 _ARMS = {"ar": "AR", "dlm": "DLM", "any_order_ar": "any-order AR"}
 _VARIANTS = {"left_to_right": "left to right", "exact": "exact chain rule", "draws": "Monte Carlo draws"}
 
@@ -82,7 +82,7 @@ def amount(value: float, metric: Metric) -> str:
 
 
 def sized(made: Estimate, metric: Metric, *, sign: bool = True, unit: bool = False) -> str:
-    """A difference with its interval: `−0.165 [−0.310 to −0.020]`.
+    """A difference with its interval: `−0.165 [−0.310 to −0.020]`, of an equivalent one the 90 % interval.
 
     Args:
         made: the difference.
@@ -91,12 +91,15 @@ def sized(made: Estimate, metric: Metric, *, sign: bool = True, unit: bool = Fal
         unit: whether it has its unit.
     """
     side = 1 if sign or made.mean >= 0 else -1
+    equivalent = made.verdict.kind == "equivalent"
+    interval = (made.equivalence_interval if equivalent else made.interval) or ()
+    at = f" at {confidence(2 * made.equivalence_alpha)}" * equivalent
 
     mean, *ends = (
         difference(value, metric).removeprefix("" if sign else "+")
-        for value in (side * made.mean, *sorted(side * end for end in made.interval or ()))
+        for value in (side * made.mean, *sorted(side * end for end in interval))
     )
-    parts = [mean, metric.difference_unit * unit, f"[{' to '.join(ends)}]" if ends else ""]
+    parts = [mean, metric.difference_unit * unit, f"[{' to '.join(ends)}{at}]" if ends else ""]
     return " ".join(filter(None, parts))
 
 
@@ -110,7 +113,7 @@ def p_value(value: float) -> str:
     if value < 0.001:
         return "p < 0.001"
     texts = (f"{value:.{digits}f}" for digits in range(3, 9))
-    return f"p = {next((text for text in texts if float(text) != THRESHOLD), f'{value:.3f}')}"
+    return f"p = {next((text for text in texts if float(text) != ALPHA), f'{value:.3f}')}"
 
 
 def percent(share: float) -> str:
@@ -216,19 +219,34 @@ def direction(metric: Metric) -> str:
     return f"{'Lower' if metric.lower_is_better else 'Higher'} is better."
 
 
+def kind_words(verdict: Verdict) -> str:
+    """`better`, `worse`, `equivalent` or `undecided`."""
+    return _SIDES[verdict.winner] if verdict.kind == "differs" else verdict.kind
+
+
 def verdict_words(verdict: Verdict) -> str:
-    """`better`, `worse` or `undecided`; a verdict by seed spread alone is provisional."""
-    return _SIDES[verdict.winner] + " (provisional)" * verdict.provisional
+    """The same; of one that differs and yet is within the margin, that too."""
+    small = ", by less than the margin" * (verdict.kind == "differs" and verdict.within_margin)
+    return f"{kind_words(verdict)}{small}"
 
 
-def provisionally(verdict: Verdict) -> str:
-    """The same within a sentence."""
-    return "provisionally " * verdict.provisional + _SIDES[verdict.winner]
+def within_margin(made: Estimate, metric: Metric) -> str:
+    """What follows the size of a difference that is shown to be within the margin; nothing if it is not."""
+    if not made.verdict.within_margin or made.margin is None:
+        return ""
+    verb = "less than" if made.verdict.kind == "differs" else "within"
+    return f", {verb} the margin of {amount(made.margin, metric)}"
 
 
-def provisional_term(family: Iterable[Estimate | None]) -> list[str]:
-    """What the page must explain where a verdict is provisional."""
-    return ["provisional"] * any(made.verdict.provisional for made in family if made)
+def confidence(alpha: float) -> str:
+    """What an interval at this level is called: `95 %`."""
+    return f"{100 * (1 - alpha):.3g} %"
+
+
+def terms_of(family: Iterable[Estimate | None]) -> list[str]:
+    """What the page must explain of how these were judged."""
+    made = [one for one in family if one]
+    return ["verdict", "interval", "holm", *["moderated"] * any(one.moderated for one in made)]
 
 
 def improving(arms: Mapping[str, tuple[int, int]], *, marked: bool = True) -> str:
@@ -252,37 +270,58 @@ def improving(arms: Mapping[str, tuple[int, int]], *, marked: bool = True) -> st
     )
 
 
-def paired(family: Sequence[Estimate], of: str = "", uncorrected: str = "the 95 % intervals") -> str:
-    """Over how many seeds differences are paired, and what is corrected: a sentence.
+def paired(family: Sequence[Estimate], of: str = "", uncorrected: str = "") -> str:
+    """Over how many seeds differences are paired, by which test, and what is corrected: a sentence.
 
     Args:
         family: the estimates of one metric at one stop, which are tested together; at least one.
         of: which seeds these are.
-        uncorrected: what is not corrected for their number.
+        uncorrected: what else than the intervals is not corrected for their number.
     """
     seeds = [len(made.by_seed) for made in family]
     tested = sum(made.p_value is not None for made in family)
-    text = f"Paired over {counts(seeds, 'seed')}{of};"
+    text = f"Paired over {counts(seeds, 'seed')}{of}"
     if not tested:
         whys = ["one seed has no spread"] * (1 in seeds) + ["equal seeds leave no spread"] * (max(seeds) > 1)
-        return f"{text} {join(whys)} to judge by, so nothing is decided."
+        return f"{text}; {join(whys)} to judge by, so nothing is decided."
+    moderated = any(made.moderated for made in family)
+    text += " by moderated t tests, as enough contrasts share what they say of the spread;" * moderated
+    text += " by plain t tests;" * (not moderated)
     if 2 in seeds:
         text += " two seeds say little of their own spread;"
     if rest := len(family) - tested:
         text += f" {count(rest, 'comparison')} without spread {'is' if rest == 1 else 'are'} undecided;"
     if tested == 1:
-        return f"{text} p-values are not corrected, as each metric and stop has one test."
-    tests = f"the {tested} tests of a metric and stop"
-    return f"{text} p-values are corrected (Holm) for {tests}, {uncorrected} are not."
+        return f"{text} p-values are not corrected, as each metric and stop has one comparison."
+    intervals = f"the {confidence(family[0].alpha)} intervals"
+    kept = " and ".join(filter(None, [uncorrected, intervals]))
+    return f"{text} p-values are corrected (Holm) for the {tested} of a metric and stop, {kept} are not."
 
 
-def scope(family: Sequence[Estimate], metric: Metric) -> str:
-    """What verdicts are about, and what is uncertain beyond it: a sentence."""
+def decidable(gain: float, metric: Metric) -> str:
+    """The smallest gain that a table decides: a sentence."""
+    smallest = "With these seeds the smallest gain that this table decides in 4 of 5 cases is about"
+    return f"{smallest} {amount(gain, metric)}."
+
+
+def scope(replicates: Replicates, family: Sequence[Estimate], metric: Metric) -> str:
+    """What the intervals cover, and what they do not: a sentence."""
     sample = metric.sample or "windows"
-    errors = [made.held_out_error for made in family if made.held_out_error is not None]
-    text = f"Verdicts are about these unique tokens and these held-out {sample}, which all seeds share"
-    if not errors:
-        return f"{text}."
-    sizes = dict.fromkeys(unsigned(error, metric) for error in (min(errors), max(errors)))
-    error = f"{' to '.join(sizes)} {metric.difference_unit}".strip()
-    return f"{text}; as a statement about other {sample} each carries a standard error of about {error}."
+    covered = ["the choice of unique tokens"] * replicates.own_tokens
+    covered += [f"the choice of held-out {sample}"] * replicates.own_held_out
+    shared = ["unique tokens"] * (not replicates.own_tokens) + [f"held-out {sample}"] * (
+        not replicates.own_held_out
+    )
+    text = f"Intervals cover {join([*covered, 'the randomness of training'])}{' alone' * (not covered)}"
+    if shared:
+        text += f": all seeds share the same {join(shared)}"
+        errors = [made.document_error for made in family if made.document_error is not None]
+        if errors and not replicates.own_held_out:
+            sizes = dict.fromkeys(unsigned(error, metric) for error in (min(errors), max(errors)))
+            error = f"{' to '.join(sizes)} {metric.difference_unit}".strip()
+            text += f", whose number of documents gives each gain a standard error of about {error}"
+    if replicates.own_tokens and replicates.share is not None:
+        text += f"; two seeds have {percent(replicates.share)} of their unique tokens in common"
+    if replicates.limited:
+        text += "; as a budget takes more than half of the training split, verdicts are about this text alone"
+    return f"{text}."

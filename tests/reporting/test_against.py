@@ -137,6 +137,17 @@ def test_runs_are_compared_with_the_reference_at_their_own_level(fake_tree):
     assert "× AR" not in [heading for heading, *_ in written(section, tree).tables[0].headings]
 
 
+def test_six_levels_are_compared_by_a_moderated_t_and_it_is_said(fake_tree):
+    section = Against(x=UNIQUE, reference="ar")
+    few = written(section, fake_tree(seeds=(0, 1, 2)))
+    assert few.tables[0].caption.endswith("the plain t tests are corrected.")
+    assert "moderated" not in few.terms
+    budgets = tuple(20_000 * 2**n for n in range(6))
+    many = written(section, fake_tree(seeds=(0, 1, 2), budgets=budgets))
+    assert many.tables[0].caption.endswith("the moderated t tests are corrected.")
+    assert "moderated" in many.terms
+
+
 def test_every_amount_of_compute_is_compared_and_tested_at_the_most(tmp_path):
     tree = fake_inference(tmp_path)
     found = rows(TEXT, tree, variant="ancestral")
@@ -147,7 +158,7 @@ def test_every_amount_of_compute_is_compared_and_tested_at_the_most(tmp_path):
     assert [row["gain_adjusted_p"] is None for row in found] == [True] * 4 + [False]
     # Twice: the other sampler gives the same; any-order AR has no spread and so no test.
     assert found[-1]["gain_adjusted_p"] == pytest.approx(2 * found[-1]["gain_p_value"])
-    assert [row["gain_verdict"] for row in found] == [None] * 4 + ["better (provisional)"]
+    assert [row["gain_verdict"] for row in found] == [None] * 4 + ["undecided"]
     real, ar = (rows(TEXT, tree, *who)[0] for who in (("real text",), ("ar", "left_to_right")))
     assert (real["judge_nll"], real["flops_ratio"], real["gain_mean"]) == (pytest.approx(1.8), None, None)
     assert (ar["judge_nll"], ar["gain_mean"], ar["flops_ratio"]) == (2.0, None, 1.0)

@@ -8,8 +8,10 @@ from scipy import stats
 
 from lab.reporting.effects import CUBE, EFFECTS, FACTORS, effects, residual_bootstrap
 from lab.reporting.statistics import Verdict, holm
+from lab.results import Examples
 
 EXPERIMENTS = 500
+NO_SPREAD = Verdict("undecided", reason="no spread")
 WEIGHTS = np.array([effect.weights for effect in EFFECTS])
 # How often 500 experiments may miss a true rate of 95 %: 3.3 standard errors, one in 1,000 for each rate.
 ALLOWED = 3.3 * math.sqrt(0.95 * 0.05 / EXPERIMENTS)
@@ -93,9 +95,7 @@ def test_a_factor_that_changes_nothing_gets_nothing():
     of_draws = ["draws" in effect.factors for effect in EFFECTS]
     draws = [made for made, is_of in zip(found[1:], of_draws[1:], strict=True) if is_of]
     assert len(draws) == 5
-    assert all(
-        (made.mean, made.p_value, made.verdict) == (0, None, Verdict(0, "no spread")) for made in draws
-    )
+    assert all((made.mean, made.p_value, made.verdict) == (0, None, NO_SPREAD) for made in draws)
 
 
 def test_equal_effects_at_all_seeds_decide_nothing_and_are_not_counted():
@@ -104,11 +104,11 @@ def test_equal_effects_at_all_seeds_decide_nothing_and_are_not_counted():
     values[1] += [0.01, 0.02, -0.01]
     gain, *rest = effects(values, range(3))
     assert (gain.mean, gain.interval, gain.bootstrap_interval) == (pytest.approx(0.1), None, None)
-    assert (gain.p_value, gain.verdict) == (None, Verdict(0, "no spread"))
+    assert (gain.p_value, gain.verdict) == (None, NO_SPREAD)
     # Every effect but the gain has the corner that varies; all ten are tested.
     assert sum(effect.adjusted_p is not None for effect in rest) == 10
     still = effects(corners(lambda a, b, c: a + b) @ np.ones((1, 3)), range(3))
-    assert {effect.verdict.evidence for effect in still} == {"no spread"}
+    assert {effect.verdict for effect in still} == {NO_SPREAD}
     assert all(effect.adjusted_p is None for effect in still)
 
 
@@ -147,37 +147,48 @@ def test_holm_counts_the_ten_effects_and_not_the_gain():
     assert smallest.adjusted_p == pytest.approx(min(1, 10 * smallest.p_value))
 
 
-def test_verdicts_follow_the_corrected_test_and_then_the_spread_of_the_seeds():
+def test_verdicts_follow_the_corrected_tests():
     noise = 0.01 * np.random.default_rng(8).normal(size=(8, 3))
-    gain, *rest = effects(corners(lambda a, b, c: a + 0.01 * b) + noise, range(3))
-    assert gain.verdict == Verdict(1, "test")
+    gain, *rest = effects(corners(lambda a, b, c: a + 0.01 * b) + noise, range(3), margin=0.05)
+    assert gain.verdict == Verdict("differs", 1)
     for made in rest:
-        assert (made.verdict.evidence == "test") == (made.adjusted_p < 0.05)
+        assert (made.verdict.kind == "differs") == (made.adjusted_p < 0.05)
+        assert not made.moderated  # though there are ten
     found = {
         effect.name: made for effect, made in zip(EFFECTS[1:], rest, strict=True) if effect.kind == "main"
     }
     assert {name: made.verdict for name, made in found.items()} == {
-        "order": Verdict(1, "test"),
-        "compute": Verdict(1, "seed spread"),
-        "draws": Verdict(0, "none"),
+        "order": Verdict("differs", 1),
+        "compute": Verdict("equivalent", within_margin=True),
+        "draws": Verdict("equivalent", within_margin=True),
     }
     assert found["compute"].p_value < 0.05 < found["compute"].adjusted_p
+    assert {made.verdict.kind for made in effects(noise, range(3))} == {"undecided"}  # without a margin
 
 
-def test_held_out_errors_weigh_every_corner():
-    errors = np.full(8, 0.05**2)
-    gain, *rest = effects(np.random.default_rng(13).normal(size=(8, 2)), [0, 1], errors)
-    assert gain.held_out_error == pytest.approx(0.05 * 2**0.5)
-    assert rest[-1].held_out_error == pytest.approx(0.05 * 8**0.5 / 4)
-    errors[0] = 0
-    assert effects(np.zeros((8, 1)), [0], errors)[0].held_out_error == pytest.approx(0.05)
-    assert effects(np.zeros((8, 1)), [0])[0].held_out_error is None
+def test_the_error_of_an_effect_is_that_of_the_same_effect_by_document():
+    windows = np.random.default_rng(13).normal(size=(8, 2, 6))
+    documents = (0, 0, 1, 2, 3, 3)
+    examples = [
+        {
+            seed: Examples(metric="nll", values=tuple(own), documents=documents)
+            for seed, own in enumerate(corner)
+        }
+        for corner in windows.tolist()
+    ]
+    found = effects(windows.mean(axis=2), [0, 1], examples=examples)
+    for effect, made in zip(EFFECTS, found, strict=True):
+        by_window = np.einsum("c,csw->sw", effect.weights, windows)
+        means = np.array([[own[np.equal(documents, n)].mean() for n in range(4)] for own in by_window])
+        squares = means.var(axis=1, ddof=1) / 4
+        assert made.document_error == pytest.approx(math.sqrt(squares.mean()))
+    assert effects(np.zeros((8, 1)), [0])[0].document_error is None
 
 
 def test_one_seed_has_effects_and_no_uncertainty():
     for effect in effects(np.arange(8.0)[:, None], [3]):
         assert (effect.interval, effect.bootstrap_interval, effect.p_value) == (None, None, None)
-        assert effect.verdict == Verdict(0, "too few seeds")
+        assert effect.verdict == Verdict("undecided", reason="too few seeds")
         assert list(effect.by_seed) == [3]
 
 

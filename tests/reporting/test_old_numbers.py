@@ -105,9 +105,11 @@ def test_every_number_is_the_same_to_the_last_bit(trees, name):
     new = dict(summary_numbers(write_report(trees / name / "smoke").summary))
     # A share's effects were in percentage points.
     shares = {where for where in NUMBERS[name] if re.match(r"(effect|difference) .*choice_accuracy", where)}
-    kept = {where: value for where, value in NUMBERS[name].items() if where not in shares}
+    # The arms' own errors were added up; today's are paired, by document.
+    gone = {where for where in NUMBERS[name] if where.endswith("held_out_error")}
+    kept = {where: value for where, value in NUMBERS[name].items() if where not in shares | gone}
     assert len(kept) > 100
     assert {where: new.get(where) for where in kept} == kept
-    for where in shares:
+    for where in shares - gone:
         scale = 1 if where.endswith(("p_value", "adjusted_p")) else 100
         assert scale * new[where] == pytest.approx(NUMBERS[name][where], rel=1e-9, abs=1e-12)

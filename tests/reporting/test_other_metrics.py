@@ -34,7 +34,7 @@ def test_a_crossover_by_option_gap_is_higher_is_better(fake_tree):
     assert (arms["ar"]["best_epoch"], arms["dlm"]["best_epoch"]) == (16, 256)
     assert gain["best_by_seed"] == pytest.approx({"0": 0.4 - 0.15, "1": 0.4 - 0.15})
     assert gain["best_arm"] - gain["best_reference"] == pytest.approx(0.25)
-    assert gain["best_held_out_error"] is None  # this tree has no standard error of it
+    assert gain["best_document_error"] is None  # its values are not kept by example
     crossing, equal, onset = found["quantity"]
     # 0.15 behind at equal tokens: it rises above the AR's best 1.5 doublings after it.
     assert crossing["epoch"] == pytest.approx(16 * 2**1.5)

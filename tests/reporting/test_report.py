@@ -96,11 +96,11 @@ def test_without_a_comparison_the_terminal_shows_the_arms(fake_tree):
 def test_the_page_says_that_stops_are_a_grid_and_explains_its_words(fake_tree):
     page = read_page(write_report(fake_tree(budgets=(20_000,)).path))
     assert "each at about 2.0 times the tokens of the one before: the best one measured is not" in page.text
-    for word in ("AR, DLM", "NELBO", "95 % interval", "Window error, item error", "Provisional", "Passes"):
+    explained = ("Replicate, documents, rounding", "Better, worse, equivalent, undecided; margin")
+    for word in ("AR, DLM", "NELBO", "95 % interval", *explained, "Passes"):
         assert page.text.count(f"\n{word}") == 1, word
-    for word in ("Ends early", "Shapley value", "Bootstrap interval"):
+    for word in ("Trial", "Shapley value", "Bootstrap interval", "Moderated t test"):
         assert f"\n{word}" not in page.text
-    assert "Of comparisons without a true difference 30 % with 2 seeds come out so by chance." in page.text
 
 
 def test_the_other_reading_is_told_where_there_is_one(fake_tree):

@@ -4,29 +4,32 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.weightstats import ttost_paired
 
-from lab.metrics import find_metric
+from lab.metrics import METRICS, TRAINING, find_metric
+from lab.reporting.moderated import moderate
 from lab.reporting.statistics import (
     Estimate,
     Verdict,
     corrected,
     estimate,
     holm,
+    judge_together,
+    moderated,
     paired_gain,
-    provisional_rate,
 )
 
 NLL = find_metric("nll")
+NO_SPREAD = Verdict("undecided", reason="no spread")
 
 
-def measured(values, error=None) -> dict[int, dict[str, float]]:
-    """Seed -> NLL, with its standard error if there is one."""
-    known = {} if error is None else {"nll_standard_error": error}
-    return {seed: {"nll": value, **known} for seed, value in dict(values).items()}
+def measured(values) -> dict[int, dict[str, float]]:
+    """Seed -> NLL."""
+    return {seed: {"nll": value} for seed, value in dict(values).items()}
 
 
-def gain_of(first, second, error=0.05) -> Estimate:
-    return paired_gain(NLL, measured(enumerate(first), error), measured(enumerate(second), error))
+def gain_of(first, second, **more) -> Estimate:
+    return paired_gain(NLL, measured(enumerate(first)), measured(enumerate(second)), **more)
 
 
 def of(values) -> Estimate:
@@ -41,6 +44,8 @@ def test_interval_of_two_seeds_equals_the_cauchy_formula():
     assert found.mean == pytest.approx(0.13)
     assert found.interval == pytest.approx((0.13 - half, 0.13 + half))
     assert found.p_value == pytest.approx(1 - 2 / math.pi * math.atan(0.13 / 0.03))
+    # Beyond the margin of 0.05 by 0.08, to the wrong side.
+    assert found.equivalence_p == pytest.approx(0.5 + math.atan(0.08 / 0.03) / math.pi)
     assert (found.low, found.high) == pytest.approx((0.10, 0.16))
 
 
@@ -52,6 +57,48 @@ def test_interval_and_p_value_equal_scipys_paired_test():
     assert found.p_value == pytest.approx(expected.pvalue)
     assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert found.standard_deviation == pytest.approx(np.std(first - second, ddof=1))
+
+
+@pytest.mark.parametrize("shift", [-0.08, -0.02, 0.0, 0.03, 0.2])
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_equivalence_is_statsmodels_two_one_sided_tests(shift, seeds):
+    rng = np.random.default_rng(seeds)
+    first = rng.normal(2.0, 0.1, seeds)
+    second = first + shift + rng.normal(0.0, 0.02, seeds)
+    found = gain_of(first, second)
+    p, *_ = ttost_paired(first, second, -0.05, 0.05)
+    assert found.equivalence_p == pytest.approx(p)
+    low, high = found.equivalence_interval
+    assert (p < 0.05) == (-0.05 < low < high < 0.05)
+    assert (low, high) == pytest.approx(tuple(stats.ttest_rel(first, second).confidence_interval(0.9)))
+
+
+def test_a_caller_may_set_the_levels_and_the_margin():
+    values = [0.01, 0.02, 0.03]  # t = 3.46, p = 0.074; against the margin t = 5.2, p = 0.018
+    first, second = [2 + value for value in values], [2.0, 2.0, 2.0]
+    assert gain_of(first, second).verdict == Verdict("equivalent", within_margin=True)
+    looser = gain_of(first, second, alpha=0.1, equivalence_alpha=0.01)
+    assert looser.verdict == Verdict("differs", 1)
+    assert looser.interval == pytest.approx(
+        tuple(stats.ttest_1samp(np.subtract(first, second), 0).confidence_interval(0.9))
+    )
+    assert replace(looser, alpha=0.05).verdict == Verdict("undecided", reason="tests")
+    assert replace(looser, equivalence_alpha=0.02).verdict == Verdict("differs", 1, within_margin=True)
+    assert replace(looser, margin=None).equivalence_p is None
+    assert replace(looser, margin=None, alpha=0.05).verdict == Verdict("undecided", reason="tests")
+
+
+def test_margins_are_declared_of_what_is_compared_and_of_nothing_else():
+    declared = {key: metric.margin for key, metric in METRICS.items() if metric.margin is not None}
+    assert declared == {
+        **dict.fromkeys(("nll", "nelbo", "option_gap", "judge_nll"), 0.05),
+        **dict.fromkeys(("choice_accuracy", "parse_rate"), 0.02),
+        "bits_per_byte": 0.072,  # 0.05 / ln 2
+    }
+    assert not declared.keys() & set(TRAINING)
+    same = {seed: {"distinct": 0.5 + 1e-4 * seed} for seed in range(5)}
+    other = {seed: {"distinct": 0.5 + 1e-4 * (seed % 2)} for seed in range(5)}
+    assert paired_gain(find_metric("distinct"), same, other).verdict.kind == "undecided"
 
 
 def test_pairing_is_by_seed_and_not_by_position():
@@ -67,34 +114,33 @@ def test_a_gain_is_positive_where_the_arm_is_better():
     assert gain_of([0.3], [0.5]).mean == pytest.approx(-0.2)
 
 
-def test_held_out_errors_of_both_arms_add_and_seeds_do_not_shrink_them():
-    two, five = of([0.1, 0.2]), of([0.1, 0.2, 0.1, 0.2, 0.1])
-    assert two.held_out_error == pytest.approx(0.05 * math.sqrt(2))
-    assert five.held_out_error == pytest.approx(two.held_out_error)
-    uneven = paired_gain(NLL, measured({0: 1.0}, 0.03), measured({0: 0.5}, 0.04))
-    assert uneven.held_out_error == pytest.approx(0.05)
-    assert paired_gain(NLL, measured({0: 1.0}, 0.03), measured({0: 0.5})).held_out_error is None
-
-
 def test_one_seed_has_no_interval():
     one = of([0.3])
-    assert (one.standard_deviation, one.interval, one.p_value) == (None, None, None)
-    assert one.verdict == Verdict(0, "too few seeds")
+    assert (one.standard_deviation, one.interval, one.p_value, one.equivalence_p) == (None,) * 4
+    assert one.verdict == Verdict("undecided", reason="too few seeds")
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
     [
         ([0.25, 0.25], [0.0, 0.0]),
-        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0]),
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0]),  # equal arms are not shown to be equivalent
         ([2.1, 2.2, 2.3], [2.0, 2.1, 2.2]),  # 0.1 but for the last bit, which once gave p = 4e-31
         ([3.3, 2.2, 1.1], [3.3 * (1 + 2e-16), 2.2, 1.1]),  # 0 but for the last bit
     ],
 )
 def test_seeds_without_spread_have_no_interval_and_decide_nothing(first, second):
     same = gain_of(first, second)
-    assert (same.standard_deviation, same.interval, same.p_value) == (0.0, None, None)
-    assert same.verdict == Verdict(0, "no spread")
+    assert (same.standard_deviation, same.interval, same.p_value, same.equivalence_p) == (0.0, *(None,) * 3)
+    assert same.verdict == NO_SPREAD
+
+
+@pytest.mark.parametrize("by_seed", [{}, {0: 1.0, 1: math.nan}, {0: math.inf}])
+def test_what_is_no_number_is_refused(by_seed):
+    with pytest.raises(
+        ValueError, match=r"`by_seed` must hold finite numbers, at least one, but got by_seed=\{"
+    ):
+        estimate(by_seed)
 
 
 def test_rounding_is_judged_by_the_size_of_the_numbers_that_differences_came_from():
@@ -134,12 +180,15 @@ def test_holm_counts_only_the_tests_that_exist():
 
 
 def test_a_family_is_corrected_and_what_is_absent_stays_absent():
-    family = [of([0.1, 0.2, 0.4]), None, of([0.3]), of([0.2, 0.2, 0.2]), of([0.5, 0.6, 0.5])]
+    family = [of([0.1, 0.2, 0.4]), None, of([0.3]), of([0.2, 0.2, 0.2]), of([0.01, 0.0, 0.02])]
     first, none, one, same, last = corrected(family)
     assert none is None
-    assert (one.adjusted_p, same.adjusted_p) == (None, None)
-    assert last.adjusted_p == pytest.approx(2 * family[4].p_value)
-    assert first.adjusted_p == pytest.approx(family[0].p_value)
+    assert (one.adjusted_p, same.adjusted_p, same.adjusted_equivalence_p) == (None, None, None)
+    assert last.adjusted_p == pytest.approx(2 * min(family[4].p_value, family[0].p_value))
+    assert first.adjusted_p == last.adjusted_p  # the running maximum
+    # The tests against the margin are a family of their own.
+    assert last.adjusted_equivalence_p == pytest.approx(2 * family[4].equivalence_p)
+    assert first.adjusted_equivalence_p == pytest.approx(family[0].equivalence_p)
     assert (first.by_seed, first.interval, first.p_value) == (
         family[0].by_seed,
         family[0].interval,
@@ -147,40 +196,67 @@ def test_a_family_is_corrected_and_what_is_absent_stays_absent():
     )
 
 
-def test_the_corrected_p_value_decides_and_alone_the_plain_one():
-    values = [0.20, 0.21, 0.35]  # p = 0.034, and the mean exceeds the range
+def test_the_corrected_p_values_decide_and_alone_the_plain_ones():
+    values = [0.20, 0.21, 0.35]  # p = 0.034
     alone = of(values)
-    assert (alone.decisive_p, alone.verdict) == (alone.p_value, Verdict(1, "test"))
+    assert (alone.decisive_p, alone.verdict) == (alone.p_value, Verdict("differs", 1))
     beside = corrected([alone, of([0.0, 0.1, -0.1])])[0]
     assert beside.decisive_p == beside.adjusted_p == pytest.approx(2 * alone.p_value)
-    assert beside.verdict == Verdict(1, "seed spread")
+    assert beside.verdict == Verdict("undecided", reason="tests")
+    level = of([0.014, 0.0, -0.0315])  # p = 0.041 of equivalence
+    assert level.verdict == Verdict("equivalent", within_margin=True)
+    assert corrected([level, level])[0].verdict == Verdict("undecided", reason="tests")
 
 
 @pytest.mark.parametrize(
-    ("values", "adjusted_p", "expected"),
+    ("values", "ps", "expected"),
     [
-        ([0.20, 0.21, 0.22], 0.001, Verdict(1, "test")),
-        ([-0.20, -0.21, -0.22], 0.001, Verdict(-1, "test")),
-        ([0.10, 0.16], 0.3, Verdict(1, "seed spread")),
-        ([-0.10, -0.16], 0.3, Verdict(-1, "seed spread")),
-        ([0.05, 0.16], 0.3, Verdict(0, "none")),  # one sign, but the mean is within the spread
-        ([-0.01, 0.20], 0.3, Verdict(0, "none")),  # the seeds disagree
-        ([0.5], None, Verdict(0, "too few seeds")),
+        ([0.20, 0.21, 0.22], (0.001, 0.9), Verdict("differs", 1)),
+        ([-0.20, -0.21, -0.22], (0.001, 0.9), Verdict("differs", -1)),
+        ([0.010, 0.011, 0.012], (0.001, 0.001), Verdict("differs", 1, within_margin=True)),
+        ([0.000, 0.011, 0.001], (0.3, 0.001), Verdict("equivalent", within_margin=True)),
+        ([0.10, 0.16], (0.3, 0.7), Verdict("undecided", reason="tests")),  # all agree, and it is undecided
+        ([0.5], (None, None), Verdict("undecided", reason="too few seeds")),
     ],
 )
-def test_verdicts(values, adjusted_p, expected):
-    assert replace(of(values), adjusted_p=adjusted_p).verdict == expected
+def test_verdicts(values, ps, expected):
+    p, q = ps
+    assert replace(of(values), adjusted_p=p, adjusted_equivalence_p=q).verdict == expected
 
 
-@pytest.mark.parametrize(("seeds", "expected"), [(2, 0.2952), (3, 0.0808), (4, 0.0213), (5, 0.0055)])
-def test_the_rate_at_which_chance_makes_a_provisional_winner(seeds, expected):
-    """Two seeds: P(|t| > 2) with one degree of freedom. The others: 100,000 made-up comparisons."""
-    rate = provisional_rate(seeds)
-    assert rate == pytest.approx(expected, abs=5e-5)
-    values = np.random.default_rng(seeds).normal(size=(100_000, seeds))
-    made = np.mean(np.abs(values.mean(axis=1)) > np.ptp(values, axis=1))
-    assert made == pytest.approx(rate, abs=3 * math.sqrt(rate * (1 - rate) / 100_000))
-    judged = [replace(of(list(row)), adjusted_p=1.0).verdict.winner != 0 for row in values[:300]]
-    assert judged == (np.abs(values[:300].mean(axis=1)) > np.ptp(values[:300], axis=1)).tolist()
-    if seeds == 2:
-        assert rate == pytest.approx(2 * stats.t.sf(2, 1))
+def table(contrasts, seeds=3):
+    rng = np.random.default_rng(contrasts)
+    return [of(list(row)) for row in rng.normal(0.1, 0.05, (contrasts, seeds))]
+
+
+def test_six_contrasts_share_their_variance_and_five_do_not():
+    five, six = table(5), table(6)
+    assert moderated(five) == five
+    shared = moderated(six)
+    variances, degrees = moderate(np.array([made.standard_deviation**2 for made in six]), 2)
+    for made, plain, variance, freedom in zip(shared, six, variances, degrees, strict=True):
+        assert made.moderated
+        assert (made.mean, made.standard_deviation) == (plain.mean, plain.standard_deviation)
+        error = math.sqrt(variance / 3)
+        assert made.p_value == pytest.approx(2 * stats.t.sf(made.mean / error, freedom))
+        assert made.interval == pytest.approx(tuple(stats.t.interval(0.95, freedom, made.mean, error)))
+        assert made.equivalence_p == pytest.approx(stats.t.cdf((made.mean - 0.05) / error, freedom))
+    assert [made.adjusted_p for made in judge_together(six)] == pytest.approx(
+        holm([made.p_value for made in shared])
+    )
+
+
+def test_what_has_no_spread_neither_counts_nor_is_moderated():
+    family = [*table(5), of([0.1, 0.1, 0.1]), None, of([0.3])]
+    assert moderated(family) == family
+    *six, same, none, one = moderated([*table(6), *family[5:]])
+    assert all(made.moderated for made in six)
+    assert (same.verdict, none, one.verdict.reason) == (NO_SPREAD, None, "too few seeds")
+
+
+def test_contrasts_of_fewer_seeds_take_more_from_the_others():
+    family = [*table(6, seeds=5), of([0.1, 0.2])]
+    *five, two = moderated(family)
+    prior = {made.degrees - 4 for made in five}
+    assert len(prior) == 1
+    assert two.degrees == pytest.approx(prior.pop() + 1)

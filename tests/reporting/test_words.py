@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from lab.metrics import find_metric
 from lab.reporting import words
-from lab.reporting.statistics import Verdict, estimate
+from lab.reporting.replicates import Replicates
+from lab.reporting.statistics import Verdict, estimate, moderated
 
 NLL, ACCURACY = find_metric("nll"), find_metric("choice_accuracy")
 
@@ -72,21 +75,34 @@ def test_levels_for_reading(level, expected):
 @pytest.mark.parametrize(
     ("verdict", "expected"),
     [
-        (Verdict(1, "test"), "better"),
-        (Verdict(-1, "seed spread"), "worse (provisional)"),
-        (Verdict(0, "too few seeds"), "undecided"),
-        (Verdict(0, "none"), "undecided"),
+        (Verdict("differs", 1), "better"),
+        (Verdict("differs", -1, within_margin=True), "worse, by less than the margin"),
+        (Verdict("equivalent", within_margin=True), "equivalent"),
+        (Verdict("undecided", reason="too few seeds"), "undecided"),
+        (Verdict("undecided", reason="tests"), "undecided"),
     ],
 )
-def test_a_verdict_is_better_worse_or_undecided(verdict, expected):
+def test_a_verdict_is_better_worse_equivalent_or_undecided(verdict, expected):
     assert words.verdict_words(verdict) == expected
-    assert words.provisionally(verdict) == " ".join(
-        reversed(expected.replace("(provisional)", "provisionally").split())
-    )
+    assert words.kind_words(verdict) == expected.split(",")[0]
 
 
 def gain(*values, error=0.0707):
-    return estimate(dict(enumerate(values)), held_out_error=error)
+    return estimate(dict(enumerate(values)), document_error=error, margin=0.05)
+
+
+def test_only_what_is_shown_to_be_within_the_margin_is_said_to_be():
+    assert words.within_margin(gain(0.01, 0.02, 0.03), NLL) == ", within the margin of 0.050 nats/token"
+    less = ", less than the margin of 0.050 nats/token"
+    assert words.within_margin(gain(0.02, 0.0201, 0.0199), NLL) == less
+    assert words.within_margin(gain(0.1, 0.0, -0.1), NLL) == ""
+    assert words.within_margin(replace(gain(0.01, 0.02, 0.03), margin=None), NLL) == ""
+
+
+def test_the_words_of_a_page_are_those_of_its_estimates():
+    family = [gain(0.01 * n, 0.02, 0.03) for n in range(6)]
+    assert words.terms_of([None, *family]) == ["verdict", "interval", "holm"]
+    assert words.terms_of(moderated(family)) == ["verdict", "interval", "holm", "moderated"]
 
 
 def test_a_size_is_read_in_its_own_direction_with_its_interval():
@@ -97,28 +113,35 @@ def test_a_size_is_read_in_its_own_direction_with_its_interval():
     assert words.sized(gain(-0.1), NLL) == "−0.100"
 
 
+def test_an_equivalent_one_has_the_interval_that_its_tests_look_at():
+    level = gain(0.01, 0.02, 0.03)  # 0.02 +- 2.92 x 0.01 / sqrt(3)
+    assert words.sized(level, NLL) == "+0.020 [+0.003 to +0.037 at 90 %]"
+    assert words.sized(replace(level, margin=None), NLL) == "+0.020 [−0.005 to +0.045]"
+
+
 @pytest.mark.parametrize(
     ("family", "expected"),
     [
         (
-            [gain(0.1, 0.2, 0.4)] * 14,
-            "Paired over 3 seeds; p-values are corrected (Holm) for the 14 tests of a metric and stop, the "
-            "95 % intervals are not.",
+            moderated([gain(0.1, 0.2, 0.4)] * 14),
+            "Paired over 3 seeds by moderated t tests, as enough contrasts share what they say of the spread;"
+            " p-values are corrected (Holm) for the 14 of a metric and stop, the 95 % intervals are not.",
         ),
         (
             [gain(0.1, 0.2, 0.4)],
-            "Paired over 3 seeds; p-values are not corrected, as each metric and stop has one test.",
+            "Paired over 3 seeds by plain t tests; p-values are not corrected, as each metric and stop has "
+            "one comparison.",
         ),
         (
             [gain(0.1, 0.2), gain(0.1, 0.2, 0.4), gain(0.3)],
-            "Paired over 1 to 3 seeds; two seeds say little of their own spread; 1 comparison without spread "
-            "is undecided; p-values are corrected (Holm) for the 2 tests of a metric and stop, the 95 % "
-            "intervals are not.",
+            "Paired over 1 to 3 seeds by plain t tests; two seeds say little of their own spread; "
+            "1 comparison without spread is undecided; p-values are corrected (Holm) for the 2 of a metric "
+            "and stop, the 95 % intervals are not.",
         ),
         (
             [gain(0.1, 0.2, 0.4), gain(0.2, 0.2, 0.2), gain(0.0, 0.0, 0.0)],
-            "Paired over 3 seeds; 2 comparisons without spread are undecided; p-values are not corrected, as "
-            "each metric and stop has one test.",
+            "Paired over 3 seeds by plain t tests; 2 comparisons without spread are undecided; p-values are "
+            "not corrected, as each metric and stop has one comparison.",
         ),
         (
             [gain(0.3)] * 3,
@@ -139,18 +162,62 @@ def test_seeds_and_tests_are_counted_and_what_has_no_spread_is_told(family, expe
     assert words.paired(family) == expected
 
 
-def test_the_scope_names_what_the_seeds_share_and_the_error_beyond_it():
-    shared = "Verdicts are about these unique tokens and these held-out windows, which all seeds share"
-    assert words.scope([gain(0.1, 0.2), gain(0.1, error=0.1414)], NLL) == (
-        f"{shared}; as a statement about other windows each carries a standard error of about 0.071 to 0.141 "
+def test_an_interval_at_another_level_is_called_by_it():
+    family = [replace(gain(0.1, 0.2, 0.4), alpha=0.0123)] * 2
+    assert words.paired(family).endswith("the 98.8 % intervals are not.")
+
+
+@pytest.mark.parametrize(
+    ("replicates", "expected"),
+    [
+        (
+            Replicates(own_tokens=True, own_held_out=True),
+            "Intervals cover the choice of unique tokens, the choice of held-out windows and the randomness "
+            "of training.",
+        ),
+        (
+            Replicates(own_tokens=True, own_held_out=True, share=0.6),
+            "Intervals cover the choice of unique tokens, the choice of held-out windows and the randomness "
+            "of training; two seeds have 60 % of their unique tokens in common; as a "
+            "budget takes more than half of the training split, verdicts are about this "
+            "text alone.",
+        ),
+        (
+            Replicates(own_tokens=True, own_held_out=False),
+            "Intervals cover the choice of unique tokens and the randomness of training: all seeds share the "
+            "same held-out windows, whose number of documents gives each gain a standard error of about "
+            "0.071 to 0.141 nats/token.",
+        ),
+        (
+            Replicates(own_tokens=False, own_held_out=True),
+            "Intervals cover the choice of held-out windows and the randomness of training: all seeds share "
+            "the same unique tokens.",
+        ),
+        (
+            Replicates(own_tokens=False, own_held_out=False),
+            "Intervals cover the randomness of training alone: all seeds share the same unique tokens and "
+            "held-out windows, whose number of documents gives each gain a standard error of about 0.071 to "
+            "0.141 nats/token.",
+        ),
+    ],
+)
+def test_the_scope_says_what_intervals_cover_and_what_seeds_share(replicates, expected):
+    assert words.scope(replicates, [gain(0.1, 0.2), gain(0.1, error=0.1414)], NLL) == expected
+
+
+def test_the_scope_tells_no_error_that_is_not_known():
+    nothing = Replicates(own_tokens=False, own_held_out=False)
+    assert words.scope(nothing, [gain(0.1, error=None)], NLL).endswith("held-out windows.")
+    assert words.scope(nothing, [gain(0.1)], find_metric("judge_nll")).count("held-out prompts") == 1
+    items = words.scope(nothing, [gain(0.1, error=0.0212)], ACCURACY)
+    assert items.endswith("gives each gain a standard error of about 2.1 percentage points.")
+
+
+def test_what_could_have_been_decided_is_told():
+    assert words.decidable(0.2, NLL) == (
+        "With these seeds the smallest gain that this table decides in 4 of 5 cases is about 0.200 "
         "nats/token."
     )
-    assert words.scope([gain(0.1, error=None)], NLL) == f"{shared}."
-    items = words.scope([gain(0.1, error=0.0212)], ACCURACY)
-    assert items.endswith("other items each carries a standard error of about 2.1 percentage points.")
-    prompts = words.scope([gain(0.1)], find_metric("judge_nll"))
-    assert "windows" not in prompts
-    assert "these held-out prompts" in prompts
 
 
 @pytest.mark.parametrize(

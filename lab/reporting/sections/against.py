@@ -25,7 +25,7 @@ from lab.reporting.series import (
     runs_of,
     shown_metrics,
 )
-from lab.reporting.statistics import corrected
+from lab.reporting.statistics import judge_together
 from lab.reporting.table import Column, Table
 from lab.reporting.tree import ResultTree, level_name
 from lab.sections import COSTS, Against
@@ -93,12 +93,18 @@ def write(section: Against, tree: ResultTree, name: str) -> Content:
     if real and not any(real.values(metric.key) for metric in metrics):
         real = None
     shown = Shown(section, tree, series, metrics, real, _places(section, tree))
+    tables = (_table(shown, name),) if series else ()
+    moderated = any(row.get("gain_moderated") for one in tables for row in one.rows)
     return Content(
         title=f"Against {shown.axis_name}",
         pictures=(_picture(shown, name),) if series else (),
-        tables=(_table(shown, name),) if series else (),
+        tables=tables,
         warnings=measured.warnings if measured else (),
-        terms=("gain", "interval", *["held-out error"] * (not measured)),
+        terms=(
+            *(("gain", "verdict", "interval") if section.reference else ()),
+            *["moderated"] * moderated,
+            *["held-out error"] * (not measured),
+        ),
     )
 
 
@@ -233,7 +239,7 @@ def _table(shown: Shown, name: str) -> Table:
     section, metric, bases = shown.section, shown.metrics[0], shown.bases
     others = [one for one in shown.series if one.arm != section.reference]
     last = [point for one in others for point in _last(one).values()]
-    family = corrected([gain(metric, bases.get(level_name(point.level)), point) for point in last])
+    family = judge_together([gain(metric, bases.get(level_name(point.level)), point) for point in last])
     tested = dict(zip(map(id, last), family, strict=True))
     rows = []
     for one in shown.series:
@@ -248,7 +254,8 @@ def _table(shown: Shown, name: str) -> Table:
     if shown.real:
         row = _point_row("real text", "", shown.real, shown.metrics)
         rows.insert(0, row | ({"flops_ratio": None, **estimate_fields("gain_", None)} if bases else {}))
-    return Table(name, rows, _columns(shown, rows), _caption(shown))
+    moderated = any(made.moderated for made in family if made)
+    return Table(name, rows, _columns(shown, rows), _caption(shown, moderated=moderated))
 
 
 def _point_row(arm: str, variant: str, point: Point, metrics: Sequence[Metric]) -> Row:
@@ -298,10 +305,11 @@ def _columns(shown: Shown, rows: Sequence[Row]) -> list[Column]:
     return [column for key, column in columns.items() if any(row.get(key) not in (None, "") for row in rows)]
 
 
-def _caption(shown: Shown) -> str:
+def _caption(shown: Shown, *, moderated: bool) -> str:
     means = "Means over seeds, ± their standard deviation."
     if not shown.section.reference:
         return means
     where = "the verdict is at the most compute, where the" if shown.section.measurement else "the"
     reference = words.arm_name(shown.section.reference)
-    return f"{means} Gain: in {shown.metrics[0].name} over {reference}; {where} tests are corrected."
+    tests = f"{'moderated' if moderated else 'plain'} t tests are corrected"
+    return f"{means} Gain: in {shown.metrics[0].name} over {reference}; {where} {tests}."

@@ -2,23 +2,26 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from lab.files import Row
 from lab.metrics import Metric
 from lab.reporting import drawing, table, words
 from lab.reporting.content import Content
 from lab.reporting.drawing import Picture
+from lab.reporting.power import smallest_decidable
+from lab.reporting.replicates import replicates_of
 from lab.reporting.rows import estimate_fields, ratio
 from lab.reporting.series import Runs, gain, runs_of, shown_metrics
-from lab.reporting.statistics import Estimate, corrected
+from lab.reporting.statistics import ALPHA, Estimate, judge_together
 from lab.reporting.table import Column, Table
 from lab.reporting.tree import CellResult, ResultTree, check_matched, level_name, still_improving
 from lab.results import Reading
 from lab.sections import Contrast, Differences, Place
 
-UNDECIDED, NOT_COMPARED = "undecided", "not compared"
+NOT_COMPARED = "not compared"
 # In the order in which they are told.
-KINDS = ("better", "provisionally better", "worse", "provisionally worse", UNDECIDED, NOT_COMPARED)
+KINDS = (words.BETTER, words.WORSE, words.EQUIVALENT, words.UNDECIDED, NOT_COMPARED)
 NO_SEED = "no seed was finished by both"
 
 
@@ -68,7 +71,7 @@ class Compared:
     def kind(self, place: Place) -> str:
         """Its verdict at a place, or that there is none."""
         made = self.gains[place]
-        return words.provisionally(made.verdict) if made else NOT_COMPARED
+        return words.kind_words(made.verdict) if made else NOT_COMPARED
 
 
 def write(section: Differences, tree: ResultTree, name: str) -> Content:
@@ -85,7 +88,7 @@ def write(section: Differences, tree: ResultTree, name: str) -> Content:
     }
     place, main = section.at[0], compared[tree.readings[0], metrics[0]]
     family = [made for one in main if (made := one.gains[place])]
-    certain = [words.paired(family), words.scope(family, metrics[0])] if family else []
+    certain = list(_certain(family, main, metrics[0])) if family else []
     if "best" in section.at and (improving := words.improving(_improving(main))):
         certain.append(improving)
     everything = [made for own in compared.values() for one in own for made in one.gains.values()]
@@ -99,7 +102,7 @@ def write(section: Differences, tree: ResultTree, name: str) -> Content:
             for (reading, metric), own in compared.items()
         ),
         certain=tuple(certain),
-        terms=("gain", "interval", "holm", "held-out error", "end", *words.provisional_term(everything)),
+        terms=("gain", "end", *words.terms_of(everything)),
     )
 
 
@@ -107,7 +110,9 @@ def _compare(section: Differences, tree: ResultTree, metric: Metric, reading: Re
     """Every contrast at every level, its tests corrected for their number at each place."""
     pairs = list(_pairs(section, tree, reading))
     families = {
-        place: corrected([gain(metric, reference.at(place), arm.at(place)) for _, arm, reference in pairs])
+        place: judge_together(
+            [gain(metric, reference.at(place), arm.at(place)) for _, arm, reference in pairs]
+        )
         for place in section.at
     }
     return [
@@ -154,6 +159,17 @@ def _improving(compared: Sequence[Compared]) -> dict[str, tuple[int, int]]:
 # Words.
 
 
+def _certain(family: Sequence[Estimate], compared: Sequence[Compared], metric: Metric) -> Iterator[str]:
+    """How the differences were judged, what could be decided, and what the intervals cover."""
+    yield words.paired(family)
+    if known := [made for made in family if made.standard_deviation]:
+        sd = fmean(made.standard_deviation**2 for made in known if made.standard_deviation) ** 0.5
+        gain = smallest_decidable(sd, min(len(made.by_seed) for made in known), len(known), family[0].alpha)
+        yield from [words.decidable(gain, metric)] if gain else []
+    cells = [cell for one in compared for runs in one.sides.values() for cell in runs.cells]
+    yield words.scope(replicates_of(cells), family, metric)
+
+
 def headline(compared: Sequence[Compared], place: Place) -> str:
     """What came out, counted or at which levels: at most two sentences.
 
@@ -197,16 +213,18 @@ def _pair(compared: Sequence[Compared], place: Place) -> str:
             clauses.append(f"{kind}{at}")
         elif kind == NOT_COMPARED:
             clauses.append(f"{who} and {one.whom} are not compared {where}: {NO_SEED}")
-        elif kind == UNDECIDED:
+        elif kind == words.UNDECIDED:
             clauses.append(f"{who} against {one.whom} is undecided {where}")
+        elif kind == words.EQUIVALENT:
+            clauses.append(f"{who} draws level with {one.whom} {where}")
         else:
             clauses.append(f"{who} is {kind} than {one.whom} {where}")
     made = one.gains[place]
     if len(compared) > 1 or not made:
         return "; ".join(clauses)
-    decided = bool(made.verdict.winner)
-    size = words.sized(made, metric, unit=True, sign=not decided)
-    return clauses[0] + (f", by {size}" if decided else f": a gain of {size}")
+    differs = made.verdict.kind == "differs"
+    size = words.sized(made, metric, unit=True, sign=not differs) + words.within_margin(made, metric)
+    return clauses[0] + (f", by {size}" if differs else f": a gain of {size}")
 
 
 def _by(metric: Metric, place: Place) -> str:
@@ -231,7 +249,7 @@ def _counted(compared: Sequence[Compared], place: Place, other: str) -> str:
     parts = []
     for kind, own in _by_kind(compared, place).items():
         clearest = ""
-        if kind not in (UNDECIDED, NOT_COMPARED):
+        if kind in (words.BETTER, words.WORSE):
             known = [(abs(made.mean), one) for one in own if (made := one.gains[place])]
             size, one = max(known, key=lambda pair: pair[0])
             label, most = _label(one, compared), "most: " * (len(own) > 1)
@@ -241,29 +259,24 @@ def _counted(compared: Sequence[Compared], place: Place, other: str) -> str:
 
 
 def detail(compared: Sequence[Compared], place: Place) -> tuple[str, ...]:
-    """Every comparison with its gain and interval, a sentence for better, worse and undecided."""
+    """Every comparison with its gain and interval, a sentence for each verdict."""
     if len(compared) < 2:
         return ()
-    made = [(one, one.gains[place]) for one in compared]
-    sides = {
-        side: [(one, gain) for one, gain in made if gain and gain.verdict.winner == winner]
-        for side, winner in (("better", 1), ("worse", -1), ("undecided", 0))
-    }
-    return tuple(_side(side, own, compared) for side, own in sides.items() if own)
+    kinds = _by_kind([one for one in compared if one.gains[place]], place)
+    return tuple(_side(kind, own, compared, place) for kind, own in kinds.items())
 
 
-def _side(side: str, own: Sequence[tuple[Compared, Estimate]], compared: Sequence[Compared]) -> str:
-    """The comparisons that go one way; what is provisional is said once, or of those that are."""
-    all_provisional = all(made.verdict.provisional for _, made in own)
+def _side(kind: str, own: Sequence[Compared], compared: Sequence[Compared], place: Place) -> str:
+    """The comparisons of one verdict: by how much, of one that differs, and else the gain."""
     parts = []
-    for one, made in own:
-        if side == UNDECIDED:
-            size = f"({words.sized(made, one.metric)})"
-        else:
-            size = f"by {words.sized(made, one.metric, sign=False)}"
-            size += " (provisional)" * (made.verdict.provisional and not all_provisional)
-        parts.append(f"{_label(one, compared)} {size}")
-    return f"{words.capital('provisionally ' * all_provisional + side)}: {words.some(parts)}."
+    for one in own:
+        made = one.gains[place]
+        if made and made.verdict.kind == "differs":
+            small = " (less than the margin)" * made.verdict.within_margin
+            parts.append(f"{_label(one, compared)} by {words.sized(made, one.metric, sign=False)}{small}")
+        elif made:
+            parts.append(f"{_label(one, compared)} ({words.sized(made, one.metric)})")
+    return f"{words.capital(kind)}: {words.some(parts)}."
 
 
 def _label(one: Compared, compared: Sequence[Compared]) -> str:
@@ -314,21 +327,18 @@ def _table(
     def improving(row: Row) -> str:
         return words.MARK * row["within_run_length"]
 
-    def error(value: float) -> str:
-        return words.unsigned(value, metric)
-
     columns = [table.text("Arm", "arm"), table.text("Against", "against")]
     columns.append(table.number("Seeds", "seeds", printed=False))
     columns.append(Column(f"Test {metric.name}{table.LINE}against → arm", test, printed=False))
-    small = ", ".join(filter(None, [metric.difference_unit, "95 %"]))
+    levels = [made.alpha for one in compared for made in one.gains.values() if made]
+    confidence = words.confidence(min(levels, default=ALPHA))
+    small = ", ".join(filter(None, [metric.difference_unit, confidence]))
     for place in at:
         heading = f"Gain, {words.PLACE_NAMES[place]}{table.LINE}{small}"
         columns.append(table.estimate(heading, f"{place}_", words.in_metric(metric)))
         mark = {"mark": improving} if place == "best" else {}
         columns.append(table.verdict("Verdict", f"{place}_", **mark, printed=place == first))
-    sample = words.capital((metric.sample or "windows")[:-1])
     columns += [
-        table.number(f"{sample} error", f"{first}_held_out_error", error, printed=False),
         table.number(f"FLOPs{table.LINE}× against", "train_flops_ratio", printed=False),
         table.number(f"Time{table.LINE}× against", "train_time_ratio", printed=False),
     ]
@@ -339,9 +349,17 @@ def _table(
         columns=columns,
         group="level" if len({row["level"] for row in rows}) > 1 else "",
         title=words.capital(f"{metric.name}{suffix.title}"),
-        caption=f"Gain: how much better the arm's test {metric.name} is, with the 95 % interval."
+        caption=f"Gain: how much better the arm's test {metric.name} is, with the {confidence} interval."
+        + _margin(metric)
         + f" {words.MARK} still improving when its run ended." * marked,
     )
+
+
+def _margin(metric: Metric) -> str:
+    """The margin that gains of a metric are judged by, as a sentence of a caption."""
+    if metric.margin is None:
+        return " It has no margin, so no arm can be equivalent."
+    return f" Margin: {words.amount(metric.margin, metric)}."
 
 
 def _picture(compared: Sequence[Compared], metric: Metric, at: Sequence[Place], name: str) -> Picture:

@@ -16,9 +16,10 @@ from lab.reporting import drawing, table, words
 from lab.reporting.content import Content
 from lab.reporting.drawing import BETTER, WORSE, Mark, Picture
 from lab.reporting.effects import EFFECTS, FACTORS, GAIN, INTERACTION, MAIN, SHAPLEY, Effect, effects
+from lab.reporting.replicates import replicates_of
 from lab.reporting.rows import estimate_fields
-from lab.reporting.series import Point, runs_of, shown_metrics
-from lab.reporting.statistics import Estimate, sample_errors
+from lab.reporting.series import Point, Runs, runs_of, shown_metrics
+from lab.reporting.statistics import Estimate
 from lab.reporting.table import Column, Table
 from lab.reporting.tree import ResultTree, check_matched, level_name
 from lab.results import Reading
@@ -113,10 +114,10 @@ def write(section: Factorial, tree: ResultTree, name: str) -> Content:
                 for (reading, _), pair in attributions.items()
             ),
         ),
-        certain=_certain(first, len(tree.seeds) - len(seeds), words.improving(improving)),
+        certain=_certain(first, runs, len(tree.seeds) - len(seeds), words.improving(improving)),
         terms=(
-            *("factors", "corner", "shapley", "effects", "interval", "bootstrap", "holm", "held-out error"),
-            *words.provisional_term(everything),
+            *("factors", "corner", "shapley", "effects", "bootstrap"),
+            *words.terms_of(everything),
         ),
         summary={"seeds": seeds, "attributed": True},
     )
@@ -144,12 +145,11 @@ def _attribute(
             f"an attribution of {metric.key!r} needs it of all eight corners, "
             f"but it was not measured of {', '.join(lacking)}."
         )
-    errors = [sample_errors(metric, corner.by_seed) for corner in corners.values()]
-    known = [list(own.values()) for own in errors if own]
     made = effects(
         np.array([[metric.improvement(0.0, value) for value in own] for own in values.values()]),
         seeds,
-        (np.array(known) ** 2).mean(axis=1) if len(known) == len(corners) else None,
+        metric.margin,
+        [corner.examples(metric.key) for corner in corners.values()],
     )
     return Attribution(reading, place, metric, corners, dict(zip(EFFECTS, made, strict=True)))
 
@@ -169,7 +169,7 @@ def _headline(first: Attribution, *, within: bool) -> str:
     metric, gain = first.metric, first.gain
     verb = "falls" if (gain.mean > 0) == metric.lower_is_better else "rises"
     ar, dlm = (f"{fmean(first.values(arm)):.{metric.decimals}f}" for arm in (AR, DLM))
-    share = 100 / gain.mean if gain.verdict.decided and gain.mean > 0 else None
+    share = 100 / gain.mean if gain.verdict.winner > 0 else None
     parts = [_part(effect, made, metric, share) for effect, made in first.of_kind(SHAPLEY).items()]
     return (
         f"From AR to DLM the test {metric.name} {words.PLACE_WORDS[first.place]} {verb} by "
@@ -189,13 +189,15 @@ def _part(effect: Effect, made: Estimate, metric: Metric, share: float | None) -
 
 
 def _doubt(made: Estimate) -> str:
-    """`provisional` or `undecided`; nothing if its test decides."""
-    return "" if made.verdict.decided else "provisional" if made.verdict.provisional else "undecided"
+    """`equivalent`, `undecided` or that it is less than the margin; nothing if it differs by more."""
+    kind, _, small = words.verdict_words(made.verdict).partition(", by ")
+    return small if made.verdict.kind == "differs" else kind
 
 
 def _detail(first: Attribution) -> tuple[str, ...]:
     metric, (effect, largest) = first.metric, first.largest
-    decided = [FACTOR_WORDS[e.name] for e, made in first.of_kind(SHAPLEY).items() if made.verdict.decided]
+    shares = first.of_kind(SHAPLEY).items()
+    decided = [FACTOR_WORDS[e.name] for e, made in shares if made.verdict.kind != "undecided"]
     by_tests = f"Decided by the corrected tests: {words.join(decided)}."
     whole, part = words.sized(first.gain, metric), words.sized(largest, metric)
     return (
@@ -205,11 +207,12 @@ def _detail(first: Attribution) -> tuple[str, ...]:
     )
 
 
-def _certain(first: Attribution, left_out: int, improving: str) -> tuple[str, ...]:
+def _certain(first: Attribution, runs: Sequence[Runs], left_out: int, improving: str) -> tuple[str, ...]:
     gain, *ten = first.effects.values()
     of = " that all eight corners finished" + f" ({left_out} left out)" * bool(left_out)
-    paired = words.paired(ten, of, "the gain and the 95 % intervals")
-    return (paired, words.scope([gain], first.metric), *filter(None, [improving]))
+    covered = replicates_of(cell for own in runs for cell in own.cells)
+    scope = words.scope(covered, [gain], first.metric)
+    return (words.paired(ten, of, "the gain"), scope, *filter(None, [improving]))
 
 
 # Tables.

@@ -1,0 +1,165 @@
+"""What a gain varies by: from replicate to replicate, the documents that it is read on, rounding."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from lab.arms import CORNERS
+from lab.files import Row
+from lab.metrics import NLL, Metric
+from lab.reporting import table, words
+from lab.reporting.content import Content
+from lab.reporting.documents import effective_documents
+from lab.reporting.replicates import replicates_of
+from lab.reporting.series import Point, gain, runs_of
+from lab.reporting.statistics import Estimate
+from lab.reporting.table import Column, Table
+from lab.reporting.tree import CellResult, ResultTree, level_name
+from lab.sections import Contrast, Differences, Factorial
+
+NAME = "components"
+
+
+def write(tree: ResultTree) -> Content | None:
+    """The components of every gain that the page compares, by the ablation's metric at the best stop.
+
+    Returns:
+        None if the page compares nothing that two seeds or held-out documents say something of.
+    """
+    metric = tree.metric
+    values = [[cell.done.best().test.get(metric.key) for cell in pair] for pair in twins(tree.finished)]
+    pairs = [known for pair in values if len(known := [one for one in pair if one is not None]) == 2]
+    rounding = rounding_component(pairs)
+    compared = _compared(tree, metric)
+    rows = [_row(contrast, level, made, point, rounding) for contrast, level, made, point in compared]
+    rows = [row for row in rows if row["replicate"] is not None or row["documents"] is not None]
+    if not rows:
+        return None
+    own = replicates_of(tree.finished).own_held_out
+    return Content(
+        title="What the gains vary by",
+        tables=(_table(rows, metric, own_held_out=own, pairs=len(pairs)),),
+        certain=(_sentence(rows, metric, own_held_out=own),),
+        terms=("components",),
+    )
+
+
+def rounding_component(pairs: Sequence[Sequence[float]]) -> float | None:
+    """The standard deviation of one run by rounding alone, pooled over arms.
+
+    Two runs that differ in nothing but the last bits of their initial weights (`training.perturbation`) have
+    a difference of twice the variance of one: variance = mean(difference^2) / 2.
+
+    Args:
+        pairs: the value of a run and of its twin.
+
+    Returns:
+        In the unit of the values; None without pairs.
+    """
+    if not pairs:
+        return None
+    return math.sqrt(fmean((first - second) ** 2 for first, second in pairs) / 2)
+
+
+def twins(cells: Iterable[CellResult]) -> list[tuple[CellResult, CellResult]]:
+    """Each perturbed run with the run that it repeats: equal but for perturbation and name of the arm."""
+    plain: dict[str, CellResult] = {}
+    perturbed: list[tuple[str, CellResult]] = []
+    for cell in cells:
+        config: dict[str, Any] = cell.done.config.model_dump(exclude={"arm"})
+        moved = config["training"].pop("perturbation", 0.0)
+        if moved:
+            perturbed.append((repr(config), cell))
+        else:
+            plain[repr(config)] = cell
+    return [(plain[config], cell) for config, cell in perturbed if config in plain]
+
+
+def _compared(
+    tree: ResultTree, metric: Metric
+) -> Iterator[tuple[Contrast, Mapping[str, Any], Estimate, Point]]:
+    """Every contrast of the page's sections at every level, with its gain and the arm's stop."""
+    contrasts = [one for section in tree.plan.sections for one in _contrasts(section)]
+    for level in tree.levels:
+        for contrast in {repr(one): one for one in contrasts}.values():
+            other = level | contrast.reference_level
+            if any(level.get(key) != value for key, value in contrast.level.items()) or (
+                (contrast.arm, level) == (contrast.reference, other)
+            ):
+                continue
+            arm = runs_of(tree, contrast.arm, level).at("best")
+            made = gain(metric, runs_of(tree, contrast.reference, other).at("best"), arm)
+            if made and arm:
+                yield contrast, level, made, arm
+
+
+def _contrasts(section: object) -> tuple[Contrast, ...]:
+    if isinstance(section, Differences):
+        return section.contrasts
+    arms = sorted(CORNERS, key=lambda arm: CORNERS[arm])
+    return (Contrast(arm=arms[-1], reference=arms[0]),) if isinstance(section, Factorial) else ()
+
+
+def _row(
+    contrast: Contrast, level: Mapping[str, Any], made: Estimate, arm: Point, rounding: float | None
+) -> Row:
+    documents = [examples.documents for examples in arm.examples(NLL).values()]
+    return {
+        "level": level_name(level),
+        "arm": contrast.arm,
+        "against": f"{contrast.reference}{words.at_level(contrast.reference_level)}",
+        "seeds": len(made.by_seed),
+        "replicate": made.standard_deviation,
+        "documents": made.document_error,
+        # Of a difference of two runs, each of which rounds.
+        "rounding": None if rounding is None else math.sqrt(2) * rounding,
+        "held_out_documents": fmean(len(set(own)) for own in documents) if documents else None,
+        "effective_documents": fmean(map(effective_documents, documents)) if documents else None,
+    }
+
+
+def _table(rows: Sequence[Row], metric: Metric, *, own_held_out: bool, pairs: int) -> Table:
+    def size(value: float) -> str:
+        return words.unsigned(value, metric)
+
+    columns = [
+        table.text("Arm", "arm"),
+        table.text("Against", "against"),
+        table.number("Seeds", "seeds"),
+        table.number("Replicate", "replicate", size),
+        table.number("Documents", "documents", size),
+        *[table.number("Rounding", "rounding", size)] * bool(pairs),
+        Column(f"Held-out documents{table.LINE}effective", _documents, printed=False),
+    ]
+    held = "is part of it" if own_held_out else "is not part of it, as all seeds share them"
+    unit = f", {metric.difference_unit}" * bool(metric.difference_unit)
+    caption = (
+        f"Standard deviations of one seed's gain{unit}. Replicate: over seeds, all that differs between them "
+        f"together. Documents: from their number; it {held}."
+    )
+    if pairs:
+        caption += f" Rounding: part of it, from {words.count(pairs, 'twin run')}, pooled over arms."
+    levels = len({row["level"] for row in rows}) > 1
+    return Table(NAME, rows, columns, caption, group="level" if levels else "")
+
+
+def _documents(row: Row) -> str:
+    number, effective = row["held_out_documents"], row["effective_documents"]
+    return table.ABSENT if number is None else f"{number:.0f}{table.LINE}{effective:.0f} effective"
+
+
+def _sentence(rows: Sequence[Row], metric: Metric, *, own_held_out: bool) -> str:
+    """Where most of the spread over seeds comes from: a sentence."""
+    shares = []
+    for name in ("documents", "rounding"):
+        known = [(row[name], row["replicate"]) for row in rows if row[name] is not None and row["replicate"]]
+        if known and (own_held_out or name == "rounding"):
+            share = sum(part**2 for part, _ in known) / sum(whole**2 for _, whole in known)
+            shares.append(f"{min(share, 1):.0%} from {name}".replace("%", " %"))
+    spreads = [row["replicate"] for row in rows if row["replicate"] is not None]
+    if not spreads:
+        return "One seed says nothing of the spread over seeds."
+    sizes = dict.fromkeys(words.unsigned(spread, metric) for spread in (min(spreads), max(spreads)))
+    text = f"A seed's gain varies by {' to '.join(sizes)} {metric.difference_unit}".rstrip()
+    return f"{text}{f': of its variance {words.join(shares)}' if shares else ''}."

@@ -1,0 +1,54 @@
+"""What the seeds of a tree have of their own: what an interval over seeds covers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lab.reporting.tree import CellResult, by_level
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """What differs between the seeds of an arm at a level, beside the randomness of training.
+
+    Attributes:
+        own_tokens: whether their unique tokens do, at every level.
+        own_held_out: whether their held-out windows do.
+        share: of the training split, what the largest budget takes: what two seeds are expected to have in
+            common of their unique tokens; None where it is not recorded.
+    """
+
+    own_tokens: bool
+    own_held_out: bool
+    share: float | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether the seeds' parts are so much the same text that a verdict is about that text alone."""
+        return self.share is not None and self.share > 0.5
+
+
+def replicates_of(cells: Iterable[CellResult]) -> Replicates:
+    """Read it from finished runs: the hash of what each trained on, and the task that measured it."""
+    done = [cell for cell in cells if cell.status == "done"]
+    tokens, samples = [], []
+    for group in by_level(done):
+        seeds = {cell.seed for cell in group}
+        tokens.append(len({cell.done.data.hash for cell in group}) == len(seeds) > 1)
+        samples.append(len({_sample(cell) for cell in group}) == len(seeds) > 1)
+    shares = [share for cell in done if (share := _share(cell)) is not None]
+    own_tokens, own_held_out = (bool(own) and all(own) for own in (tokens, samples))
+    return Replicates(own_tokens, own_held_out, max(shares, default=None))
+
+
+def _share(cell: CellResult) -> float | None:
+    """Unique tokens as a share of the training split; of an older record only known of the whole."""
+    split = getattr(cell.done.data, "train_tokens", None)
+    if split:
+        return float(cell.done.data.unique_tokens / split)
+    return 1.0 if cell.done.config.data.unique_tokens is None else None
+
+
+def _sample(cell: CellResult) -> str:
+    """Which held-out sample a run was measured on, as its tasks name it."""
+    rows = (row for stop in cell.done.stops for row in stop.measured if row.task.split == "test")
+    return str(next((row.task.settings.get("sample") for row in rows), None))
