@@ -35,7 +35,7 @@ CODE_HASH = closure_hash("lab.evaluation.baselines")
 SPLITS: tuple[Split, ...] = ("validation", "test")
 # Higher ones copy long passages: order 20 gains up to 0.04 nats/token more on the default corpus.
 MAX_ORDER = 10
-# Half a minute and 1.5 GB for each 10 million; of a larger budget the first are counted.
+# Half a minute and 1.5 GB for each 10 million.
 MOST_TOKENS = 20_000_000
 
 _KEPT = TypeAdapter(tuple[Baseline, ...])
@@ -63,7 +63,7 @@ def measure_baselines(
         dataset: its corpus.
         cache_dir: where they are kept, for the other arms of the same budget: under the digest of the tokens
             themselves, training and held-out, and of the code. Of several processes one computes.
-        most_tokens: of a larger budget so many are counted, from its start on.
+        most_tokens: of a larger budget so many are counted: the smaller budget that is part of it.
     """
     tokens = _unique_tokens(config, dataset, most_tokens)
     held_out = {split: _held_out(config, dataset, split) for split in SPLITS}
@@ -80,9 +80,11 @@ def measure_baselines(
 
 def _unique_tokens(config: RunConfig, dataset: Dataset, most: int) -> np.ndarray:
     """(n,) int32, the tokens that the run trains on, up to `most`."""
-    unique = budget(dataset.train, config.data.unique_tokens, config.data.length)
-    count = min(len(unique) // config.data.length * config.data.length, most)
-    return np.asarray(unique[np.arange(count)], np.int32)
+    unique_tokens, length = config.data.unique_tokens, config.data.length
+    if (unique_tokens or len(dataset.train)) > most:
+        unique_tokens = most
+    tokens = budget(dataset.train, unique_tokens, length)
+    return np.asarray(tokens[np.arange(len(tokens) // length * length)], np.int32)
 
 
 def _held_out(config: RunConfig, dataset: Dataset, split: Split) -> HeldOut:
