@@ -301,8 +301,8 @@ def data(
         budget(dataset.train, config.data.unique_tokens, config.data.length)
         require_held_out(config, dataset, "evaluation")
         counted = Table(*BASELINE_COLUMNS)
-        for row in describe_baselines(measure_baselines(config, dataset, cache, MOST_COUNTED)):
-            counted.add_row(*row)
+        for cells in describe_baselines(measure_baselines(config, dataset, cache, MOST_COUNTED)):
+            counted.add_row(*cells)
         Console().print(counted)
 
 

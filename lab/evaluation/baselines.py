@@ -35,7 +35,7 @@ CODE_HASH = closure_hash("lab.evaluation.baselines")
 SPLITS: tuple[Split, ...] = ("validation", "test")
 # Higher ones copy long passages: order 20 gains up to 0.04 nats/token more on the default corpus.
 MAX_ORDER = 10
-# Half a minute and 1.5 GB for each 10 million.
+# Up to a minute and 0.9 GB for each 10 million.
 MOST_TOKENS = 20_000_000
 
 _KEPT = TypeAdapter(tuple[Baseline, ...])
