@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lab.config import MeasurementConfig, RunConfig
 
 INTERRUPTED = 130
+MOST_COUNTED = 1_000_000  # tokens, by `data`: a few seconds
 
 app = typer.Typer(
     help="Which advantage of a diffusion language model does the work on your corpus?",
@@ -279,7 +280,7 @@ def data(
     overrides: Overrides = [],  # noqa: B006
     cache: Cache = Path(".cache"),
 ) -> None:
-    """Say what a corpus holds: documents, unique tokens, bytes per token, duplicates; and what it lacks."""
+    """Say what a corpus holds, what it lacks, and how well counting its tokens predicts held-out text."""
     with _clear_errors():
         from rich.console import Console
         from rich.table import Table
@@ -287,7 +288,8 @@ def data(
         from lab.config import make_config, read_preset
         from lab.data.budget import budget
         from lab.data.dataset import prepare
-        from lab.data.summary import describe
+        from lab.data.summary import BASELINE_COLUMNS, describe, describe_baselines
+        from lab.evaluation.baselines import measure_baselines
         from lab.evaluation.held_out import require_held_out
 
         config = make_config(read_preset(preset), _user_layer(overrides, data))
@@ -298,6 +300,10 @@ def data(
         Console().print(table)
         budget(dataset.train, config.data.unique_tokens, config.data.length, config.replicate)
         require_held_out(config, dataset, "evaluation")
+        counted = Table(*BASELINE_COLUMNS)
+        for cells in describe_baselines(measure_baselines(config, dataset, cache, MOST_COUNTED)):
+            counted.add_row(*cells)
+        Console().print(counted)
 
 
 def _run_config(

@@ -26,6 +26,7 @@ PLAN = "plan.json"
 Reading = Literal["annealed", "along_run"]
 READINGS: tuple[Reading, ...] = ("annealed", "along_run")
 Split = Literal["validation", "test"]
+BaselineName = Literal["n-gram", "unigram", "uniform"]
 
 
 class DamagedError(ValueError):
@@ -93,6 +94,23 @@ class Examples(Record):
                 f"but got {len(self.values)} and {len(self.documents)}."
             )
         return self
+
+
+class Baseline(Record):
+    """What a predictor that is not trained gives on the held-out text of a run, from the same unique tokens.
+
+    Attributes:
+        name: which.
+        settings: the `order` of the n-gram, `max_order`, up to which it was chosen, and the number of
+            `tokens` that were counted.
+        values: split -> metric -> value.
+        examples: split -> NLL by window.
+    """
+
+    name: BaselineName
+    settings: dict[str, int] = {}
+    values: dict[Split, dict[str, float]]
+    examples: dict[Split, Examples]
 
 
 class Text(Record):
@@ -310,6 +328,7 @@ class RunResult(Document):
         wall_seconds: of all its attempts.
         parent: the stop that its weights began from; None if they were drawn.
         stops: in the order of their steps.
+        baselines: what counting the same unique tokens gives on the same held-out text.
     """
 
     config: RunConfig
@@ -325,6 +344,7 @@ class RunResult(Document):
     wall_seconds: float
     parent: StopReference | None = None
     stops: tuple[Stop, ...] = Field(min_length=1)
+    baselines: tuple[Baseline, ...] = ()
 
     @model_validator(mode="after")
     def _judged(self) -> "RunResult":

@@ -126,7 +126,18 @@ def ablated(presets, monkeypatch):
     stand_in(monkeypatch, "lab.data.budget", budget=budget)
     stand_in(monkeypatch, "lab.data.dataset", prepare=prepare)
     stand_in(monkeypatch, "lab.evaluation.held_out", require_held_out=require_held_out)
-    stand_in(monkeypatch, "lab.data.summary", describe=lambda dataset: [("documents", "7")])
+    stand_in(
+        monkeypatch,
+        "lab.data.summary",
+        describe=lambda dataset: [("documents", "7")],
+        BASELINE_COLUMNS=("counted", "NLL"),
+        describe_baselines=lambda counted: [("n-gram", f"of {counted}")],
+    )
+    stand_in(
+        monkeypatch,
+        "lab.evaluation.baselines",
+        measure_baselines=lambda config, dataset, cache, most: f"{most} at most, {cache}",
+    )
     stand_in(
         monkeypatch,
         "lab.reporting.report",
@@ -672,6 +683,7 @@ def test_data_describes_the_corpus(ablated):
     assert ablated.prepared[0].length == 20
     assert "documents" in said.output
     assert "7" in said.output
+    assert "of 1000000 at most, .cache" in said.output
 
 
 @pytest.mark.parametrize(
@@ -685,6 +697,7 @@ def test_data_describes_a_corpus_that_is_too_small_and_says_what_it_lacks(settin
     said = invoke("data", "--preset", "smoke", "--data", "a.txt", "--set", setting)
     assert said.exit_code == 2
     assert "documents" in said.stdout
+    assert "n-gram" not in said.stdout
     assert said.stderr.startswith(f"error: {message}")
 
 

@@ -98,6 +98,7 @@ def test_what_trains_knows_nothing_of_how_it_is_measured_kept_and_read():
     }
     assert {"lab.data.windows", "lab.objectives.objective", "lab.training.optimizer"} <= engine
     assert not engine & {"lab.training.run", "lab.training.measured", "lab.training.checkpoint"}
+    assert "lab.data.ngram" not in engine
 
 
 def test_every_module_beside_the_packages_is_a_base_module():

@@ -8,6 +8,7 @@ from lab.config import make_config
 from lab.results import (
     PLAN,
     RESULT,
+    Baseline,
     DamagedError,
     Examples,
     MeasurementResult,
@@ -34,6 +35,12 @@ SECTIONS = (
     Quantity(names=("onset", "best_level"), reference="ar"),
     Texts(arms=("dlm",)),
     Fit(y="onset", x=("parameters", "data.unique_tokens"), held_out=LEVEL),
+)
+BASELINE = Baseline(
+    name="n-gram",
+    settings={"order": 5},
+    values={"test": {"nll": 2.0}},
+    examples={"test": Examples(metric="nll", values=(1.5, 2.5), documents=(0, 4))},
 )
 NAN, INF = float("nan"), float("inf")
 
@@ -66,6 +73,7 @@ def measurement():
 RECORDS = {
     "a run": result(),
     "a run with a parent": result(parent=StopReference(run="p", reading="along_run", step=5)),
+    "a run with baselines": result(baselines=(BASELINE,)),
     "a plan": plan({"data.unique_tokens": None, "training.learning_rate": 1e-3}),
     "a measurement": measurement(),
 }

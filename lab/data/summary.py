@@ -1,11 +1,14 @@
 """What `python -m lab data` prints about a corpus."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.data.dataset import HELD_OUT, Dataset
 from lab.data.shortage import counted, listed
 from lab.data.splits import SPLITS
+from lab.results import Baseline
+
+BASELINE_COLUMNS = ("counted", "validation\nnats/token", "\nbits/byte", "test\nnats/token", "\nbits/byte")
 
 
 def describe(dataset: Dataset) -> list[tuple[str, str]]:
@@ -40,6 +43,24 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
         ),
         *seen,
     ]
+
+
+def describe_baselines(baselines: Sequence[Baseline]) -> list[tuple[str, ...]]:
+    """What counting gives on the held-out windows: rows to print, below `BASELINE_COLUMNS`."""
+    return [
+        (
+            one.name + _counted(one.settings),
+            *(f"{values[key]:.3f}" for values in one.values.values() for key in ("nll", "bits_per_byte")),
+        )
+        for one in baselines
+    ]
+
+
+def _counted(settings: Mapping[str, int]) -> str:
+    """Of which order and from how many tokens, where it is of any."""
+    order = [f"Kneser-Ney, order {settings['order']}"] if "order" in settings else []
+    tokens = [f"{settings['tokens']:,} tokens"] if "tokens" in settings else []
+    return f" ({', '.join(order + tokens)})" if tokens else ""
 
 
 def _packages(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from lab.config import RunConfig
-from lab.data.held_out import HeldOut, document_means
 from lab.evaluation.scorer import SlotScorer
 from lab.results import Examples, StopReference, Text
 
@@ -47,31 +44,3 @@ class Finding(NamedTuple):
 def make_scorer(transformer: Any, config: RunConfig) -> SlotScorer:
     """The scorer of a run's arm."""
     return SlotScorer(transformer, config.factors.compute == "causal", config.evaluation.batch_size)
-
-
-def window_examples(metric: str, by_window: np.ndarray, held_out: HeldOut) -> Examples:
-    """A metric by window, with the document that each is of."""
-    documents = tuple(held_out.documents.tolist())
-    return Examples(metric=metric, values=tuple(by_window.tolist()), documents=documents)
-
-
-def over_documents(metric: str, by_window: np.ndarray, held_out: HeldOut) -> dict[str, float | None]:
-    """The mean over documents of their windows' means, with its standard error over the documents.
-
-    Args:
-        metric: its key.
-        by_window: (n,), in the metric's unit.
-        held_out: the windows.
-
-    Returns:
-        `<metric>` and `<metric>_standard_error`.
-    """
-    means, _ = document_means(by_window, held_out.documents)
-    return {metric: float(means.mean()), f"{metric}_standard_error": standard_error(means)}
-
-
-def standard_error(values: np.ndarray) -> float | None:
-    """Of the mean of independent values; None of a single one."""
-    if len(values) == 1:
-        return None
-    return float(values.std(ddof=1) / np.sqrt(len(values)))

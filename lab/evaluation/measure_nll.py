@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lab.data.held_out import dataset_windows, document_means, scored_places
-from lab.evaluation.arm import Arm, Finding, over_documents, window_examples
+from lab.data.held_out import dataset_windows, scored_places
+from lab.evaluation.arm import Arm, Finding
 from lab.evaluation.chain_rule import chain_rule_nll
+from lab.evaluation.documents import nll_values, over_documents, window_examples
 from lab.evaluation.flops import pass_flops
 from lab.results import Task
 
@@ -27,9 +26,7 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
         dataset: its corpus.
 
     Returns:
-        `nll`, nats/token, the mean over documents, with its standard error over them; `nll_by_token`, in
-        which a document counts by its tokens; `bits_per_byte`, by the bytes of the same windows, each
-        document counting once. `nll` by window. Of `nll_exact` itself and its standard error alone.
+        What `nll_values` gives, and `nll` by window. Of `nll_exact` itself and its standard error alone.
     """
     (arm,) = arms
     length, settings = arm.config.data.length, task.settings
@@ -38,13 +35,11 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
         len(held_out.windows), length, settings.get("positions", 0), settings["sample"]
     )
     by_window = chain_rule_nll(arm.scorer, held_out.windows, places=places) @ shares
-    values = over_documents(task.measurement, by_window, held_out)
-    if task.measurement == "nll":
-        means, first = document_means(by_window, held_out.documents)
-        window_bytes = dataset.tokenizer.byte_lengths[held_out.windows].mean(axis=1)
-        bytes_per_token, _ = document_means(window_bytes, held_out.documents)
-        values["nll_by_token"] = float(np.average(means, weights=held_out.lengths[first]))
-        values["bits_per_byte"] = float(means.mean() / (np.log(2) * bytes_per_token.mean()))
+    values = (
+        nll_values(by_window, held_out, dataset.tokenizer.byte_lengths)
+        if task.measurement == "nll"
+        else over_documents(task.measurement, by_window, held_out)
+    )
     rows = len(places) * (1 if arm.scorer.causal else places.shape[1])
     return Finding(
         values,

@@ -9,9 +9,10 @@ import numpy as np
 
 from lab.data.held_out import dataset_windows
 from lab.data.tokenizers import Tokenizer
-from lab.evaluation.arm import Arm, Finding, over_documents, standard_error, window_examples
+from lab.evaluation.arm import Arm, Finding
 from lab.evaluation.chain_rule import chain_rule_nll
 from lab.evaluation.denoising import denoise
+from lab.evaluation.documents import over_documents, standard_error, window_examples
 from lab.evaluation.generation import sample_left_to_right
 from lab.evaluation.inference_flops import InferenceCounter
 from lab.evaluation.text_quality import distinct_ngrams, parse_rate, repetition

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lab.data.held_out import document_means
-from lab.evaluation.arm import standard_error
+from lab.evaluation.documents import standard_error
 from lab.evaluation.scorer import SlotScorer
 from lab.objectives.corruption import causal_example, dense_example
 from lab.objectives.draws import Draw, draw, hidden_positions

@@ -38,6 +38,8 @@ def render_page(
         provenance: what is needed to get the same numbers again.
     """
     terms = {*TERMS, *(term for content in contents for term in content.terms)}
+    if any(cell.done.baselines for cell in tree.finished):
+        terms.add("n-gram")
     rates = {cell.done.config.training.learning_rate for cell in tree.finished}
     return _template("page").render(
         tree=tree,

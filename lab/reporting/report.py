@@ -12,7 +12,7 @@ import matplotlib as mpl
 from rich.table import Table as Printed
 
 from lab.files import Row, read_json, write_atomic, write_json
-from lab.reporting import components, drawing, rows, tuning, words
+from lab.reporting import baselines, components, drawing, rows, tuning, words
 from lab.reporting.content import Content
 from lab.reporting.page import render_index, render_page
 from lab.reporting.tree import ResultTree, check_sound, read_tree
@@ -52,7 +52,13 @@ def write_report(path: Path) -> Report:
     with mpl.rc_context(drawing.STYLE):
         contents = [_write(section, tree, name) for section, name in sections]
         tuned, damage = _tuning(tree)
-    warnings = [*_left_out(tree), *(warning for content in contents for warning in content.warnings)]
+    all_arms, provenance = rows.arm_rows(tree), rows.provenance(tree)
+    arms, runs = rows.arm_table(tree, all_arms), rows.run_table(tree)
+    warnings = [
+        *_left_out(tree),
+        *baselines.warning(arms.rows),
+        *(warning for content in contents for warning in content.warnings),
+    ]
     head: Row = {
         "headline": next((content.headline for content in contents if content.headline), _no_headline(tree)),
         "warnings": list(dict.fromkeys([*warnings, *damage, *_damaged_logs(tree)])),
@@ -60,8 +66,6 @@ def write_report(path: Path) -> Report:
     summaries = [_summary(section.kind, one) for (section, _), one in zip(sections, contents, strict=True)]
     varying = components.write(tree)
     contents += [one for one in (varying, tuned) if one]
-    all_arms, provenance = rows.arm_rows(tree), rows.provenance(tree)
-    arms, runs = rows.arm_table(tree, all_arms), rows.run_table(tree)
     summary = {
         "schema": SUMMARY_SCHEMA,
         "plan": tree.plan.model_dump(mode="json", exclude={"schema_version", "cells"}),

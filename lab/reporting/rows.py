@@ -7,6 +7,7 @@ from statistics import median
 from lab.files import Row
 from lab.metrics import NLL, find_metric
 from lab.reporting import table, words
+from lab.reporting.baselines import Counted, counted, over_ngram
 from lab.reporting.series import Point, Runs, runs_of
 from lab.reporting.statistics import Estimate
 from lab.reporting.table import Column, Table
@@ -55,10 +56,43 @@ def metric_fields(prefix: str, point: Point | None, metrics: Iterable[str]) -> R
 
 
 def arm_rows(tree: ResultTree) -> list[Row]:
-    """One row per reading, level and arm, in declared order: what it reaches and what that costs."""
+    """One row per reading, level and arm, in declared order: what it reaches and what that costs.
+
+    Below the arms of a level stands what counting their tokens reaches (`Counted`).
+    """
     metrics = [key for key in dict.fromkeys((tree.plan.metric, *METRICS)) if find_metric(key).of_stops]
-    places = product(tree.readings, tree.levels, tree.plan.arms)
-    return [_arm_row(runs_of(tree, arm, level, reading), metrics) for reading, level, arm in places]
+    rows = []
+    for reading, level in product(tree.readings, tree.levels):
+        arms = [runs_of(tree, arm, level, reading) for arm in tree.plan.arms]
+        baselines = counted(cell for runs in arms for cell in runs.cells)
+        rows += [_arm_row(runs, metrics) for runs in arms]
+        rows += [_baseline_row(baseline, reading, metrics) for baseline in baselines]
+    return rows
+
+
+def _baseline_row(baseline: Counted, reading: Reading, metrics: Iterable[str]) -> Row:
+    """What counting reaches, in the columns of an arm that it has."""
+    seeds = len(baseline.by_seed)
+    return {
+        "level": level_name(baseline.level),
+        "arm": baseline.title,
+        "reading": reading,
+        "seeds": seeds,
+        "seeds_planned": seeds,
+        "unique_tokens": baseline.unique_tokens,
+        "best_epoch": None,
+        "best_epoch_low": None,
+        "best_epoch_high": None,
+        "best_at_last_stop": None,
+        "best_validation_nll": baseline.point("validation").mean(NLL),
+        "best_nll_over_ngram": None,
+        **metric_fields("best_", baseline.point("test"), metrics),
+        **metric_fields("end_", None, metrics),
+        "train_flops_at_best": None,
+        "train_flops": None,
+        "tokens_per_second": None,
+        "parameters": None,
+    }
 
 
 def _arm_row(runs: Runs, metrics: Iterable[str]) -> Row:
@@ -77,6 +111,7 @@ def _arm_row(runs: Runs, metrics: Iterable[str]) -> Row:
         "best_epoch_high": max(epochs, default=None),
         "best_at_last_stop": runs.improving,
         "best_validation_nll": validation and validation.mean(NLL),
+        "best_nll_over_ngram": over_ngram(runs),
         **metric_fields("best_", best, metrics),
         **metric_fields("end_", end, metrics),
         "train_flops_at_best": best and best.at["train_flops"],

@@ -1,6 +1,7 @@
 """What a run records of itself: its log, TensorBoard's events, its progress, and at the end its result."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from lab.data.held_out import held_out_room
 from lab.data.overlaps import seen_windows
 from lab.environment import available_cpus, cpu_model, versions
 from lab.evaluation.flops import forward_flops_per_token, train_flops_per_token
+from lab.files import Row
 from lab.models.footprint import parameters
 from lab.results import (
+    Baseline,
     DataRecord,
     Measured,
     Process,
@@ -129,13 +132,16 @@ class RunRecords:
         self._log.append(row)
         self.board.write(row)
 
-    def result(self, evaluation: str, engine: Engine, parent: StopReference | None) -> RunResult:
+    def result(
+        self, evaluation: str, engine: Engine, parent: StopReference | None, baselines: Sequence[Row]
+    ) -> RunResult:
         """The record of the run when nothing is missing; all ranks must ask.
 
         Args:
             evaluation: the digest of what was to be measured.
             engine: the run's.
             parent: the stop that its weights began from.
+            baselines: what it is measured beside, as `Baseline` rows.
         """
         config, dataset, timeline = self._config, self._dataset, self._timeline
         architecture = config.model.architecture(dataset.tokenizer.vocab_size, config.data.length)
@@ -185,6 +191,7 @@ class RunRecords:
             wall_seconds=self._ranks.share(lambda: self._progress.seconds),
             parent=parent,
             stops=tuple(sorted(stops, key=lambda stop: (stop.step, stop.reading))),
+            baselines=tuple(map(Baseline.model_validate, baselines)),
         )
 
 

@@ -13,10 +13,11 @@ from lab.code import closure_hash
 from lab.config import RunConfig
 from lab.data.dataset import Dataset, prepare
 from lab.evaluation.arm import Arm, make_scorer
+from lab.evaluation.baselines import measure_baselines
 from lab.evaluation.generation import sample_left_to_right
 from lab.evaluation.held_out import require_held_out
 from lab.evaluation.measurements import evaluation_digest, load_measurements, measure
-from lab.files import write_atomic
+from lab.files import Row, write_atomic
 from lab.results import RESULT, DamagedError, RunResult, read_result, write_record
 from lab.training.distribution import Muted, Ranks, find_ranks
 from lab.training.ending import DivergedError, Notice, PreemptedError
@@ -86,7 +87,9 @@ def train_run(
     result = _sound_result(logdir, ranks)
     if result is not None and result.evaluation == evaluation:
         return result
-    return Run(config, logdir, dataset, version, notice or Notice(), begun_from).finish(evaluation)
+    run = Run(config, logdir, dataset, version, notice or Notice(), begun_from)
+    baselines = ranks.share(lambda: [one.to_row() for one in measure_baselines(config, dataset, cache_dir)])
+    return run.finish(evaluation, baselines)
 
 
 def _sound_result(logdir: Path, ranks: Ranks) -> RunResult | None:
@@ -160,11 +163,12 @@ class Run:
                 ) from None
         return engine
 
-    def finish(self, evaluation: str) -> RunResult:
+    def finish(self, evaluation: str, baselines: Sequence[Row]) -> RunResult:
         """Train and measure whatever is still missing; write and return the result.
 
         Args:
             evaluation: the digest of what is to be measured.
+            baselines: what the run is measured beside, as `Baseline` rows.
         """
         self._progress("compile")
         with self.records.board as board:
@@ -172,7 +176,8 @@ class Run:
                 stops = {self.timeline.stops[number]: kept for number, kept in pending}
                 self._measure_kept([stop for stop, kept in stops.items() if kept])
                 self._train([stop for stop, kept in stops.items() if not kept])
-            result = self.records.result(evaluation, self.engine, self.start and self.start.stop)
+            parent = self.start and self.start.stop
+            result = self.records.result(evaluation, self.engine, parent, baselines)
             board.finish(result.best())
         if self.ranks.first:
             write_record(self.logdir / RESULT, result)

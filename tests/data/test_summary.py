@@ -1,8 +1,9 @@
 import numpy as np
 
 from lab.data.dataset import Dataset
-from lab.data.summary import describe
+from lab.data.summary import BASELINE_COLUMNS, describe, describe_baselines
 from lab.data.tokenizers import ByteTokenizer
+from lab.results import Baseline
 
 
 def shown(**changes):
@@ -64,3 +65,17 @@ def test_the_packages_that_were_read_are_named():
     assert "packages: keras 3.15.1 and keras-hub 0.32.0 (as listed)" in text
     text = shown(packages=packages, packages_note="another corpus")
     assert "packages: keras 3.15.1 and keras-hub 0.32.0 (not as listed)\n" in text
+
+
+def test_what_counting_gives_is_shown_with_what_was_counted():
+    def baseline(name, **settings):
+        values = {"validation": {"nll": 2.0, "bits_per_byte": 2.9}, "test": {"nll": 2.1, "bits_per_byte": 3}}
+        return Baseline(name=name, settings=settings, values=values, examples={})
+
+    ngram = baseline("n-gram", order=5, max_order=10, tokens=1_000_000)
+    rows = describe_baselines([ngram, baseline("unigram", tokens=960), baseline("uniform")])
+    assert rows == [
+        (name, "2.000", "2.900", "2.100", "3.000")
+        for name in ("n-gram (Kneser-Ney, order 5, 1,000,000 tokens)", "unigram (960 tokens)", "uniform")
+    ]
+    assert {len(row) for row in rows} == {len(BASELINE_COLUMNS)}

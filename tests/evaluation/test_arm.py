@@ -3,7 +3,8 @@ import pytest
 from evaluation_bench import config_of
 
 from lab.data.held_out import HeldOut
-from lab.evaluation.arm import make_scorer, over_documents, standard_error, window_examples
+from lab.evaluation.arm import make_scorer
+from lab.evaluation.documents import over_documents, standard_error, window_examples
 
 
 def test_the_scorer_is_the_arms():

@@ -11,6 +11,7 @@ from lab.ablation import Cell, load_ablation
 from lab.arms import ARMS
 from lab.config import RunConfig, make_config
 from lab.results import (
+    Baseline,
     DataRecord,
     Examples,
     Measured,
@@ -69,6 +70,7 @@ class FakeTree:
     sections: tuple[AnySection, ...] | None = None
     arms: tuple[str, ...] = ("ar", "dlm")
     metric: str = "nll"
+    ngram: dict[int, float] = field(default_factory=dict)  # budget -> validation NLL of the n-gram, seed 0
 
     def shown(self) -> tuple[AnySection, ...]:
         """The sections of its page: those given, or the crossover's own."""
@@ -136,6 +138,25 @@ class FakeTree:
                 rows.append(Measured(key=key, task=task, stops=(stop,), values=own, examples=found))
         return rows
 
+    def baselines(self, budget: int, seed: int) -> list[Baseline]:
+        """A budget's n-gram, 0.02 worse in each later seed, and the others 1 and 2 above it."""
+        made = []
+        if budget in self.ngram:
+            for place, name in enumerate(("n-gram", "unigram", "uniform")):
+                nll = self.ngram[budget] + 0.02 * seed + place
+                by_split = {"validation": nll, "test": nll + 0.03}
+                values = {
+                    split: {"nll": value, "nll_standard_error": 0.05, "bits_per_byte": value / 0.69}
+                    for split, value in by_split.items()
+                }
+                examples = {
+                    split: Examples(metric="nll", values=(value,) * 4, documents=DOCUMENTS)
+                    for split, value in by_split.items()
+                }
+                settings = {"order": 4 + seed} if name == "n-gram" else {}
+                made.append(Baseline(name=name, settings=settings, values=values, examples=examples))
+        return made
+
     def result(self, arm: str, budget: int, seed: int) -> RunResult:
         flops_per_token = self.flops_per_token(arm)
         config = self.config(arm, budget, seed)
@@ -194,6 +215,7 @@ class FakeTree:
             evaluation_flops=1e12,
             wall_seconds=95.5 + seed,
             stops=tuple(stops),
+            baselines=tuple(self.baselines(budget, seed)),
         )
 
     def logdir(self, arm: str, budget: int, seed: int) -> Path:

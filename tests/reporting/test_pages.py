@@ -43,7 +43,7 @@ def sizes(path):
         Against(x="parameters"),
         Fit(y="nll", x=("parameters",), held_out={"model.size": "0.8m"}),
     )
-    return FakeSizes(path, budgets=tuple(SIZES), sections=sections).write()
+    return FakeSizes(path, budgets=tuple(SIZES), sections=sections, ngram=dict.fromkeys(SIZES, 2.3)).write()
 
 
 def cube(path):

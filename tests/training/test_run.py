@@ -418,3 +418,15 @@ def test_what_the_data_cannot_give_is_said_before_anything_is_compiled(
     monkeypatch.setattr(engine, "build_learner", refuse)
     with pytest.raises(ValueError, match=message):
         train_run(tiny_config("ar", {"model": DROPOUT}, layer, corpus=corpus), tmp_path, cache)
+
+
+def test_the_result_says_what_counting_gives_on_the_same_windows(run):
+    from lab.data.dataset import prepare
+    from lab.evaluation.baselines import measure_baselines
+
+    made = run.result.baselines
+    assert made == measure_baselines(run.config, prepare(run.config.data, run.cache), run.cache)
+    assert [one.name for one in made] == ["n-gram", "unigram", "uniform"]
+    assert made[0].settings["tokens"] == run.result.data.unique_tokens
+    for split in ("validation", "test"):
+        assert made[0].examples[split].documents == run.result.best().examples("nll", split).documents

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lab.evaluation.measurements import CHOICE
 from lab.files import Row
 from lab.metrics import Metric, find_metric
-from lab.reporting import drawing, table, words
+from lab.reporting import baselines, drawing, table, words
 from lab.reporting.content import Content
 from lab.reporting.drawing import Picture
 from lab.reporting.rows import estimate_fields, metric_fields, ratio
@@ -27,7 +27,7 @@ from lab.reporting.series import (
 )
 from lab.reporting.statistics import judge_together
 from lab.reporting.table import Column, Table
-from lab.reporting.tree import ResultTree, level_name
+from lab.reporting.tree import CellResult, ResultTree, by_level, level_name
 from lab.sections import COSTS, Against
 
 STYLES = (("-", "o"), ("--", "^"), (":", "s"), ("-.", "D"))  # of the lines of an arm
@@ -50,6 +50,11 @@ class Shown:
     metrics: Sequence[Metric]
     real: Point | None
     places: Mapping[str, float]
+
+    @property
+    def cells(self) -> list[CellResult]:
+        """The finished runs that are shown."""
+        return [cell for one in self.series for cell in one.cells]
 
     @property
     def axis_name(self) -> str:
@@ -160,6 +165,7 @@ def _picture(shown: Shown, name: str) -> Picture:
         if samples := list(dict.fromkeys(metric.sample for metric in metrics if metric.errors)):
             caption.append(f"Bars: ± the standard error over held-out {words.join(samples)}.")
     caption += [f"Dotted lines: {words.join(dotted)}."] * bool(dotted)
+    caption += [baselines.LINE_CAPTION] * any(_ngrams(shown, metric, shown.cells) for metric in metrics)
     return Picture(
         name=name,
         title=f"{words.capital(words.join([metric.name for metric in metrics]))} against {shown.axis_name}",
@@ -184,6 +190,7 @@ def _panel(shown: Shown, metric: Metric) -> Figure:
             name = ", ".join(filter(None, [words.arm_name(one.arm), *where]))
             labels.append(drawing.Label(*end, name, colours[one.arm]))
     _dotted_lines(ax, shown, metric, colours)
+    labels += _ngram_lines(ax, shown, metric)
     x_label = words.capital(shown.axis_name)
     if shown.places:
         ticks = {place: text for text, place in shown.places.items()}
@@ -230,6 +237,39 @@ def _dotted_lines(ax: Axes, shown: Shown, metric: Metric, colours: Mapping[str, 
     if metric.key == "choice_accuracy":
         options = shown.tree.finished[0].done.config.evaluation.choice_options
         drawing.level_line(ax, 100 / options, drawing.FAINT, "chance")
+
+
+def _ngram_lines(ax: Axes, shown: Shown, metric: Metric) -> list[drawing.Label]:
+    """The n-gram over the levels, a line for each of the other factors that it depends on.
+
+    Against a cost it is as high at every amount: a level line for each level of the plan.
+
+    Returns:
+        The names of the lines that have an end.
+    """
+    if not shown.places:
+        for name, height in _ngrams(shown, metric, shown.cells):
+            drawing.level_line(ax, metric.scale * height, drawing.GREY, name)
+        return []
+    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for group in by_level(shown.cells):
+        level = group[0].level
+        rest = words.level_words({key: value for key, value in level.items() if key != shown.section.x})
+        place = shown.places[_level_text(level[shown.section.x])]
+        for name, height in _ngrams(shown, metric, group):
+            lines.setdefault((name, rest), []).append((place, metric.scale * height))
+    drawn = {tuple(sorted(points)): name for name, points in reversed(lines.items())}
+    labels = []
+    for points, (name, rest) in drawn.items():
+        ax.plot(*zip(*points, strict=True), color=drawing.GREY, linewidth=1.1, linestyle=":", marker="x")
+        text = ", ".join(filter(None, [name, rest])) if len(drawn) > 1 else name
+        labels.append(drawing.Label(*points[-1], text, drawing.GREY))
+    return labels
+
+
+def _ngrams(shown: Shown, metric: Metric, cells: Sequence[CellResult]) -> list[tuple[str, float]]:
+    """Names and heights of the n-gram beside runs; nothing where what is shown was measured after them."""
+    return [] if shown.section.measurement else baselines.ngram_lines(cells, metric, "test")
 
 
 # The table.

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab.metrics import Metric, find_metric
-from lab.reporting import drawing, quantities, words
+from lab.reporting import baselines, drawing, quantities, words
 from lab.reporting.content import Content
 from lab.reporting.drawing import Picture
 from lab.reporting.series import Runs, runs_of
@@ -58,6 +58,11 @@ class Group:
     def roomy(self) -> bool:
         """Whether there is room for the other reading of each arm."""
         return len(self.runs) <= 2
+
+    def ngram_lines(self, metric: Metric) -> list[tuple[str, float]]:
+        """Names and heights of the n-gram's lines."""
+        cells = [cell for runs in self.runs for cell in runs.cells]
+        return baselines.ngram_lines(cells, metric, "validation")
 
 
 def write(section: Curves, tree: ResultTree, name: str) -> Content:
@@ -121,6 +126,7 @@ def _picture(
         f"On the validation split. {words.direction(metric)} Thick lines are means over seeds, bands from "
         "the lowest to the highest seed.",
         *[f"Dashed: {reading}." for reading in dashed if any(group.roomy for group in groups)],
+        baselines.LINE_CAPTION * any(group.ngram_lines(metric) for group in groups),
         *(text for mark, text in MARKS.items() if mark in drawn),
         "An arrow says how high a curve ends that leaves the panel." * metric.lower_is_better,
         "Training time is tokens seen over the median speed of the run, without evaluation."
@@ -159,7 +165,11 @@ def _crossing_place(name: str, group: Group, metric: Metric, x: Axis) -> float |
 def _panel(section: Curves, tree: ResultTree, group: Group, metric: Metric, x: Axis) -> Figure:
     figure, ax = drawing.new_panel(group.title)
     shades = drawing.arm_colours([runs.arm for runs in group.runs], group.reference)
-    ax.set_ylim(*drawing.curve_limits(metric, [run for runs in group.runs for run in _by_seed(runs, metric)]))
+    levels = [(name, metric.scale * height) for name, height in group.ngram_lines(metric)]
+    curves = [run for runs in group.runs for run in _by_seed(runs, metric)]
+    ax.set_ylim(*drawing.curve_limits(metric, [*curves, *((height,) for _, height in levels)]))
+    for name, height in levels:
+        drawing.level_line(ax, height, drawing.GREY, name)
     labels = []
     absent: dict[str, list[str]] = {}
     for runs in group.runs:
