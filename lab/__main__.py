@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lab.config import MeasurementConfig, RunConfig
 
 INTERRUPTED = 130
-MOST_COUNTED = 1_000_000  # tokens, by `data`: a few seconds
+BASELINE_TOKENS = 1_000_000  # tokens, by `data`: a few seconds
 
 app = typer.Typer(
     help="Which advantage of a diffusion language model does the work on your corpus?",
@@ -300,10 +300,10 @@ def data(
         Console().print(table)
         budget(dataset.train, config.data.unique_tokens, config.data.length, config.replicate)
         require_held_out(config, dataset, "evaluation")
-        counted = Table(*BASELINE_COLUMNS)
-        for cells in describe_baselines(measure_baselines(config, dataset, cache, MOST_COUNTED)):
-            counted.add_row(*cells)
-        Console().print(counted)
+        baselines = Table(*BASELINE_COLUMNS)
+        for cells in describe_baselines(measure_baselines(config, dataset, cache, BASELINE_TOKENS)):
+            baselines.add_row(*cells)
+        Console().print(baselines)
 
 
 def _run_config(

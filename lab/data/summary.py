@@ -49,14 +49,14 @@ def describe_baselines(baselines: Sequence[Baseline]) -> list[tuple[str, ...]]:
     """What counting gives on the held-out windows: rows to print, below `BASELINE_COLUMNS`."""
     return [
         (
-            one.name + _counted(one.settings),
+            one.name + _settings_words(one.settings),
             *(f"{values[key]:.3f}" for values in one.values.values() for key in ("nll", "bits_per_byte")),
         )
         for one in baselines
     ]
 
 
-def _counted(settings: Mapping[str, int]) -> str:
+def _settings_words(settings: Mapping[str, int]) -> str:
     """Of which order and from how many tokens, where it is of any."""
     order = [f"Kneser-Ney, order {settings['order']}"] if "order" in settings else []
     tokens = [f"{settings['tokens']:,} tokens"] if "tokens" in settings else []

@@ -16,7 +16,7 @@ LINE_CAPTION = "Dotted in grey: an n-gram, which only counts the same unique tok
 
 
 @dataclass(frozen=True)
-class Counted:
+class LevelBaseline:
     """One baseline of runs at one level that train on equally many unique tokens.
 
     Attributes:
@@ -47,7 +47,7 @@ class Counted:
         return f"{self.name}{kind}" + ("" if self.alone else f", {self.unique_tokens:,} unique tokens")
 
 
-def counted(cells: Iterable[CellResult]) -> list[Counted]:
+def baselines_of(cells: Iterable[CellResult]) -> list[LevelBaseline]:
     """The baselines of finished runs, level by level.
 
     Each run has those of its own tokens; where runs share seed and tokens they are the same.
@@ -60,7 +60,9 @@ def counted(cells: Iterable[CellResult]) -> list[Counted]:
                 own = by_tokens.setdefault(cell.done.data.unique_tokens, {})
                 own.setdefault(one.name, {}).setdefault(cell.seed, one)
         made += [
-            Counted(name, group[0].level, unique_tokens, len(by_tokens) == 1, dict(sorted(by_seed.items())))
+            LevelBaseline(
+                name, group[0].level, unique_tokens, len(by_tokens) == 1, dict(sorted(by_seed.items()))
+            )
             for unique_tokens, own in sorted(by_tokens.items())
             for name, by_seed in own.items()
         ]
@@ -70,7 +72,7 @@ def counted(cells: Iterable[CellResult]) -> list[Counted]:
 def ngram_lines(cells: Iterable[CellResult], metric: Metric, split: Split) -> list[tuple[str, float]]:
     """Names and heights of the n-gram's lines: means over seeds, in the metric's unit, each height once."""
     lines: dict[float, str] = {}
-    for one in counted(cells):
+    for one in baselines_of(cells):
         height = one.point(split).mean(metric.key) if one.name == NGRAM else None
         if height is not None:
             where = [

@@ -7,7 +7,7 @@ from statistics import median
 from lab.files import Row
 from lab.metrics import NLL, find_metric
 from lab.reporting import table, words
-from lab.reporting.baselines import Counted, counted, over_ngram
+from lab.reporting.baselines import LevelBaseline, baselines_of, over_ngram
 from lab.reporting.series import Point, Runs, runs_of
 from lab.reporting.statistics import Estimate
 from lab.reporting.table import Column, Table
@@ -58,19 +58,19 @@ def metric_fields(prefix: str, point: Point | None, metrics: Iterable[str]) -> R
 def arm_rows(tree: ResultTree) -> list[Row]:
     """One row per reading, level and arm, in declared order: what it reaches and what that costs.
 
-    Below the arms of a level stands what counting their tokens reaches (`Counted`).
+    Below the arms of a level stands what counting their tokens reaches (`LevelBaseline`).
     """
     metrics = [key for key in dict.fromkeys((tree.plan.metric, *METRICS)) if find_metric(key).of_stops]
     rows = []
     for reading, level in product(tree.readings, tree.levels):
         arms = [runs_of(tree, arm, level, reading) for arm in tree.plan.arms]
-        baselines = counted(cell for runs in arms for cell in runs.cells)
+        baselines = baselines_of(cell for runs in arms for cell in runs.cells)
         rows += [_arm_row(runs, metrics) for runs in arms]
         rows += [_baseline_row(baseline, reading, metrics) for baseline in baselines]
     return rows
 
 
-def _baseline_row(baseline: Counted, reading: Reading, metrics: Iterable[str]) -> Row:
+def _baseline_row(baseline: LevelBaseline, reading: Reading, metrics: Iterable[str]) -> Row:
     """What counting reaches, in the columns of an arm that it has."""
     seeds = len(baseline.by_seed)
     return {

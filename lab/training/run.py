@@ -55,7 +55,7 @@ def train_run(
         config: everything that decides the numbers.
         logdir: the run's folder. Holds `config.yaml`, `version.json`, `metrics.jsonl`, `progress.json`,
             `checkpoints/`, an event file for TensorBoard, and at the end `result.json`.
-        cache_dir: where tokenized corpora are kept.
+        cache_dir: where tokenized corpora are kept, and what counting them gives.
         notice: how to ask it to end before it is finished.
         start: the folder of the finished run that `training.start_from` names: the weights of its best stop
             are those that this run begins with.

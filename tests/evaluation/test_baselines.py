@@ -38,7 +38,7 @@ def config_of(**data):
 
 
 @pytest.fixture
-def counted(monkeypatch):
+def fits(monkeypatch):
     """How many tokens were counted, each time that some were."""
     calls = []
 
@@ -92,22 +92,22 @@ def test_a_smaller_budget_counts_less_and_whole_windows(dataset, tmp_path):
         assert capped[0] == made[0]
 
 
-def test_arms_of_one_budget_compute_them_once(dataset, tmp_path, counted):
+def test_arms_of_one_budget_compute_them_once(dataset, tmp_path, fits):
     first = measure_baselines(config_of(), dataset, tmp_path)
     assert measure_baselines(config_of(), dataset, tmp_path) == first
-    assert counted == [992]
+    assert fits == [992]
     for changed in (
         (config_of(unique_tokens=900), dataset),
         (config_of(), replace(dataset, train=text_of(9))),
         (config_of(), replace(dataset, validation=text_of(9))),
         (config_of(), replace(dataset, test=text_of(9))),
     ):
-        before = len(counted)
+        before = len(fits)
         assert measure_baselines(*changed, tmp_path) != first
-        assert len(counted) == before + 1
+        assert len(fits) == before + 1
 
 
-def test_processes_that_start_together_compute_them_once(dataset, tmp_path, counted):
+def test_processes_that_start_together_compute_them_once(dataset, tmp_path, fits):
     made = []
     threads = [
         threading.Thread(target=lambda: made.append(measure_baselines(config_of(), dataset, tmp_path)))
@@ -117,16 +117,16 @@ def test_processes_that_start_together_compute_them_once(dataset, tmp_path, coun
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(counted) == 1
+    assert len(fits) == 1
     assert made == [made[0]] * 4
 
 
-def test_other_code_and_damaged_files_are_not_read(dataset, tmp_path, counted, monkeypatch):
+def test_other_code_and_damaged_files_are_not_read(dataset, tmp_path, fits, monkeypatch):
     first = measure_baselines(config_of(), dataset, tmp_path)
     (path,) = tmp_path.glob("baselines-*.json")
     path.write_text(path.read_text()[:100])
     assert measure_baselines(config_of(), dataset, tmp_path) == first
-    assert len(counted) == 2
+    assert len(fits) == 2
     monkeypatch.setattr(baselines, "CODE_HASH", "other")
     measure_baselines(config_of(), dataset, tmp_path)
-    assert len(counted) == 3
+    assert len(fits) == 3
