@@ -75,13 +75,13 @@ class Objective:
         factors, numbers = self.factors, self.draw_numbers(views)
         if factors.redraw == "epoch":  # one draw for all windows of an epoch: that of the first
             places = xp.zeros_like(places) + xp.arange(self.length, dtype="int32")
-        level_words = self._level_words(views, rows, seed, xp) if factors.stratified else None
+        level_words = self.level_words(views, rows, seed, xp) if factors.stratified else None
         if self.windows == "jittered":
             return PlaceDraws(factors, seed, places, numbers, xp, level_words)
         window_ids = places[:, 0] // np.int32(self.length)
         return WindowDraws(factors, seed, window_ids, numbers, self.length, xp, level_words)
 
-    def _level_words(self, views: Array, rows: Array, seed: Array | int, xp: Any) -> Array:
+    def level_words(self, views: Array, rows: Array, seed: Array | int, xp: Any) -> Array:
         """Noise levels spread evenly over the rows of an update: words of t = frac(u + row / batch_size).
 
         u is drawn anew for each pass of each update.

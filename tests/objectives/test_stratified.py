@@ -23,7 +23,7 @@ def objective(windows="jittered", **factors):
 def level_words(batch, number=0, seed=0, **factors):
     one = objective(**factors)
     views = batch.visits * np.int32(one.factors.passes) + np.int32(number)
-    return one._level_words(views, batch.rows, seed, np)
+    return one.level_words(views, batch.rows, seed, np)
 
 
 def levels(*arguments, **factors):
@@ -56,7 +56,7 @@ def test_an_update_meets_every_stratum_once(passes):
 
 def test_the_first_level_is_uniform():
     rows = np.arange(0, 5000 * ROWS, ROWS, dtype=np.int32)
-    words = objective()._level_words(np.zeros_like(rows), rows, 0, np)
+    words = objective().level_words(np.zeros_like(rows), rows, 0, np)
     assert stats.kstest(threefry.fraction(words, np) / 2**23, "uniform").pvalue > ONE_IN_10000
 
 
