@@ -11,7 +11,8 @@ left to right.
 """
 
 from lab.ablation import Ablation, Scale
-from lab.sections import compare
+from lab.registration import Registration
+from lab.sections import compare, pairs
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 800_000}, "evaluation": {"stops": 6}}
 ORDERS = {
@@ -38,6 +39,9 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="More orders, less overfitting; one random order is worse than left to right.",
+    primary=Registration(
+        contrasts=pairs({f"{compute}_any": f"{compute}_left_to_right" for compute in COMPUTE})
+    ),
     sections=compare(
         {
             f"{compute}_{name}": f"{compute}_left_to_right"

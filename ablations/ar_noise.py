@@ -12,7 +12,8 @@ Found at laptop scale on corpus=stdlib: most noise helps AR, dropout most, and i
 from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
 from lab.config import Values
-from lab.sections import compare
+from lab.registration import Registration
+from lab.sections import compare, pairs
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 500_000}, "evaluation": {"stops": 7}}
 
@@ -44,5 +45,6 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="Small ratios help a little, large ones hurt (Ni); or the uniform ratio reaches the DLM (Gao).",
+    primary=Registration(contrasts=pairs({"ar_mask_uniform": "dlm", "ar_dropout_30": "dlm"})),
     sections=compare(dict.fromkeys(NOISE, "ar")),
 )

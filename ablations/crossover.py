@@ -12,6 +12,7 @@ undecided (docs/results.md).
 
 from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
+from lab.registration import Registration
 from lab.sections import Against, Curves, Differences, Quantity, pairs
 
 UNIQUE_TOKENS = "data.unique_tokens"
@@ -30,6 +31,7 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="The DLM is ahead at the smallest budget, AR at the largest; more data, a later crossover.",
+    primary=Registration(contrasts=pairs({"dlm": "ar"}), levels="first"),
     sections=(
         Curves(against={"dlm": "ar"}, x=("epoch", "train_flops"), marks=("best", "crossing", "equal_tokens")),
         Differences(contrasts=pairs({"dlm": "ar"}), title="At the best stop"),

@@ -13,7 +13,8 @@ Found at laptop scale on corpus=stdlib: the price, but it matches AR's text at a
 from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
 from lab.config import merge
-from lab.sections import Against, Quantity, Texts
+from lab.registration import Registration
+from lab.sections import Against, Quantity, Texts, pairs
 
 UNIQUE_TOKENS = "unique_tokens"
 
@@ -40,6 +41,7 @@ ABLATION = Ablation(
     expected="A DLM that samples one token a pass costs as many times AR's FLOPs as there are tokens; fewer "
     "passes cost quality, so it matches AR's text only near that ratio, if at all.",
     measurements={"inference": "judge"},
+    primary=Registration(contrasts=pairs({"dlm": "ar"}), metric="nll"),  # before any price: as good a model
     sections=(
         Against(x="flops", metrics=TEXT, measurement="generation", reference="ar", title="Text"),
         Quantity(

@@ -11,7 +11,8 @@ Found at laptop scale on corpus=stdlib: it does, at K = 1 most; K = 16 cannot be
 from lab.ablation import Ablation, Scale
 from lab.arms import ARMS, arm_values
 from lab.config import Values
-from lab.sections import compare
+from lab.registration import Registration
+from lab.sections import compare, pairs
 
 COUNTS = (1, 4, 16, 64)
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 800_000}, "evaluation": {"stops": 6}}
@@ -46,5 +47,6 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="Fewer draws overfit sooner; a frozen draw a window is as bad as AR, 16 are near endless ones.",
+    primary=Registration(contrasts=pairs({"dlm_k16": "dlm", "any_order_ar_k16": "any_order_ar"})),
     sections=compare({**dict.fromkeys(DLM, "dlm"), **dict.fromkeys(ANY_ORDER_AR, "any_order_ar")}),
 )

@@ -12,7 +12,8 @@ Found at laptop scale on corpus=stdlib: tuning helps AR alone, which is then ahe
 
 from lab.ablation import Ablation, Scale
 from lab.arms import ARMS
-from lab.sections import compare
+from lab.registration import Registration
+from lab.sections import compare, pairs
 
 STOPS = {"evaluation": {"stops": 6}}
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_000_000}, **STOPS}
@@ -49,6 +50,7 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="A regularised and tuned AR gains more than the DLM does; little of the crossover is left.",
+    primary=Registration(contrasts=pairs({"dlm_tuned": "ar_tuned"})),
     sections=compare({"dlm_tuned": "ar_tuned", **{f"dlm_{name}": f"ar_{name}" for name in SETTINGS}}),
     tuned=TUNED,
 )

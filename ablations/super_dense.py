@@ -11,7 +11,8 @@ Found at laptop scale on corpus=stdlib: it falls; passes and loops buy little, a
 
 from lab.ablation import Ablation, Scale
 from lab.arms import ARMS, arm_values
-from lab.sections import compare
+from lab.registration import Registration
+from lab.sections import compare, pairs
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 600_000}, "evaluation": {"stops": 6}}
 PASSES = {f"{arm}_passes_{count}": (arm, count) for arm in ("dlm", "any_order_ar") for count in (2, 4)}
@@ -33,6 +34,7 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="Unregularised AR gains nothing from loops; the DLM gains from passes, at their full price.",
+    primary=Registration(contrasts=pairs({"dlm_passes_4": "dlm", "ar_loops_4": "ar"})),
     sections=compare(
         {
             "dlm": "any_order_ar",

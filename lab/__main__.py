@@ -159,8 +159,11 @@ def ablate(
     ],
     preset: Preset = "laptop",
     seeds: Annotated[
-        int | None, typer.Option(help="Repeats of each arm; the ablation's own if not given.")
-    ] = None,
+        str,
+        typer.Option(
+            help="Repeats of each arm; the ablation's own if not given. auto: more, while undecided."
+        ),
+    ] = "",
     levels: Annotated[
         list[str],
         typer.Option(help="Levels in place of the ablation's: data.unique_tokens=5000,20000; repeat."),
@@ -198,7 +201,7 @@ def ablate(
 ) -> None:
     """Run what is missing of an ablation, then write its page and print its verdict."""
     with _clear_errors(), _requeue_on_notice():
-        from lab.ablation import parse_levels
+        from lab.ablation import parse_levels, parse_seeds
         from lab.api import Places, Resources, run_ablation
         from lab.config import parse_overrides
         from lab.scheduling.outcomes import PREEMPTED, parse_tries
@@ -206,7 +209,7 @@ def ablate(
         ran = run_ablation(
             name,
             preset,
-            seeds=seeds,
+            seeds=parse_seeds(seeds) if seeds else None,
             levels=parse_levels(levels),
             overrides=parse_overrides(overrides),
             data=data,

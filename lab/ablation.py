@@ -6,7 +6,7 @@ import runpy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from traceback import extract_tb
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +21,7 @@ from lab.config import (
     shipped_folder,
 )
 from lab.metrics import find_metric
+from lab.registration import Registration, check_registration
 from lab.sections import AnySection, Curves, check_sections
 
 ABLATIONS_DIR = shipped_folder("ablations")
@@ -63,10 +64,11 @@ class Ablation:
         measurements: what is measured of each finished run's best stop after it, as named in
             lab/evaluation/measurements.py -> the arm whose best stops it is measured with, and which itself
             is not measured; empty if none.
+        primary: what is to be decided, and by which rule; None if nothing was registered before the runs.
 
     Raises:
         ValueError: if the name is not lower case with dashes, there is nothing to run, a metric is unknown,
-            or a section, or what is tuned or measured with, names what there is not.
+            or a section, what is registered, or what is tuned or measured with, names what there is not.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Ablation:
     sections: tuple[AnySection, ...] = (Curves(),)
     tuned: tuple[str, ...] = ()
     measurements: Mapping[str, str] = field(default_factory=dict)
+    primary: Registration | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
@@ -96,8 +99,10 @@ class Ablation:
                 f"but got {sorted(unknown)}."
             )
         find_metric(self.metric)
-        varied = set.intersection(*(set(scale.levels) for scale in self.scales.values()))
-        check_sections(self.sections, self.arms, sorted(varied), measured=bool(self.measurements))
+        varied = sorted(set.intersection(*(set(scale.levels) for scale in self.scales.values())))
+        check_sections(self.sections, self.arms, varied, measured=bool(self.measurements))
+        if self.primary:
+            check_registration(self.primary, self.metric, list(self.arms), varied)
 
     def scale(self, preset: str) -> Scale:
         """How much of this ablation a preset runs: what its own name has a scale for, or else its `base`.
@@ -205,6 +210,20 @@ def parse_levels(assignments: Iterable[str]) -> dict[str, list[Any]]:
             raise ValueError(f"the levels of {key!r} are given twice.")
         levels[key] = [_lookup(parse_overrides([f"{key}={value}"]), key) for value in values.split(",")]
     return levels
+
+
+def parse_seeds(text: str) -> int | Literal["auto"]:
+    """Read `SEEDS`: a number, or `auto`.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"`seeds` must be a whole number or 'auto', but got seeds={text!r}.") from None
 
 
 def _lookup(values: Values, key: str) -> Any:

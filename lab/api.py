@@ -6,9 +6,9 @@ Nothing is printed unless it is asked for, and nothing ends the process, so all 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
@@ -86,7 +86,7 @@ def run_ablation(
     ablation: str | Ablation,
     preset: str = "laptop",
     *,
-    seeds: int | None = None,
+    seeds: int | Literal["auto"] | None = None,
     levels: Mapping[str, Sequence[Any]] | None = None,
     overrides: Values | None = None,
     data: Sequence[str | Path] = (),
@@ -104,7 +104,8 @@ def run_ablation(
     Args:
         ablation: a module of `ablations/` by name, a file by its path, or what one declares.
         preset: a file in `configs/` by name, or a file by its path.
-        seeds: repeats of each arm; the ablation's own if None.
+        seeds: repeats of each arm; the ablation's own if None. With `auto` as many as the looks of its
+            registration ask for, while a primary contrast is undecided.
         levels: dotted key of a factor -> levels in place of the ablation's.
         overrides: dotted key of the configuration -> value, for every run.
         data: files, folders or globs of a text in place of the preset's.
@@ -120,20 +121,23 @@ def run_ablation(
     typed = ablation if isinstance(ablation, str) else ablation.name
     ablation = load_ablation(ablation) if isinstance(ablation, str) else ablation
     overrides, paths = nest(overrides or {}), [str(path) for path in data]
-    planned = cells(ablation, preset, seeds, merge(files_layer(paths), overrides), levels)
+    layer = merge(files_layer(paths), overrides)
+    planned = [cells(ablation, preset, number, layer, levels) for number in _looks(ablation, seeds)]
     tuning = tuning_of(ablation, preset, tune, overrides)
-    resources.check(planned)
-    plan = Plan(
+    resources.check(planned[-1])
+    last = Plan(
         places.tree(ablation.name, preset_name(preset), tuned=bool(tuning and not ablation.tuned)),
         ablation,
         preset_name(preset),
-        planned,
+        planned[-1],
         _command(typed, preset, seeds, levels or {}, tune, paths, overrides, places.results),
-        prepare_data(planned, ablation.measurements, places.cache),
+        prepare_data(planned[-1], ablation.measurements, places.cache),
         tuning=tuning,
+        auto=seeds == "auto",
     )
+    plans = [replace(last, cells=made) for made in planned]
     shown = RunsProgress(Console(quiet=not progress))
-    return AblationRun(plan.tree, _drive(plan, resources.executor(places), places, shown, tries))
+    return AblationRun(last.tree, _drive(plans, resources.executor(places), places, shown, tries))
 
 
 def load_results(path: str | Path) -> Results:
@@ -163,12 +167,42 @@ def report(path: str | Path) -> "Report":
     return write_report(Path(path))
 
 
+def _looks(ablation: Ablation, seeds: int | Literal["auto"] | None) -> tuple[int | None, ...]:
+    """The numbers of seeds after which it may be enough."""
+    if seeds != "auto":
+        return (seeds,)
+    if ablation.primary is None:
+        raise ValueError(
+            f"`seeds` must be a number for {ablation.name}, which registers no primary contrast, "
+            "but got seeds='auto'."
+        )
+    return ablation.primary.looks
+
+
 def _drive(
-    plan: Plan, executor: Executor, places: Places, progress: RunsProgress, tries: Mapping[Outcome, float]
+    plans: Sequence[Plan],
+    executor: Executor,
+    places: Places,
+    progress: RunsProgress,
+    tries: Mapping[Outcome, float],
 ) -> Summary:
-    """Tune if it is planned, run, and measure what finished."""
-    with driving(plan, executor, places, progress, tries) as driver:
-        summary = drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
+    """Tune if it is planned, run, and measure what finished.
+
+    Args:
+        plans: the same one with more and more seeds; each is driven unless the one before decided all. Where
+            the results of one are there and leave something undecided, as after a kill, it is passed over,
+            so that `plan.json` never falls behind the look that was reached.
+    """
+    done = 0
+    with driving(plans[-1], executor, places, progress, tries) as driver:
+        for plan in plans:
+            if plan is not plans[-1] and _finished(plan) and not _decided(plan):
+                continue
+            summary = drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
+            summary.done, summary.reused = summary.done + done, summary.reused - done
+            if summary.interrupted or summary.failed or plan is plans[-1] or _decided(summary.plan or plan):
+                break
+            done = summary.done
         if not summary.interrupted:
             measured = measure_finished(summary.plan or plan, driver)
             summary.failed |= measured.failed
@@ -176,10 +210,23 @@ def _drive(
         return summary
 
 
+def _finished(plan: Plan) -> bool:
+    """Whether all of its runs have results; not known before it is tuned."""
+    return plan.tuning is None and all(plan.job(cell).result() for cell in plan.cells)
+
+
+def _decided(plan: Plan) -> bool:
+    """Whether the looks up to this plan's seeds have decided every primary contrast."""
+    from lab.reporting.primary import is_decided
+    from lab.reporting.tree import tree_of
+
+    return is_decided(tree_of(plan.tree, plan.record()))
+
+
 def _command(
     name: str,
     preset: str,
-    seeds: int | None,
+    seeds: int | Literal["auto"] | None,
     levels: Mapping[str, Sequence[Any]],
     tune: int | None,
     paths: Sequence[str],

@@ -15,6 +15,7 @@ from lab.ablation import Cell
 from lab.config import RunConfig, StopConfig
 from lab.files import Row, read_json, write_json
 from lab.metrics import NLL
+from lab.registration import Registration
 from lab.sections import AnySection
 from lab.version import Version
 
@@ -414,6 +415,22 @@ class MeasurementResult(Document):
     rows: tuple[Measured, ...]
 
 
+class Registered(Record):
+    """The rule by which a tree's primary contrasts are decided, and whether it came before the results.
+
+    Attributes:
+        rule: with its metric and every level by name (`Registration.at_levels`).
+        hash: its digest.
+        after_results: whether the tree had results already when its first rule came.
+        first: the tree's first rule, where this is another, planned when results were there; else None.
+    """
+
+    rule: Registration
+    hash: str
+    after_results: bool = False
+    first: Registration | None = None
+
+
 class PlanRecord(Document):
     """What a result tree is to hold, and how it is to be read.
 
@@ -423,7 +440,9 @@ class PlanRecord(Document):
         preset: the name of the preset.
         command: what to type for the same plan.
         tuning: how arms are tuned; None if they are not.
-        cells: every run, in starting order.
+        registration: what is to be decided; None if nothing was registered.
+        auto: whether seeds are added, look by look, while a primary contrast is undecided.
+        cells: every run, in starting order; where seeds are added, those of the look that was reached.
     """
 
     ablation: str
@@ -437,6 +456,8 @@ class PlanRecord(Document):
     measurements: dict[str, str] = {}
     command: str
     tuning: dict[str, Any] | None = None
+    registration: Registered | None = None
+    auto: bool = False
     cells: tuple[Cell, ...]
 
 

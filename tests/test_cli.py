@@ -225,6 +225,10 @@ def test_run_takes_a_config_alone(trained, extra):
         (["run", "--config", "none.yaml"], "expected a YAML file at none.yaml, but there is none."),
         (["ablate", "cross"], "`ablation` must be one of ["),
         (["ablate", "crossover", "--seeds", "0"], "`seeds` must be >= 1, but got seeds=0."),
+        (
+            ["ablate", "crossover", "--seeds", "x"],
+            "`seeds` must be a whole number or 'auto', but got seeds='x'.",
+        ),
         (["ablate", "crossover", "--workers", "-1"], "`workers` must be >= 0"),
         (["ablate", "crossover", "--per-device", "0"], "`per_device` must be >= 1"),
         (["ablate", "crossover", "--stall-seconds", "0"], "`stall_seconds` must be > 0"),
@@ -291,6 +295,15 @@ def test_ablate_plans_drives_and_reports(ablated, tmp_path):
     assert ablated.reports == [plan.tree]
     assert ablated.indexes == [(Path("out"), [plan.tree])]
     assert said.stdout == "verdict of out/crossover/smoke\npage: out/crossover/smoke/report/index.html\n"
+
+
+def test_ablate_adds_seeds_until_it_is_decided(ablated, monkeypatch):
+    decided = iter([False, True])
+    monkeypatch.setattr(lab.api, "_decided", lambda plan: next(decided))
+    assert invoke("ablate", "crossover", "--preset", "smoke", "--seeds", "auto").exit_code == 0
+    (plan,) = ablated.measured  # once, after the last look
+    assert (plan.auto, len(plan.cells)) == (True, 5 * 4)
+    assert plan.command == "python -m lab ablate crossover --preset smoke --seeds auto"
 
 
 @pytest.mark.parametrize(("backend", "folder"), [("jax", "smoke"), ("torch", "smoke-torch")])

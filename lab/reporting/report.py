@@ -12,7 +12,7 @@ import matplotlib as mpl
 from rich.table import Table as Printed
 
 from lab.files import Row, read_json, write_atomic, write_json
-from lab.reporting import baselines, components, drawing, rows, tuning, words
+from lab.reporting import baselines, components, drawing, primary, rows, tuning, words
 from lab.reporting.content import Content
 from lab.reporting.page import render_index, render_page
 from lab.reporting.tree import ResultTree, check_sound, read_tree
@@ -21,6 +21,9 @@ from lab.sections import AnySection
 from lab.tracking.tensorboard import write_report_board
 
 SUMMARY_SCHEMA = 3
+# Sections that say what is better than what, and all that tests or estimates.
+COMPARING = ("differences", "factorial", "quantity")
+TESTING = (*COMPARING, "against", "fit")
 REPORT, PAGE, SUMMARY = "report", "index.html", "summary.json"
 
 
@@ -48,29 +51,31 @@ def write_report(path: Path) -> Report:
     tree = read_tree(path)
     tree.readings  # noqa: B018 (no run has finished: nothing else needs to be said)
     check_sound(tree)
-    sections = _named(tree.plan.sections)
+    sections, first = _named(tree.plan.sections), primary.write(tree)
     with mpl.rc_context(drawing.STYLE):
         contents = [_write(section, tree, name) for section, name in sections]
         tuned, damage = _tuning(tree)
+    shown = [*filter(None, [first]), *contents]
     all_arms, provenance = rows.arm_rows(tree), rows.provenance(tree)
     arms, runs = rows.arm_table(tree, all_arms), rows.run_table(tree)
     warnings = [
         *_left_out(tree),
         *baselines.warning(arms.rows),
-        *(warning for content in contents for warning in content.warnings),
+        *(warning for content in shown for warning in content.warnings),
     ]
     head: Row = {
-        "headline": next((content.headline for content in contents if content.headline), _no_headline(tree)),
+        "headline": next((content.headline for content in shown if content.headline), _no_headline(tree)),
         "warnings": list(dict.fromkeys([*warnings, *damage, *_damaged_logs(tree)])),
     }
     summaries = [_summary(section.kind, one) for (section, _), one in zip(sections, contents, strict=True)]
     varying = components.write(tree)
-    contents += [one for one in (varying, tuned) if one]
+    contents = [*shown, *filter(None, [varying, tuned])]
     summary = {
         "schema": SUMMARY_SCHEMA,
         "plan": tree.plan.model_dump(mode="json", exclude={"schema_version", "cells"}),
         **head,
         "headline_reading": tree.readings[0],
+        "primary": _summary("primary", first) if first else None,
         "sections": summaries,
         "components": _summary("components", varying) if varying else None,
         "tuning": _summary("tuning", tuned) if tuned else None,
@@ -149,7 +154,11 @@ def _write(section: AnySection, tree: ResultTree, name: str) -> Content:
     """What a section says: its module has the name of its kind."""
     module = importlib.import_module(f"lab.reporting.sections.{section.kind}")
     content: Content = module.write(section, tree, name)
-    return replace(content, title=section.title or content.title, note=section.note)
+    note, verdict = section.note, content.verdict
+    if tree.plan.registration:  # whose headline is the page's, so the section's stands in the section
+        verdict = tuple(dict.fromkeys(filter(None, [content.headline, *verdict])))
+        note = " ".join(filter(None, [note, primary.EXPLORATORY * (section.kind in TESTING)]))
+    return replace(content, title=section.title or content.title, note=note, verdict=verdict)
 
 
 def _tuning(tree: ResultTree) -> tuple[Content | None, list[str]]:
@@ -188,7 +197,7 @@ def _damaged_logs(tree: ResultTree) -> list[str]:
 
 def _no_headline(tree: ResultTree) -> str:
     done = f"{len(tree.finished)} of {len(tree.cells)} runs are done"
-    compares = any(section.kind in ("differences", "factorial", "quantity") for section in tree.plan.sections)
+    compares = any(section.kind in COMPARING for section in tree.plan.sections)
     return f"{done}." if compares else f"{done}; no arm is declared to be compared with another."
 
 

@@ -199,7 +199,15 @@ def read_tree(path: Path) -> ResultTree:
     Raises:
         ValueError: if there is no plan, it is damaged or of another schema, or it plans a cell twice.
     """
-    plan = _read_plan(path / PLAN)
+    return tree_of(path, _read_plan(path / PLAN))
+
+
+def tree_of(path: Path, plan: PlanRecord) -> ResultTree:
+    """The state of each cell of a plan.
+
+    Raises:
+        ValueError: if it plans a cell twice.
+    """
     compared = dict.fromkeys((*YARDSTICK, *_metrics_of_stops(plan)))
     cells = tuple(_read_cell(path / cell.logdir, cell, compared) for cell in plan.cells)
     places = [(cell.arm, level_name(cell.level), cell.seed) for cell in cells]
@@ -226,6 +234,7 @@ def _metrics_of_stops(plan: PlanRecord) -> list[str]:
     """The metrics that sections take of the runs' stops and every arm has, in order."""
     of_stops = [section for section in plan.sections if not getattr(section, "measurement", "")]
     named = [metric for section in of_stops for metric in sorted(metrics_of(section))]
+    named += [plan.registration.rule.metric] if plan.registration else []
     keys = [key for key in (*named, plan.metric) if key not in OF_THE_BEST]
     return [key for key in keys if find_metric(key).of_stops and not find_metric(key).bound]
 

@@ -11,7 +11,7 @@ from lab.ablation import Ablation, Cell, start_of
 from lab.code import closure_hash
 from lab.config import DataConfig
 from lab.evaluation.measurements import evaluation_digest
-from lab.results import PLAN, PlanRecord, write_record
+from lab.results import PLAN, RESULT, DamagedError, PlanRecord, Registered, read_record, write_record
 from lab.scheduling.jobs import Job
 from lab.scheduling.tuning.tuning import Tuning
 from lab.version import ENGINE, Version, result_digest
@@ -47,6 +47,7 @@ class Plan:
         data: the corpora that the cells train on; one that is not there counts as unread.
         code: hash of the code that trains.
         tuning: how its arms are tuned; None if they are not.
+        auto: whether it is the plan of one look, after which more seeds may follow.
     """
 
     tree: Path
@@ -57,6 +58,7 @@ class Plan:
     data: Mapping[DataConfig, DataFacts] = field(default_factory=dict)
     code: str = field(default_factory=lambda: closure_hash(ENGINE))
     tuning: Tuning | None = None
+    auto: bool = False
 
     @property
     def name(self) -> str:
@@ -123,6 +125,10 @@ class Plan:
 
     def write(self) -> None:
         """Write `plan.json`."""
+        write_record(self.tree / PLAN, self.record())
+
+    def record(self) -> PlanRecord:
+        """What `plan.json` is to hold."""
         ablation = self.ablation
         jobs = [self.job(cell) for cell in self.cells]
         stamped = [
@@ -130,7 +136,7 @@ class Plan:
             for cell, job in zip(self.cells, jobs, strict=True)
             if job.run
         ]
-        record = PlanRecord(
+        return PlanRecord(
             ablation=ablation.name,
             preset=self.preset,
             question=ablation.question,
@@ -142,9 +148,32 @@ class Plan:
             measurements=dict(ablation.measurements),
             command=self.command,
             tuning=self.tuning.spec() if self.tuning else None,
+            registration=self._registered(),
+            auto=self.auto,
             cells=tuple(stamped),
         )
-        write_record(self.tree / PLAN, record)
+
+    def _registered(self) -> Registered | None:
+        """The ablation's rule at this plan's levels, and whether it is the one that came before any result.
+
+        A plan that is missing or damaged while results are there registered nothing.
+        """
+        if self.ablation.primary is None:
+            return None
+        rule = self.ablation.primary.at_levels(self.ablation.metric, _distinct(c.level for c in self.cells))
+        made = Registered(rule=rule, hash=rule.digest())
+        if not any(self.tree.glob(f"runs/**/{RESULT}")):
+            return made
+        try:
+            planned = read_record(PlanRecord, self.tree / PLAN)
+        except DamagedError:
+            planned = None
+        before = planned.registration if planned else None
+        if before is None:
+            return made.model_copy(update={"after_results": True})
+        first = before.first or before.rule
+        changed = {"first": first} if first.digest() != made.hash else {}
+        return made.model_copy(update={"after_results": before.after_results, **changed})
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -96,12 +96,28 @@ class TreeStatus:
         Raises:
             ValueError: if the plan cannot be read.
         """
-        plan = read_record(PlanRecord, self.tree / PLAN)
-        if plan is None:
-            raise ValueError(f"expected a plan at {self.tree / PLAN}, but there is none.")
+        plan = self._plan()
         runs = [(cell, self._job(cell, "")) for cell in plan.cells]
         measured = [self._job(cell, name) for name, cell in _measurements(plan, runs)]
         return [job for _, job in runs] + measured
+
+    def look(self) -> str:
+        """At which look it is, where seeds are added while something is undecided; empty elsewhere.
+
+        Raises:
+            ValueError: if the plan cannot be read.
+        """
+        plan = self._plan()
+        if not plan.auto or plan.registration is None:
+            return ""
+        seeds, looks = len({cell.seed for cell in plan.cells}), plan.registration.rule.looks
+        return f", look {looks.index(seeds) + 1} of {len(looks)} ({seeds} seeds)"
+
+    def _plan(self) -> PlanRecord:
+        plan = read_record(PlanRecord, self.tree / PLAN)
+        if plan is None:
+            raise ValueError(f"expected a plan at {self.tree / PLAN}, but there is none.")
+        return plan
 
     def _job(self, cell: Cell, measurement: str) -> JobStatus:
         logdir = self.tree / (measurement_folder(cell.logdir, measurement) if measurement else cell.logdir)
@@ -236,12 +252,12 @@ def _render(trees: Iterable[TreeStatus]) -> _Shown:
     ended = sound = True
     for tree in trees:
         try:
-            jobs = tree.jobs()
+            jobs, look = tree.jobs(), tree.look()
         except ValueError as error:
             parts.append(Text(_one_line(f"{tree.tree}: {error}")))
             sound = False
             continue
-        parts += [Text(f"{tree.tree}: {_counts(jobs)}{_left(jobs)}"), _table(jobs), *_notes(jobs)]
+        parts += [Text(f"{tree.tree}: {_counts(jobs)}{look}{_left(jobs)}"), _table(jobs), *_notes(jobs)]
         ended = ended and all(job.state in ("done", "failed") for job in jobs)
     return _Shown(parts, ended, sound)
 

@@ -10,6 +10,7 @@ from typing import Any
 from lab.ablation import Cell, load_ablation
 from lab.arms import ARMS
 from lab.config import RunConfig, make_config
+from lab.registration import Registration
 from lab.results import (
     Baseline,
     DataRecord,
@@ -17,6 +18,7 @@ from lab.results import (
     Measured,
     PlanRecord,
     Process,
+    Registered,
     RunResult,
     Stop,
     StopReference,
@@ -71,6 +73,7 @@ class FakeTree:
     arms: tuple[str, ...] = ("ar", "dlm")
     metric: str = "nll"
     ngram: dict[int, float] = field(default_factory=dict)  # budget -> validation NLL of the n-gram, seed 0
+    primary: Registration | None = None
 
     def shown(self) -> tuple[AnySection, ...]:
         """The sections of its page: those given, or the crossover's own."""
@@ -221,6 +224,12 @@ class FakeTree:
     def logdir(self, arm: str, budget: int, seed: int) -> Path:
         return self.path / "runs" / arm / f"unique_tokens={budget}" / f"seed={seed}"
 
+    def registered(self) -> Registered | None:
+        if self.primary is None:
+            return None
+        rule = self.primary.at_levels(self.metric, [self.level(budget) for budget in self.budgets])
+        return Registered(rule=rule, hash=rule.digest())
+
     def plan(self, cells: list[Cell]) -> PlanRecord:
         return PlanRecord(
             ablation="crossover",
@@ -232,6 +241,7 @@ class FakeTree:
             arms=self.arms,
             sections=self.shown(),
             command="make crossover",
+            registration=self.registered(),
             cells=tuple(cells),
         )
 

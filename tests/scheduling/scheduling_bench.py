@@ -54,7 +54,7 @@ arm, seed, budget = config["arm"], config["seed"], config["data"]["unique_tokens
 names = [f"{arm}/{budget}/{seed}", arm]
 names = names if training else [*(f"measure {name}" for name in names), "measure"]
 do = next((behaviour[name] for name in names if name in behaviour), "finish")
-loss = budget / 1000 + seed
+loss = behaviour.get("losses", {}).get(f"{arm}/{seed}", budget / 1000 + seed)
 if do == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with (logdir / "tries").open("a") as file:

@@ -18,8 +18,11 @@ import lab.api
 import lab.config
 from lab.ablation import parse_levels
 from lab.config import parse_overrides
-from lab.results import write_record
+from lab.registration import Registration
+from lab.results import PLAN, PlanRecord, read_record, write_record
 from lab.scheduling.executors.local import LocalExecutor
+from lab.scheduling.plan import Plan
+from lab.sections import pairs
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "how_it_works.md"
 
@@ -62,6 +65,78 @@ def test_an_ablation_is_run_and_its_results_come_back_typed_and_nothing_is_print
         for cell in bench.plan(2).cells
     }
     assert run(places, seeds=2).summary.reused == 8
+
+
+LOOKS = (3, 4, 6)
+RULE = Registration(contrasts=pairs({"dlm": "ar"}), looks=LOOKS)
+# Clear from the first look on; clear at the second; never decided.
+CLEAR = (0.20, 0.21, 0.19, 0.2, 0.2, 0.2)
+LATER = (0.20, 0.33, 0.15, 0.22, 0.2, 0.2)
+NOISE = (0.30, -0.30, 0.20, -0.15, 0.3, -0.3)
+
+
+def auto(bench, places, gains, **options):
+    losses = {f"dlm/{seed}": 2 - gain for seed, gain in enumerate(gains)} | {f"ar/{n}": 2 for n in range(6)}
+    behaviour = options.pop("behaviour", {})
+    bench.behave({"losses": losses, **behaviour})
+    options = {"seeds": "auto", "levels": {"data.unique_tokens": [1000]}, **options}
+    return lab.run_ablation(tiny_ablation(primary=RULE), "tiny", places=places, **options)
+
+
+def planned(bench):
+    return read_record(PlanRecord, bench.tree / PLAN)
+
+
+def tries(bench):
+    return {path.parent.as_posix(): path.read_text() for path in bench.tree.glob("runs/**/tries")}
+
+
+@pytest.mark.parametrize(("gains", "seeds"), [(CLEAR, 3), (LATER, 4), (NOISE, 6)])
+def test_seeds_are_added_look_by_look_while_the_primary_contrast_is_undecided(bench, places, gains, seeds):
+    ran = auto(bench, places, gains)
+    assert (ran.summary.done, ran.summary.reused, ran.summary.failed) == (2 * seeds, 0, {})
+    plan = planned(bench)
+    assert (plan.auto, len(plan.cells)) == (True, 2 * seeds)
+    assert plan.command.startswith("python -m lab ablate tiny --preset tiny --seeds auto --levels")
+    first = tries(bench)
+    again = auto(bench, places, gains)
+    assert (again.summary.done, again.summary.reused) == (0, 2 * seeds)
+    assert (tries(bench), planned(bench)) == (first, plan)
+    headline = lab.api.report(ran.tree).summary["headline"]
+    assert f"({seeds} seeds; " in headline
+    assert ("undecided" in headline) == (gains is NOISE)
+
+
+def test_stopped_within_a_look_or_between_two_it_decides_the_same(bench, places, monkeypatch):
+    with monkeypatch.context() as patch:  # killed as the first look is judged
+        patch.setattr(lab.api, "_decided", lambda plan: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            auto(bench, places, LATER)
+    assert len(planned(bench).cells) == 6
+    # A run of the second look fails, so nothing more is begun.
+    failed = auto(bench, places, LATER, behaviour={"dlm/1000/3": "exit 9"}, tries={}).summary
+    assert (list(failed.failed), len(planned(bench).cells)) == (["dlm unique_tokens=1000 seed=3"], 8)
+    first = tries(bench)
+    summary = auto(bench, places, LATER).summary
+    assert (summary.done, summary.reused, len(planned(bench).cells)) == (1, 7, 8)
+    assert {path for path, text in tries(bench).items() if text != first.get(path)} == {
+        path for path in first if "dlm" in path and "seed=3" in path
+    }
+
+
+def test_the_plan_never_falls_behind_the_look_that_was_reached(bench, places, monkeypatch):
+    auto(bench, places, LATER)
+    written = []
+    write = Plan.write
+    monkeypatch.setattr(Plan, "write", lambda plan: (written.append(len(plan.cells)), write(plan)))
+    auto(bench, places, LATER)
+    assert written == [8]
+
+
+def test_auto_needs_a_registration(places):
+    message = "`seeds` must be a number for tiny, which registers no primary contrast, but got seeds='auto'."
+    with pytest.raises(ValueError, match=message):
+        run(places, seeds="auto")
 
 
 def test_progress_is_shown_when_it_is_asked_for(places, capsys):

@@ -3,8 +3,10 @@ from dataclasses import replace
 
 from scheduling_bench import tiny_ablation
 
+from lab.registration import Registration
 from lab.results import PLAN, PlanRecord, read_record
 from lab.scheduling.plan import UNREAD, DataFacts
+from lab.sections import pairs
 
 
 def test_plan_json_holds_the_whole_plan(bench):
@@ -23,6 +25,7 @@ def test_plan_json_holds_the_whole_plan(bench):
         "sections",
         "measurements",
         "command",
+        "auto",
         "cells",
     ]
     assert (written["schema"], written["ablation"], written["preset"]) == (4, "tiny", "tiny")
@@ -108,3 +111,52 @@ def test_the_windows_of_an_epoch_follow_from_the_budget_or_else_the_corpus(bench
     )
     known = replace(plan, data={whole.config.data: DataFacts(UNREAD.hashes, 333)})
     assert known.windows(whole) == 20
+
+
+def registered(bench, seeds=1, **rule):
+    """What the tree's plan says after one with this rule was written."""
+    primary = Registration(**{"contrasts": pairs({"dlm": "ar"})} | rule)
+    bench.plan(seeds, ablation=tiny_ablation(primary=primary)).write()
+    return read_record(PlanRecord, bench.tree / PLAN).registration
+
+
+def finish(bench):
+    """Have a result in the tree."""
+    folder = bench.tree / bench.plan().cells[0].logdir
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text("{}")
+
+
+def test_the_rule_is_registered_with_its_levels_and_its_hash_is_not_of_the_seeds(bench):
+    first = registered(bench)
+    assert [contrast.level for contrast in first.rule.contrasts] == [
+        {"data.unique_tokens": budget} for budget in (1000, 2000)
+    ]
+    assert (first.rule.metric, first.hash) == ("nll", first.rule.digest())
+    assert (first.after_results, first.first) == (False, None)
+    assert registered(bench, seeds=5) == first
+    finish(bench)
+    assert registered(bench, seeds=3) == first
+
+
+def test_a_rule_may_change_until_results_are_there_and_then_the_first_stays_beside_it(bench):
+    registered(bench, margin=0.5)
+    first = registered(bench)
+    assert first.first is None
+    finish(bench)
+    other = registered(bench, margin=0.01)
+    assert (other.after_results, other.first) == (False, first.rule)
+    assert other.hash != first.hash
+    assert registered(bench, margin=0.02).first == first.rule
+    assert registered(bench) == first  # the one that came before the results
+
+
+def test_a_rule_that_came_after_results_stays_so(bench):
+    bench.plan().write()
+    finish(bench)
+    late = registered(bench)
+    assert (late.after_results, late.first) == (True, None)
+    assert registered(bench, margin=0.01).first == late.rule
+    assert registered(bench) == late
+    (bench.tree / PLAN).write_text("{")  # a damaged plan registered nothing
+    assert registered(bench, margin=0.01).after_results

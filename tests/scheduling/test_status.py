@@ -21,6 +21,7 @@ from lab.ablation import Scale
 from lab.arms import arm_values
 from lab.evaluation.measurements import find_set
 from lab.files import write_json
+from lab.registration import Registration
 from lab.results import (
     Measured,
     MeasurementResult,
@@ -31,6 +32,7 @@ from lab.results import (
 )
 from lab.scheduling import status
 from lab.scheduling.status import JobStatus, TreeStatus, find_trees, seconds_left, show_status
+from lab.sections import pairs
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +68,17 @@ def said(path, once=True, width=300, terminal=False):
     file = io.StringIO()
     show_status(path, Console(file=file, width=width, force_terminal=terminal), once)
     return file.getvalue()
+
+
+def test_where_seeds_are_added_it_says_at_which_look(tree):
+    arms = {arm: arm_values(arm) for arm in ("ar", "dlm")}
+    primary = Registration(contrasts=pairs({"dlm": "ar"}))
+    ablation = tiny_ablation(arms=arms, primary=primary)
+    plan = replace(tree.plan, ablation=ablation)
+    plan.write()
+    assert "look" not in said(tree.path)
+    replace(plan, auto=True).write()
+    assert "0 of 5 runs done, look 2 of 5 (5 seeds)" in said(tree.path)
 
 
 def test_each_state_is_told_from_the_files(tree):

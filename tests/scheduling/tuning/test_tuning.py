@@ -6,8 +6,9 @@ import pytest
 from optuna.trial import TrialState
 from result_bench import result, stop
 from scheduling_bench import trials
-from tuning_bench import LONG, SPACE, WINDOWS, TuningBench, stop_row, true_loss
+from tuning_bench import LONG, SPACE, WINDOWS, FakeExecutor, TuningBench, stop_row, true_loss
 
+import lab.api
 import lab.config
 from lab.ablation import Scale
 from lab.arms import arm_values
@@ -16,7 +17,10 @@ from lab.files import read_json
 from lab.results import VersionRecord, write_record
 from lab.scheduling import driver
 from lab.scheduling.ledger.ledger import Ledger
+from lab.scheduling.outcomes import TRIES
+from lab.scheduling.places import Places
 from lab.scheduling.plan import UNREAD, DataFacts, Plan
+from lab.scheduling.progress import RunsProgress
 from lab.scheduling.status import TreeStatus
 from lab.scheduling.tuning.driver import drive_tuned
 from lab.scheduling.tuning.study import ArmStudy, stop_losses
@@ -298,6 +302,23 @@ def test_values_found_by_other_code_or_on_other_data_are_not_taken_over(bench):
         assert bench.studies()["ar"]["study"] != study
         assert len([name for name in bench.started() if name.startswith("tuning/ar/")]) == 4
         study = bench.studies()["ar"]["study"]
+
+
+def test_seeds_are_added_look_by_look_at_each_arms_own_best(bench, monkeypatch):
+    judged = []
+
+    def decided(plan):
+        judged.append(all(plan.job(cell).result() for cell in plan.cells))
+        return len(plan.cells) == 6
+
+    monkeypatch.setattr(lab.api, "_decided", decided)
+    executor, places = FakeExecutor(), Places(cache=bench.folder / "cache")
+    plans = [bench.plan(4, seeds) for seeds in (2, 3, 4)]
+    summary = lab.api._drive(plans, executor, places, RunsProgress(bench.quiet()), TRIES)
+    assert judged == [True, True]
+    assert (summary.done, summary.reused) == (6, 0)
+    assert len(read_json(bench.tree / "plan.json")["cells"]) == 6
+    assert len(executor.started) == len(set(executor.started)) == 8 + 6
 
 
 def test_what_an_arm_or_its_level_sets_is_not_tuned(bench):

@@ -1,0 +1,108 @@
+"""What an ablation is to decide, and by which rule: named before its runs, as data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from lab.metrics import find_metric
+from lab.sections import Contrast, Place
+from lab.version import digest
+
+
+class Registration(BaseModel):
+    """The primary contrasts of an ablation, and the rule by which they are decided.
+
+    Attributes:
+        contrasts: what is decided; all of them are one family of tests.
+        levels: where a contrast that names no level is taken: at `every` one, or at the `first`, which is
+            the smallest.
+        metric: its key; empty for the ablation's.
+        place: at which stop, on the test split.
+        margin: a difference smaller than this counts as none, in the metric's unit.
+        looks: numbers of seeds at which the contrasts are judged, ascending. At the last all that may be
+            spent is spent.
+        alpha: share of experiments without any difference that may call one, over all contrasts and looks;
+            and, apart from it, of those with differences of the margin that may call one equivalent.
+        spending: how `alpha` is spent over the looks (`lab/reporting/sequential.py`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    contrasts: tuple[Contrast, ...] = Field(min_length=1)
+    levels: Literal["every", "first"] = "every"
+    metric: str = ""
+    place: Place = "best"
+    # Nats/token: about one standard deviation of the gain over seeds at `laptop` (0.045).
+    margin: float = Field(default=0.05, gt=0)
+    # Three seeds are the fewest whose spread says anything; each step is about 1.5 times the one before.
+    looks: tuple[int, ...] = Field(default=(3, 5, 8, 12, 16), min_length=1)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    spending: Literal["pocock"] = "pocock"
+
+    @field_validator("looks")
+    @classmethod
+    def _ascending(cls, looks: tuple[int, ...]) -> tuple[int, ...]:
+        if looks[0] < 3 or list(looks) != sorted(set(looks)):
+            raise ValueError(f"`looks` must ascend from at least 3 seeds, but got looks={looks}.")
+        return looks
+
+    def at_levels(self, metric: str, levels: Sequence[Mapping[str, Any]]) -> "Registration":
+        """The rule of one plan: its metric by name, and each contrast at each level, in full.
+
+        Args:
+            metric: the ablation's.
+            levels: the planned ones, the smallest first.
+
+        Raises:
+            ValueError: if a contrast is taken at no planned level.
+        """
+        contrasts: list[Contrast] = []
+        for contrast in self.contrasts:
+            alike = [level for level in levels if contrast.level.items() <= level.items()]
+            if not alike:
+                raise ValueError(
+                    f"`primary` must be at planned levels, {[dict(level) for level in levels]}, "
+                    f"but {contrast.arm} against {contrast.reference} is at {contrast.level}."
+                )
+            first = self.levels == "first" and not contrast.level
+            contrasts += [
+                contrast.model_copy(update={"level": dict(level)})
+                for level in (alike[:1] if first else alike)
+                if contrast.arm != contrast.reference or {**level, **contrast.reference_level} != level
+            ]
+        made = {"contrasts": tuple(contrasts), "levels": "every", "metric": self.metric or metric}
+        return self.model_copy(update=made)
+
+    def digest(self) -> str:
+        """16 hex digits that name the rule."""
+        return digest(self.model_dump(mode="json"))
+
+
+def check_registration(
+    registration: Registration, metric: str, arms: Sequence[str], levels: Sequence[str]
+) -> None:
+    """Refuse a registration that names an arm, a level or a metric that there is not.
+
+    Args:
+        registration: of an ablation.
+        metric: the ablation's.
+        arms: that it has.
+        levels: configuration keys that it varies at every scale.
+
+    Raises:
+        ValueError: naming what it names.
+    """
+    contrasts = registration.contrasts
+    named = {arm for contrast in contrasts for arm in (contrast.arm, contrast.reference)}
+    if unknown := sorted(named - set(arms)):
+        raise ValueError(f"`primary` must name arms of {list(arms)}, but got {unknown}.")
+    keys = {key for contrast in contrasts for key in (*contrast.level, *contrast.reference_level)}
+    if unknown := sorted(keys - set(levels)):
+        raise ValueError(f"`primary` must name levels of {list(levels)}, but got {unknown}.")
+    chosen = find_metric(registration.metric or metric)
+    if not chosen.of_stops or chosen.bound:
+        raise ValueError(
+            "`primary` must be of a metric that every run measures exactly at its stops, "
+            f"but got metric={chosen.key!r}."
+        )

@@ -1,0 +1,259 @@
+"""What a page says first: the primary contrasts, by the rule that was registered before the runs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lab.files import Row
+from lab.metrics import Metric, find_metric
+from lab.registration import Registration
+from lab.reporting import table, words
+from lab.reporting.content import Content
+from lab.reporting.sequential import DIFFERS, EQUIVALENT, UNDECIDED, Decision, decide
+from lab.reporting.series import Runs, runs_of
+from lab.reporting.table import Column, Table
+from lab.reporting.tree import ResultTree, check_matched, level_name
+from lab.results import Registered
+from lab.sections import Contrast
+
+TITLE = "Primary contrasts"
+EXPLORATORY = "Looked at besides: not registered, so its errors add to those of the primary contrasts."
+
+
+@dataclass(frozen=True)
+class Primary:
+    """A primary contrast, and what came of it.
+
+    Attributes:
+        gains: of seeds 0, 1, ..., as far as both arms finished them without a gap.
+    """
+
+    contrast: Contrast
+    gains: tuple[float, ...]
+    decision: Decision
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The arm and its reference in words, the reference with its level where that is another."""
+        whom = words.arm_name(self.contrast.reference) + words.at_level(self.contrast.reference_level)
+        return words.arm_name(self.contrast.arm), whom
+
+
+def is_decided(tree: ResultTree) -> bool:
+    """Whether the finished runs decide every primary contrast.
+
+    Raises:
+        ValueError: if nothing is registered, or runs may not be compared.
+    """
+    return all(one.decision.verdict != UNDECIDED for one in _primaries(tree, _registered(tree).rule))
+
+
+def write(tree: ResultTree) -> Content | None:
+    """The primary contrasts, the look at which each stopped, and the rule; None if nothing is registered.
+
+    Raises:
+        ValueError: if runs may not be compared.
+    """
+    if tree.plan.registration is None:
+        return None
+    registered = tree.plan.registration
+    rule, metric = registered.rule, find_metric(registered.rule.metric)
+    primaries = _primaries(tree, rule)
+    sentences = [_sentence(one, rule, metric, _when(registered)) for one in primaries]
+    few = len(primaries) <= 2
+    looked = any(one.decision.seeds for one in primaries)
+    level = f"Intervals are at the level of their look, {words.join(_levels(primaries))}, "
+    level += "after a sequential stop." if tree.plan.auto else "by which more seeds may still be added."
+    return Content(
+        title=TITLE,
+        headline=" ".join(sentences) if few else _counted(primaries, _when(registered)),
+        verdict=(*([] if few else sentences), _where(primaries, rule, tree)),
+        tables=(_table(primaries, rule, metric),),
+        certain=(*[level] * looked, f"Rule {registered.hash}: {rule_words(rule)}."),
+        note="All other comparisons on this page were looked at besides.",
+        warnings=_late(registered),
+        terms=("gain", "look"),
+        summary={"hash": registered.hash, "after_results": registered.after_results},
+    )
+
+
+def _registered(tree: ResultTree) -> Registered:
+    if tree.plan.registration is None:
+        raise ValueError(f"{tree.path} must have a registration, but nothing is registered.")
+    return tree.plan.registration
+
+
+def _primaries(tree: ResultTree, rule: Registration) -> list[Primary]:
+    """Every contrast with its gains and its decision, in registered order."""
+    metric = find_metric(rule.metric)
+    gains = []
+    for contrast in rule.contrasts:
+        arm = runs_of(tree, contrast.arm, contrast.level)
+        reference = runs_of(tree, contrast.reference, contrast.level | contrast.reference_level)
+        check_matched([*reference.cells, *arm.cells], ("held_out",), words.level_words(contrast.level))
+        gains.append(_gains(arm, reference, rule, metric))
+    decisions = decide(gains, rule)
+    return [Primary(*one) for one in zip(rule.contrasts, gains, decisions, strict=True)]
+
+
+def _gains(arm: Runs, reference: Runs, rule: Registration, metric: Metric) -> tuple[float, ...]:
+    """How much better the arm is, for seeds 0, 1, ... up to the first that one of the two lacks."""
+    points = arm.at(rule.place), reference.at(rule.place)
+    own, other = (point.values(metric.key) if point else {} for point in points)
+    gains: list[float] = []
+    while (seed := len(gains)) in own and seed in other:
+        gains.append(metric.improvement(other[seed], own[seed]))
+    return tuple(gains)
+
+
+# Words.
+
+
+def rule_words(rule: Registration) -> str:
+    """A rule in words, as it follows a colon."""
+    metric = find_metric(rule.metric)
+    contrasts = [
+        f"{words.arm_name(one.arm)} against {words.arm_name(one.reference)}"
+        f"{words.at_level(one.reference_level)}{words.at_level(one.level)}"
+        for one in rule.contrasts
+    ]
+    alpha = words.percent(rule.alpha)
+    family = f"Holm over {len(contrasts)} contrasts, " * (len(contrasts) > 1)
+    return (
+        f"{words.join(contrasts)}, by {metric.name} {words.PLACE_WORDS[rule.place]} on the test split; "
+        f"paired t, {family}{alpha} spent over looks at {words.join([*map(str, rule.looks)])} seeds "
+        f"(Lan-DeMets, Pocock type); equivalence within {words.amount(rule.margin, metric)} by two one-sided "
+        f"tests at {alpha} of their own"
+    )
+
+
+def _when(registered: Registered) -> str:
+    if registered.after_results:
+        return "registered when results were there"
+    return "by a rule changed when results were there" if registered.first else "registered before the runs"
+
+
+def _late(registered: Registered) -> tuple[str, ...]:
+    """What is wrong with when the rule came, in a sentence or none."""
+    if registered.first:
+        late = "The rule was changed after results were there."
+        return (f"{late} At first it was {registered.first.digest()}: {rule_words(registered.first)}.",)
+    late = "The rule was registered when results were there already, so it may have been chosen by them."
+    return (late,) * registered.after_results
+
+
+def _sentence(one: Primary, rule: Registration, metric: Metric, when: str) -> str:
+    """The verdict on a contrast, by how much, after how many seeds."""
+    made, (who, whom) = one.decision, one.names
+    at, place = words.at_level(one.contrast.level), f"in {metric.name}{' at the end' * (rule.place == 'end')}"
+    who, place = (f"{who}{at}", place) if one.contrast.reference_level else (who, f"{place}{at}")
+    margin = words.amount(rule.margin, metric)
+    if made.mean is None:
+        first = f"the first look is at {rule.looks[0]} seeds, of which both have {len(one.gains)}"
+        return f"{who} against {whom} is undecided {place}: {first} ({when})."
+    if made.verdict == DIFFERS:
+        side = "better" if made.mean > 0 else "worse"
+        text = f"{who} is {side} than {whom} {place} by {_sized(made, metric, sign=False)}"
+        text += f", which is within the margin of {margin}" * made.within_margin
+    elif made.verdict == EQUIVALENT:
+        text = f"{who} is equivalent to {whom} {place} within {margin}: a gain of {_sized(made, metric)}"
+    else:
+        text = f"{who} against {whom} is undecided {place}: a gain of {_sized(made, metric)}"
+    following = next((look for look in rule.looks if look > made.seeds), None)
+    left = f"the next look needs {following - len(one.gains)} more" if following else "the last look"
+    left = f"{left}; " * (made.verdict == UNDECIDED)
+    return f"{text} ({made.seeds} seeds; {left}{when})."
+
+
+def _sized(made: Decision, metric: Metric, *, sign: bool = True) -> str:
+    """A gain with its interval, such as `0.120 [0.050 to 0.190] nats/token`; without a sign its size."""
+    side = 1 if sign or made.mean is None or made.mean > 0 else -1
+    mean, *ends = (
+        words.difference(value, metric).removeprefix("" if sign else "+")
+        for value in (side * (made.mean or 0.0), *sorted(side * end for end in made.interval or ()))
+    )
+    interval = f" [{' to '.join(ends)}]" if ends else ""
+    return f"{mean}{interval} {metric.difference_unit}".strip()
+
+
+def _counted(primaries: Sequence[Primary], when: str) -> str:
+    counts = Counter(one.decision.verdict for one in primaries)
+    verbs = {DIFFERS: "show a difference", EQUIVALENT: "are equivalent", UNDECIDED: "are undecided"}
+    parts = [f"{counts[verdict]} {verb}" for verdict, verb in verbs.items() if counts[verdict]]
+    return f"Of {len(primaries)} primary contrasts {words.join(parts)} ({when})."
+
+
+def _where(primaries: Sequence[Primary], rule: Registration, tree: ResultTree) -> str:
+    """At which look it stands, and what follows."""
+    seeds = max(one.decision.seeds for one in primaries)
+    undecided = sum(one.decision.verdict == UNDECIDED for one in primaries)
+    if not seeds:
+        return f"No look was taken yet; the first is at {rule.looks[0]} seeds."
+    number = rule.looks.index(seeds) + 1
+    at = f"Look {number} of {len(rule.looks)}, at {seeds} seeds"
+    if not undecided:
+        return f"{at}, decided the last of them." if len(primaries) > 1 else f"{at}, decided it."
+    which = f"{undecided} of {len(primaries)}" if len(primaries) > 1 else "it"
+    if number == len(rule.looks):
+        return f"{at}, is the last and leaves {which} undecided."
+    how = "the same command adds them" if tree.plan.auto else "`SEEDS=auto` adds them"
+    return f"{at}, leaves {which} undecided; the next is at {rule.looks[number]} seeds: {how}."
+
+
+def _levels(primaries: Sequence[Primary]) -> list[str]:
+    levels = dict.fromkeys(one.decision.level for one in primaries if one.decision.level)
+    return [f"{100 * (1 - level):.1f} %" for level in levels]
+
+
+# The table.
+
+
+def _row(one: Primary, rule: Registration) -> Row:
+    made = one.decision
+    low, high = made.interval or (None, None)
+    return {
+        "arm": one.contrast.arm,
+        "reference": one.contrast.reference,
+        "level": level_name(one.contrast.level),
+        "reference_level": level_name(one.contrast.reference_level),
+        "against": one.names[1],
+        "metric": rule.metric,
+        "place": rule.place,
+        "seeds": made.seeds,
+        "mean": made.mean,
+        "interval_low": low,
+        "interval_high": high,
+        "p_value": made.p_value,
+        "p_level": made.level,
+        "equivalence_p": made.equivalence_p,
+        "equivalence_level": made.equivalence_level,
+        "verdict": made.verdict,
+        "within_margin": made.within_margin,
+        "by_seed": {str(seed): gain for seed, gain in enumerate(one.gains)},
+    }
+
+
+def _table(primaries: Sequence[Primary], rule: Registration, metric: Metric) -> Table:
+    rows = [_row(one, rule) for one in primaries]
+
+    def test(p: str, level: str) -> Column:
+        def cell(row: Row) -> str:
+            if row[p] is None:
+                return table.ABSENT
+            return f"{words.p_value(row[p])}{table.LINE}of {row[level]:.4f}"
+
+        return Column("Difference" if p == "p_value" else "Equivalence", cell)
+
+    small = f"{metric.difference_unit}, at the look's level".removeprefix(", ")
+    columns = [
+        table.text("Arm", "arm"),
+        table.text("Against", "against"),
+        *table.levels(rows),
+        table.number("Seeds", "seeds"),
+        table.estimate(f"Gain{table.LINE}{small}", "", words.in_metric(metric)),
+        test("p_value", "p_level"),
+        test("equivalence_p", "equivalence_level"),
+        table.text("Verdict", "verdict"),
+    ]
+    caption = "Below each p-value what it must not exceed at this look."
+    return Table("primary", rows, columns, caption)

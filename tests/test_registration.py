@@ -1,0 +1,79 @@
+import re
+
+import pytest
+from ablation_bench import tiny_ablation
+from pydantic import ValidationError
+
+from lab.registration import Registration
+from lab.sections import Contrast, pairs
+
+TOKENS = "data.unique_tokens"
+LEVELS = [{TOKENS: 1000}, {TOKENS: 2000}]
+RULE = Registration(contrasts=pairs({"dlm": "ar"}))
+
+
+def levels(rule, planned=LEVELS):
+    return [contrast.level for contrast in rule.at_levels("nll", planned).contrasts]
+
+
+def test_a_contrast_is_taken_at_every_level_or_the_first_or_those_that_it_names():
+    assert levels(RULE) == LEVELS
+    assert levels(RULE.model_copy(update={"levels": "first"})) == LEVELS[:1]
+    named = Registration(contrasts=(Contrast(arm="dlm", reference="ar", level={TOKENS: 2000}),))
+    assert levels(named) == LEVELS[1:]
+    assert RULE.at_levels("nll", LEVELS).metric == "nll"
+    sizes = [{**level, "model.size": size} for size in ("0.1m", "0.3m") for level in LEVELS]
+    assert levels(named, sizes) == [sizes[1], sizes[3]]
+
+
+def test_an_arm_is_not_set_against_itself():
+    across = Contrast(arm="ar", reference="ar", reference_level={TOKENS: 1000})
+    assert levels(Registration(contrasts=(across,))) == LEVELS[1:]
+
+
+def test_a_contrast_at_no_planned_level_is_refused():
+    lost = Registration(contrasts=(Contrast(arm="dlm", reference="ar", level={TOKENS: 5}),))
+    with pytest.raises(ValueError, match=r"`primary` must be at planned levels, .*, but dlm against"):
+        lost.at_levels("nll", LEVELS)
+
+
+def test_the_hash_is_of_the_rule():
+    rule = RULE.at_levels("nll", LEVELS)
+    assert Registration.model_validate_json(rule.model_dump_json()).digest() == rule.digest()
+    changes = {
+        "margin": 0.02,
+        "looks": (3, 6),
+        "alpha": 0.01,
+        "place": "end",
+        "metric": "bits_per_byte",
+        "contrasts": pairs({"ar": "dlm"}),
+    }
+    digests = {rule.model_copy(update={name: value}).digest() for name, value in changes.items()}
+    assert len({rule.digest(), *digests}) == len(changes) + 1
+
+
+@pytest.mark.parametrize("looks", [(2, 3), (3, 3), (5, 4)])
+def test_looks_ascend_from_three_seeds(looks):
+    with pytest.raises(ValidationError, match="`looks` must ascend from at least 3 seeds, but got looks="):
+        Registration(contrasts=RULE.contrasts, looks=looks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"contrasts": pairs({"dlm": "gone"})},
+            "`primary` must name arms of ['ar', 'dlm'], but got",
+        ),
+        (
+            {"contrasts": (Contrast(arm="dlm", reference="ar", level={"model.size": "0.1m"}),)},
+            "`primary` must name levels of ['data.unique_tokens'], but got ['model.size'].",
+        ),
+        ({"metric": "judge_nll"}, "`primary` must be of a metric that every run measures exactly at its"),
+        ({"metric": "nelbo"}, "exactly at its stops, but got metric='nelbo'."),
+        ({"metric": "gone"}, "`metric` must be one of"),
+    ],
+)
+def test_an_ablation_registers_only_what_it_has(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tiny_ablation(primary=RULE.model_copy(update=changes))
