@@ -25,7 +25,6 @@ from pydantic import (
 from lab.factors import parse_input_noise, parse_noise_window, parse_order
 from lab.models.architecture import Architecture
 from lab.models.sizes import SIZES
-from lab.threefry import member_seed
 
 ARM = "[A-Za-z0-9][A-Za-z0-9_.=-]*"  # a regular expression of arms' names, which become those of folders
 
@@ -468,6 +467,9 @@ class RunConfig(Section):
     @property
     def training_seed(self) -> int:
         """The seed of initial weights, order of the data, draws, dropout and sampled text."""
+        # It needs NumPy, which takes longer to import than a configuration to be checked.
+        from lab.threefry import member_seed
+
         return member_seed(self.seed, self.member)
 
     @model_validator(mode="after")

@@ -618,11 +618,12 @@ def test_a_failing_storage_does_not_show_its_password(presets, tmp_path):
         str(tmp_path),
     ]
     code = (
-        "import sys, types; stand_in = types.ModuleType('lab.data.dataset');"
+        "import sys, types, numpy; stand_in = types.ModuleType('lab.data.dataset');"
+        "text = numpy.zeros(10**6, int);"
         "stand_in.prepare = lambda *_: types.SimpleNamespace("
-        "train=(), validation=range(10**6), test=range(10**6), "
+        "train=(), validation=text, test=text, tokenizer=types.SimpleNamespace(end_id=1), seen={}, "
         "hashes=dict(train='', validation='', test=''), key='');"
-        "stand_in.Dataset = object;"
+        "stand_in.Dataset = object; stand_in.HELD_OUT = ('validation', 'test');"
         "sys.modules['lab.data.dataset'] = stand_in;"
         "import lab.data.budget; lab.data.budget.budget = lambda *_: range(10**6);"
         f"sys.argv = {command[2:]!r}; import lab.__main__; lab.__main__.app()"

@@ -14,7 +14,7 @@ from lab.ablation import ABLATIONS_DIR, cells, load_ablation
 DOCS = Path(__file__).parents[2] / "docs" / "new_ablation.md"
 TINY = (
     "model.layers=1 training.total_tokens=2048 evaluation.validation_windows=2 evaluation.test_windows=2 "
-    "evaluation.choice_items=2 evaluation.stops=2 evaluation.sample_tokens=0"
+    "evaluation.exact_windows=2 evaluation.choice_items=2 evaluation.stops=2 evaluation.sample_tokens=0"
 )
 
 

@@ -3,20 +3,19 @@
 `old_trees.tar.xz` holds a tree of each kind of page at preset smoke, as commit cfd9c60 computed it on the
 standard library of Python 3.11.7, with the `old_summary.json` that it wrote. `old_numbers.json.xz` holds the
 numbers of these summaries under today's names, as this test at commit 5b925b0 read them: what is measured,
-where, of whom. Since then records have gained fields, which `converted` gives their old values.
+where, of whom.
 """
 
 import json
 import lzma
 import re
-import tarfile
 from pathlib import Path
 
 import pytest
+from old_trees import unpack_old_trees
 
 from lab.reporting.report import write_report
 
-ARCHIVE = Path(__file__).with_name("old_trees.tar.xz")
 NUMBERS = json.loads(lzma.decompress(Path(__file__).with_name("old_numbers.json.xz").read_bytes()))
 BY_PLACE = re.compile(r"(best|end)_(.*)")
 # What names a row of a section's table; all else in it are numbers.
@@ -71,31 +70,10 @@ def section_numbers(kind, row):
         yield from numbers((*where, *(place.groups() if place else (name,))), value)
 
 
-def converted(record):
-    """A record of schema 3 as one of schema 4: every seed had the same text."""
-    if isinstance(record, list):
-        return [converted(one) for one in record]
-    if not isinstance(record, dict):
-        return record
-    record = {key: converted(value) for key, value in record.items()}
-    if "schema" in record:
-        record["schema"] = 4
-    if "document_characters" in record:
-        record["subset"] = "fixed"
-    if "hashes" in record:
-        record |= {"train_tokens": 10**6, "documents": {}, "seen_tokens": {}, "seen_windows": {}}
-    if "settings" in record:
-        record["settings"] = {"sample": 0, **record["settings"]}
-    return record
-
-
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory):
     folder = tmp_path_factory.mktemp("old")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    for path in [*folder.rglob("plan.json"), *folder.rglob("result.json")]:
-        path.write_text(json.dumps(converted(json.loads(path.read_text()))))
+    unpack_old_trees(folder)
     return folder
 
 

@@ -28,7 +28,13 @@ PRESET = {
     },
     "evaluation": {
         **{"stops": 2, "validation_windows": 4, "test_windows": 4, "nelbo_draws": 2, "choice_items": 4},
-        **{"choice_context_tokens": 8, "choice_option_tokens": 4, "sample_tokens": 0, "batch_size": 32},
+        **{
+            "exact_windows": 3,
+            "choice_context_tokens": 8,
+            "choice_option_tokens": 4,
+            "sample_tokens": 0,
+            "batch_size": 32,
+        },
     },
     "inference": {"prompts": 4, "samplers": ["ancestral"], "draws": [1], "choice_items": 4},
 }

@@ -133,9 +133,9 @@ def test_lab_measure_takes_another_yardstick(tree):
     config = load_measurement(ar.parent / "measurements" / "seed=0-yardstick" / "config.yaml")
     assert config.config.evaluation.test_windows == 6
     found = read_record(MeasurementResult, ar.parent / "measurements" / "seed=0-yardstick" / "result.json")
-    assert [row.task.settings.get("windows") for row in found.rows] == [6, None]
+    assert [row.task.settings.get("windows") for row in found.rows] == [6, None, 3]
     best = read_result(ar).best()
-    (_, choice) = found.rows
+    _, choice, _ = found.rows
     assert choice.values["option_gap"] == pytest.approx(best.test["option_gap"], rel=1e-5)
     assert {path: content for path, content in tree.trained().items() if path in trained} == trained
 

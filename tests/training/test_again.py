@@ -200,7 +200,7 @@ def test_where_nothing_has_room_the_best_and_the_last_weights_are_kept(finished)
 
 
 @pytest.mark.parametrize(
-    "layer", [{"evaluation": {"choice_items": 6}}, {"evaluation": {"validation_windows": 6}}]
+    "layer", [{"evaluation": {"validation_positions": 2}}, {"evaluation": {"validation_windows": 6}}]
 )
 def test_what_was_not_kept_is_trained_again_for_another_evaluation(finished, copied, work, layer):
     run = copied(finished(BY_HEART, KEPT_NOT))
@@ -211,10 +211,11 @@ def test_what_was_not_kept_is_trained_again_for_another_evaluation(finished, cop
     assert not list((run.logdir / "checkpoints").glob("step-*"))
 
 
-def test_what_was_kept_of_little_room_is_measured_without_training(finished, copied, work):
+@pytest.mark.parametrize("key", ["test_windows", "test_positions", "exact_windows", "choice_items"])
+def test_what_was_kept_of_little_room_is_measured_without_training(finished, copied, work, key):
     """The best and the last stop alone are measured on the test split."""
     run = copied(finished(BY_HEART, KEPT_NOT))
-    layer = {"evaluation": {"test_windows": 12}}
+    layer = {"evaluation": {key: 6}}
     result = again(run, layer)
     assert work.fitted == []
     assert numbers_of(result)["stops"] == numbers_of(finished(BY_HEART, layer).result)["stops"]
@@ -233,7 +234,7 @@ def test_a_lost_sample_is_written_again(finished, copied, work):
     run = copied(finished({}, layer))
     path = run.logdir / METRICS
     rows = path.read_text(encoding="utf-8").splitlines()
-    samples = [row for row in rows if '"sample"' in row]
+    samples = [row for row in rows if json.loads(row)["kind"] == "sample"]
     path.write_text("".join(f"{row}\n" for row in rows if row != samples[0]), encoding="utf-8")
     (run.logdir / RESULT).unlink()
     assert numbers_of(again(run)) == numbers_of(run.result)
