@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
-    """Measure one arm.
+    """Measure one arm, or the mean of the probabilities that the members of an ensemble give.
 
     Args:
-        task: `nll`, or `nll_exact` of all places. Its settings say how many `windows` of which `sample`, and
-            at how many `positions` of each.
-        arms: one.
+        task: `nll`, `nll_exact` of all places, or `ensemble`. Its settings say how many `windows` of which
+            `sample`, and at how many `positions` of each.
+        arms: one, or the members.
         dataset: its corpus.
 
     Returns:
@@ -31,23 +31,25 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
         which a document counts by its tokens; `bits_per_byte`, by the bytes of the same windows, each
         document counting once. `nll` by window. Of `nll_exact` itself and its standard error alone.
     """
-    (arm,) = arms
-    length, settings = arm.config.data.length, task.settings
+    arm, settings = arms[0], task.settings
+    length = arm.config.data.length
     held_out = dataset_windows(dataset, task.split, settings["windows"], length, settings["sample"])
     places, shares = scored_places(
         len(held_out.windows), length, settings.get("positions", 0), settings["sample"]
     )
-    by_window = chain_rule_nll(arm.scorer, held_out.windows, places=places) @ shares
-    values = over_documents(task.measurement, by_window, held_out)
-    if task.measurement == "nll":
+    nll = np.stack([chain_rule_nll(each.scorer, held_out.windows, places=places) for each in arms])
+    by_window = (np.log(len(arms)) - np.logaddexp.reduce(-nll, axis=0)) @ shares
+    metric = "nll_exact" if task.measurement == "nll_exact" else "nll"
+    values = over_documents(metric, by_window, held_out)
+    if metric == "nll":
         means, first = document_means(by_window, held_out.documents)
         window_bytes = dataset.tokenizer.byte_lengths[held_out.windows].mean(axis=1)
         bytes_per_token, _ = document_means(window_bytes, held_out.documents)
         values["nll_by_token"] = float(np.average(means, weights=held_out.lengths[first]))
         values["bits_per_byte"] = float(means.mean() / (np.log(2) * bytes_per_token.mean()))
-    rows = len(places) * (1 if arm.scorer.causal else places.shape[1])
+    rows = len(arms) * len(places) * (1 if arm.scorer.causal else places.shape[1])
     return Finding(
         values,
-        window_examples(task.measurement, by_window, held_out),
+        window_examples(metric, by_window, held_out),
         flops=rows * pass_flops(arm.config, dataset.tokenizer.vocab_size),
     )
