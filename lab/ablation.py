@@ -15,16 +15,19 @@ from lab.config import (
     Values,
     find_file,
     make_config,
+    merge,
     nest,
     parse_overrides,
     preset_layers,
     shipped_folder,
+    strong_layers,
 )
 from lab.metrics import find_metric
 from lab.registration import Registration, check_registration
 from lab.sections import AnySection, Curves, check_sections
 
 ABLATIONS_DIR = shipped_folder("ablations")
+ROUNDING = 1e-6  # by how much a twin's initial weights differ: some float32 roundings
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Scale:
         budget: the expected time and on what machine, in words.
         values: a configuration layer over the preset's own values.
         tune: trials for each of the arms that the ablation tunes unasked.
+        members: runs that an ensemble averages, those of each replicate.
+        twins: of how many seeds each run has a twin whose initial weights differ by rounding alone.
     """
 
     levels: Mapping[str, Sequence[Any]]
@@ -44,6 +49,8 @@ class Scale:
     budget: str
     values: Values = field(default_factory=dict)
     tune: int = 0
+    members: int = 4
+    twins: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,9 @@ class Ablation:
         sections: what its page shows, in order.
         tuned: the arms that are tuned (lab/scheduling/tuning/), even unasked; if there are none, asking for
             it tunes every arm.
+        strong: the arms that run with what the preset found to be best for them (`strong_layers`), each the
+            arm of that name; the others share the preset's values.
+        ensembles: name -> the arm of whose members it averages the probabilities; compared like an arm.
         measurements: what is measured of each finished run's best stop after it, as named in
             lab/evaluation/measurements.py -> the arm whose best stops it is measured with, and which itself
             is not measured; empty if none.
@@ -80,6 +90,8 @@ class Ablation:
     expected: str
     sections: tuple[AnySection, ...] = (Curves(),)
     tuned: tuple[str, ...] = ()
+    strong: tuple[str, ...] = ()
+    ensembles: Mapping[str, str] = field(default_factory=dict)
     measurements: Mapping[str, str] = field(default_factory=dict)
     primary: Registration | None = None
 
@@ -91,8 +103,17 @@ class Ablation:
                 "`arms` and `scales` must not be empty, "
                 f"but got arms={list(self.arms)} and scales={list(self.scales)}."
             )
-        if unknown := set(self.tuned) - set(self.arms):
-            raise ValueError(f"`tuned` must be among the arms {list(self.arms)}, but got {sorted(unknown)}.")
+        for name, named in (
+            ("tuned", self.tuned),
+            ("strong", self.strong),
+            ("ensembles", self.ensembles.values()),
+        ):
+            if unknown := set(named) - set(self.arms):
+                raise ValueError(
+                    f"`{name}` must be among the arms {list(self.arms)}, but got {sorted(unknown)}."
+                )
+        if taken := set(self.ensembles) & set(self.arms):
+            raise ValueError(f"`ensembles` must have names that no arm has, but got {sorted(taken)}.")
         if unknown := set(self.measurements.values()) - {"", *self.arms}:
             raise ValueError(
                 f"`measurements` must be made with one of the arms {list(self.arms)}, "
@@ -100,9 +121,10 @@ class Ablation:
             )
         find_metric(self.metric)
         varied = sorted(set.intersection(*(set(scale.levels) for scale in self.scales.values())))
-        check_sections(self.sections, self.arms, varied, measured=bool(self.measurements))
+        compared = [*self.arms, *self.ensembles]
+        check_sections(self.sections, compared, varied, measured=bool(self.measurements))
         if self.primary:
-            check_registration(self.primary, self.metric, list(self.arms), varied)
+            check_registration(self.primary, self.metric, compared, varied)
 
     def scale(self, preset: str) -> Scale:
         """How much of this ablation a preset runs: what its own name has a scale for, or else its `base`.
@@ -143,6 +165,8 @@ class Cell(BaseModel):
         arm: the arm's name.
         level: dotted configuration key -> value, empty if the ablation has no levels.
         seed: the repeat.
+        role: `run`, what arms are compared by; or a run beside it at the same place: a further `member` of
+            its ensemble, or its `twin`, whose initial weights differ by rounding alone.
         logdir: path below the result tree, with forward slashes; names the cell in it.
         config: everything the run needs.
         version: digest of what its weights follow from; empty until its data are known.
@@ -154,6 +178,7 @@ class Cell(BaseModel):
     arm: str
     level: dict[str, Any]
     seed: int
+    role: Literal["run", "member", "twin"] = "run"
     logdir: str
     config: RunConfig
     version: str = ""
@@ -270,12 +295,24 @@ def cells(
     overrides = overrides or {}
     _check_overrides(ablation, scale, overrides)
     base = ablation.base_layers(preset)
-    made = [
-        _cell(
-            arm, level, seed, make_config(*base, ablation.arms[arm], nest(level), overrides, _own(arm, seed))
-        )
-        for level, seed, arm in itertools.product(_levels(scale), range(seeds), ablation.arms)
-    ]
+    best = strong_layers(preset)
+
+    def config(arm: str, level: Values, own: Values) -> RunConfig:
+        strong = best.get(arm, {}) if arm in ablation.strong else {}
+        return make_config(*base, strong, ablation.arms[arm], nest(level), overrides, own)
+
+    places = list(itertools.product(_levels(scale), range(seeds), ablation.arms))
+    made = [_cell(arm, level, seed, config(arm, level, _own(arm, seed))) for level, seed, arm in places]
+    for level, seed, arm in places:
+        beside: list[tuple[Literal["member", "twin"], str, Values]] = []
+        if arm in ablation.ensembles.values():
+            beside += [("member", f"member={n}", {"member": n}) for n in range(1, scale.members)]
+        if seed < scale.twins:
+            beside += [("twin", "twin", {"training": {"perturbation": ROUNDING}})]
+        made += [
+            _cell(arm, level, seed, config(arm, level, merge(_own(arm, seed), own)), role, name)
+            for role, name, own in beside
+        ]
     _check_distinct(made)
     _check_starts(made)
     return made
@@ -292,13 +329,20 @@ def _levels(scale: Scale) -> list[dict[str, Any]]:
     ]
 
 
-def _cell(arm: str, level: Mapping[str, Any], seed: int, config: RunConfig) -> Cell:
+def _cell(
+    arm: str,
+    level: Mapping[str, Any],
+    seed: int,
+    config: RunConfig,
+    role: Literal["run", "member", "twin"] = "run",
+    beside: str = "",
+) -> Cell:
     # As the configuration reads them: 1e3 and 1000 are one level.
     values = config.model_dump(mode="json")
     level = {key: _lookup(values, key) for key in level}
-    folders = [arm, level_text(level), f"seed={seed}"]
+    folders = [arm, level_text(level), ",".join(filter(None, [f"seed={seed}", beside]))]
     logdir = "/".join(["runs", *filter(None, folders)])
-    return Cell(arm=arm, level=level, seed=seed, logdir=logdir, config=config)
+    return Cell(arm=arm, level=level, seed=seed, role=role, logdir=logdir, config=config)
 
 
 def level_text(level: Mapping[str, Any]) -> str:
@@ -360,7 +404,9 @@ def start_of(cell: Cell, among: Iterable[Cell]) -> Cell | None:
     arm = cell.config.training.start_from
     if not arm:
         return None
-    alike = [other for other in among if (other.level, other.seed) == (cell.level, cell.seed)]
+    alike = [
+        other for other in among if (other.level, other.seed, other.role) == (cell.level, cell.seed, "run")
+    ]
     for other in alike:
         if other.arm == arm:
             return other

@@ -38,6 +38,7 @@ def shipped_folder(name: str) -> Path:
 
 
 PRESETS_DIR = shipped_folder("configs")
+ARMS_KEY = "arms"  # of a preset: what is best for single arms
 
 
 @dataclass(frozen=True)
@@ -681,6 +682,30 @@ def preset_layers(preset: str) -> dict[str, Values]:
     Raises:
         ValueError: if there is no such preset or base, or a base leads back to a preset that is built on it.
     """
+    return {
+        name: {key: value for key, value in values.items() if key != ARMS_KEY}
+        for name, values in _read_layers(preset).items()
+    }
+
+
+def strong_layers(preset: str) -> dict[str, Any]:
+    """What a preset found to be best for single arms: arm -> a layer over the preset's own values.
+
+    A preset lists them under `arms`; those of its `base` hold where it names none itself.
+
+    Raises:
+        ValueError: as for `preset_layers`, and where `arms` is no mapping of arms to layers.
+    """
+    found: dict[str, Any] = {}
+    for name, values in _read_layers(preset).items():
+        arms = values.get(ARMS_KEY, {})
+        if not isinstance(arms, Mapping) or not all(isinstance(layer, Mapping) for layer in arms.values()):
+            raise ValueError(f"`arms` of preset {name} must map arms to values, but got arms={arms!r}.")
+        found |= arms
+    return found
+
+
+def _read_layers(preset: str) -> dict[str, Values]:
     layers: dict[str, Values] = {}
     key, owner = "preset", ""
     while True:

@@ -435,8 +435,8 @@ class PlanRecord(Document):
     """What a result tree is to hold, and how it is to be read.
 
     Attributes:
-        ablation: its name; `question`, `paper`, `metric`, `expected`, `arms`, `sections` and `measurements`
-            are as it declares them.
+        ablation: its name; `question`, `paper`, `metric`, `expected`, `arms`, `ensembles`, `sections` and
+            `measurements` are as it declares them.
         preset: the name of the preset.
         command: what to type for the same plan.
         tuning: how arms are tuned; None if they are not.
@@ -452,6 +452,7 @@ class PlanRecord(Document):
     metric: str
     expected: str
     arms: tuple[str, ...]
+    ensembles: dict[str, str] = {}
     sections: tuple[AnySection, ...]
     measurements: dict[str, str] = {}
     command: str

@@ -17,32 +17,34 @@ if TYPE_CHECKING:
 
 
 def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
-    """Measure one arm.
+    """Measure one arm, or the mean of the probabilities that the members of an ensemble give.
 
     Args:
-        task: `nll`, or `nll_exact` of all places. Its settings say how many `windows` of which `sample`, and
-            at how many `positions` of each.
-        arms: one.
+        task: `nll`, `nll_exact` of all places, or `ensemble`. Its settings say how many `windows` of which
+            `sample`, and at how many `positions` of each.
+        arms: one, or the members.
         dataset: its corpus.
 
     Returns:
         What `nll_values` gives, and `nll` by window. Of `nll_exact` itself and its standard error alone.
     """
-    (arm,) = arms
-    length, settings = arm.config.data.length, task.settings
+    arm, settings = arms[0], task.settings
+    length = arm.config.data.length
     held_out = dataset_windows(dataset, task.split, settings["windows"], length, settings["sample"])
     places, shares = scored_places(
         len(held_out.windows), length, settings.get("positions", 0), settings["sample"]
     )
-    by_window = chain_rule_nll(arm.scorer, held_out.windows, places=places) @ shares
+    nll = np.stack([chain_rule_nll(each.scorer, held_out.windows, places=places) for each in arms])
+    by_window = (np.log(len(arms)) - np.logaddexp.reduce(-nll, axis=0)) @ shares
+    metric = "nll_exact" if task.measurement == "nll_exact" else "nll"
     values = (
-        nll_values(by_window, held_out, dataset.tokenizer.byte_lengths)
-        if task.measurement == "nll"
-        else over_documents(task.measurement, by_window, held_out)
+        over_documents(metric, by_window, held_out)
+        if metric == "nll_exact"
+        else nll_values(by_window, held_out, dataset.tokenizer.byte_lengths)
     )
-    rows = len(places) * (1 if arm.scorer.causal else places.shape[1])
+    rows = len(arms) * len(places) * (1 if arm.scorer.causal else places.shape[1])
     return Finding(
         values,
-        window_examples(task.measurement, by_window, held_out),
+        window_examples(metric, by_window, held_out),
         flops=rows * pass_flops(arm.config, dataset.tokenizer.vocab_size),
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lab.evaluation.arm import Arm
 
 NLL, NLL_EXACT, CHOICE, NELBO = "nll", "nll_exact", "choice", "nelbo"
+ENSEMBLE = "ensemble"
 REAL_TEXT, GENERATION = "real_text", "generation"
 LEFT_TO_RIGHT = "left_to_right"
 PYTHON_CORPORA = ("packages", "stdlib")
@@ -29,12 +30,13 @@ PYTHON_CORPORA = ("packages", "stdlib")
 MODULES: Mapping[str, str] = {
     NLL: "lab.evaluation.measure_nll",
     NLL_EXACT: "lab.evaluation.measure_nll",
+    ENSEMBLE: "lab.evaluation.measure_nll",
     CHOICE: "lab.evaluation.measure_choice",
     NELBO: "lab.evaluation.measure_nelbo",
     REAL_TEXT: "lab.evaluation.measure_text",
     GENERATION: "lab.evaluation.measure_text",
 }
-JUDGED = {REAL_TEXT, GENERATION}  # what is measured with other arms; the rest reads the subject alone
+TOGETHER = {REAL_TEXT, GENERATION, ENSEMBLE}  # what is measured with others; the rest reads the subject alone
 STOPS = "lab.training.timeline"  # where the stops lie
 
 
@@ -86,6 +88,12 @@ def inference(config: RunConfig) -> list[Task]:
     ]
 
 
+def ensemble(config: RunConfig) -> list[Task]:
+    """The NLL of a run's members together, measured as that of a run alone is."""
+    nll = next(task for task in yardstick(config, "test") if task.measurement == NLL)
+    return [nll.model_copy(update={"measurement": ENSEMBLE})]
+
+
 class TaskSet(NamedTuple):
     """Tasks that are measured of a finished run together.
 
@@ -100,6 +108,7 @@ class TaskSet(NamedTuple):
 
 # What may be measured of finished runs, by name.
 SETS: Mapping[str, TaskSet] = {
+    ENSEMBLE: TaskSet(ensemble, "evaluation"),
     "inference": TaskSet(inference, "inference"),
     "yardstick": TaskSet(lambda config: yardstick(config, "test"), "evaluation"),
 }
@@ -144,7 +153,7 @@ def row_key(task: Task, stops: Sequence[StopReference], held_out_hash: str) -> s
 
 def _arms_read(task: Task) -> int | None:
     """How many of the arms a task reads; None for all."""
-    return None if task.measurement in JUDGED else 1
+    return None if task.measurement in TOGETHER else 1
 
 
 def rows_digest(keys: Iterable[str]) -> str:
@@ -202,7 +211,7 @@ def passes(config: RunConfig, task: Task) -> int:
         case "choice":
             each = settings.get("num_draws") or (settings["option_tokens"] if dense else 1)
             return int(settings["items"] * settings["options"] * each)
-        case "nll" | "nll_exact":
+        case "nll" | "nll_exact" | "ensemble":
             length = config.data.length
             positions = min(settings.get("positions") or length, length)
             return int(settings["windows"] * (positions if dense else 1))

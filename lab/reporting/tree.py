@@ -128,11 +128,19 @@ class CellResult:
 
 @dataclass(frozen=True, eq=False)
 class ResultTree:
-    """A plan (plan.json) and the state of each of its cells, as they were when it was read."""
+    """A plan (plan.json) and the state of each of its cells, as they were when it was read.
+
+    Attributes:
+        path: the tree's folder.
+        plan: what it is to hold.
+        cells: the runs that arms are compared by.
+        beside: members of ensembles, and twins.
+    """
 
     path: Path
     plan: PlanRecord
     cells: tuple[CellResult, ...]
+    beside: tuple[CellResult, ...] = ()
 
     @property
     def metric(self) -> Metric:
@@ -210,11 +218,12 @@ def tree_of(path: Path, plan: PlanRecord) -> ResultTree:
     """
     compared = dict.fromkeys((*YARDSTICK, *_metrics_of_stops(plan)))
     cells = tuple(_read_cell(path / cell.logdir, cell, compared) for cell in plan.cells)
-    places = [(cell.arm, level_name(cell.level), cell.seed) for cell in cells]
+    runs = tuple(cell for cell in cells if cell.cell.role == "run")
+    places = [(cell.arm, level_name(cell.level), cell.seed) for cell in runs]
     twice = sorted({place for place in places if places.count(place) > 1})
     if twice:
         raise ValueError(f"{path / PLAN}: each cell must be planned once, but these are twice: {twice}.")
-    return ResultTree(path, plan, cells)
+    return ResultTree(path, plan, runs, tuple(cell for cell in cells if cell.cell.role != "run"))
 
 
 def _read_plan(path: Path) -> PlanRecord:

@@ -1,11 +1,11 @@
 """Which measurements of finished runs an ablation asks for, as jobs of its driver."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 from lab.ablation import Cell
 from lab.config import MeasurementConfig
-from lab.evaluation.measurements import find_set, row_key, rows_digest
+from lab.evaluation.measurements import ENSEMBLE, find_set, row_key, rows_digest
 from lab.results import RunResult, StopReference, best_stop_of, measurement_folder
 from lab.scheduling.driver import Driver, Summary
 from lab.scheduling.jobs import MEASUREMENT_VALUE, Job, Say
@@ -23,7 +23,7 @@ def measure_finished(plan: Plan, driver: Driver) -> Summary:
         plan: the result tree and its cells; runs without a result are passed over.
         driver: of the tree.
     """
-    if not plan.ablation.measurements:
+    if not plan.ablation.measurements and not plan.ablation.ensembles:
         return Summary()
     with closing(driver.ledger.beside_runs("measurements", MEASUREMENT_VALUE)) as ledger:
         return driver.with_ledger(ledger).run_jobs(
@@ -32,7 +32,7 @@ def measure_finished(plan: Plan, driver: Driver) -> Summary:
 
 
 def measurement_jobs(plan: Plan, say: Say = lambda _: None) -> Iterator[Job]:
-    """A job for each measurement of each finished run but those it is measured with.
+    """A job for each measurement of each finished run but those it is measured with, and for each ensemble.
 
     A run is measured with the finished runs of the other arm at its level of other seeds, since one of its
     own seed began with the same weights; by that one where there is no other.
@@ -41,9 +41,18 @@ def measurement_jobs(plan: Plan, say: Say = lambda _: None) -> Iterator[Job]:
         plan: the result tree and its cells.
         say: told of a run that cannot be measured yet.
     """
-    finished = [
+    everything = [
         (cell, result) for cell in plan.cells if isinstance(result := plan.job(cell).result(), RunResult)
     ]
+    finished = [pair for pair in everything if pair[0].role == "run"]
+    for cell, result in finished:
+        if cell.arm in plan.ablation.ensembles.values():
+            members = members_of(cell, plan.cells)
+            done = [pair for pair in everything if pair[0] in members]
+            if len(done) == len(members):
+                yield _job(plan, ENSEMBLE, [(cell, result), *done])
+            else:
+                say(f"{cell.label}: not every member of its ensemble is finished, so it is not measured")
     for name, companion in plan.ablation.measurements.items():
         for cell, result in finished:
             others = companions_of(cell, companion, finished) if companion else []
@@ -53,6 +62,12 @@ def measurement_jobs(plan: Plan, say: Say = lambda _: None) -> Iterator[Job]:
                 say(f"{cell.label}: no run of {companion} is finished, so {name} is not measured")
                 continue
             yield _job(plan, name, [(cell, result), *others])
+
+
+def members_of(cell: Cell, among: Iterable[Cell]) -> list[Cell]:
+    """The further members of the ensemble that a run is the first of."""
+    place = (cell.arm, cell.level, cell.seed, "member")
+    return [other for other in among if (other.arm, other.level, other.seed, other.role) == place]
 
 
 def companions_of(cell: Cell, companion: str, finished: Finished) -> list[tuple[Cell, RunResult]]:

@@ -144,6 +144,7 @@ class Plan:
             metric=ablation.metric,
             expected=ablation.expected,
             arms=tuple(ablation.arms),
+            ensembles=dict(ablation.ensembles),
             sections=ablation.sections,
             measurements=dict(ablation.measurements),
             command=self.command,
