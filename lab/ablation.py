@@ -40,7 +40,7 @@ class Scale:
         budget: the expected time and on what machine, in words.
         values: a configuration layer over the preset's own values.
         tune: trials for each of the arms that the ablation tunes unasked.
-        members: runs that an ensemble averages, those of each replicate.
+        members: runs that an ensemble averages, those of each replicate; with one there are no ensembles.
         twins: of how many seeds each run has a twin whose initial weights differ by rounding alone.
     """
 
@@ -49,7 +49,7 @@ class Scale:
     budget: str
     values: Values = field(default_factory=dict)
     tune: int = 0
-    members: int = 4
+    members: int = 1
     twins: int = 0
 
 

@@ -455,3 +455,70 @@ def test_a_run_starts_from_that_of_its_level_and_seed(presets):
         start is None or (start.level, start.seed) == (cell.level, cell.seed)
         for cell, start in zip(made, starts, strict=True)
     )
+
+
+@pytest.mark.parametrize(("members", "twins"), [(1, 0), (3, 1)])
+def test_members_and_twins_stand_beside_the_runs(presets, members, twins):
+    scale = Scale({"data.unique_tokens": (1000, 2000)}, seeds=2, budget="", members=members, twins=twins)
+    made = cells(tiny_ablation(scales={"tiny": scale}, ensembles={"ar_ensemble": "ar"}), "tiny")
+    assert made[:8] == cells(tiny_ablation(), "tiny", seeds=2)
+    beside = made[8:]
+    assert {cell.label for cell in beside if cell.role == "member"} == {
+        f"ar unique_tokens={budget} seed={seed},member={member}"
+        for budget in (1000, 2000)
+        for seed in (0, 1)
+        for member in range(1, members)
+    }
+    assert (
+        {cell.label for cell in beside if cell.role == "twin"}
+        == {f"{arm} unique_tokens={budget} seed=0,twin" for budget in (1000, 2000) for arm in ("ar", "dlm")}
+        if twins
+        else not [cell for cell in beside if cell.role == "twin"]
+    )
+    for cell in beside:
+        (first,) = (
+            one for one in made[:8] if (one.arm, one.level, one.seed) == (cell.arm, cell.level, cell.seed)
+        )
+        same = cell.config.model_copy(update={"member": 0, "training": first.config.training})
+        assert same == first.config
+        assert (cell.config.member > 0) == (cell.role == "member")
+        assert cell.config.training.perturbation == (1e-6 if cell.role == "twin" else 0)
+
+
+def test_what_is_best_for_single_arms_lies_between_preset_and_arm(presets):
+    path = lab.config.PRESETS_DIR / "tiny.yaml"
+    best = {"ar": {"training": {"weight_decay": 1.5}, "model": {"mlp_dropout": 0.4}}}
+    path.write_text(yaml.safe_dump({**TINY, "arms": best}), encoding="utf-8")
+    arms = {"ar": arm_values("ar"), "ar_wet": {**arm_values("ar"), "model": {"mlp_dropout": 0.1}}}
+    made = cells(tiny_ablation(arms=arms, strong=("ar",), sections=()), "tiny", seeds=1)
+    assert [(cell.config.training.weight_decay, cell.config.model.mlp_dropout) for cell in made[:2]] == [
+        (1.5, 0.4),
+        (0.1, 0.1),
+    ]
+    shared = cells(tiny_ablation(arms=arms, sections=()), "tiny", seeds=1)
+    assert {cell.config.training.weight_decay for cell in shared} == {0.1}
+    overridden = cells(
+        tiny_ablation(arms=arms, strong=("ar",), sections=()),
+        "tiny",
+        seeds=1,
+        overrides={"training": {"weight_decay": 0.2}},
+    )
+    assert {cell.config.training.weight_decay for cell in overridden} == {0.2}
+    path.write_text(yaml.safe_dump({**TINY, "arms": ["ar"]}), encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"`arms` of preset tiny must map arms to values, but got arms=\['ar'\]"
+    ):
+        cells(tiny_ablation(arms=arms, sections=()), "tiny", seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"strong": ("dlm_x",)}, r"`strong` must be among the arms .*, but got \['dlm_x'\]"),
+        ({"ensembles": {"many": "dlm_x"}}, r"`ensembles` must be among the arms .*, but got \['dlm_x'\]"),
+        ({"ensembles": {"ar": "ar"}}, r"`ensembles` must have names that no arm has, but got \['ar'\]"),
+    ],
+)
+def test_strong_arms_and_ensembles_are_of_arms_that_there_are(changes, said):
+    with pytest.raises(ValueError, match=said):
+        tiny_ablation(**changes)

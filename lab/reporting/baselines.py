@@ -89,10 +89,12 @@ def over_ngram(runs: Runs) -> float | None:
     None where no run has an n-gram.
     """
     excess = []
+    best = runs.at("best")
+    own = best.values(NLL) if best else {}
     for cell in runs.cells:
         ngram = next((one for one in cell.done.baselines if one.name == NGRAM), None)
-        if ngram and NLL in ngram.values.get("test", {}):
-            excess.append(cell.stop("best", runs.reading).test[NLL] - ngram.values["test"][NLL])
+        if ngram and NLL in ngram.values.get("test", {}) and cell.seed in own:
+            excess.append(own[cell.seed] - ngram.values["test"][NLL])
     return fmean(excess) if excess else None
 
 

@@ -28,24 +28,22 @@ class Replicates:
 
 
 def replicates_of(cells: Iterable[CellResult]) -> Replicates:
-    """Read it from finished runs: the hash of what each trained on, and the task that measured it."""
+    """Read it from finished runs: the part of the training split that each has, and its held-out sample."""
     done = [cell for cell in cells if cell.status == "done"]
     tokens, samples = [], []
     for group in by_level(done):
         seeds = {cell.seed for cell in group}
-        tokens.append(len({cell.done.data.hash for cell in group}) == len(seeds) > 1)
+        tokens.append(len({_tokens(cell) for cell in group}) == len(seeds) > 1)
         samples.append(len({_sample(cell) for cell in group}) == len(seeds) > 1)
-    shares = [share for cell in done if (share := _share(cell)) is not None]
+    shares = [cell.done.data.unique_tokens / cell.done.data.train_tokens for cell in done]
     own_tokens, own_held_out = (bool(own) and all(own) for own in (tokens, samples))
     return Replicates(own_tokens, own_held_out, max(shares, default=None))
 
 
-def _share(cell: CellResult) -> float | None:
-    """Unique tokens as a share of the training split; of an older record only known of the whole."""
-    split = getattr(cell.done.data, "train_tokens", None)
-    if split:
-        return float(cell.done.data.unique_tokens / split)
-    return 1.0 if cell.done.config.data.unique_tokens is None else None
+def _tokens(cell: CellResult) -> tuple[str, int | None]:
+    """Which part of the training split a run trains on: of the whole there is one."""
+    config = cell.done.config
+    return cell.done.data.hash, config.replicate if config.data.unique_tokens else None
 
 
 def _sample(cell: CellResult) -> str:

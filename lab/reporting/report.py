@@ -60,6 +60,7 @@ def write_report(path: Path) -> Report:
     arms, runs = rows.arm_table(tree, all_arms), rows.run_table(tree)
     warnings = [
         *_left_out(tree),
+        *_missing_beside(tree),
         *baselines.warning(arms.rows),
         *(warning for content in shown for warning in content.warnings),
     ]
@@ -183,6 +184,12 @@ def _left_out(tree: ResultTree) -> list[str]:
         f"Of {len(tree.cells)} planned runs, {counts['failed']} failed and {counts['missing']} are missing. "
         f"Only seeds that both arms finished are compared. Left out: {names}."
     ]
+
+
+def _missing_beside(tree: ResultTree) -> list[str]:
+    """Which members of ensembles and twins there is no result of: a sentence, or nothing."""
+    missing = [cell.cell.label for cell in tree.beside if cell.status != "done"]
+    return [f"Runs beside those that are compared are missing: {words.some(missing)}."] if missing else []
 
 
 def _damaged_logs(tree: ResultTree) -> list[str]:

@@ -66,6 +66,8 @@ def arm_rows(tree: ResultTree) -> list[Row]:
         arms = [runs_of(tree, arm, level, reading) for arm in tree.plan.arms]
         baselines = baselines_of(cell for runs in arms for cell in runs.cells)
         rows += [_arm_row(runs, metrics) for runs in arms]
+        ensembles = [runs_of(tree, name, level, reading) for name in tree.plan.ensembles]
+        rows += [_arm_row(runs, metrics) for runs in ensembles if runs.cells]
         rows += [_baseline_row(baseline, reading, metrics) for baseline in baselines]
     return rows
 
@@ -117,7 +119,7 @@ def _arm_row(runs: Runs, metrics: Iterable[str]) -> Row:
         "train_flops_at_best": best and best.at["train_flops"],
         "train_flops": runs.run_flops,
         "tokens_per_second": runs.speed,
-        "parameters": first and first.parameters,
+        "parameters": best and round(best.at["parameters"]),
     }
 
 

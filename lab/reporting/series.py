@@ -1,12 +1,13 @@
 """What sections draw and compare: metrics by seed, at an arm's stops or at amounts of test-time compute."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from statistics import fmean, median, stdev
 from typing import Any
 
-from lab.evaluation.measurements import CHOICE, GENERATION, REAL_TEXT, find_set
+from lab.evaluation.measurements import CHOICE, ENSEMBLE, GENERATION, REAL_TEXT, find_set
 from lab.metrics import Metric, find_metric
 from lab.reporting.documents import paired_error
 from lab.reporting.statistics import Estimate, Measured, paired_gain
@@ -59,11 +60,9 @@ class Point:
 
     def examples(self, metric: str) -> dict[int, Examples]:
         """The values by held-out window of each seed that has them."""
-        return {
-            seed: examples
-            for seed, stop in self.stops.items()
-            if (examples := stop.examples(metric, self.split))
-        }
+        of_stops = {seed: stop.examples(metric, self.split) for seed, stop in self.stops.items()}
+        found = {seed: row.examples for seed, row in self.rows.items()} | of_stops
+        return {seed: own for seed, own in found.items() if own and own.metric == metric}
 
     def mean(self, metric: str) -> float | None:
         """The mean over seeds, None if no seed has it."""
@@ -172,11 +171,76 @@ class Runs:
         return Point(at, measured, self.level, stops=by_seed, split=split)
 
 
+@dataclass(frozen=True)
+class Ensemble(Runs):
+    """The members of an arm in each replicate, measured together at their best stops, and nowhere else.
+
+    Attributes:
+        cells: the first members, of the replicates that are measured.
+        rows: seed -> what was measured.
+        members: of each replicate.
+    """
+
+    rows: Mapping[int, Row] = field(default_factory=dict)
+    members: int = 1
+
+    def among(self, seeds: Sequence[int]) -> "Ensemble":
+        """Only the replicates of these seeds."""
+        cells = tuple(cell for cell in self.cells if cell.seed in seeds)
+        rows = {seed: row for seed, row in self.rows.items() if seed in seeds}
+        return replace(self, cells=cells, rows=rows)
+
+    @property
+    def speed(self) -> float | None:
+        """Tokens/s at which all members train one after the other."""
+        alone = super().speed
+        return alone and alone / self.members
+
+    @property
+    def run_flops(self) -> float | None:
+        """Training FLOPs of all members."""
+        alone = super().run_flops
+        return alone and alone * self.members
+
+    def at(self, place: Place, split: Split = "test") -> Point | None:
+        """What the members measure together."""
+        alone = super().at(place, split)
+        if alone is None or (place, split) != ("best", "test"):
+            return None
+        at = {**alone.at, **{name: self.members * alone.at[name] for name in ("train_flops", "parameters")}}
+        by_seed = {
+            seed: {k: v for k, v in row.values.items() if v is not None} for seed, row in self.rows.items()
+        }
+        return Point(at, by_seed, self.level, rows=self.rows)
+
+    @cached_property
+    def along(self) -> Series:
+        """Nothing: members are measured together at their best stops alone."""
+        return Series(self.arm, self.level, (), ())
+
+
 def runs_of(tree: ResultTree, arm: str, level: Mapping[str, Any], reading: Reading | None = None) -> Runs:
-    """The runs of an arm at a level; under the headline reading if none is named."""
+    """The runs of an arm, or of an ensemble, at a level; under the headline reading if none is named."""
+    if arm in tree.plan.ensembles:
+        return _ensemble(tree, arm, level, reading or tree.readings[0])
     planned = tree.cells_of(arm, level)
     done = tuple(cell for cell in planned if cell.status == "done")
     return Runs(arm, level, reading or tree.readings[0], done, len(planned))
+
+
+def _ensemble(tree: ResultTree, name: str, level: Mapping[str, Any], reading: Reading) -> Ensemble:
+    """An ensemble's replicates: under another reading than the headline, which it is measured by, none."""
+    alone = runs_of(tree, tree.plan.ensembles[name], level, reading)
+    if reading != tree.readings[0]:
+        return Ensemble(name, level, reading, (), 0)
+    rows: dict[int, Row] = {}
+    for cell in alone.cells:
+        with suppress(DamagedError):  # the same command makes it again
+            if result := tree.measured(cell, ENSEMBLE):
+                (rows[cell.seed],) = result.rows
+    cells = tuple(cell for cell in alone.cells if cell.seed in rows)
+    members = max((len(row.stops) for row in rows.values()), default=1)
+    return Ensemble(name, level, reading, cells, alone.planned, rows, members)
 
 
 def gain(metric: Metric, reference: Point | None, arm: Point | None) -> Estimate | None:

@@ -181,6 +181,11 @@ class ResultTree:
         """The cells that have a result."""
         return tuple(cell for cell in self.cells if cell.status == "done")
 
+    @property
+    def twins(self) -> tuple[CellResult, ...]:
+        """The finished runs whose initial weights differ from another's by rounding alone."""
+        return tuple(cell for cell in self.beside if (cell.status, cell.cell.role) == ("done", "twin"))
+
     def measurement_path(self, cell: CellResult, measurement: str) -> Path:
         """The file that holds what was measured of a run after it."""
         return self.path / measurement_folder(cell.cell.logdir, measurement) / RESULT

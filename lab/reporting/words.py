@@ -31,6 +31,7 @@ _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
 _SIDES = {1: BETTER, -1: WORSE}
 _ARMS = {"ar": "AR", "dlm": "DLM", "any_order_ar": "any-order AR"}
+_ARMS |= {"ar_ensemble": "AR ensemble", "dlm_ensemble": "DLM ensemble"}
 _VARIANTS = {"left_to_right": "left to right", "exact": "exact chain rule", "draws": "Monte Carlo draws"}
 
 

@@ -23,7 +23,7 @@ def measure_finished(plan: Plan, driver: Driver) -> Summary:
         plan: the result tree and its cells; runs without a result are passed over.
         driver: of the tree.
     """
-    if not plan.ablation.measurements and not plan.ablation.ensembles:
+    if not plan.ablation.measurements and not plan.ensembles:
         return Summary()
     with closing(driver.ledger.beside_runs("measurements", MEASUREMENT_VALUE)) as ledger:
         return driver.with_ledger(ledger).run_jobs(
@@ -46,7 +46,7 @@ def measurement_jobs(plan: Plan, say: Say = lambda _: None) -> Iterator[Job]:
     ]
     finished = [pair for pair in everything if pair[0].role == "run"]
     for cell, result in finished:
-        if cell.arm in plan.ablation.ensembles.values():
+        if cell.arm in plan.ensembles.values():
             members = members_of(cell, plan.cells)
             done = [pair for pair in everything if pair[0] in members]
             if len(done) == len(members):

@@ -66,6 +66,12 @@ class Plan:
         return f"{self.ablation.name}-{self.preset}"
 
     @cached_property
+    def ensembles(self) -> dict[str, str]:
+        """The ensembles of whose arm further members are planned: name -> arm."""
+        planned = {cell.arm for cell in self.cells if cell.role == "member"}
+        return {name: arm for name, arm in self.ablation.ensembles.items() if arm in planned}
+
+    @cached_property
     def factors(self) -> Mapping[str, Sequence[Any]]:
         """What the plan varies: `arm`, `seed` and the keys of the levels -> its values."""
         keys = self.cells[0].level if self.cells else {}
@@ -144,7 +150,7 @@ class Plan:
             metric=ablation.metric,
             expected=ablation.expected,
             arms=tuple(ablation.arms),
-            ensembles=dict(ablation.ensembles),
+            ensembles=self.ensembles,
             sections=ablation.sections,
             measurements=dict(ablation.measurements),
             command=self.command,

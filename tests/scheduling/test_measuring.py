@@ -293,3 +293,20 @@ def test_a_database_keeps_both_studies(bench):
     assert bench.measure(plan, storage=storage).reused == 2
     assert bench.drive(plan, storage=storage).reused == 4
     assert not (bench.tree / "study.journal").exists()
+
+
+def test_an_ensemble_is_measured_when_all_its_members_are_finished(tmp_path):
+    arms = {"ar": arm_values("ar"), "dlm": arm_values("dlm")}
+    scales = {"smoke": Scale({}, seeds=1, budget="seconds", members=3, twins=1)}
+    ablation = tiny_ablation(arms=arms, sections=(), scales=scales, ensembles={"ar_ensemble": "ar"})
+    made = Finished.__new__(Finished)
+    made.plan = Plan(tmp_path / "tree", ablation, "smoke", cells(ablation, "smoke"), "command")
+    made.said = []
+    for cell in made.plan.cells:
+        made.finish(cell)
+    members = ["ar/seed=0", "ar/seed=0,member=1", "ar/seed=0,member=2"]
+    assert made.plan.ensembles == {"ar_ensemble": "ar"}
+    assert made.jobs() == {"measurements/ensemble/ar/seed=0": members}
+    (made.plan.tree / "runs" / members[2] / "result.json").unlink()
+    assert made.jobs() == {}
+    assert made.said == ["ar seed=0: not every member of its ensemble is finished, so it is not measured"]

@@ -122,7 +122,7 @@ def _compare(section: Differences, tree: ResultTree, metric: Metric, reading: Re
 
 
 def _pairs(section: Differences, tree: ResultTree, reading: Reading) -> Iterator[tuple[Contrast, Runs, Runs]]:
-    """The runs of both sides of each contrast, level by level; never an arm with itself."""
+    """The planned runs of both sides of each contrast, level by level; never an arm with itself."""
     for level in tree.levels:
         for contrast in section.contrasts:
             other = level | contrast.reference_level
@@ -132,7 +132,8 @@ def _pairs(section: Differences, tree: ResultTree, reading: Reading) -> Iterator
             arm = runs_of(tree, contrast.arm, level, reading)
             reference = runs_of(tree, contrast.reference, other, reading)
             check_matched([*reference.cells, *arm.cells], section.matched, words.level_words(level))
-            yield contrast, arm, reference
+            if arm.planned and reference.planned:
+                yield contrast, arm, reference
 
 
 def _improving(compared: Sequence[Compared]) -> dict[str, tuple[int, int]]:
