@@ -19,6 +19,10 @@ import lab
 # warning pass).
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parent.parent / ".pytest_cache" / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Tests compile far more than they compute: what XLA spends on fast programs was most of the CPU time of many.
+# Without its newer emitters, which heed no level, level 0 takes a fifth of it. The runs of test_wheel.py are
+# compiled as a user's are; all are by `XLA_FLAGS= make test`.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not ours
 # Looking for garbage as often as usual, among all that tracing leaves, took 3 to 14 % of the CPU time.
 gc.set_threshold(100_000, 50, 100)

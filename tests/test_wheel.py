@@ -60,6 +60,7 @@ def run(installed, tmp_path):
 
     def run(*command):
         environment = {**os.environ, "PYTHONPATH": str(installed)}
+        environment.pop("XLA_FLAGS", None)  # once, what is compiled is optimized as it is for a user
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     return run

@@ -17,19 +17,6 @@ def one_thread():
         yield
 
 
-@pytest.fixture
-def quick_compilation():
-    """Half the compile time under JAX, for tests that compile many programs and run each a few times."""
-    if os.environ["KERAS_BACKEND"] != "jax":
-        yield
-        return
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("text") / "corpus")

@@ -12,8 +12,6 @@ from lab.results import RESULT, read_result
 from lab.tracking.records import METRICS
 from lab.version import FILE
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 BASE = {
     "model": {"width": 8, "ffn_width": 12},
     "data": {"unique_tokens": 960},

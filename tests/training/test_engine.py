@@ -21,7 +21,7 @@ def trained(engine):
 
 
 @pytest.mark.backend
-def test_with_averaging_a_stop_has_the_average_and_training_goes_on_as_it_was(quick_compilation):
+def test_with_averaging_a_stop_has_the_average_and_training_goes_on_as_it_was():
     engine, plain = make(ema=0.5, accumulation=2), make(accumulation=2)
     path = []
     for step in range(3):
@@ -42,7 +42,7 @@ def test_with_averaging_a_stop_has_the_average_and_training_goes_on_as_it_was(qu
 
 
 @pytest.mark.backend
-def test_a_branch_leaves_no_trace_in_the_average(quick_compilation):
+def test_a_branch_leaves_no_trace_in_the_average():
     engine = make(ema=0.9)
     engine.fit(0, 3)
     main = engine.state()
@@ -59,7 +59,7 @@ def test_a_branch_leaves_no_trace_in_the_average(quick_compilation):
     assert differences(engine.state(), straight) == []
 
 
-def test_a_run_measures_the_average_that_it_keeps(corpus, cache, tmp_path, quick_compilation):
+def test_a_run_measures_the_average_that_it_keeps(corpus, cache, tmp_path):
     from lab.training.checkpoint import load_arrays, stop_weights_path
     from lab.training.run import train_run
 

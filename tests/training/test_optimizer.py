@@ -7,7 +7,7 @@ from training_bench import DROPOUT, batch, differences, fit, state_of, tiny_conf
 from lab.config import TrainingConfig
 from lab.training.schedule import NEVER, Decay, Schedule, learning_rate
 
-pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
+pytestmark = pytest.mark.backend
 
 VOCAB = 5
 

@@ -5,7 +5,7 @@ import pytest
 from test_train_step import Logs, scale_up
 from training_bench import DROPOUT, batch, fit, tiny_config
 
-pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
+pytestmark = pytest.mark.backend
 
 VOCAB, ROWS = 5, 3
 # Adam's first moment is a tenth of the gradient, unless that is clipped.

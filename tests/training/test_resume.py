@@ -15,7 +15,7 @@ from training_bench import (
 
 from lab.version import Version
 
-pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
+pytestmark = pytest.mark.backend
 
 VOCAB = 5
 HALF = 6  # steps

@@ -316,9 +316,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
     assert places == expected
 
 
-def test_a_stale_handle_ends_the_attempt_as_an_error_and_the_next_goes_on(
-    corpus, cache, tmp_path, stale, quick_compilation
-):
+def test_a_stale_handle_ends_the_attempt_as_an_error_and_the_next_goes_on(corpus, cache, tmp_path, stale):
     from lab.training.run import train_run
 
     layers = {"training": {"total_steps": 2, "checkpoint_steps": 1}, "evaluation": {"stops": 1}}
@@ -333,7 +331,7 @@ def test_a_stale_handle_ends_the_attempt_as_an_error_and_the_next_goes_on(
     assert train_run(config, tmp_path, cache).config == config
 
 
-def test_a_cosine_run_is_read_along_the_run_alone(corpus, cache, tmp_path, quick_compilation):
+def test_a_cosine_run_is_read_along_the_run_alone(corpus, cache, tmp_path):
     from lab.training.run import train_run
 
     config = tiny_config(
@@ -359,7 +357,7 @@ def test_a_cosine_run_is_read_along_the_run_alone(corpus, cache, tmp_path, quick
     assert rates == {5: pytest.approx(0.01), 10: pytest.approx(0.01 * (1 + np.cos(np.pi * 4 / 5)) / 2)}
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp_path, quick_compilation):
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp_path):
     from lab.training.run import train_run
 
     config = tiny_config("ar", {"training": {"learning_rate": 1e30, "warmup_steps": 0}}, corpus=corpus)
@@ -373,9 +371,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp
     assert all(np.isfinite(row["train_loss"]) for row in rows_of(tmp_path) if row["kind"] == "train")
 
 
-def test_a_measurement_that_is_not_finite_ends_the_run(
-    corpus, cache, tmp_path, monkeypatch, quick_compilation
-):
+def test_a_measurement_that_is_not_finite_ends_the_run(corpus, cache, tmp_path, monkeypatch):
     from lab.training import run as module
     from lab.training.ending import DivergedError
 

@@ -40,12 +40,12 @@ def runs(tmp_path_factory, corpus, cache):
 
 
 @pytest.fixture
-def finished(runs, quick_compilation):
+def finished(runs):
     return runs("ar")
 
 
 @pytest.fixture
-def started(runs, quick_compilation):
+def started(runs):
     return runs("dlm")
 
 

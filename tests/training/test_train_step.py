@@ -17,7 +17,7 @@ from training_bench import (
 
 from lab.training.schedule import Decay
 
-pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("quick_compilation")]
+pytestmark = pytest.mark.backend
 
 VOCAB = 5
 SMALL = {"model": {"width": 8, "ffn_width": 12}, "training": {"clip_norm": 0.05}}
