@@ -339,6 +339,10 @@ class TrainingConfig(Section):
     `start_from` names another arm of the ablation: the run begins with the weights of the best stop of that
     arm's run of the same level and seed, and with a fresh optimizer.
 
+    `patience` > 0 ends a run once so many stops in a row, in the headline reading, are worse on validation
+    than the best before them: nothing later is trained or measured. 0 never does. What comes after the
+    minimum is part of what an ablation such as crossover asks, so they leave it.
+
     `perturbation` p multiplies each initial weight by 1 + p z, z standard normal: at 1e-6, some float32
     roundings, two such runs differ by what rounding alone does to a run.
     """
@@ -365,6 +369,7 @@ class TrainingConfig(Section):
     model_parallel: Annotated[int, Unkeyed()] = Field(default=1, gt=0)
     kept_megabytes: Annotated[float, Unkeyed()] = Field(default=64.0, ge=0)
     start_from: Annotated[str, Neutral("")] = Field(default="", pattern=rf"^({ARM})?$")
+    patience: Annotated[int, Neutral(0)] = Field(default=0, ge=0)
     perturbation: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")

@@ -146,7 +146,8 @@ class Runs:
     @cached_property
     def along(self) -> Series:
         """What the runs measure on the validation split, over their stops."""
-        columns = zip(*(cell.done.along(self.reading) for cell in self.cells), strict=True)
+        # Of runs that ended early (`training.patience`) only the stops that all have.
+        columns = zip(*(cell.done.along(self.reading) for cell in self.cells), strict=False)
         points = [point for column in columns if (point := self._point(column, "validation"))]
         return Series(self.arm, self.level, tuple(points), self.cells)
 

@@ -32,6 +32,7 @@ from lab.results import (
 from lab.sections import Matched, metrics_of
 from lab.tracking.records import METRICS as LOG
 from lab.tracking.records import read_rows
+from lab.training.timeline import make_timeline
 
 UNIQUE_TOKENS = "data.unique_tokens"
 FAILURE = "failure.json"
@@ -365,6 +366,14 @@ def check_matched(cells: Iterable[CellResult], matched: Iterable[Matched], where
             _refuse_difference(group, title, value_of, where or "the only level", tolerance)
 
 
+def _planned_stops(run: RunResult) -> list[tuple[Reading, int]]:
+    """Where a run was to stop, though it may have ended early (`training.patience`)."""
+    if not run.config.training.patience:
+        return [(stop.reading, stop.tokens_seen) for stop in run.stops]
+    timeline = make_timeline(run.config, run.data.windows)
+    return [(stop.reading, timeline.tokens_seen(stop.step)) for stop in timeline.stops]
+
+
 # What is compared, in words, and of a run.
 _MATCHED: dict[Matched, tuple[str, Callable[[RunResult], Any]]] = {
     "data": ("data hash", lambda run: run.data.hash),
@@ -375,7 +384,7 @@ _MATCHED: dict[Matched, tuple[str, Callable[[RunResult], Any]]] = {
     "parameters": ("number of parameters", lambda run: run.parameters),
     "stops": (
         "stops (reading, tokens seen)",
-        lambda run: sorted((stop.reading, stop.tokens_seen) for stop in run.stops),
+        lambda run: sorted(_planned_stops(run)),
     ),
     "train_flops": ("training FLOPs", lambda run: run.end().train_flops),
 }

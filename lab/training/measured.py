@@ -46,6 +46,7 @@ class MeasuredStops:
         self._run, self._hashes = run, hashes
         self._tasks = {split: yardstick(config, split) for split in ("validation", "test")}
         self._measured = {one.key: one for row in rows if (one := measured_of(row)) is not None}
+        self._patience = config.training.patience
         self._headline = headline = order_readings(stop.reading for stop in timeline.stops)[0]
         sampled = {(row["reading"], row["step"]) for row in rows if row["kind"] == SAMPLE}
         self._unsampled = {
@@ -102,13 +103,31 @@ class MeasuredStops:
         return tuple(self._measured[key] for key in keys if key in self._measured)
 
     @property
+    def stops(self) -> list[Stop]:
+        """The stops of the run as far as is known: with `training.patience` none that lies later than it."""
+        last = self._last_step()
+        return [stop for stop in self.timeline.stops if stop.step <= last]
+
+    def _last_step(self) -> int:
+        """The step at which the run ends, by what is measured so far."""
+        worse, best = 0, math.inf
+        for stop in sorted(one for one in self.timeline.stops if one.reading == self._headline):
+            if not self._patience or self._missing(stop, "validation"):
+                break
+            nll = self._validation_nll(stop)
+            worse, best = (worse + 1, best) if nll > best else (0, nll)
+            if worse == self._patience:
+                return stop.step
+        return self.timeline.total_steps
+
+    @property
     def validated(self) -> list[Stop]:
         """The stops whose validation is complete."""
-        return [stop for stop in self.timeline.stops if not self._missing(stop, "validation")]
+        return [stop for stop in self.stops if not self._missing(stop, "validation")]
 
     def picked(self) -> set[Stop]:
         """The best and the last stop of each reading; none before every stop has its validation."""
-        return self.best_and_last() if len(self.validated) == len(self.timeline.stops) else set()
+        return self.best_and_last() if len(self.validated) == len(self.stops) else set()
 
     def best_and_last(self) -> set[Stop]:
         """Those of each reading, among the stops that have their validation."""
@@ -136,7 +155,7 @@ class MeasuredStops:
         validated = self.validated
         main = max([main, *(stop.start for stop in validated)])
         branches = sum(stop.step - stop.start for stop in validated)
-        return min(1.0, (main + branches + max(0, step - main)) / self.timeline.work)
+        return min(1.0, (main + branches + max(0, step - main)) / self.timeline.work_to(self.stops))
 
 
 def measured_of(row: Row) -> Measured | None:

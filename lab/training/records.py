@@ -157,7 +157,7 @@ class RunRecords:
                 train_flops=train_flops(stop.step),
                 measured=self.measured.rows(stop),
             )
-            for stop in timeline.stops
+            for stop in self.measured.stops
         ]
         return RunResult(
             config=config,
@@ -186,7 +186,7 @@ class RunRecords:
             parameters=parameters(architecture).total,
             train_flops_per_token=per_token,
             forward_flops_per_token=forward_flops_per_token(*counted),
-            train_flops=train_flops(timeline.work),
+            train_flops=train_flops(timeline.work_to(self.measured.stops)),
             evaluation_flops=sum(row.flops for stop in stops for row in stop.measured),
             wall_seconds=self._ranks.share(lambda: self._progress.seconds),
             parent=parent,

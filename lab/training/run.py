@@ -193,7 +193,10 @@ class Run:
         """
         picked = self.measured.picked()
         pending = []
+        wanted = set(self.measured.stops)
         for number, stop in enumerate(self.timeline.stops):
+            if stop not in wanted:
+                continue
             kept = self.kept.has(stop)
             if self.measured.missing(stop) or (kept and self.measured.lacks_sample(stop)):
                 pending.append((number, self.kept.has_sound(stop)))
@@ -208,6 +211,8 @@ class Run:
         self._restore(min(stop.start for stop in stops))
         try:
             for stop in stops:
+                if stop not in self.measured.stops:
+                    continue
                 self._train_main(stop.start)
                 self._train_stop(stop)
         except PreemptedError:

@@ -1,5 +1,6 @@
 """Which steps a run makes: its main run, its stops, and the branches that anneal towards them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,7 +57,13 @@ class Timeline:
     @property
     def work(self) -> int:
         """Updates in all, those of the branches included."""
-        return self.total_steps + sum(stop.step - stop.start for stop in self.stops)
+        return self.work_to(self.stops)
+
+    @staticmethod
+    def work_to(stops: Iterable[Stop]) -> int:
+        """Updates that some of the stops take, those of the branches included; the last is along the run."""
+        stops = list(stops)
+        return max(stop.start for stop in stops) + sum(stop.step - stop.start for stop in stops)
 
 
 def make_timeline(config: RunConfig, windows: int) -> Timeline:

@@ -95,7 +95,7 @@ def measured(logdir):
 
 def assert_equal_runs(found, expected):
     found, expected = measured(found), measured(expected)
-    assert len(expected) > 60
+    assert len(expected) > 50
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=TOLERANCE), name

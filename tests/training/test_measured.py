@@ -62,6 +62,34 @@ def test_the_best_of_the_headline_alone_is_measured_at_all_places():
     assert exact == [ANNEALED[20]]
 
 
+@pytest.mark.parametrize(
+    ("patience", "nll", "last"),
+    [
+        (0, (2.0, 3.0, 3.0, 3.0), 40),
+        (1, (2.0, 3.0), 10),
+        (2, (2.0, 3.0, 3.0), 20),
+        (2, (2.0, 3.0, 1.0, 3.0), 40),
+        (2, (2.0, 3.0, 2.0, 3.0), 40),  # as good is not worse
+        (2, (2.0, 3.0), 40),
+    ],
+)
+def test_a_run_ends_once_stops_in_a_row_are_worse_than_its_best(patience, nll, last):
+    config = tiny_config(
+        "ar", {"training": {"total_steps": 40, "patience": patience}, "evaluation": {"stops": 4}}
+    )
+    timeline = make_timeline(config, 60)
+    stops = MeasuredStops(config, "run", HASHES, timeline, ())
+    headline = sorted(stop for stop in timeline.stops if stop.reading == "annealed")
+    for stop, value in zip(headline, nll, strict=False):
+        measure(stops, stop, "validation", value)
+    assert stops.stops == [stop for stop in timeline.stops if stop.step <= last]
+    for stop in stops.stops:
+        if stop not in headline[: len(nll)]:
+            measure(stops, stop, "validation", 0.5)
+    assert {stop.step for stop in stops.picked() if stop.reading == "annealed"} >= {last}
+    assert timeline.work_to(stops.stops) <= timeline.work
+
+
 def test_none_is_picked_before_all_are_validated():
     stops = measured_stops()
     nll = {10: 3.0, 20: 2.0, 40: 2.5}

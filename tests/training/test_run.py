@@ -357,6 +357,28 @@ def test_a_cosine_run_is_read_along_the_run_alone(corpus, cache, tmp_path):
     assert rates == {5: pytest.approx(0.01), 10: pytest.approx(0.01 * (1 + np.cos(np.pi * 4 / 5)) / 2)}
 
 
+def test_a_run_with_patience_ends_soon_after_its_best(corpus, cache, tmp_path):
+    from lab.training.run import train_run
+
+    overfitting = {"data": {"unique_tokens": 64}, "evaluation": {"stops": 6, "sample_tokens": 0}}
+    training = {"schedule": "cosine", "total_steps": 320, "learning_rate": 0.03}
+    configs = [
+        tiny_config("ar", overfitting, {"training": {**training, "patience": patience}}, corpus=corpus)
+        for patience in (0, 1)
+    ]
+    whole, ended = (train_run(config, tmp_path / str(n), cache) for n, config in enumerate(configs))
+    nll = [stop.validation["nll"] for stop in whole.stops]
+    best = nll.index(min(nll))
+    assert best < len(nll) - 2, nll  # it overfits, or there is nothing to see
+    last = next(place for place in range(1, len(nll)) if nll[place] > min(nll[:place]))
+    assert [stop.step for stop in ended.stops] == [stop.step for stop in whole.stops[: last + 1]]
+    assert ended.train_flops == ended.end().train_flops < whole.train_flops
+    assert ended.end().test.keys() == ended.best().test.keys() - {"nll_exact", "nll_exact_standard_error"}
+    before = (tmp_path / "1" / "metrics.jsonl").read_bytes()
+    assert train_run(configs[1], tmp_path / "1", cache) == ended
+    assert (tmp_path / "1" / "metrics.jsonl").read_bytes() == before
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_step(corpus, cache, tmp_path):
     from lab.training.run import train_run
 
