@@ -12,10 +12,11 @@ factors gains, and a DLM, which draws its own contexts, next to nothing.
 from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
 from lab.registration import Registration
-from lab.sections import Contrast, Curves, Differences, pairs
+from lab.sections import Curves, Differences, between_levels, pairs
 
 WINDOWS = "data.windows"
 LEVELS = {WINDOWS: ("fixed", "jittered")}
+ANEW = ("jittered", "fixed")
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_200_000}}
 ARMS = {
     "ar": arm_values("ar"),
@@ -27,12 +28,7 @@ ARMS = {
     "ar_masked": arm_values("ar_masked"),
     "dlm": arm_values("dlm"),
 }
-
-
-def jittered(arm: str) -> Contrast:
-    """An arm under jittered windows against itself under fixed ones."""
-    return Contrast(arm=arm, reference=arm, level={WINDOWS: "jittered"}, reference_level={WINDOWS: "fixed"})
-
+OTHERS = dict.fromkeys(("ar_dropout", "ar_masked", "dlm"), "ar")
 
 ABLATION = Ablation(
     name="windows",
@@ -46,12 +42,10 @@ ABLATION = Ablation(
     },
     metric="nll",
     expected="Fixed windows cost AR more than any factor gains it, and the DLM next to nothing.",
-    primary=Registration(contrasts=(jittered("ar"), jittered("dlm"))),
+    primary=Registration(contrasts=between_levels(("ar", "dlm"), WINDOWS, *ANEW)),
     sections=(
-        Differences(contrasts=tuple(map(jittered, ARMS)), title="Cut anew against fixed"),
-        Differences(
-            contrasts=pairs(dict.fromkeys(("ar_dropout", "ar_masked", "dlm"), "ar")), title="Against AR"
-        ),
-        Curves(against=dict.fromkeys(("ar_dropout", "ar_masked", "dlm"), "ar")),
+        Differences(contrasts=between_levels(ARMS, WINDOWS, *ANEW), title="Cut anew against fixed"),
+        Differences(contrasts=pairs(OTHERS), title="Against AR"),
+        Curves(against=OTHERS),
     ),
 )

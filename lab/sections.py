@@ -218,6 +218,20 @@ def pairs(references: Mapping[str, str]) -> tuple[Contrast, ...]:
     return tuple(Contrast(arm=arm, reference=reference) for arm, reference in references.items())
 
 
+def between_levels(arms: Iterable[str], key: str, level: Any, reference: Any) -> tuple[Contrast, ...]:
+    """Contrasts of each arm at one level of a factor with itself at another.
+
+    Args:
+        arms: which.
+        key: the factor's configuration key.
+        level: where the arm is taken.
+        reference: where it is compared with.
+    """
+    return tuple(
+        Contrast(arm=arm, reference=arm, level={key: level}, reference_level={key: reference}) for arm in arms
+    )
+
+
 def compare(references: Mapping[str, str]) -> tuple[AnySection, ...]:
     """The sections of an ablation that compares arms: arm -> the arm that it is compared with."""
     return (
