@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lab.data.budget import expected_overlap
+from lab.metrics import NLL
 from lab.reporting.tree import CellResult, by_level
 
 
@@ -14,12 +16,14 @@ class Replicates:
         own_tokens: whether their unique tokens do, at every level.
         own_held_out: whether their held-out windows do.
         share: of the training split, what the largest budget takes: what two seeds are expected to have in
-            common of their unique tokens; None where it is not recorded.
+            common of their unique tokens; None if no run has finished.
+        documents: what they are expected to have in common of their held-out documents; likewise.
     """
 
     own_tokens: bool
     own_held_out: bool
     share: float | None = None
+    documents: float | None = None
 
     @property
     def limited(self) -> bool:
@@ -35,9 +39,19 @@ def replicates_of(cells: Iterable[CellResult]) -> Replicates:
         seeds = {cell.seed for cell in group}
         tokens.append(len({_tokens(cell) for cell in group}) == len(seeds) > 1)
         samples.append(len({_sample(cell) for cell in group}) == len(seeds) > 1)
-    shares = [cell.done.data.unique_tokens / cell.done.data.train_tokens for cell in done]
+    data = [cell.done.data for cell in done]
+    share = max((expected_overlap(one.unique_tokens, one.train_tokens) for one in data), default=None)
+    documents = max((known for cell in done if (known := _documents(cell)) is not None), default=None)
     own_tokens, own_held_out = (bool(own) and all(own) for own in (tokens, samples))
-    return Replicates(own_tokens, own_held_out, max(shares, default=None))
+    return Replicates(own_tokens, own_held_out, share, documents)
+
+
+def _documents(cell: CellResult) -> float | None:
+    """The share of the test split's documents that a run is measured on."""
+    measured = cell.done.best().examples(NLL, "test")
+    if measured is None:
+        return None
+    return expected_overlap(len(set(measured.documents)), cell.done.data.documents["test"])
 
 
 def _tokens(cell: CellResult) -> tuple[str, int | None]:

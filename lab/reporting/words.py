@@ -321,8 +321,13 @@ def scope(replicates: Replicates, family: Sequence[Estimate], metric: Metric) ->
             sizes = dict.fromkeys(unsigned(error, metric) for error in (min(errors), max(errors)))
             error = f"{' to '.join(sizes)} {metric.difference_unit}".strip()
             text += f", whose number of documents gives each gain a standard error of about {error}"
-    if replicates.own_tokens and replicates.share is not None:
-        text += f"; two seeds have {percent(replicates.share)} of their unique tokens in common"
+    common = {
+        "unique tokens": replicates.share if replicates.own_tokens else None,
+        "held-out documents": replicates.documents if replicates.own_held_out else None,
+    }
+    parts = [f"{percent(share)} of their {what}" for what, share in common.items() if share is not None]
+    if parts:
+        text += f"; two seeds are expected to have {join(parts)} in common"
     if replicates.limited:
         text += "; as a budget takes more than half of the training split, verdicts are about this text alone"
     return f"{text}."

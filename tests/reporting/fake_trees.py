@@ -175,6 +175,8 @@ class FakeTree:
                 rows = self.measured(name, "validation", values)
                 if tokens in picked:
                     rows += self.measured(name, "test", values | {"nll": values["nll"] + 0.03})
+                for row in rows:  # each seed has a held-out sample of its own
+                    row.task.settings["sample"] = seed
                 stops.append(
                     Stop(
                         reading=reading,

@@ -91,7 +91,7 @@ def test_a_caller_may_set_the_levels_and_the_margin():
 def test_margins_are_declared_of_what_is_compared_and_of_nothing_else():
     declared = {key: metric.margin for key, metric in METRICS.items() if metric.margin is not None}
     assert declared == {
-        **dict.fromkeys(("nll", "nelbo", "option_gap", "judge_nll"), 0.05),
+        **dict.fromkeys(("nll", "nll_exact", "nll_by_token", "nelbo", "option_gap", "judge_nll"), 0.05),
         **dict.fromkeys(("choice_accuracy", "parse_rate"), 0.02),
         "bits_per_byte": 0.072,  # 0.05 / ln 2
     }

@@ -178,7 +178,7 @@ def test_an_interval_at_another_level_is_called_by_it():
         (
             Replicates(own_tokens=True, own_held_out=True, share=0.6),
             "Intervals cover the choice of unique tokens, the choice of held-out windows and the randomness "
-            "of training; two seeds have 60 % of their unique tokens in common; as a "
+            "of training; two seeds are expected to have 60 % of their unique tokens in common; as a "
             "budget takes more than half of the training split, verdicts are about this "
             "text alone.",
         ),
