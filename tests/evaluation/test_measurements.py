@@ -13,9 +13,9 @@ from lab.data.held_out import document_means
 from lab.evaluation import measurements
 from lab.evaluation.flops import forward_flops_per_token
 from lab.evaluation.measurements import (
-    JUDGED,
     MODULES,
     SETS,
+    TOGETHER,
     evaluation_digest,
     find_set,
     inference,
@@ -139,7 +139,7 @@ def test_flops_are_those_of_the_rows_that_are_scored(arm, rows):
 def test_measuring_twice_gives_the_same(arm):
     tasks = [*yardstick(config_of(arm), "test"), *inference(config_of(arm))]
     first, again = (
-        [measure(task, [rigged_arm(arm, nll_of)], DATA) for task in tasks if task.measurement not in JUDGED]
+        [measure(task, [rigged_arm(arm, nll_of)], DATA) for task in tasks if task.measurement not in TOGETHER]
         for _ in range(2)
     )
     assert first == again
@@ -150,10 +150,10 @@ def test_every_value_is_of_a_declared_metric():
     """But for the number of lines, which a parse rate is of."""
     declared = {*METRICS, *(error for metric in METRICS.values() for error in metric.errors)}
     arm = trained_arm("any_order_ar")
-    tasks = [*yardstick(arm.config, "test"), *inference(arm.config)]
+    tasks = [*yardstick(arm.config, "test"), *inference(arm.config), *find_set("ensemble").tasks(arm.config)]
     assert {task.measurement for task in tasks} == set(MODULES)
     for task in tasks:
-        judges = [trained_arm("ar")] if task.measurement in JUDGED else []
+        judges = [trained_arm("ar")] if task.measurement in TOGETHER else []
         found = measure(task, [arm, *judges], DATA)
         assert set(found.values) <= declared | {"lines"}
         if found.examples:
@@ -247,7 +247,7 @@ def test_another_held_out_text_or_code_is_another_evaluation(monkeypatch):
 def test_sets_are_found_by_name():
     assert find_set("inference").tasks(config_of("dlm")) == inference(config_of("dlm"))
     with pytest.raises(
-        ValueError, match=r"`measurement` must be one of \['inference'.*\], but got measurement='x'"
+        ValueError, match=r"`measurement` must be one of \['ensemble', 'inference', 'yardstick'\], but got measurement='x'"
     ):
         find_set("x")
     assert {section.section for section in SETS.values()} <= {"evaluation", "inference"}
