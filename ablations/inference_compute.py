@@ -18,7 +18,7 @@ from lab.sections import Against, Frontier, Quantity, Texts, pairs
 
 UNIQUE_TOKENS = "unique_tokens"
 TEXT, CHOICE = ("judge_nll", "distinct", "parse_rate"), ("choice_accuracy", "option_gap")
-FEW = {"inference": {"prompts": 8, "draws": (1, 2), "choice_items": 8, "temperatures": (0.5, 1.0)}}
+FEW = {"inference": {"prompts": 8, "draws": (1, 2), "choice_items": 8, "temperatures": (0.5, 1.5)}}
 SINGLE = "A judge NLL alone misleads: less varied text, as at a low temperature, surprises a judge less."
 SMALL = {"data": {UNIQUE_TOKENS: 10_000}, "training": {"total_tokens": 800_000}}
 LARGE = {"data": {UNIQUE_TOKENS: 300_000}, "inference": {"prompts": 512}}

@@ -430,8 +430,8 @@ class InferenceConfig(Section):
 
     A prompt is the first part of a held-out window, the rest of it is generated: n tokens, in n, n/2, n/4,
     ... and 1 passes with each sampler (lab/evaluation/denoising.py), at temperature 1. In n passes the first
-    sampler, or left to right, writes at each of the `temperatures` too. `draws` are the numbers of Monte
-    Carlo draws with which the `choice_items` are scored.
+    sampler, or left to right, writes at each of the other `temperatures` too. `draws` are the numbers of
+    Monte Carlo draws with which the `choice_items` are scored.
     """
 
     prompts: int = Field(default=200, gt=1)

@@ -55,7 +55,7 @@ def test_arms_are_compared_at_the_references_entropy_and_not_at_a_temperature(tm
         "DLM (ancestral) against AR is undecided in judge NLL at AR's entropy: a gain of "
         "+0.060 nats/token [−0.188 to +0.308]."
     )
-    assert "any-order AR (left to right)" in content.verdict[1]
+    assert "Any-order AR (left to right)" in content.verdict[1]
     points = [(row["arm"], row["temperature"], row["entropy"]) for row in content.tables[1].rows]
     assert points[:4] == [("real text", None, 2.1), ("ar", 0.5, 1.5), ("ar", 1.0, 2.0), ("ar", 2.0, 2.5)]
     assert {row["variant"] for row in content.tables[1].rows if row["arm"] == "dlm"} == {"ancestral"}
@@ -82,7 +82,7 @@ def test_a_verdict_is_one_of_the_pages_words(entropy, told, tmp_path):
 def test_beyond_what_its_temperatures_give_an_arm_is_not_compared(tmp_path):
     tree = fake_inference(tmp_path)
     outside = "that lies outside what the temperatures tried give."
-    any_order = f"any-order AR (left to right) is not comparable at AR's entropy: in 3 of 3 seeds {outside}"
+    any_order = f"Any-order AR (left to right) is not comparable at AR's entropy: in 3 of 3 seeds {outside}"
     content = written(tree)
     assert content.verdict[1] == any_order
     (row,) = rows(content, "any_order_ar")
@@ -127,7 +127,7 @@ def test_the_figure_has_a_line_for_each_arm_and_real_text_as_a_point(tmp_path):
     (dotted,) = [line for line in ax.lines if list(line.get_ydata()) == [0, 1]]
     assert list(dotted.get_xdata()) == pytest.approx([2.0, 2.0])
     told = [text.get_text() for text in ax.texts]
-    assert {"real text", "AR (left to right)", "DLM (ancestral)", "0.5", "1", "2"} <= set(told)
+    assert {"real text", "AR", "DLM", "any-order AR", "0.5", "1", "2"} <= set(told)
     assert ax.get_xlabel() == "Entropy within a text (nats/token)"
 
 

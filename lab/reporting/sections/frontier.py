@@ -51,8 +51,8 @@ class Compared:
 
     @property
     def who(self) -> str:
-        """The arm in words."""
-        return _name(self.arm)
+        """The arm and its way of sampling in words."""
+        return f"{words.arm_name(self.arm.arm)} ({words.variant_name(self.arm.variant)})"
 
     @property
     def reached(self) -> list[float]:
@@ -144,30 +144,26 @@ def _gain(reference: Point, at_equal: Mapping[int, float | None]) -> Estimate | 
 # Words.
 
 
-def _name(series: Series) -> str:
-    return f"{words.arm_name(series.arm)} ({words.variant_name(series.variant)})"
-
-
 def _sentence(one: Compared, whom: str) -> str:
     """What comes of one arm at the reference's entropy."""
     at = f"at {whom}'s entropy{words.at_level(one.arm.level)}"
     if not one.gain:
         outside = len(one.at_equal) - len(one.reached)
-        return (
+        return words.capital(
             f"{one.who} is {NOT_COMPARABLE} {at}: in {outside} of {words.count(len(one.at_equal), 'seed')} "
             "that lies outside what the temperatures tried give."
         )
     verdict = one.gain.verdict
     sized = words.sized(one.gain, JUDGE_NLL, unit=True, sign=verdict.kind != "differs")
     sized += words.within_margin(one.gain, JUDGE_NLL)
-    judged = f"in {JUDGE_NLL.name} {at}"
+    who, judged = words.capital(one.who), f"in {JUDGE_NLL.name} {at}"
     match verdict.kind:
         case "differs":
-            return f"{one.who} writes {words.kind_words(verdict)} than {whom} {judged}, by {sized}."
+            return f"{who} writes {words.kind_words(verdict)} than {whom} {judged}, by {sized}."
         case "equivalent":
-            return f"{one.who} draws level with {whom} {judged}: a gain of {sized}."
+            return f"{who} draws level with {whom} {judged}: a gain of {sized}."
         case _:
-            return f"{one.who} against {whom} is undecided {judged}: a gain of {sized}."
+            return f"{who} against {whom} is undecided {judged}: a gain of {sized}."
 
 
 def _certain(compared: Sequence[Compared], family: Sequence[Estimate]) -> Iterator[str]:
@@ -179,7 +175,7 @@ def _certain(compared: Sequence[Compared], family: Sequence[Estimate]) -> Iterat
 
 
 def _picture(series: Sequence[Series], real: Point | None, reference: str, name: str) -> Picture:
-    figure, ax = drawing.new_panel("", width=1.5 * drawing.WIDTH, height=1.25 * drawing.HEIGHT)
+    figure, ax = drawing.new_panel("")
     colours = drawing.arm_colours(list(dict.fromkeys(one.arm for one in series)))
     lines: dict[str, int] = {}
     labels = []
@@ -230,7 +226,7 @@ def _line(ax: Axes, series: Series, colour: str, style: tuple[str, str]) -> draw
             color=colour,
             ha="right",
         )
-    name = ", ".join(filter(None, [_name(series), words.level_words(series.level)]))
+    name = ", ".join(filter(None, [words.arm_name(series.arm), words.level_words(series.level)]))
     return drawing.Label(xs[-1], ys[-1], name, colour)
 
 
