@@ -37,7 +37,7 @@ PRESET = {
         },
     },
     "inference": {
-        **{"prompts": 4, "samplers": ["ancestral"], "temperatures": [0.5, 1.0]},
+        **{"prompts": 4, "samplers": ["ancestral"], "temperatures": [1.0]},
         **{"draws": [1], "choice_items": 4},
     },
 }
