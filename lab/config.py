@@ -434,8 +434,9 @@ class InferenceConfig(Section):
     """Generation and multiple choice at several amounts of compute, measured after training where asked for.
 
     A prompt is the first part of a held-out window, the rest of it is generated: n tokens, in n, n/2, n/4,
-    ... and 1 passes with each sampler (lab/evaluation/denoising.py). `draws` are the numbers of Monte Carlo
-    draws with which the `choice_items` are scored.
+    ... and 1 passes with each sampler (lab/evaluation/denoising.py), at temperature 1. In n passes the first
+    sampler, or left to right, writes at each of the other `temperatures` too. `draws` are the numbers of
+    Monte Carlo draws with which the `choice_items` are scored.
     """
 
     prompts: int = Field(default=200, gt=1)
@@ -445,8 +446,17 @@ class InferenceConfig(Section):
         "confidence",
         "blocks:8",
     )
+    # From text that repeats itself to beyond the entropy of what it was trained on.
+    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 0.7, 0.85, 1.0, 1.2)
     draws: tuple[Annotated[int, Field(gt=0)], ...] = (1, 4, 16)
     choice_items: int = Field(default=128, gt=1)
+
+    @field_validator("temperatures")
+    @classmethod
+    def _each_once(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(temperatures)) < len(temperatures):
+            raise ValueError(f"must not repeat one, but got {list(temperatures)}.")
+        return temperatures
 
 
 class RunConfig(Section):

@@ -133,6 +133,14 @@ _DECLARED = (
         sample="prompts",
         margin=MARGIN,
     ),
+    Metric(
+        "entropy",
+        "entropy within a text",
+        "nats/token",
+        lower_is_better=False,
+        errors=("entropy_standard_error",),
+        sample="prompts",
+    ),
     Metric("distinct", "distinct n-grams", lower_is_better=False, sample="prompts"),
     Metric("repetition", "repetition", errors=("repetition_standard_error",), sample="prompts"),
     Metric(

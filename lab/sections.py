@@ -180,6 +180,19 @@ class Quantity(_Comparing):
         return self
 
 
+class Frontier(_Comparing):
+    """How surprising a judge finds the texts that arms wrote, against how varied they are, over temperatures.
+
+    Arms are compared where their texts are equally varied, as those of the reference at temperature 1.
+
+    Attributes:
+        reference: the arm that the others are compared with.
+    """
+
+    kind: Literal["frontier"] = "frontier"
+    reference: str
+
+
 class Texts(Section):
     """Samples that were generated, beside real text.
 
@@ -209,7 +222,8 @@ class Fit(Section):
 
 
 AnySection = Annotated[
-    Curves | Differences | Against | Factorial | Quantity | Texts | Fit, Field(discriminator="kind")
+    Curves | Differences | Against | Factorial | Quantity | Frontier | Texts | Fit,
+    Field(discriminator="kind"),
 ]
 
 
@@ -284,7 +298,7 @@ def check_sections(
         x = (section.x,) if isinstance(section, Against) else section.x if isinstance(section, Fit) else ()
         if strange := sorted(set(x) - set(axes)):
             raise ValueError(f"`x` of a {kind} must be one of {axes}, but got {strange}.")
-        if not measured and (isinstance(section, Texts) or dict(section).get("measurement")):
+        if not measured and (isinstance(section, Texts | Frontier) or dict(section).get("measurement")):
             raise ValueError(
                 f"a {kind} of what is measured after the runs needs `measurements`, but got none."
             )

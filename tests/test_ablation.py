@@ -18,6 +18,7 @@ from lab.sections import (
     Differences,
     Factorial,
     Fit,
+    Frontier,
     Quantity,
     Texts,
     compare,
@@ -249,6 +250,7 @@ def test_sections_name_metrics_that_there_are(section):
         (Against(x="data.length"), r"`x` of a Against must be one of .*, but got \['data.length'\]"),
         (Fit(y="nll", x=("parameters", "width")), r"`x` of a Fit must be one of .*, but got \['width'\]"),
         (Against(x="flops", measurement="choice"), r"a Against of what is measured .* needs `measurements`"),
+        (Frontier(reference="ar"), r"a Frontier of what is measured after the runs needs `measurements`"),
         (Texts(), r"a Texts of what is measured after the runs needs `measurements`, but got none"),
     ],
 )

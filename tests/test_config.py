@@ -647,6 +647,8 @@ def test_inference_settings_are_checked():
     for wrong, message in (
         ({"samplers": ["greedy"]}, r"inference.samplers.0: String should match pattern .* but got 'greedy'"),
         ({"draws": [4, 0]}, r"inference.draws.1: Input should be greater than 0, but got 0"),
+        ({"temperatures": [1, 0]}, r"inference.temperatures.1: Input should be greater than 0, but got 0"),
+        ({"temperatures": [0.5, 1, 1.0]}, r"inference.temperatures: .*must not repeat one, but got \[0.5, 1"),
         ({"prompt_share": 1.0}, r"inference.prompt_share: Input should be less than 1, but got 1.0"),
     ):
         with pytest.raises(ValueError, match=message):

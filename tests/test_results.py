@@ -23,7 +23,7 @@ from lab.results import (
     read_result,
     write_record,
 )
-from lab.sections import Against, Contrast, Curves, Differences, Factorial, Fit, Quantity, Texts
+from lab.sections import Against, Contrast, Curves, Differences, Factorial, Fit, Frontier, Quantity, Texts
 from lab.version import Version
 
 LEVEL = {"data.unique_tokens": None}
@@ -33,6 +33,7 @@ SECTIONS = (
     Against(x="epoch", metrics=("nll",), matched=("data",), at="end"),
     Factorial(at=("end",)),
     Quantity(names=("onset", "best_level"), reference="ar"),
+    Frontier(reference="ar"),
     Texts(arms=("dlm",)),
     Fit(y="onset", x=("parameters", "data.unique_tokens"), held_out=LEVEL),
 )

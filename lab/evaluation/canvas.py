@@ -26,6 +26,8 @@ class Canvas:
         seed: of the random numbers.
         stop: when a row is whole before that; the tokens after are left out. By default never.
         row_ids: (count,) int >= 0, which random numbers each row has; by default 0, 1, 2, ...
+        temperature: > 0, by which logits are divided before a token is sampled; 1 is the arm's own
+            distribution.
 
     Attributes:
         tokens: (count, L) int32.
@@ -36,7 +38,8 @@ class Canvas:
         batch_size: rows a pass, however many of them are still open.
 
     Raises:
-        ValueError: if `new_tokens` is below 1, or a prompt leaves no room for them.
+        ValueError: if `new_tokens` is below 1, a prompt leaves no room for them, or the temperature is not a
+            number above 0.
     """
 
     def __init__(
@@ -47,10 +50,13 @@ class Canvas:
         seed: int,
         stop: StopCondition | None,
         row_ids: np.ndarray | None,
+        temperature: float = 1.0,
     ) -> None:
         length, count = scorer.transformer.length, len(prompts)
         if new_tokens < 1:
             raise ValueError(f"`new_tokens` must be >= 1, but got new_tokens={new_tokens}.")
+        if not 0 < temperature < np.inf:
+            raise ValueError(f"`temperature` must be > 0 and finite, but got temperature={temperature}.")
         self.first = np.array([len(prompt) for prompt in prompts], int)
         if count and (longest := int(self.first.max())) + new_tokens > length:
             raise ValueError(
@@ -67,6 +73,7 @@ class Canvas:
         self.open = np.arange(count)
         self.batch_size = min(count, scorer.batch_size)
         self._scorer, self._new_tokens, self._stop = scorer, new_tokens, stop
+        self._temperature = temperature
 
     def example(self) -> Example:
         """What a pass over the open rows reads."""
@@ -82,14 +89,15 @@ class Canvas:
         return np.asarray(self.tokens[self.open[:, None], places])
 
     def reveal(self, rows: np.ndarray, offsets: np.ndarray, logits: np.ndarray) -> None:
-        """Sample tokens at temperature 1.
+        """Sample tokens.
 
         Args:
             rows: (n,) int, whose tokens.
             offsets: (n,) int, their places in the continuations.
             logits: (n, vocab) float64.
         """
-        self.tokens[rows, self.first[rows] + offsets] = sample_tokens(logits, self._uniforms[rows, offsets])
+        sampled = sample_tokens(logits, self._uniforms[rows, offsets], self._temperature)
+        self.tokens[rows, self.first[rows] + offsets] = sampled
 
     def close(self) -> None:
         """Take the rows that have become whole out of the open ones."""
@@ -128,16 +136,19 @@ def sampling_uniforms(seed: int, ids: np.ndarray, places: np.ndarray) -> np.ndar
     return np.asarray(threefry.uniform(threefry.threefry2x32(key, (places, ids[:, None]), np)[0], np))
 
 
-def sample_tokens(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+def sample_tokens(logits: np.ndarray, uniforms: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """The token at which the cumulative probability passes each uniform number.
 
     Args:
         logits: (..., vocab) float64.
         uniforms: (...) float32 in (0, 1).
+        temperature: > 0; probabilities are in proportion to exp(logits / temperature).
 
     Returns:
         (...) int32.
     """
-    cumulative = np.cumsum(np.exp(logits - logits.max(axis=-1, keepdims=True)), axis=-1)
+    # The highest is taken off first: at a temperature near 0 it stays 0, and the others' chances vanish.
+    below_highest = (logits - logits.max(axis=-1, keepdims=True)) / temperature
+    cumulative = np.cumsum(np.exp(below_highest), axis=-1)
     threshold = uniforms[..., None].astype(np.float64) * cumulative[..., -1:]
     return (cumulative < threshold).sum(axis=-1).astype(np.int32)

@@ -20,8 +20,9 @@ def denoise(
     seed: int,
     stop: StopCondition | None = None,
     row_ids: np.ndarray | None = None,
+    temperature: float = 1.0,
 ) -> list[np.ndarray]:
-    """Continue prompts by unmasking the continuation in `steps` passes, tokens sampled at temperature 1.
+    """Continue prompts by unmasking the continuation in `steps` passes.
 
     A pass gives the distribution of every masked token given the revealed ones; the tokens unmasked in it
     are sampled independently of each other. With n tokens to sample and T passes, pass t unmasks
@@ -29,12 +30,16 @@ def denoise(
 
     - `ancestral`: in a random order, fresh for each row. At T = n this is the chain rule in that order.
     - `confidence`: those whose most likely token has the highest probability. The order alone follows the
-      confidence; the tokens are still sampled at temperature 1.
+      confidence; the tokens are still sampled.
     - `blocks:B`: blocks of B tokens left to right, in a random order within a block. A pass stays within a
       block where n / T divides B. `blocks:1` at T = n is `sample_left_to_right`.
 
     At T = 1 all samplers are one: every token is sampled given the prompt alone. What the window has room for
     after the n tokens stays masked.
+
+    A temperature changes the distribution that each token is sampled from, and nothing else, whatever the
+    sampler: `confidence` ranks by the model's own probabilities, as at temperature 1, and the orders of
+    `ancestral` and `blocks` have no part in it. Tokens that were sampled at it change what later passes see.
 
     A row ends before its n tokens where `stop` holds of a part of it that has no gap from the prompt on; what
     lies after is left out. The n tokens are planned all the same: a row is whole early, and its passes are
@@ -49,6 +54,7 @@ def denoise(
         seed: of the random numbers.
         stop: when a continuation ends before its n tokens.
         row_ids: which random numbers each prompt has.
+        temperature: > 0, of each token's distribution.
 
     Returns:
         Each prompt with its continuation, (length,) int32.
@@ -63,7 +69,7 @@ def denoise(
     if scorer.causal:
         raise ValueError("`denoise` needs a dense arm, but got a causal one: see `sample_left_to_right`.")
     block = parse_sampler(sampler)
-    canvas = Canvas(scorer, prompts, new_tokens, seed, stop, row_ids)
+    canvas = Canvas(scorer, prompts, new_tokens, seed, stop, row_ids, temperature)
     per_pass = unmasked_per_pass(new_tokens, steps)
     # When each token is unmasked.
     ranks = None if block is None else np.argsort(_order(seed, canvas.ids, new_tokens, block), axis=1)

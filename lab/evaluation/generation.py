@@ -15,8 +15,9 @@ def sample_left_to_right(
     seed: int,
     stop: StopCondition | None = None,
     row_ids: np.ndarray | None = None,
+    temperature: float = 1.0,
 ) -> list[np.ndarray]:
-    """Continue prompts at temperature 1: the arm's own chain-rule distribution.
+    """Continue prompts, at temperature 1 by the arm's own chain-rule distribution.
 
     Args:
         scorer: the arm.
@@ -25,6 +26,7 @@ def sample_left_to_right(
         seed: of the random numbers.
         stop: when a continuation ends before that.
         row_ids: which random numbers each prompt has.
+        temperature: > 0, of each token's distribution.
 
     Returns:
         Each prompt with its continuation, (n,) int32.
@@ -32,7 +34,7 @@ def sample_left_to_right(
     Raises:
         ValueError: as `Canvas`.
     """
-    canvas = Canvas(scorer, prompts, new_tokens, seed, stop, row_ids)
+    canvas = Canvas(scorer, prompts, new_tokens, seed, stop, row_ids, temperature)
     while len(canvas.open):
         rows = canvas.open
         offsets = canvas.read[rows]

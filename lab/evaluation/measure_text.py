@@ -15,7 +15,7 @@ from lab.evaluation.denoising import denoise
 from lab.evaluation.documents import over_documents, standard_error, window_examples
 from lab.evaluation.generation import sample_left_to_right
 from lab.evaluation.inference_flops import InferenceCounter
-from lab.evaluation.text_quality import distinct_ngrams, parse_rate, repetition
+from lab.evaluation.text_quality import distinct_ngrams, parse_rate, repetition, unigram_entropy
 from lab.results import Task, Text
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
 
     Args:
         task: `real_text` or `generation`. Its settings say how many `prompts` of which `sample` and how
-            many `prompt_tokens`, whether the text is `python`, and of a generation the `sampler` and its
-            `steps`.
+            many `prompt_tokens`, whether the text is `python`, and of a generation the `sampler`, its
+            `steps` and the `temperature`, if it is not 1.
         arms: the arm that writes, and after it the causal arms that judge, whose NLLs are averaged.
         dataset: its corpus.
 
     Returns:
         `judge_nll`, nats/token, the mean over documents with its standard error over them, and by text;
+        `entropy` of the tokens within a text, nats/token, the mean likewise with its standard error;
         `distinct`, `repetition`, `parse_rate` (of Python's whole lines) with their standard errors and the
         number of `lines`; the costs `flops` and `flops_computed` a generated token.
     """
@@ -61,6 +62,7 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
     return Finding(
         {
             **over_documents("judge_nll", by_window, held_out),
+            **over_documents("entropy", unigram_entropy(texts), held_out),
             "distinct": distinct_ngrams(texts),
             "repetition": float(repeated.mean()),
             "repetition_standard_error": standard_error(repeated),
@@ -76,14 +78,14 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
 
 
 def _write(task: Task, arm: Arm, prompts: np.ndarray) -> np.ndarray:
-    settings, seed, new_tokens = (
-        task.settings,
-        arm.config.training_seed,
-        arm.config.data.length - prompts.shape[1],
-    )
-    if settings["sampler"] == LEFT_TO_RIGHT:
-        return np.stack(sample_left_to_right(arm.scorer, prompts, new_tokens, seed))
-    return np.stack(denoise(arm.scorer, prompts, new_tokens, settings["sampler"], settings["steps"], seed))
+    sampler, steps = task.settings["sampler"], task.settings["steps"]
+    temperature = task.settings.get("temperature", 1.0)
+    seed, new_tokens = arm.config.training_seed, arm.config.data.length - prompts.shape[1]
+    if sampler == LEFT_TO_RIGHT:
+        rows = sample_left_to_right(arm.scorer, prompts, new_tokens, seed, temperature=temperature)
+    else:
+        rows = denoise(arm.scorer, prompts, new_tokens, sampler, steps, seed, temperature=temperature)
+    return np.stack(rows)
 
 
 def _parsing(texts: Sequence[str]) -> dict[str, float | None]:

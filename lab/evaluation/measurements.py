@@ -60,11 +60,12 @@ def yardstick(config: RunConfig, split: Split) -> list[Task]:
 
 
 def inference(config: RunConfig) -> list[Task]:
-    """What an arm makes of more or less compute at test time.
+    """What an arm makes of more or less compute at test time, and of other temperatures.
 
     A causal arm samples left to right. A dense one takes each sampler with n, n/2, n/4, ..., 1 passes for n
-    tokens. Arms trained on random orders answer multiple choice with each number of draws beside the exact
-    chain rule.
+    tokens. The first way of sampling is taken with n passes at the other temperatures too: settings without
+    one are at 1. Arms trained on random orders answer multiple choice with each number of draws beside the
+    exact chain rule.
     """
     prompt, generated = prompt_and_generated(config)
     text = {
@@ -77,13 +78,16 @@ def inference(config: RunConfig) -> list[Task]:
     else:
         counts = [generated >> halvings for halvings in range(generated.bit_length())]
         samplings = [(sampler, steps) for sampler in config.inference.samplers for steps in counts[::-1]]
+    first = max(samplings, key=lambda sampling: sampling[1])
+    others = [temperature for temperature in config.inference.temperatures if temperature != 1]
+    generations = [
+        *({"sampler": sampler, "steps": steps} for sampler, steps in samplings),
+        *({"sampler": first[0], "steps": first[1], "temperature": temperature} for temperature in others),
+    ]
     draws = config.inference.draws if config.factors.order == "any" else ()
     return [
         _task(config, REAL_TEXT, "test", **text),
-        *(
-            _task(config, GENERATION, "test", **text, sampler=sampler, steps=steps)
-            for sampler, steps in samplings
-        ),
+        *(_task(config, GENERATION, "test", **text, **settings) for settings in generations),
         *(_choice(config, "test", config.inference.choice_items, number) for number in (None, *draws)),
     ]
 

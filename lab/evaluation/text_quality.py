@@ -32,6 +32,26 @@ class ParseRate(NamedTuple):
     parsed: int
 
 
+def unigram_entropy(texts: np.ndarray) -> np.ndarray:
+    """The entropy of each text's own token frequencies, nats/token: the plug-in estimate.
+
+    It stands for the entropy of the text as a whole, and sees neither order nor context. It is at most
+    ln(length) and, as a short text shows only some of the tokens that might have come, too low by about
+    (distinct tokens - 1) / (2 length) (Miller 1955), so that only equally long texts compare. It is not
+    corrected for that: it serves to find texts that are equally varied, and is what others compare at.
+
+    Args:
+        texts: (count, length) int32.
+
+    Returns:
+        (count,) float64.
+
+    Reference: Pynadath et al. 2026, arXiv:2604.02718, who compare at equal unigram entropy.
+    """
+    shares = [np.unique(text, return_counts=True)[1] / texts.shape[1] for text in texts]
+    return np.array([-(own * np.log(own)).sum() + 0.0 for own in shares])  # + 0.0: none is minus 0
+
+
 def distinct_ngrams(texts: np.ndarray, n: int = NGRAM) -> float:
     """Distinct n-grams over all n-grams of all texts together: distinct-n, in (0, 1]; higher is more diverse.
 

@@ -45,6 +45,7 @@ STYLE: Any = {
     "axes.titlelocation": "left",
 }
 DPI = 150
+_DOTTED: Any = {"linewidth": 1.1, "linestyle": (0, (1, 2)), "zorder": 1}
 _LONG = 1e6  # from here on a tick is written as a power of ten
 
 
@@ -119,11 +120,16 @@ def arm_colours(arms: Sequence[str], reference: str = "") -> dict[str, str]:
 
 def level_line(ax: Axes, y: float, colour: str, text: str = "") -> None:
     """A dotted line over the whole width, with its name at the left."""
-    ax.axhline(y, color=colour, linewidth=1.1, linestyle=(0, (1, 2)), zorder=1)
+    ax.axhline(y, color=colour, **_DOTTED)
     if text:
         ax.annotate(
             text, (0.01, y), xycoords=("axes fraction", "data"), va="bottom", fontsize=8, color=colour
         )
+
+
+def upright_line(ax: Axes, x: float, colour: str) -> None:
+    """A dotted line over the whole height."""
+    ax.axvline(x, color=colour, **_DOTTED)
 
 
 def say(ax: Axes, text: str) -> None:

@@ -1,9 +1,10 @@
 """What sections draw and compare: metrics by seed, at an arm's stops or at amounts of test-time compute."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from operator import itemgetter
 from statistics import fmean, median, stdev
 from typing import Any
 
@@ -262,13 +263,15 @@ class AfterRuns:
     """What was measured of finished runs after them, by one set of tasks.
 
     Attributes:
-        series: of each kind of measurement, the arms in declared order.
+        series: of each kind of measurement, the arms in declared order; of texts, those at temperature 1.
+        frontiers: of each arm and level its first way of sampling with the most passes, over temperatures.
         real: what real text measures, if it was.
         unmeasured: finished runs without all that is to be measured of them.
         damaged: why measurements that are there cannot be read, in sentences.
     """
 
     series: Mapping[str, tuple[Series, ...]]
+    frontiers: tuple[Series, ...]
     real: Point | None
     unmeasured: tuple[CellResult, ...]
     damaged: tuple[str, ...]
@@ -314,8 +317,11 @@ def after_runs(tree: ResultTree) -> AfterRuns:
         for row in result.rows:
             rows.setdefault(row.task.measurement, []).append((cell, row))
     real = {cell.seed: row for cell, row in rows.pop(REAL_TEXT, ())}
+    frontiers = _frontiers(rows.get(GENERATION, ()))
+    rows = {kind: [(cell, row) for cell, row in own if _temperature(row) == 1] for kind, own in rows.items()}
     return AfterRuns(
-        {kind: _series(own) for kind, own in rows.items()},
+        {kind: _series(own, _compute) for kind, own in rows.items()},
+        frontiers,
         _point(real, {}) if real else None,
         tuple(unmeasured),
         tuple(damaged),
@@ -360,8 +366,26 @@ def _refuse_mixed(measured: Sequence[tuple[CellResult, MeasurementResult]]) -> N
             )
 
 
-def _series(measured: Sequence[tuple[CellResult, Row]]) -> tuple[Series, ...]:
-    """A series for each arm, level and variant of one kind of measurement, in order of compute."""
+def _frontiers(measured: Sequence[tuple[CellResult, Row]]) -> tuple[Series, ...]:
+    """Of each arm and level the first way of sampling with the most passes, in order of temperature."""
+    ways = [(row.task.settings["steps"], _variant(row)) for _, row in measured]
+    arms = [(cell.arm, level_name(cell.level)) for cell, _ in measured]
+    first: dict[tuple[str, str], tuple[int, str]] = {}
+    for arm, way in zip(arms, ways, strict=True):
+        first[arm] = max(first.get(arm, way), way, key=itemgetter(0))  # of equals the first
+    kept = [pair for pair, arm, way in zip(measured, arms, ways, strict=True) if way == first[arm]]
+    return _series(kept, _temperature)
+
+
+def _series(
+    measured: Sequence[tuple[CellResult, Row]], place: Callable[[Row], tuple[int, int] | float]
+) -> tuple[Series, ...]:
+    """A series for each arm, level and variant of one kind of measurement.
+
+    Args:
+        measured: the rows, of which run each.
+        place: what its points are ordered by.
+    """
     groups: dict[tuple[str, str, str], list[tuple[CellResult, Row]]] = {}
     for cell, row in measured:
         groups.setdefault((cell.arm, level_name(cell.level), _variant(row)), []).append((cell, row))
@@ -369,14 +393,23 @@ def _series(measured: Sequence[tuple[CellResult, Row]]) -> tuple[Series, ...]:
     for (arm, _, variant), own in groups.items():
         level = own[0][0].level
         cells = {cell.seed: cell for cell, _ in own}
-        amounts: dict[tuple[int, int], dict[int, Row]] = {}
+        places: dict[tuple[int, int] | float, dict[int, Row]] = {}
         for cell, row in own:
-            settings = row.task.settings
-            amount = (settings.get("steps") or 0, settings.get("num_draws") or 0)
-            amounts.setdefault(amount, {})[cell.seed] = row
-        points = tuple(_point(rows, level) for _, rows in sorted(amounts.items()))
+            places.setdefault(place(row), {})[cell.seed] = row
+        points = tuple(_point(places[at], level) for at in sorted(places))
         series.append(Series(arm, level, points, tuple(cells[seed] for seed in sorted(cells)), variant))
     return tuple(series)
+
+
+def _compute(row: Row) -> tuple[int, int]:
+    """How much compute a measurement took: passes and draws."""
+    settings = row.task.settings
+    return settings.get("steps") or 0, settings.get("num_draws") or 0
+
+
+def _temperature(row: Row) -> float:
+    """The temperature at which text was written; 1 where the settings have none."""
+    return float(row.task.settings.get("temperature", 1.0))
 
 
 def _variant(row: Row) -> str:
@@ -390,6 +423,8 @@ def _point(rows: Mapping[int, Row], level: Mapping[str, Any]) -> Point:
     first = next(iter(rows.values()))
     settings = {name: first.task.settings.get(name) for name in ("steps", "num_draws")}
     at = {**first.costs, **{name: float(value) for name, value in settings.items() if value is not None}}
+    if first.task.measurement == GENERATION:
+        at["temperature"] = _temperature(first)
     by_seed = {
         seed: {key: value for key, value in row.values.items() if value is not None}
         for seed, row in rows.items()

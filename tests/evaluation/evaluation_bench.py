@@ -106,7 +106,10 @@ MEASURED = {
         **{"exact_windows": 3, "nelbo_draws": 4, "batch_size": 8},
         **{"choice_items": 3, "choice_options": 4, "choice_context_tokens": 8, "choice_option_tokens": 4},
     },
-    "inference": {"prompts": 5, "samplers": ["ancestral", "blocks:4"], "draws": [1, 3], "choice_items": 4},
+    "inference": {
+        **{"prompts": 5, "samplers": ["ancestral", "blocks:4"], "temperatures": [0.05, 1.0]},
+        **{"draws": [1, 3], "choice_items": 4},
+    },
 }
 STOP = StopReference(run="run", reading="annealed", step=7)
 TEXT = "".join(f"if value_{i}:\n    return {i}\nelse:\n    (\n# note {i}\n\n" for i in range(30))

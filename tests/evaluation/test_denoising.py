@@ -54,14 +54,15 @@ def unmaskings(model, sampler, state, count):
     return {places: sets.count(places) / len(sets) for places in sets}
 
 
-def exact_distribution(model, sampler, steps):
-    """The chance of each of the 27 sequences."""
+def exact_distribution(model, sampler, steps, temperature=1.0):
+    """The chance of each of the 27 sequences; a temperature has no part in which places are unmasked."""
     states = {(MASK_ID,) * LENGTH: 1.0}
     counts = {1: [3], 2: [1, 2], 3: [1, 1, 1]}[steps]
     for count in counts:
         following = {}
         for state, chance in states.items():
-            table = model.chances(state)
+            table = model.chances(state) ** (1 / temperature)
+            table /= table.sum(axis=1, keepdims=True)
             for places, chosen in unmaskings(model, sampler, state, count).items():
                 for values in itertools.product(range(VOCAB), repeat=len(places)):
                     new = list(state)
@@ -77,14 +78,17 @@ def empty_prompts(count):
     return np.zeros((count, 0), np.int32)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("steps", "temperature"), [(1, 1.0), (2, 1.0), (3, 1.0), (2, 0.5), (3, 0.5), (3, 1.5)]
+)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_samples_follow_the_enumerated_distribution(sampler, steps):
+def test_samples_follow_the_enumerated_distribution(sampler, steps, temperature):
     """30,000 samples; each of the 27 frequencies within four standard errors, and all by chi-squared."""
     model, draws = TableModel(), 30_000
-    exact = exact_distribution(model, sampler, steps)
+    exact = exact_distribution(model, sampler, steps, temperature)
     assert exact.sum() == pytest.approx(1)
-    sampled = np.stack(denoise(model, empty_prompts(draws), LENGTH, sampler, steps, seed=0))
+    prompts = empty_prompts(draws)
+    sampled = np.stack(denoise(model, prompts, LENGTH, sampler, steps, 0, temperature=temperature))
     counts = np.bincount(sampled @ [9, 3, 1], minlength=27)
     errors = np.sqrt(draws * exact * (1 - exact))
     assert (np.abs(counts - draws * exact) < 4 * errors + 1).all()
@@ -100,6 +104,20 @@ def test_the_enumeration_tells_the_samplers_and_the_steps_apart():
         np.testing.assert_allclose(exact[sampler, 1], alone)
     for one, other in itertools.combinations([(s, 3) for s in SAMPLERS] + [("ancestral", 2)], 2):
         assert np.abs(exact[one] - exact[other]).max() > 0.01  # forty times what the samples could hide
+
+
+@pytest.mark.parametrize(
+    ("sampler", "tokens"),
+    [
+        ("ancestral", [[1, 2, 1, 0, 2, 2, 0, 0], [2, 0, 0, 2, 1, 1, 2, 1]]),
+        ("confidence", [[1, 0, 1, 0, 2, 2, 2, 2], [1, 0, 0, 0, 2, 2, 2, 0]]),
+        ("blocks:2", [[1, 0, 1, 1, 0, 1, 1, 0], [2, 0, 0, 1, 2, 2, 2, 0]]),
+    ],
+)
+def test_at_temperature_1_the_tokens_are_those_from_before_there_was_one(sampler, tokens):
+    for options in ({}, {"temperature": 1.0}):
+        sampled = denoise(TableModel(length=8), empty_prompts(2), 8, sampler, 4, seed=5, **options)
+        assert np.stack(sampled).tolist() == tokens
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

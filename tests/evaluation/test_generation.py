@@ -45,6 +45,35 @@ def test_tokens_follow_the_models_own_distribution(causal):
     assert (np.abs(counts - 3000 * CHANCES) < 4 * errors).all()
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_at_a_temperature_tokens_follow_the_powers_of_their_chances(temperature):
+    prompt = [np.zeros(0, np.int32)]
+    (sampled,) = sample_left_to_right(RiggedModel(True, 3000), prompt, 3000, 0, temperature=temperature)
+    steps = (sampled - np.concatenate([[0], sampled[:-1]])) % 4
+    chances = CHANCES ** (1 / temperature) / (CHANCES ** (1 / temperature)).sum()
+    errors = np.sqrt(3000 * chances * (1 - chances))
+    assert (np.abs(np.bincount(steps, minlength=4) - 3000 * chances) < 4 * errors).all()
+
+
+def test_at_temperature_1_the_tokens_are_those_from_before_there_was_one():
+    tokens = [1, 2, 3, 0, 0, 1, 1, 1, 3, 0, 0, 0, 2, 2, 3, 1, 1, 1, 1, 1, 1, 2, 2, 0]
+    assert sample(RiggedModel(True), new_tokens=24, seed=5).tolist() == tokens
+    (at_1,) = sample_left_to_right(RiggedModel(True), [np.zeros(0, np.int32)], 24, 5, temperature=1.0)
+    assert at_1.tolist() == tokens
+
+
+def test_near_temperature_0_the_most_likely_token_comes():
+    (sampled,) = sample_left_to_right(RiggedModel(True), [np.array([2])], 9, 0, temperature=1e-300)
+    assert sampled.tolist() == [2] * 10
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_no_number_above_0_is_refused(temperature):
+    message = rf"`temperature` must be > 0 and finite, but got temperature={temperature}\."
+    with pytest.raises(ValueError, match=message):
+        sample_left_to_right(RiggedModel(True), [np.array([2])], 9, 0, temperature=temperature)
+
+
 def test_another_seed_gives_another_text_and_the_same_seed_the_same():
     first, again, other = (sample(RiggedModel(True), seed=seed).tolist() for seed in (1, 1, 2))
     assert first == again

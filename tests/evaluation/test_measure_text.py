@@ -28,10 +28,14 @@ def tasks_of(arm):
 def test_every_task_gets_its_values_with_costs_and_errors(name):
     arm = trained_arm(name, LONGER)
     judges = [rigged_judge(2.0), rigged_judge(4.0)]
-    found = {task.settings.get("steps"): measure(task, [arm, *judges], DATA) for task in tasks_of(arm)}
-    for steps, finding in found.items():
+    keys = ("steps", "temperature")
+    tasks = {tuple(task.settings.get(key) for key in keys): task for task in tasks_of(arm)}
+    found = {key: measure(task, [arm, *judges], DATA) for key, task in tasks.items()}
+    for (steps, _), finding in found.items():
         assert finding.values["judge_nll"] == pytest.approx(3.0)  # the mean of both judges
         assert finding.values["judge_nll_standard_error"] is None  # of one document
+        assert 0 <= finding.values["entropy"] <= np.log(24)
+        assert finding.values["entropy_standard_error"] is None
         assert 0 < finding.values["distinct"] <= 1
         assert 0 <= finding.values["repetition"] <= 1
         assert finding.values["repetition_standard_error"] >= 0
@@ -41,7 +45,10 @@ def test_every_task_gets_its_values_with_costs_and_errors(name):
         assert len(finding.texts) == 2
         assert (steps is None) == (finding.costs == {})  # text that is there costs nothing
     if name == "dlm":
-        assert found[24].costs["flops"] == pytest.approx(24 * found[1].costs["flops"])
+        assert found[24, None].costs["flops"] == pytest.approx(24 * found[1, None].costs["flops"])
+    warm, cold = found[24, None], found[24, 0.05]
+    assert warm.costs == cold.costs
+    assert cold.values["entropy"] < warm.values["entropy"] - 0.2
 
 
 @pytest.mark.backend
@@ -67,7 +74,7 @@ def test_an_arm_is_judged_on_its_own_samples_after_the_prompt():
 
     arm = trained_arm("ar", LONGER)
     judge = rigged_arm("ar", lambda previous, target: target / 100, LONGER)
-    found = measure(task_of(tasks_of(arm), "generation"), [arm, judge], DATA)
+    found = measure(tasks_of(arm)[1], [arm, judge], DATA)
     sampled = np.stack(sample_left_to_right(arm.scorer, drawn()[:, :8], 24, arm.config.training_seed))[:, 8:]
     assert found.values["judge_nll"] == pytest.approx(sampled.mean() / 100)
     assert found.examples.values == pytest.approx(sampled.mean(axis=1) / 100)
@@ -81,12 +88,32 @@ def test_a_dense_arm_writes_with_the_sampler_and_the_steps_of_the_task(sampler):
 
     arm = trained_arm("dlm", LONGER)
     for steps in (3, 24):
-        task = task_of(tasks_of(arm), "generation", sampler=sampler, steps=steps)
+        task = next(
+            task
+            for task in tasks_of(arm)
+            if {"sampler": sampler, "steps": steps}.items() <= task.settings.items()
+        )
         found = measure(task, [arm, rigged_judge(2.0)], DATA)
         written = denoise(arm.scorer, drawn()[:, :8], 24, sampler, steps, arm.config.seed)
         assert [example.text for example in found.texts] == [
             DATA.tokenizer.decode(row[8:]) for row in written[:2]
         ]
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("name", ["ar", "dlm"])
+def test_an_arm_writes_at_the_temperature_of_the_task(name):
+    from lab.evaluation.denoising import denoise
+    from lab.evaluation.generation import sample_left_to_right
+
+    arm = trained_arm(name, LONGER)
+    found = measure(task_of(tasks_of(arm), "generation", temperature=0.05), [arm, rigged_judge(2.0)], DATA)
+    prompts, seed = drawn()[:, :8], arm.config.training_seed
+    if name == "ar":
+        written = sample_left_to_right(arm.scorer, prompts, 24, seed, temperature=0.05)
+    else:
+        written = denoise(arm.scorer, prompts, 24, "ancestral", 24, seed, temperature=0.05)
+    assert [one.text for one in found.texts] == [DATA.tokenizer.decode(row[8:]) for row in written[:2]]
 
 
 @pytest.mark.backend

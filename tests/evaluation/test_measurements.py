@@ -13,9 +13,9 @@ from lab.data.held_out import document_means
 from lab.evaluation import measurements
 from lab.evaluation.flops import forward_flops_per_token
 from lab.evaluation.measurements import (
-    JUDGED,
     MODULES,
     SETS,
+    TOGETHER,
     evaluation_digest,
     find_set,
     inference,
@@ -61,17 +61,21 @@ def test_every_task_is_of_the_sample_of_its_replicate():
 def test_what_is_measured_of_each_arm_after_its_run():
     dlm, ar = inference(config_of("dlm", LONGER)), inference(config_of("ar", LONGER))
     generations = [
-        (task.settings["sampler"], task.settings["steps"]) for task in dlm if task.measurement == "generation"
+        tuple(task.settings.get(key) for key in ("sampler", "steps", "temperature"))
+        for task in dlm
+        if task.measurement == "generation"
     ]
-    assert generations == [(s, t) for s in ("ancestral", "blocks:4") for t in (1, 3, 6, 12, 24)]
+    passes = [(s, t, None) for s in ("ancestral", "blocks:4") for t in (1, 3, 6, 12, 24)]
+    assert generations == [*passes, ("ancestral", 24, 0.05)]  # temperature 1 is what it was without one
     draws = [task.settings.get("num_draws") for task in dlm if task.measurement == "choice"]
     assert draws == [None, 1, 3]
     assert [(task.measurement, task.settings.get("sampler"), task.settings.get("steps")) for task in ar] == [
         ("real_text", None, None),
         ("generation", "left_to_right", 24),
+        ("generation", "left_to_right", 24),
         ("choice", None, None),
     ]
-    assert len(inference(config_of("any_order_ar", LONGER))) == 5
+    assert len(inference(config_of("any_order_ar", LONGER))) == 6
     assert {task.split for task in dlm} == {"test"}
     assert {task.settings["items"] for task in dlm if task.measurement == "choice"} == {4}
 
@@ -80,7 +84,7 @@ def test_text_is_parsed_where_the_corpus_is_python():
     for corpus, paths, python in (("packages", [], True), ("stdlib", [], True), ("text", ["a.txt"], False)):
         tasks = inference(config_of("ar", {"data": {"corpus": corpus, "paths": paths}}))
         texts = [task.settings["python"] for task in tasks if task.measurement != "choice"]
-        assert texts == [python, python]
+        assert texts == [python] * 3
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, (0, 32)), (0.25, (8, 24)), (0.99, (31, 1))])
@@ -139,7 +143,7 @@ def test_flops_are_those_of_the_rows_that_are_scored(arm, rows):
 def test_measuring_twice_gives_the_same(arm):
     tasks = [*yardstick(config_of(arm), "test"), *inference(config_of(arm))]
     first, again = (
-        [measure(task, [rigged_arm(arm, nll_of)], DATA) for task in tasks if task.measurement not in JUDGED]
+        [measure(task, [rigged_arm(arm, nll_of)], DATA) for task in tasks if task.measurement not in TOGETHER]
         for _ in range(2)
     )
     assert first == again
@@ -150,10 +154,10 @@ def test_every_value_is_of_a_declared_metric():
     """But for the number of lines, which a parse rate is of."""
     declared = {*METRICS, *(error for metric in METRICS.values() for error in metric.errors)}
     arm = trained_arm("any_order_ar")
-    tasks = [*yardstick(arm.config, "test"), *inference(arm.config)]
+    tasks = [*yardstick(arm.config, "test"), *inference(arm.config), *find_set("ensemble").tasks(arm.config)]
     assert {task.measurement for task in tasks} == set(MODULES)
     for task in tasks:
-        judges = [trained_arm("ar")] if task.measurement in JUDGED else []
+        judges = [trained_arm("ar")] if task.measurement in TOGETHER else []
         found = measure(task, [arm, *judges], DATA)
         assert set(found.values) <= declared | {"lines"}
         if found.examples:
@@ -172,7 +176,7 @@ def test_a_row_has_another_key_for_other_weights_tasks_texts_and_code(monkeypatc
     task, other, _ = yardstick(config_of("ar"), "test")
     wider = yardstick(config_of("ar", {"evaluation": {"test_windows": 10}}), "test")[0]
     judged = StopReference(run="judge", reading="annealed", step=7)
-    written = inference(config_of("ar"))[1]
+    written, cold = inference(config_of("ar"))[1:3]
     keys = [
         row_key(task, [STOP], "text"),
         row_key(other, [STOP], "text"),
@@ -181,6 +185,7 @@ def test_a_row_has_another_key_for_other_weights_tasks_texts_and_code(monkeypatc
         row_key(task, [STOP.model_copy(update={"step": 8})], "text"),
         row_key(task, [STOP.model_copy(update={"reading": "along_run"})], "text"),
         row_key(task, [STOP], "more text"),
+        row_key(cold, [STOP], "text"),
         *(row_key(written, stops, "text") for stops in ([STOP], [STOP, judged], [judged, STOP])),
     ]
     assert row_key(task, [STOP, judged], "text") == keys[0]  # a judge has no part in it
@@ -246,9 +251,8 @@ def test_another_held_out_text_or_code_is_another_evaluation(monkeypatch):
 
 def test_sets_are_found_by_name():
     assert find_set("inference").tasks(config_of("dlm")) == inference(config_of("dlm"))
-    with pytest.raises(
-        ValueError, match=r"`measurement` must be one of \['inference'.*\], but got measurement='x'"
-    ):
+    names = r"\['ensemble', 'inference', 'yardstick'\]"
+    with pytest.raises(ValueError, match=rf"`measurement` must be one of {names}, but got measurement='x'"):
         find_set("x")
     assert {section.section for section in SETS.values()} <= {"evaluation", "inference"}
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lab.evaluation.text_quality import distinct_ngrams, parse_rate, repetition
+from lab.evaluation.text_quality import distinct_ngrams, parse_rate, repetition, unigram_entropy
 
 
 def test_distinct_ngrams_by_hand():
@@ -15,6 +15,13 @@ def test_distinct_ngrams_by_hand():
 def test_repetition_by_hand():
     texts = np.array([[1, 2, 1, 2, 3], [1, 2, 3, 4, 5], [7, 7, 7, 7, 7]])
     np.testing.assert_allclose(repetition(texts, 2), [1 / 4, 0, 3 / 4])
+
+
+def test_entropy_within_a_text_by_hand():
+    texts = np.array([[1, 2, 1, 2], [1, 2, 3, 4], [7, 7, 7, 7], [5, 5, 5, 6]])
+    fourth = -0.75 * np.log(0.75) - 0.25 * np.log(0.25)
+    np.testing.assert_allclose(unigram_entropy(texts), [np.log(2), np.log(4), 0, fourth])
+    assert not np.signbit(unigram_entropy(texts)).any()
 
 
 @pytest.mark.parametrize("measure", [distinct_ngrams, repetition])

@@ -31,6 +31,9 @@ class FakeInference(FakeTree):
 
     AR costs 1 FLOP a token; the DLM with T passes T FLOPs, and its judge NLL falls by `slope` nats with
     each doubling from `dlm_nll_at_1`. With draws its accuracy rises by 0.05 a doubling from 0.4.
+
+    Of every arm a doubling of the temperature adds 0.6 nats to the judge NLL and 0.5 to the entropy, which
+    is `entropies` at temperature 1; an arm that is not there has none.
     """
 
     budgets: tuple[int, ...] = (20_000,)
@@ -41,6 +44,10 @@ class FakeInference(FakeTree):
     ar_judge_nll: float = 2.0
     dlm_nll_at_1: float = 2.5
     slope: float = 0.2
+    temperatures: tuple[float, ...] = (0.5, 1.0, 2.0)
+    entropies: dict[str, float] = field(
+        default_factory=lambda: {"ar": 2.0, "dlm": 1.8, "any_order_ar": 1.2, "real_text": 2.1}
+    )
     ar_accuracy: float = 0.55
     shift: dict[int, float] = field(default_factory=lambda: {0: 0.0, 1: 0.1, 2: -0.1})
 
@@ -53,7 +60,7 @@ class FakeInference(FakeTree):
     def config(self, arm: str, budget: int, seed: int) -> RunConfig:
         made = super().config(arm, budget, seed).model_dump(mode="json")
         measured = {"prompt_share": 0.75, "samplers": self.samplers, "draws": DRAWS}
-        return make_config(made, {"inference": measured})
+        return make_config(made, {"inference": {**measured, "temperatures": self.temperatures}})
 
     def result(self, arm: str, budget: int, seed: int) -> RunResult:
         made = super().result(arm, budget, seed)
@@ -79,7 +86,11 @@ class FakeInference(FakeTree):
             nll = 1.8
         elif arm == "dlm":
             nll, flops = self.dlm_nll_at_1 - self.slope * math.log2(steps) + self.shift[seed], steps
-        values = {"judge_nll": nll, "judge_nll_standard_error": 0.02, "distinct": 0.8, "repetition": 0.1}
+        doublings = math.log2(task.settings.get("temperature", 1.0))
+        values = {"judge_nll": nll + 0.6 * doublings, "judge_nll_standard_error": 0.02}
+        values |= {"distinct": 0.8, "repetition": 0.1}
+        if of := self.entropies.get("real_text" if task.measurement == "real_text" else arm):
+            values |= {"entropy": of + 0.5 * doublings, "entropy_standard_error": 0.03}
         return values, flops
 
     def rows(self, arm: str, seed: int, budget: int = 0) -> list[Measured]:

@@ -26,6 +26,8 @@ def converted(record):
         record["schema"] = 4
     if "document_characters" in record:
         record["subset"] = "fixed"
+    if "prompt_share" in record:
+        record["temperatures"] = [1.0]
     if "hashes" in record:
         record |= {"train_tokens": 10**6, "documents": {}, "seen_tokens": {}, "seen_windows": {}}
     if "settings" in record:

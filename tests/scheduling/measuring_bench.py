@@ -36,7 +36,10 @@ PRESET = {
             "batch_size": 32,
         },
     },
-    "inference": {"prompts": 4, "samplers": ["ancestral"], "draws": [1], "choice_items": 4},
+    "inference": {
+        **{"prompts": 4, "samplers": ["ancestral"], "temperatures": [1.0]},
+        **{"draws": [1], "choice_items": 4},
+    },
 }
 
 
