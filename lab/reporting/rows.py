@@ -157,8 +157,8 @@ def arm_table(tree: ResultTree, arms: Iterable[Row]) -> Table:
     ]
     caption = (
         "At the best stop, chosen by validation NLL, on the test split. Means over seeds, ± their standard "
-        f"deviation. {words.MARK} still improving when a run ended."
-    )
+        f"deviation. {words.MARK} still improving when a run ended. {words.bound_beside(metrics)}"
+    ).rstrip()
     return Table("arms", shown, columns, caption, group="level" if any(row["level"] for row in shown) else "")
 
 

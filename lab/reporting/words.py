@@ -24,6 +24,11 @@ _AXES = {
     "num_draws": "Monte Carlo draws an option",
     "steps": "passes",
 }
+# What a bound says beside an NLL, wherever a page sets one there.
+BOUND = (
+    "A NELBO is an upper bound on the NLL: a DLM's below AR's NLL is evidence for the DLM, above it is "
+    "evidence for neither."
+)
 NAMED = 6  # items in a sentence; the rest is counted
 # Set behind a verdict on an arm that was still improving when its run ended.
 MARK = "†"
@@ -213,6 +218,11 @@ def reading_suffix(tree: ResultTree, reading: Reading) -> Suffix:
 def topic(metric: Metric) -> str:
     """What the figures of a metric show, for their titles."""
     return "Surprise at held-out text" if metric.key == NLL else f"{capital(metric.name)} on held-out text"
+
+
+def bound_beside(metrics: Iterable[Metric]) -> str:
+    """What a bound among metrics says; nothing if there is none."""
+    return BOUND if any(metric.bound for metric in metrics) else ""
 
 
 def direction(metric: Metric) -> str:
