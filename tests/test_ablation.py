@@ -250,13 +250,18 @@ def test_sections_name_metrics_that_there_are(section):
         (Against(x="data.length"), r"`x` of a Against must be one of .*, but got \['data.length'\]"),
         (Fit(y="nll", x=("parameters", "width")), r"`x` of a Fit must be one of .*, but got \['width'\]"),
         (Against(x="flops", measurement="choice"), r"a Against of what is measured .* needs `measurements`"),
+        (
+            Quantity(names=("data_potential",), reference="ar"),
+            r"a Quantity of data_potential needs levels of data.unique_tokens, but got \['parameters', ",
+        ),
         (Texts(), r"a Texts of what is measured after the runs needs `measurements`, but got none"),
     ],
 )
 def test_sections_take_levels_and_measurements_that_there_are(section, message):
     assert tiny_ablation(sections=(Against(x="data.unique_tokens"), Against(x="parameters"))).sections
+    levels = {} if isinstance(section, Quantity) else {"data.unique_tokens": (1000,)}
     with pytest.raises(ValueError, match=message):
-        tiny_ablation(sections=(section,))
+        tiny_ablation(sections=(section,), scales={"tiny": Scale(levels, seeds=1, budget="")})
 
 
 def test_a_contrast_is_between_two_arms_or_two_levels_of_one():

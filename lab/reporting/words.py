@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from lab.metrics import NLL, Metric
 from lab.reporting.replicates import Replicates
 from lab.reporting.statistics import ALPHA, Estimate, Verdict
-from lab.reporting.tree import UNIQUE_TOKENS, ResultTree, level_name
+from lab.reporting.tree import ResultTree, level_name
 from lab.results import Reading
+from lab.sections import UNIQUE_TOKENS
 
 READING_WORDS = {"annealed": "annealed stops", "along_run": "stops along one run"}
 PLACE_NAMES = {"best": "best stop", "end": "end"}
