@@ -16,25 +16,29 @@ from lab.arms import arm_values
 from lab.registration import Registration
 from lab.sections import UNIQUE_TOKENS, Against, Curves, Differences, Quantity, pairs
 
-
-def scale(budgets: tuple[int, ...], alone: tuple[int, ...], seeds: int, budget: str) -> Scale:
-    """Both arms at some budgets, and AR alone at more: what the data potential of the others is read from."""
-    return Scale({UNIQUE_TOKENS: budgets}, seeds, budget, alone={"ar": {UNIQUE_TOKENS: alone}})
-
-
 ABLATION = Ablation(
     name="crossover",
     question="At how few unique tokens does a DLM overtake AR, when both see equally many tokens in total?",
     paper="Ni et al. 2025, arXiv:2511.03276: the sweep over unique-data budgets, 0.5B to 96B of 96B tokens",
     arms={arm: arm_values(arm) for arm in ("ar", "dlm")},
     scales={
-        "smoke": scale((2_000, 4_000), (8_000,), 1, "under a minute on 2 cores"),
-        "laptop": scale((10_000, 40_000), (5_000, 20_000, 80_000), 3, "about 10 minutes on 2 cores"),
-        "gpu": scale(
-            (300_000, 1_000_000, 8_000_000),
-            (150_000, 600_000, 2_000_000, 4_000_000),
-            3,
-            "not measured",
+        "smoke": Scale(
+            {UNIQUE_TOKENS: (2_000, 4_000)},
+            seeds=1,
+            budget="under a minute on 2 cores",
+            alone={"ar": {UNIQUE_TOKENS: (8_000,)}},
+        ),
+        "laptop": Scale(
+            {UNIQUE_TOKENS: (10_000, 40_000)},
+            seeds=3,
+            budget="about 10 minutes on 2 cores",
+            alone={"ar": {UNIQUE_TOKENS: (5_000, 20_000, 80_000)}},
+        ),
+        "gpu": Scale(
+            {UNIQUE_TOKENS: (300_000, 1_000_000, 8_000_000)},
+            seeds=3,
+            budget="not measured",
+            alone={"ar": {UNIQUE_TOKENS: (150_000, 600_000, 2_000_000, 4_000_000)}},
         ),
     },
     metric="nll",
