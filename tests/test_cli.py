@@ -687,7 +687,7 @@ def test_status_names_a_damaged_plan_and_exits_1(ablated, tmp_path):
     assert said.exit_code == 1
     words = " ".join(said.stdout.split())
     assert "results/damaged: results/damaged/plan.json: not JSON" in words
-    assert "results/crossover/smoke: 0 of 4 runs done" in words
+    assert "results/crossover/smoke: 0 of 5 runs done" in words
 
 
 def test_data_describes_the_corpus(ablated):
