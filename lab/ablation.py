@@ -42,6 +42,8 @@ class Scale:
         tune: trials for each of the arms that the ablation tunes unasked.
         members: runs that an ensemble averages, those of each replicate; with one there are no ensembles.
         twins: of how many seeds each run has a twin whose initial weights differ by rounding alone.
+        alone: arm -> further levels of factors that `levels` varies, which that arm alone has: its runs there
+            are compared with nothing, and have neither members nor twins.
     """
 
     levels: Mapping[str, Sequence[Any]]
@@ -51,6 +53,7 @@ class Scale:
     tune: int = 0
     members: int = 1
     twins: int = 0
+    alone: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,13 @@ class Ablation:
                 f"`measurements` must be made with one of the arms {list(self.arms)}, "
                 f"but got {sorted(unknown)}."
             )
+        for scale in self.scales.values():
+            for arm, own in scale.alone.items():
+                if arm not in self.arms or not scale.levels.keys() >= own.keys():
+                    raise ValueError(
+                        f"`alone` must be of the arms {list(self.arms)} and the levels {list(scale.levels)}, "
+                        f"but got {list(own)} of {arm!r}."
+                    )
         find_metric(self.metric)
         varied = sorted(set.intersection(*(set(scale.levels) for scale in self.scales.values())))
         compared = [*self.arms, *self.ensembles]
@@ -266,15 +276,16 @@ def cells(
 ) -> list[Cell]:
     """Every run of an ablation, checked, in the order in which they should start: smallest level first.
 
-    Each configuration is the preset with the ablation's values for it (`Ablation.base_layers`), under the
-    arm, the level, and the overrides.
+    What an arm has alone comes after what is compared. Each configuration is the preset with the ablation's
+    values for it (`Ablation.base_layers`), under the arm, the level, and the overrides.
 
     Args:
         ablation: what to run.
         preset: the name of a file in `configs/`, or the path of one, that the ablation has a scale for.
         seeds: number of repeats, in place of the scale's own.
         overrides: a configuration layer from the user.
-        levels: of factors that the ablation varies, in place of the scale's own.
+        levels: of factors that the ablation varies, in place of the scale's own, and of those that an arm
+            has alone.
 
     Raises:
         ValueError: if the preset is unknown, a configuration is not valid, an override sets what the
@@ -288,7 +299,8 @@ def cells(
             f"`levels` must be of what {ablation.name} varies, {sorted(scale.levels)}, "
             f"but got {', '.join(unknown)}; --set sets other values."
         )
-    scale = replace(scale, levels={**scale.levels, **levels})
+    alone = {arm: own for arm, own in scale.alone.items() if not own.keys() & levels.keys()}
+    scale = replace(scale, levels={**scale.levels, **levels}, alone=alone)
     seeds = scale.seeds if seeds is None else seeds
     if seeds < 1:
         raise ValueError(f"`seeds` must be >= 1, but got seeds={seeds}.")
@@ -301,8 +313,16 @@ def cells(
         strong = best.get(arm, {}) if arm in ablation.strong else {}
         return make_config(*base, strong, ablation.arms[arm], nest(level), overrides, own)
 
-    places = list(itertools.product(_levels(scale), range(seeds), ablation.arms))
-    made = [_cell(arm, level, seed, config(arm, level, _own(arm, seed))) for level, seed, arm in places]
+    places = list(itertools.product(_levels(scale.levels), range(seeds), ablation.arms))
+    alone_places = [
+        place
+        for arm, own in scale.alone.items()
+        for place in itertools.product(_levels({**scale.levels, **own}), range(seeds), [arm])
+    ]
+    made = [
+        _cell(arm, level, seed, config(arm, level, _own(arm, seed)))
+        for level, seed, arm in [*places, *alone_places]
+    ]
     for level, seed, arm in places:
         beside: list[tuple[Literal["member", "twin"], str, Values]] = []
         if arm in ablation.ensembles.values():
@@ -322,11 +342,9 @@ def _own(arm: str, seed: int) -> Values:
     return {"arm": arm, "seed": seed}
 
 
-def _levels(scale: Scale) -> list[dict[str, Any]]:
+def _levels(levels: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """All combinations of levels, the first factor changing slowest; one empty level if there are none."""
-    return [
-        dict(zip(scale.levels, values, strict=True)) for values in itertools.product(*scale.levels.values())
-    ]
+    return [dict(zip(levels, values, strict=True)) for values in itertools.product(*levels.values())]
 
 
 def _cell(

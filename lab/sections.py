@@ -18,6 +18,7 @@ PLACES: tuple[Place, ...] = ("best", "end")
 Matched = Literal["data", "held_out", "parameters", "stops", "train_flops"]
 EQUAL: tuple[Matched, ...] = ("data", "held_out", "parameters", "stops")
 
+UNIQUE_TOKENS = "data.unique_tokens"  # the level that a budget of text is
 # What a run's stop, and a measurement, may be drawn against; a level is named by its configuration key.
 Axis = Literal["epoch", "tokens_seen", "train_flops", "seconds"]
 COSTS = ("parameters", "epoch", "tokens_seen", "train_flops", "flops", "flops_computed", "num_draws", "steps")
@@ -159,7 +160,7 @@ class Quantity(_Comparing):
 
     kind: Literal["quantity"] = "quantity"
     names: tuple[
-        Literal["crossing", "equal_tokens", "onset", "best_level", "match_ratio"],
+        Literal["crossing", "equal_tokens", "onset", "best_level", "match_ratio", "data_potential"],
         ...,
     ]
     reference: str = ""
@@ -169,12 +170,17 @@ class Quantity(_Comparing):
 
     @model_validator(mode="after")
     def _complete(self) -> "Quantity":
-        against = {"crossing", "equal_tokens", "match_ratio"} & set(self.names)
+        against = {"crossing", "equal_tokens", "match_ratio", "data_potential"} & set(self.names)
         if against and not self.reference:
             raise ValueError(f"a Quantity of {sorted(against)} must name the `reference` arm, but has none.")
         if "match_ratio" in self.names and (self.names != ("match_ratio",) or not self.measurement):
             raise ValueError(
                 "a Quantity of match_ratio must have that name alone and a `measurement`, "
+                f"but got names={self.names} and measurement={self.measurement!r}."
+            )
+        if "data_potential" in self.names and (len(self.names) > 1 or self.measurement):
+            raise ValueError(
+                "a Quantity of data_potential must have that name alone and no `measurement`, "
                 f"but got names={self.names} and measurement={self.measurement!r}."
             )
         return self
@@ -295,6 +301,8 @@ def check_sections(
             find_metric(metric)
         if unknown := sorted(arms_of(section) - set(arms)):
             raise ValueError(f"`sections` must name arms of {arms}, but a {kind} names {unknown}.")
+        if dict(section).get("names") == ("data_potential",) and UNIQUE_TOKENS not in axes:
+            raise ValueError(f"a Quantity of data_potential needs levels of {UNIQUE_TOKENS}, but got {axes}.")
         x = (section.x,) if isinstance(section, Against) else section.x if isinstance(section, Fit) else ()
         if strange := sorted(set(x) - set(axes)):
             raise ValueError(f"`x` of a {kind} must be one of {axes}, but got {strange}.")

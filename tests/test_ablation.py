@@ -1,6 +1,7 @@
 import ast
 import pickle
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -251,13 +252,18 @@ def test_sections_name_metrics_that_there_are(section):
         (Fit(y="nll", x=("parameters", "width")), r"`x` of a Fit must be one of .*, but got \['width'\]"),
         (Against(x="flops", measurement="choice"), r"a Against of what is measured .* needs `measurements`"),
         (Frontier(reference="ar"), r"a Frontier of what is measured after the runs needs `measurements`"),
+        (
+            Quantity(names=("data_potential",), reference="ar"),
+            r"a Quantity of data_potential needs levels of data.unique_tokens, but got \['parameters', ",
+        ),
         (Texts(), r"a Texts of what is measured after the runs needs `measurements`, but got none"),
     ],
 )
 def test_sections_take_levels_and_measurements_that_there_are(section, message):
     assert tiny_ablation(sections=(Against(x="data.unique_tokens"), Against(x="parameters"))).sections
+    levels = {} if isinstance(section, Quantity) else {"data.unique_tokens": (1000,)}
     with pytest.raises(ValueError, match=message):
-        tiny_ablation(sections=(section,))
+        tiny_ablation(sections=(section,), scales={"tiny": Scale(levels, seeds=1, budget="")})
 
 
 def test_a_contrast_is_between_two_arms_or_two_levels_of_one():
@@ -485,6 +491,43 @@ def test_members_and_twins_stand_beside_the_runs(presets, members, twins):
         assert same == first.config
         assert (cell.config.member > 0) == (cell.role == "member")
         assert cell.config.training.perturbation == (1e-6 if cell.role == "twin" else 0)
+
+
+def alone_ablation(**more):
+    levels = {"data.unique_tokens": (1000, 2000), "model.width": (32, 64)}
+    alone = {"ar": {"data.unique_tokens": (4000,)}}
+    scale = Scale(levels, seeds=2, budget="", alone=alone, **more)
+    return tiny_ablation(scales={"tiny": scale}, ensembles={"ar_ensemble": "ar"})
+
+
+def test_an_arm_has_levels_alone_after_what_is_compared(presets):
+    made = cells(alone_ablation(members=2, twins=1), "tiny")
+    compared = [cell for cell in made if cell.level["data.unique_tokens"] < 4000]
+    shared = replace(alone_ablation().scales["tiny"], alone={}, members=2, twins=1)
+    assert compared == cells(tiny_ablation(scales={"tiny": shared}, ensembles={"ar_ensemble": "ar"}), "tiny")
+    # Of the factors that are not its own it has all levels; neither members nor twins stand beside it.
+    alone = [cell for cell in made if cell not in compared]
+    assert [(cell.arm, cell.role, cell.level["model.width"], cell.seed) for cell in alone] == [
+        ("ar", "run", width, seed) for width in (32, 64) for seed in (0, 1)
+    ]
+    assert made[16:20] == alone
+    assert {cell.config.data.unique_tokens for cell in alone} == {4000}
+
+
+@pytest.mark.parametrize(
+    ("levels", "alone"), [("data.unique_tokens=500", []), ("model.width=128", [(4000, 128)] * 2)]
+)
+def test_levels_of_the_users_take_the_place_of_those_that_an_arm_has_alone(presets, levels, alone):
+    made = cells(alone_ablation(), "tiny", levels=parse_levels([levels]))
+    both = {str(cell.level) for cell in made if cell.arm == "dlm"}
+    assert [tuple(cell.level.values()) for cell in made if str(cell.level) not in both] == alone
+
+
+@pytest.mark.parametrize("alone", [{"x": {"data.unique_tokens": (1,)}}, {"ar": {"model.width": (1,)}}])
+def test_what_an_arm_has_alone_is_of_arms_and_levels_that_there_are(alone):
+    scale = Scale({"data.unique_tokens": (1000,)}, seeds=1, budget="", alone=alone)
+    with pytest.raises(ValueError, match=r"`alone` must be of the arms .* and the levels .*, but got"):
+        tiny_ablation(scales={"tiny": scale})
 
 
 def test_what_is_best_for_single_arms_lies_between_preset_and_arm(presets):

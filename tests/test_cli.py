@@ -302,7 +302,7 @@ def test_ablate_adds_seeds_until_it_is_decided(ablated, monkeypatch):
     monkeypatch.setattr(lab.api, "_decided", lambda plan: next(decided))
     assert invoke("ablate", "crossover", "--preset", "smoke", "--seeds", "auto").exit_code == 0
     (plan,) = ablated.measured  # once, after the last look
-    assert (plan.auto, len(plan.cells)) == (True, 5 * 4)
+    assert (plan.auto, len(plan.cells)) == (True, 5 * 5)
     assert plan.command == "python -m lab ablate crossover --preset smoke --seeds auto"
 
 
@@ -339,7 +339,7 @@ def test_an_ablation_that_tunes_does_so_unasked_in_its_usual_tree(arguments, tri
 
 def test_ablate_looks_at_each_corpus_before_any_run(ablated):
     assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
-    assert [config.unique_tokens for config in ablated.prepared] == [2000, 4000]
+    assert [config.unique_tokens for config in ablated.prepared] == [2000, 4000, 8000]
     said = invoke("ablate", "crossover", "--preset", "smoke", "--set", "data.length=20 data.tokenizer=x")
     assert said.exit_code == 0
     ablated.drives.clear()
@@ -687,7 +687,7 @@ def test_status_names_a_damaged_plan_and_exits_1(ablated, tmp_path):
     assert said.exit_code == 1
     words = " ".join(said.stdout.split())
     assert "results/damaged: results/damaged/plan.json: not JSON" in words
-    assert "results/crossover/smoke: 0 of 4 runs done" in words
+    assert "results/crossover/smoke: 0 of 5 runs done" in words
 
 
 def test_data_describes_the_corpus(ablated):

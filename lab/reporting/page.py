@@ -57,6 +57,7 @@ def render_page(
         ],
         failures=[cell for cell in tree.cells if cell.log_tail],
         tuned="trial" in terms,
+        bound=words.BOUND,
         seeds=words.count(len(tree.seeds), "seed"),
         reading=words.READING_WORDS[tree.readings[0]],
         rates=", ".join(f"{rate:g}" for rate in sorted(rates)),

@@ -63,7 +63,7 @@ def arm_rows(tree: ResultTree) -> list[Row]:
     metrics = [key for key in dict.fromkeys((tree.plan.metric, *METRICS)) if find_metric(key).of_stops]
     rows = []
     for reading, level in product(tree.readings, tree.levels):
-        arms = [runs_of(tree, arm, level, reading) for arm in tree.plan.arms]
+        arms = [runs for arm in tree.plan.arms if (runs := runs_of(tree, arm, level, reading)).planned]
         baselines = baselines_of(cell for runs in arms for cell in runs.cells)
         rows += [_arm_row(runs, metrics) for runs in arms]
         ensembles = [runs_of(tree, name, level, reading) for name in tree.plan.ensembles]
@@ -157,8 +157,8 @@ def arm_table(tree: ResultTree, arms: Iterable[Row]) -> Table:
     ]
     caption = (
         "At the best stop, chosen by validation NLL, on the test split. Means over seeds, ± their standard "
-        f"deviation. {words.MARK} still improving when a run ended."
-    )
+        f"deviation. {words.MARK} still improving when a run ended. {words.bound_beside(metrics)}"
+    ).rstrip()
     return Table("arms", shown, columns, caption, group="level" if any(row["level"] for row in shown) else "")
 
 

@@ -242,7 +242,9 @@ def _ensemble(tree: ResultTree, name: str, level: Mapping[str, Any], reading: Re
                 (rows[cell.seed],) = result.rows
     cells = tuple(cell for cell in alone.cells if cell.seed in rows)
     members = max((len(row.stops) for row in rows.values()), default=1)
-    return Ensemble(name, level, reading, cells, alone.planned, rows, members)
+    beside = (cell for cell in tree.beside if (cell.arm, cell.level) == (alone.arm, level))
+    planned = {cell.seed for cell in beside if cell.cell.role == "member"}
+    return Ensemble(name, level, reading, cells, len(planned), rows, members)
 
 
 def gain(metric: Metric, reference: Point | None, arm: Point | None) -> Estimate | None:

@@ -29,12 +29,11 @@ from lab.results import (
     read_record,
     read_result,
 )
-from lab.sections import Matched, metrics_of
+from lab.sections import UNIQUE_TOKENS, Matched, metrics_of
 from lab.tracking.records import METRICS as LOG
 from lab.tracking.records import read_rows
 from lab.training.timeline import make_timeline
 
-UNIQUE_TOKENS = "data.unique_tokens"
 FAILURE = "failure.json"
 # Steps are whole, so runs of equal training FLOPs are so to about a percent.
 FLOPS_TOLERANCE = 0.01

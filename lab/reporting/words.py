@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from lab.metrics import NLL, Metric
 from lab.reporting.replicates import Replicates
 from lab.reporting.statistics import ALPHA, Estimate, Verdict
-from lab.reporting.tree import UNIQUE_TOKENS, ResultTree, level_name
+from lab.reporting.tree import ResultTree, level_name
 from lab.results import Reading
+from lab.sections import UNIQUE_TOKENS
 
 READING_WORDS = {"annealed": "annealed stops", "along_run": "stops along one run"}
 PLACE_NAMES = {"best": "best stop", "end": "end"}
@@ -24,6 +25,11 @@ _AXES = {
     "num_draws": "Monte Carlo draws an option",
     "steps": "passes",
 }
+# What a bound says beside an NLL, wherever a page sets one there.
+BOUND = (
+    "A NELBO is an upper bound on the NLL: a DLM's below AR's NLL is evidence for the DLM, above it is "
+    "evidence for neither."
+)
 NAMED = 6  # items in a sentence; the rest is counted
 # Set behind a verdict on an arm that was still improving when its run ended.
 MARK = "†"
@@ -213,6 +219,11 @@ def reading_suffix(tree: ResultTree, reading: Reading) -> Suffix:
 def topic(metric: Metric) -> str:
     """What the figures of a metric show, for their titles."""
     return "Surprise at held-out text" if metric.key == NLL else f"{capital(metric.name)} on held-out text"
+
+
+def bound_beside(metrics: Iterable[Metric]) -> str:
+    """What a bound among metrics says; nothing if there is none."""
+    return BOUND if any(metric.bound for metric in metrics) else ""
 
 
 def direction(metric: Metric) -> str:

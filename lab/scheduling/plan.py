@@ -160,6 +160,16 @@ class Plan:
             cells=tuple(stamped),
         )
 
+    @property
+    def _compared_levels(self) -> list[dict[str, Any]]:
+        """The levels that every arm has."""
+        planned = {(cell.arm, repr(cell.level)) for cell in self.cells}
+        return [
+            level
+            for level in _distinct(cell.level for cell in self.cells)
+            if all((arm, repr(level)) in planned for arm in self.ablation.arms)
+        ]
+
     def _registered(self) -> Registered | None:
         """The ablation's rule at this plan's levels, and whether it is the one that came before any result.
 
@@ -167,7 +177,7 @@ class Plan:
         """
         if self.ablation.primary is None:
             return None
-        rule = self.ablation.primary.at_levels(self.ablation.metric, _distinct(c.level for c in self.cells))
+        rule = self.ablation.primary.at_levels(self.ablation.metric, self._compared_levels)
         made = Registered(rule=rule, hash=rule.digest())
         if not any(self.tree.glob(f"runs/**/{RESULT}")):
             return made

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from lab.ablation import cells, load_ablation
@@ -6,12 +8,8 @@ ABLATION = load_ablation("crossover")
 
 
 def test_arms_differ_in_nothing_but_the_factors():
-    ar, dlm = (
-        {cell.arm: cell for cell in cells(ABLATION, "smoke")}[arm].config.model_dump(
-            exclude={"arm", "factors"}
-        )
-        for arm in ("ar", "dlm")
-    )
+    first = {cell.arm: cell for cell in reversed(cells(ABLATION, "smoke"))}
+    ar, dlm = (first[arm].config.model_dump(exclude={"arm", "factors"}) for arm in ("ar", "dlm"))
     assert ar == dlm
 
 
@@ -20,6 +18,17 @@ def test_budgets_grow(preset):
     budgets = list(ABLATION.scales[preset].levels["data.unique_tokens"])
     assert budgets == sorted(set(budgets))
     assert len(budgets) >= 2
+
+
+@pytest.mark.parametrize("preset", ABLATION.scales)
+def test_ar_alone_fills_the_budgets_up_to_steps_of_two_and_goes_beyond_them(preset):
+    made = cells(ABLATION, preset, seeds=1)
+    both, ar = (
+        sorted(cell.level["data.unique_tokens"] for cell in made if cell.arm == arm) for arm in ("dlm", "ar")
+    )
+    assert set(both) < set(ar)
+    assert all(1.5 < after / before <= 2 for before, after in itertools.pairwise(ar))
+    assert ar[0] < both[0] or ar[-1] > both[-1]
 
 
 def test_total_tokens_do_not_depend_on_the_budget():

@@ -63,6 +63,7 @@ class FakeTree:
 
     path: Path
     budgets: tuple[int, ...] = (20_000, 80_000, 320_000)
+    alone: tuple[int, ...] = ()  # budgets that the AR alone has
     seeds: tuple[int, ...] = (0, 1)
     readings: tuple[str, ...] = ("annealed", "along_run")
     best_epoch: float = 16.0
@@ -249,8 +250,8 @@ class FakeTree:
 
     def write(self) -> "FakeTree":
         cells = []
-        for budget in self.budgets:
-            for arm in self.arms:
+        for budget in (*self.budgets, *self.alone):
+            for arm in self.arms if budget in self.budgets else ("ar",):
                 for seed in self.seeds:
                     logdir = self.logdir(arm, budget, seed)
                     result = self.result(arm, budget, seed)

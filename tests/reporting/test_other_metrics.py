@@ -1,5 +1,6 @@
 """An ablation that compares another metric than the NLL gets a page that compares that."""
 
+import html
 import re
 
 import pytest
@@ -7,10 +8,11 @@ from fake_cube import FakeCube
 from report_pages import read_page
 
 from lab.metrics import find_metric
+from lab.reporting import words
 from lab.reporting.report import write_report
 from lab.reporting.sections import factorial
 from lab.reporting.tree import read_tree
-from lab.sections import Curves, Differences, Factorial, Quantity, pairs
+from lab.sections import Against, Curves, Differences, Factorial, Quantity, pairs
 
 CROSSOVER = (
     Curves(against={"dlm": "ar"}, marks=("best", "crossing")),
@@ -69,9 +71,34 @@ def test_a_bound_is_said_to_be_one_and_an_arm_without_it_is_not_compared(fake_tr
     sections = (CROSSOVER[0], CROSSOVER[2])
     report = write_report(fake_tree(budgets=(20_000,), metric="nelbo", sections=sections).path)
     page = read_page(report).text
-    assert "The NELBO is an upper bound on the NLL, and not the NLL." in page
+    assert words.BOUND in page
     assert [row["seeds"] for row in tables(report)["quantity"]] == [0, 0, 2]  # the onset needs no AR
     assert "DLM and AR are not compared" in page
     svg = (report.page.parent / "curves_nelbo_epoch.svg").read_bytes()
     assert b"Validation NELBO, a bound (nats/token)" in svg
     assert b"not measured: AR" in svg
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_wherever_a_bound_stands_beside_an_nll_it_is_said_to_be_evidence_to_one_side_only(fake_tree):
+    assert "below AR's NLL is evidence for the DLM, above it is evidence for neither" in words.BOUND
+    sections = (
+        Against(x="data.unique_tokens", metrics=("nll", "nelbo")),
+        Against(x="data.unique_tokens", metrics=("nll",)),
+        Differences(contrasts=pairs({"dlm": "ar"}), metrics=("nll", "nelbo")),
+    )
+    report = write_report(fake_tree(budgets=(20_000,), sections=sections).path)
+    page = html_of(report)
+    # Of both pictures' captions the first's; the NELBO's table in both readings; the arms; the caveat.
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>|<caption>(.*?)</caption>", page, re.DOTALL)
+    said = [words.BOUND in picture + table for picture, table in captions]
+    figures = [words.BOUND in picture for picture, _ in captions if picture]
+    assert (figures[:2], sum(said)) == ([True, False], 4)
+    assert page.count(words.BOUND) == 5
+    # Where no arm has one, only the caveat says it.
+    alone = write_report(fake_tree(budgets=(20_000,), arms=("ar",), sections=(Curves(),)).path)
+    assert html_of(alone).count(words.BOUND) == 1
+
+
+def html_of(report):
+    return html.unescape(report.page.read_text(encoding="utf-8"))

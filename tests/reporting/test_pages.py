@@ -53,6 +53,12 @@ def one_seed(path):
     return FakeSweep(path, seeds=(0,)).write()
 
 
+def alone(path):
+    """The crossover's own sections; the AR alone has more budgets, and one seed is outside all of them."""
+    shift = {"ar": 0.0, "dlm": -0.5}
+    return FakeTree(path, budgets=(20_000, 80_000), alone=(40_000,), seed_shift=shift).write()
+
+
 def broken(path):
     """A run failed, one is damaged, one never began; a log and the tuning are damaged; texts are hostile."""
     level, other = {"data.unique_tokens": 20_000}, {"data.unique_tokens": 80_000}
@@ -76,7 +82,7 @@ def broken(path):
     return tree
 
 
-MADE = {"sizes": sizes, "cube": cube, "one seed": one_seed, "broken": broken}
+MADE = {"sizes": sizes, "cube": cube, "one seed": one_seed, "alone": alone, "broken": broken}
 
 
 @pytest.fixture(scope="module")

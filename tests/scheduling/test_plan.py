@@ -127,6 +127,14 @@ def finish(bench):
     (folder / "result.json").write_text("{}")
 
 
+def test_what_an_arm_has_alone_is_not_in_the_rule(bench):
+    primary = Registration(contrasts=pairs({"dlm": "ar"}))
+    plan = bench.plan(ablation=tiny_ablation(primary=primary))
+    level = {"data.unique_tokens": 500}
+    alone = plan.cells[0].model_copy(update={"level": level, "logdir": "runs/ar/unique_tokens=500/seed=0"})
+    assert replace(plan, cells=[alone, *plan.cells]).record().registration == plan.record().registration
+
+
 def test_the_rule_is_registered_with_its_levels_and_its_hash_is_not_of_the_seeds(bench):
     first = registered(bench)
     assert [contrast.level for contrast in first.rule.contrasts] == [

@@ -165,6 +165,7 @@ def _picture(shown: Shown, name: str) -> Picture:
         if samples := list(dict.fromkeys(metric.sample for metric in metrics if metric.errors)):
             caption.append(f"Bars: ± the standard error over held-out {words.join(samples)}.")
     caption += [f"Dotted lines: {words.join(dotted)}."] * bool(dotted)
+    caption += filter(None, [words.bound_beside(metrics)])
     caption += [baselines.LINE_CAPTION] * any(_ngrams(shown, metric, shown.cells) for metric in metrics)
     return Picture(
         name=name,

@@ -78,18 +78,23 @@ def write(section: Curves, tree: ResultTree, name: str) -> Content:
 
 
 def _groups(section: Curves, tree: ResultTree, level: Mapping[str, Any]) -> Iterator[Group]:
-    """The panels of a level: as declared, or each arm beside what it is drawn against, a few at a time."""
+    """The panels of a level: as declared, or each arm beside what it is drawn against, a few at a time.
+
+    Of the arms that are planned there; what is to be drawn beside others is not drawn where it is alone.
+    """
     where = words.level_words(level)
 
-    def group(title: str, arms: Sequence[str], reference: str = "") -> Group:
+    def group(title: str, arms: Sequence[str], reference: str = "") -> Iterator[Group]:
         parts = [where, title] if len(tree.levels) > 1 else [title or where]
-        runs = tuple(runs_of(tree, arm, level) for arm in arms if arm in tree.plan.arms)
-        return Group(words.capital(", ".join(filter(None, parts))), runs, reference)
+        drawn = [runs_of(tree, arm, level) for arm in arms if arm in tree.plan.arms]
+        runs = tuple(one for one in drawn if one.planned)
+        if any(one.arm != reference for one in runs):
+            yield Group(words.capital(", ".join(filter(None, parts))), runs, reference)
 
     for title, drawn in section.panels.items():
-        yield group(title, drawn)
+        yield from group(title, drawn)
     if not section.panels and not section.against:
-        yield group("", tree.plan.arms)
+        yield from group("", tree.plan.arms)
     references = dict.fromkeys(() if section.panels else section.against.values())
     for reference in references:
         arms = [arm for arm, other in section.against.items() if other == reference]
@@ -97,7 +102,7 @@ def _groups(section: Curves, tree: ResultTree, level: Mapping[str, Any]) -> Iter
         size = math.ceil(len(arms) / parts)
         title = f"beside {words.arm_name(reference)}" if len(references) > 1 or parts > 1 else ""
         for start in range(0, len(arms), size):
-            yield group(title, [reference, *arms[start : start + size]], reference)
+            yield from group(title, [reference, *arms[start : start + size]], reference)
 
 
 def _best_stops(groups: Sequence[Group]) -> Iterator[str]:

@@ -352,6 +352,7 @@ def _table(
         title=words.capital(f"{metric.name}{suffix.title}"),
         caption=f"Gain: how much better the arm's test {metric.name} is, with the {confidence} interval."
         + _margin(metric)
+        + f" {words.bound_beside([metric])}".rstrip()
         + f" {words.MARK} still improving when its run ended." * marked,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from lab.evaluation.measurements import GENERATION
 from lab.files import Row
 from lab.metrics import Metric, find_metric
-from lab.reporting import quantities, table, words
+from lab.reporting import data_potential, quantities, table, words
 from lab.reporting.content import Content
 from lab.reporting.quantities import PLACE_UNITS, RATIO, SeedPlaces
 from lab.reporting.sections.curves import crossing_of
@@ -66,6 +66,8 @@ def write(section: Quantity, tree: ResultTree, name: str) -> Content:
     Raises:
         ValueError: if runs may not be compared.
     """
+    if section.names == ("data_potential",):
+        return data_potential.write(section, tree, name)
     metric = find_metric(section.metric or tree.plan.metric)
     measured = after_runs(tree) if section.measurement else None
     if measured:
@@ -108,13 +110,16 @@ def _lines(
         return
     for level, arm in product(tree.levels, arms):
         runs = runs_of(tree, arm, level, reading)
+        if not runs.planned:
+            continue
         if name == "onset":
             yield Line(name, reading, arm, level, quantities.onset(runs.along, metric))
         elif arm != section.reference:
             base = runs_of(tree, section.reference, level, reading)
             check_matched([*base.cells, *runs.cells], section.matched, words.level_words(level))
             both = base.cells and runs.cells
-            yield Line(name, reading, arm, level, crossing_of(name, runs, base, metric) if both else NOTHING)
+            places = crossing_of(name, runs, base, metric) if both else NOTHING
+            yield from [Line(name, reading, arm, level, places)] if base.planned else []
 
 
 def _best_level(arm: str, tree: ResultTree, metric: Metric, reading: Reading) -> Line:
