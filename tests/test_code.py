@@ -187,7 +187,7 @@ MEASURED = {*MODULES}
         ("evaluation/held_out.py", set()),
         ("evaluation/nelbo.py", {"nelbo", "choice"}),
         ("evaluation/denoising.py", {"real_text", "generation"}),
-        ("evaluation/measure_nll.py", {"nll"}),
+        ("evaluation/measure_nll.py", {"nll", "nll_exact", "ensemble"}),
         ("evaluation/scorer.py", MEASURED),
         ("reporting/report.py", set()),
         ("scheduling/driver.py", set()),

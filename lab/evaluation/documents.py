@@ -3,7 +3,6 @@
 import numpy as np
 
 from lab.data.held_out import HeldOut, document_means
-from lab.metrics import NLL
 from lab.results import Examples
 
 
@@ -43,7 +42,7 @@ def nll_values(by_window: np.ndarray, held_out: HeldOut, byte_lengths: np.ndarra
     """
     means, first = document_means(by_window, held_out.documents)
     bytes_per_token, _ = document_means(byte_lengths[held_out.windows].mean(axis=1), held_out.documents)
-    return over_documents(NLL, by_window, held_out) | {
+    return over_documents("nll", by_window, held_out) | {
         "nll_by_token": float(np.average(means, weights=held_out.lengths[first])),
         "bits_per_byte": float(means.mean() / (np.log(2) * bytes_per_token.mean())),
     }

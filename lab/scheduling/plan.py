@@ -162,12 +162,13 @@ class Plan:
 
     @property
     def _compared_levels(self) -> list[dict[str, Any]]:
-        """The levels that every arm has."""
+        """The levels that every planned arm has."""
         planned = {(cell.arm, repr(cell.level)) for cell in self.cells}
+        arms = {arm for arm, _ in planned}
         return [
             level
             for level in _distinct(cell.level for cell in self.cells)
-            if all((arm, repr(level)) in planned for arm in self.ablation.arms)
+            if all((arm, repr(level)) in planned for arm in arms)
         ]
 
     def _registered(self) -> Registered | None:

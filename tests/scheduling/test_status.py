@@ -155,7 +155,7 @@ def test_half_written_and_foreign_files_are_no_obstacle(tree):
     assert jobs[1].share == 1.0
 
 
-@pytest.mark.parametrize("content", ["", '{"schema": 4', "[]", '{"schema": 3}'])
+@pytest.mark.parametrize("content", ["", '{"schema": 4', "[]", '{"schema": 4}'])
 def test_a_damaged_result_is_named(tree, content):
     tree.finish(1)
     logdir = tree.write(0, "result.json")

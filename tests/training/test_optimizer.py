@@ -255,9 +255,7 @@ def test_another_number_acts_and_compiles_nothing_again(compilations):
             return super().example(*arguments)
 
     learner = build_learner(tiny_config("ar", {"training": {"ema": 0.9}}), VOCAB)
-    learner.objective = Counting(
-        learner.objective.factors, learner.objective.length, learner.objective.mask_id
-    )
+    learner.objective = Counting(**vars(learner.objective))
     learner.optimizer.set_decay(Decay(1, 9))
     start = read_variables(state_of(learner))
 
