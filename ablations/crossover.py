@@ -36,6 +36,7 @@ ABLATION = Ablation(
             twins=1,
             alone={"ar": {UNIQUE_TOKENS: (5_000, 20_000, 80_000)}},
         ),
+        "night": Scale({UNIQUE_TOKENS: (300_000,)}, seeds=3, budget="not measured; about 8 hours on 2 cores"),
         "gpu": Scale(
             {UNIQUE_TOKENS: (300_000, 1_000_000, 8_000_000)},
             seeds=3,
