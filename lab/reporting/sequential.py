@@ -16,6 +16,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from lab.registration import Registration
+from lab.reporting.statistics import ROUNDING
 
 Array = np.ndarray[Any, np.dtype[Any]]
 DIFFERS, EQUIVALENT, UNDECIDED = "differs", "equivalent", "undecided"
@@ -25,8 +26,6 @@ FAR = 9.0  # standard deviations below which a one-sided continuation region is 
 # means' dependence, tests at these levels call 12 % more differences than may be spent; with that of n - 2 in
 # place of n seeds at most 3 % more, at every set of looks tried (docs/statistics.md).
 UNKNOWN = 2
-# A spread over seeds below this share of the values is rounding, and nothing to judge by.
-ROUNDING = 1e-9
 
 
 def spent(share: float, alpha: float) -> float:
