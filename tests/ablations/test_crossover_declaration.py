@@ -17,10 +17,10 @@ def test_arms_differ_in_nothing_but_the_factors():
 def test_budgets_grow(preset):
     budgets = list(ABLATION.scales[preset].levels["data.unique_tokens"])
     assert budgets == sorted(set(budgets))
-    assert len(budgets) >= 2
+    assert len(budgets) >= 2 or preset == "night"  # a night has time for one
 
 
-@pytest.mark.parametrize("preset", ABLATION.scales)
+@pytest.mark.parametrize("preset", [preset for preset, scale in ABLATION.scales.items() if scale.alone])
 def test_ar_alone_fills_the_budgets_up_to_steps_of_two_and_goes_beyond_them(preset):
     made = cells(ABLATION, preset, seeds=1)
     both, ar = (
