@@ -244,6 +244,7 @@ NEUTRAL = {
     "training.ema": (0.0, 0.9),
     "training.start_from": ("", "ar"),
     "training.perturbation": (0.0, 1e-6),
+    "training.patience": (0, 2),
     "member": (0, 2),
 }
 # What is always in the key where it is set, and two values of it.
@@ -625,7 +626,7 @@ def test_what_comes_with_the_lab_lies_inside_it_or_beside_it(tmp_path, monkeypat
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("path", sorted(PRESETS_DIR.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_preset_fits_every_arm(path, arm):
-    config = make_config(read_yaml(path), arm_values(arm))
+    config = make_config(read_preset(path.stem), arm_values(arm))
     assert isinstance(config, RunConfig)
     assert config.arm == arm
 
