@@ -1,6 +1,6 @@
 """With few unique tokens and many epochs, does masked diffusion overtake autoregression.
 
-    make crossover                   on 2 cores in about 15 minutes
+    make crossover                   on 2 cores in about 30 minutes (estimated)
     make crossover PRESET=smoke      in under a minute: does everything run?
 
 Both arms see the same number of tokens in total. Only the number of unique ones changes, and a smaller set is
@@ -29,12 +29,12 @@ ABLATION = Ablation(
         "laptop": Scale(
             {UNIQUE_TOKENS: (10_000, 40_000)},
             seeds=3,
-            budget="about 15 minutes on 2 cores",
+            budget="about 30 minutes on 2 cores (estimated)",
             values={"training": {"total_tokens": 1_200_000}},
             twins=1,
             alone={"ar": {UNIQUE_TOKENS: (5_000, 20_000, 80_000)}},
         ),
-        "night": Scale({UNIQUE_TOKENS: (300_000,)}, seeds=3, budget="not measured; about 8 hours on 2 cores"),
+        "night": Scale({UNIQUE_TOKENS: (300_000,)}, seeds=3, budget="not measured"),
         "gpu": Scale(
             {UNIQUE_TOKENS: (300_000, 1_000_000, 8_000_000)},
             seeds=3,
