@@ -6,13 +6,13 @@ from statistics import fmean
 from typing import Any
 
 from lab.arms import CORNERS
+from lab.data.held_out import effective_documents
 from lab.files import Row
 from lab.metrics import NLL, Metric
 from lab.reporting import table, words
 from lab.reporting.content import Content
-from lab.reporting.documents import effective_documents
 from lab.reporting.replicates import replicates_of
-from lab.reporting.series import Point, gain, runs_of
+from lab.reporting.series import Point, contrasted, gain
 from lab.reporting.statistics import Estimate
 from lab.reporting.table import Column, Table
 from lab.reporting.tree import CellResult, ResultTree, level_name
@@ -84,17 +84,11 @@ def _compared(
 ) -> Iterator[tuple[Contrast, Mapping[str, Any], Estimate, Point]]:
     """Every contrast of the page's sections at every level, with its gain and the arm's stop."""
     contrasts = [one for section in tree.plan.sections for one in _contrasts(section)]
-    for level in tree.levels:
-        for contrast in {repr(one): one for one in contrasts}.values():
-            other = level | contrast.reference_level
-            if any(level.get(key) != value for key, value in contrast.level.items()) or (
-                (contrast.arm, level) == (contrast.reference, other)
-            ):
-                continue
-            arm = runs_of(tree, contrast.arm, level).at("best")
-            made = gain(metric, runs_of(tree, contrast.reference, other).at("best"), arm)
-            if made and arm:
-                yield contrast, level, made, arm
+    for contrast, arm, reference in contrasted(tree, {repr(one): one for one in contrasts}.values()):
+        point = arm.at("best")
+        made = gain(metric, reference.at("best"), point)
+        if made and point:
+            yield contrast, arm.level, made, point
 
 
 def _contrasts(section: object) -> tuple[Contrast, ...]:

@@ -113,8 +113,7 @@ def write(section: Quantity, tree: ResultTree, name: str) -> Content:
     tables = []
     for reading, own in by_reading.items():
         suffix = words.reading_suffix(tree, reading)
-        title = words.capital(suffix.title.removeprefix(", "))
-        tables += [_table(own, section, f"{name}{suffix.name}", title)] if own else []
+        tables += [_table(own, section, f"{name}{suffix.name}", suffix.heading)] if own else []
     return Content(
         title="Data potential",
         verdict=sentences if len(sentences) <= 3 else (),

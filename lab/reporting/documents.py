@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.data.held_out import document_means
+from lab.evaluation.documents import standard_error
 from lab.results import Examples
 
 Array = NDArray[np.float64]
@@ -24,17 +26,7 @@ def clustered_error(values: Array, documents: Sequence[int]) -> float | None:
     Returns:
         sqrt(variance over documents / their number); None with one document.
     """
-    _, places = np.unique(documents, return_inverse=True)
-    means = np.bincount(places, weights=values) / np.bincount(places)
-    if len(means) < 2:
-        return None
-    return float(np.std(means, ddof=1) / math.sqrt(len(means)))
-
-
-def effective_documents(documents: Sequence[int]) -> float:
-    """How many documents of equal share the windows stand for: 1 / sum of squared shares."""
-    counts = np.unique(documents, return_counts=True)[1]
-    return float(counts.sum() ** 2 / np.square(counts).sum())
+    return standard_error(document_means(values, np.asarray(documents))[0])
 
 
 def paired_error(sides: Sequence[Mapping[int, Examples]], weights: Sequence[float]) -> float | None:

@@ -1,9 +1,10 @@
 """What sections draw and compare: metrics by seed, at an arm's stops or at amounts of test-time compute."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import product
 from operator import itemgetter
 from statistics import fmean, median, stdev
 from typing import Any
@@ -23,7 +24,7 @@ from lab.results import (
     Stop,
 )
 from lab.results import Measured as Row
-from lab.sections import COSTS, Matched, Place
+from lab.sections import COSTS, Contrast, Matched, Place
 
 # Without these values and costs a row of a kind is no measurement.
 _COSTS = ("flops", "flops_computed")
@@ -228,6 +229,18 @@ def runs_of(tree: ResultTree, arm: str, level: Mapping[str, Any], reading: Readi
     planned = tree.cells_of(arm, level)
     done = tuple(cell for cell in planned if cell.status == "done")
     return Runs(arm, level, reading or tree.readings[0], done, len(planned))
+
+
+def contrasted(
+    tree: ResultTree, contrasts: Iterable[Contrast], reading: Reading | None = None
+) -> Iterator[tuple[Contrast, Runs, Runs]]:
+    """The runs of the arm and of the reference of contrasts, level by level; never an arm with itself."""
+    for level, contrast in product(tree.levels, list(contrasts)):
+        other = level | contrast.reference_level
+        itself = (contrast.arm, level) == (contrast.reference, other)
+        if not itself and all(level.get(key) == value for key, value in contrast.level.items()):
+            arm = runs_of(tree, contrast.arm, level, reading)
+            yield contrast, arm, runs_of(tree, contrast.reference, other, reading)
 
 
 def _ensemble(tree: ResultTree, name: str, level: Mapping[str, Any], reading: Reading) -> Ensemble:

@@ -209,6 +209,11 @@ class Suffix(NamedTuple):
     name: str = ""
     title: str = ""
 
+    @property
+    def heading(self) -> str:
+        """The title as it stands alone."""
+        return capital(self.title.removeprefix(", "))
+
 
 def reading_suffix(tree: ResultTree, reading: Reading) -> Suffix:
     """What the names of a reading's tables end with."""

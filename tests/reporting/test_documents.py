@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from lab.reporting.documents import clustered_error, effective_documents, paired_error
+from lab.data.held_out import effective_documents
+from lab.reporting.documents import clustered_error, paired_error
 from lab.results import Examples
 
 

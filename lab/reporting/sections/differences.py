@@ -12,7 +12,7 @@ from lab.reporting.drawing import Picture
 from lab.reporting.power import smallest_decidable
 from lab.reporting.replicates import replicates_of
 from lab.reporting.rows import estimate_fields, ratio
-from lab.reporting.series import Runs, gain, runs_of, shown_metrics
+from lab.reporting.series import Runs, contrasted, gain, shown_metrics
 from lab.reporting.statistics import ALPHA, Estimate, judge_together
 from lab.reporting.table import Column, Table
 from lab.reporting.tree import CellResult, ResultTree, check_matched, level_name, still_improving
@@ -123,17 +123,10 @@ def _compare(section: Differences, tree: ResultTree, metric: Metric, reading: Re
 
 def _pairs(section: Differences, tree: ResultTree, reading: Reading) -> Iterator[tuple[Contrast, Runs, Runs]]:
     """The planned runs of both sides of each contrast, level by level; never an arm with itself."""
-    for level in tree.levels:
-        for contrast in section.contrasts:
-            other = level | contrast.reference_level
-            itself = (contrast.arm, level) == (contrast.reference, other)
-            if itself or any(level.get(key) != value for key, value in contrast.level.items()):
-                continue
-            arm = runs_of(tree, contrast.arm, level, reading)
-            reference = runs_of(tree, contrast.reference, other, reading)
-            check_matched([*reference.cells, *arm.cells], section.matched, words.level_words(level))
-            if arm.planned and reference.planned:
-                yield contrast, arm, reference
+    for contrast, arm, reference in contrasted(tree, section.contrasts, reading):
+        check_matched([*reference.cells, *arm.cells], section.matched, words.level_words(arm.level))
+        if arm.planned and reference.planned:
+            yield contrast, arm, reference
 
 
 def _improving(compared: Sequence[Compared]) -> dict[str, tuple[int, int]]:

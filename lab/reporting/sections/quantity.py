@@ -87,8 +87,7 @@ def write(section: Quantity, tree: ResultTree, name: str) -> Content:
     tables = []
     for reading, own in by_reading.items():
         suffix = words.reading_suffix(tree, reading)
-        title = words.capital(suffix.title.removeprefix(", "))
-        tables += [_table(own, section, f"{name}{suffix.name}", title)] if own else []
+        tables += [_table(own, section, f"{name}{suffix.name}", suffix.heading)] if own else []
     return Content(
         title="Where it turns",
         headline=sentences[0] if section.names == ("match_ratio",) else "",
