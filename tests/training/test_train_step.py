@@ -118,7 +118,7 @@ def test_fifty_steps_learn_a_repeated_text(arm):
     logs = Logs()
     fit(learner, [{**inputs, "visits": inputs["visits"] + step} for step in range(50)], [logs])
     losses = [log["loss"] for log in logs.found]
-    assert losses[0] == pytest.approx(np.log(VOCAB), abs=0.1)
+    assert losses[0] == pytest.approx(np.log(VOCAB), abs=0.2)  # each backend starts from other weights
     assert np.mean(losses[-10:]) < losses[0] / 2
 
 
