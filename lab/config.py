@@ -323,6 +323,9 @@ class TrainingConfig(Section):
     Under `schedule: wsd` the main run stays at the peak learning rate and each stop is reached by a branch
     that decays over the last `decay_share` of the steps before it; under `cosine` the horizon is the total.
 
+    `weight_decay` is decoupled, in units of the learning rate. Over the first `weight_decay_warmup_steps`
+    updates it grows linearly to its value: a model that has memorised nothing yet need not be held back.
+
     `ema` > 0 is the decay, for each update, of an exponential moving average of the weights, debiased: the
     initial weights have no part in it (lab/training/optimizer.py). Stops then keep and measure the average in
     place of the weights, whose training it does not change; 0 keeps none.
@@ -358,6 +361,7 @@ class TrainingConfig(Section):
     decay_share: float = Field(default=0.2, gt=0, lt=1)
     final_learning_rate_share: float = Field(default=0.0, ge=0, le=1)
     weight_decay: float = Field(default=0.1, ge=0)
+    weight_decay_warmup_steps: Annotated[int, Neutral(0)] = Field(default=0, ge=0)
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.95, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from lab.config import TrainingConfig
-from lab.training.schedule import NEVER, Decay, Schedule, learning_rate
+from lab.training.schedule import NEVER, Decay, Schedule, learning_rate, warmup
 
 Tensor = Any
 
@@ -43,6 +43,9 @@ class ScheduledAdamW(keras.optimizers.AdamW):
         self._training_config = config
         # Keras computes with a variable just as with the Python number that it has under its name.
         self.weight_decay = self._add_number(config.weight_decay, "weight_decay")
+        self.weight_decay_warmup_steps = self._add_number(
+            config.weight_decay_warmup_steps, "weight_decay_warmup_steps"
+        )
         self.beta_1 = self._add_number(config.beta_1, "beta_1")
         self.beta_2 = self._add_number(config.beta_2, "beta_2")
         self.epsilon = self._add_number(config.epsilon, "epsilon")
@@ -92,6 +95,14 @@ class ScheduledAdamW(keras.optimizers.AdamW):
         scale = self.clip_norm * ops.minimum(1.0 / norm, 1.0 / self.clip_norm)
         scale += norm - norm  # not a number if the norm is not finite, so that the loss shows it
         return [gradient * scale for gradient in gradients]
+
+    def _apply_weight_decay(self, variables: list[Any]) -> None:
+        """Shrink the matrices, as Keras does, by a decay that has its own warm-up."""
+        step = ops.cast(self.iterations, "float32")
+        decay = self.weight_decay * warmup(step, self.weight_decay_warmup_steps, ops)
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                variable.assign(variable - variable * decay * self.learning_rate)
 
     def _scheduled_learning_rate(self) -> Tensor:
         schedule = Schedule(

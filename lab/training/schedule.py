@@ -122,7 +122,11 @@ def learning_rate(schedule: Schedule, step: Array, xp: Any) -> Array:
         xp.cast(number, "float32") if hasattr(xp, "cast") else np.float32(number)
         for number in (step, *schedule[1:4], *schedule.decay)
     )
-    warmup = xp.minimum(1.0, (step + 1.0) / xp.maximum(1.0, warmup_steps))
     progress = xp.clip((step - start) / (stop - start), 0.0, 1.0)
     remaining = 0.5 * (1.0 + xp.cos(math.pi * progress)) if schedule.shape == "cosine" else 1.0 - progress
-    return peak * warmup * (final + (1.0 - final) * remaining)
+    return peak * warmup(step, warmup_steps, xp) * (final + (1.0 - final) * remaining)
+
+
+def warmup(step: Array, steps: Array, xp: Any) -> Array:
+    """What grows linearly to 1 over the first `steps` updates, at the one that follows `step`: () float32."""
+    return xp.minimum(1.0, (step + 1.0) / xp.maximum(1.0, steps))

@@ -56,7 +56,8 @@ def numpy_adamw(values, gradients, training, rate):
             second[name] = training.beta_2 * second[name] + (1 - training.beta_2) * clipped**2
             direction = first[name] / (1 - training.beta_1**t)
             direction = direction / (np.sqrt(second[name] / (1 - training.beta_2**t)) + training.epsilon)
-            decay = training.weight_decay * value if value.ndim > 1 else 0.0
+            grown = min(1, t / max(1, training.weight_decay_warmup_steps))
+            decay = grown * training.weight_decay * value if value.ndim > 1 else 0.0
             values[name] = value - rate(t - 1) * (direction + decay)
     return values
 
@@ -66,9 +67,10 @@ def some_gradients(count, scale):
     return [[scale * numbers.normal(size=(3, 4)), scale * numbers.normal(size=4)] for _ in range(count)]
 
 
+@pytest.mark.parametrize("decay_warmup", [0, 2])
 @pytest.mark.parametrize("scale", [0.01, 5.0], ids=["unclipped", "clipped"])
-def test_updates_are_adamw_with_decay_on_the_matrix_alone(scale):
-    training = config(warmup_steps=4)
+def test_updates_are_adamw_with_decay_on_the_matrix_alone(scale, decay_warmup):
+    training = config(warmup_steps=4, weight_decay_warmup_steps=decay_warmup)
     optimizer, variables, values = make(training)
     gradients = some_gradients(3, scale)
     for update in gradients:
@@ -229,6 +231,7 @@ OTHER = {
     "warmup_steps": 2,
     "final_learning_rate_share": 0.5,
     "weight_decay": 0.9,
+    "weight_decay_warmup_steps": 3,
     "beta_1": 0.5,
     "beta_2": 0.5,
     "epsilon": 1e-3,

@@ -90,6 +90,7 @@ Space = Mapping[str, Range | Choice]
 SPACE: Space = {
     "training.learning_rate": Range(3e-4, 1e-2, log=True),
     "training.weight_decay": Range(0.01, 3.2, log=True),
+    "training.weight_decay_warmup_steps": one_of("training.weight_decay_warmup_steps", 0, 400),
     # In steps, so that none at all is among what is tried: evenly between the ends it is never met.
     "model.attention_dropout": Range(0.0, 0.9, step=0.1, also=("model.mlp_dropout",)),
     "training.warmup_steps": one_of("training.warmup_steps", 20, 50, 100, 200),
