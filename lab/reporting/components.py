@@ -1,7 +1,7 @@
 """What a gain varies by: from replicate to replicate, the documents that it is read on, rounding."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -30,7 +30,7 @@ def write(tree: ResultTree) -> Content | None:
     metric = tree.metric
     values = [
         [cell.done.best().test.get(metric.key) for cell in pair]
-        for pair in twins([*tree.finished, *tree.twins])
+        for pair in twins(tree)
     ]
     pairs = [known for pair in values if len(known := [one for one in pair if one is not None]) == 2]
     rounding = rounding_component(pairs)
@@ -65,18 +65,14 @@ def rounding_component(pairs: Sequence[Sequence[float]]) -> float | None:
     return math.sqrt(fmean((first - second) ** 2 for first, second in pairs) / 2)
 
 
-def twins(cells: Iterable[CellResult]) -> list[tuple[CellResult, CellResult]]:
-    """Each perturbed run with the run that it repeats: equal but for perturbation and name of the arm."""
-    plain: dict[str, CellResult] = {}
-    perturbed: list[tuple[str, CellResult]] = []
-    for cell in cells:
-        config: dict[str, Any] = cell.done.config.model_dump(exclude={"arm"})
-        moved = config["training"].pop("perturbation", 0.0)
-        if moved:
-            perturbed.append((repr(config), cell))
-        else:
-            plain[repr(config)] = cell
-    return [(plain[config], cell) for config, cell in perturbed if config in plain]
+def twins(tree: ResultTree) -> list[tuple[CellResult, CellResult]]:
+    """Each finished run whose weights were perturbed, after the one that it repeats."""
+
+    def place(cell: CellResult) -> tuple[str, str, int]:
+        return cell.arm, level_name(cell.level), cell.seed
+
+    plain = {place(cell): cell for cell in tree.finished}
+    return [(plain[place(cell)], cell) for cell in tree.twins if place(cell) in plain]
 
 
 def _compared(

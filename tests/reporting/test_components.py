@@ -96,24 +96,17 @@ def test_the_gain_of_a_factorial_and_every_level_have_a_row(tmp_path, fake_tree)
     assert table.group == "level"
 
 
-def run_of(arm, seed, perturbation):
-    """A finished run, as far as twins are told by it."""
+def test_a_twin_stands_beside_the_run_of_its_arm_level_and_seed():
+    def run(arm, seed):
+        return SimpleNamespace(arm=arm, level={"data.unique_tokens": 1000}, seed=seed)
 
-    def model_dump(exclude):
-        values = {"arm": arm, "seed": seed, "training": {"ema": 0.9, "perturbation": perturbation}}
-        return {key: value for key, value in values.items() if key not in exclude}
-
-    return SimpleNamespace(done=SimpleNamespace(config=SimpleNamespace(model_dump=model_dump)))
-
-
-def test_a_perturbed_run_and_the_run_that_it_repeats_are_twins():
-    twin, plain, alone = run_of("ar_twin", 0, 1e-6), run_of("ar", 0, 0.0), run_of("ar_twin", 2, 1e-6)
-    assert components.twins([twin, plain, alone, run_of("ar", 1, 0.0)]) == [(plain, twin)]
+    plain, other, twin, alone = run("ar", 0), run("ar", 1), run("ar", 0), run("dlm", 0)
+    assert components.twins(SimpleNamespace(finished=[other, plain], twins=[twin, alone])) == [(plain, twin)]
 
 
 def test_rounding_is_shown_of_a_difference_where_runs_have_twins(documents, monkeypatch):
     tree = read_tree(documents().path)
-    monkeypatch.setattr(components, "twins", lambda cells: [(tree.finished[0], tree.finished[1])])
+    monkeypatch.setattr(components, "twins", lambda tree: [(tree.finished[0], tree.finished[1])])
     content = components.write(tree)
     # AR's seeds 0 and 1 are 0.01 apart: sd 0.01 / sqrt(2) of a run, and 0.01 of a difference of two.
     (row,) = content.tables[0].rows
