@@ -307,11 +307,10 @@ def cells(
     overrides = overrides or {}
     _check_overrides(ablation, scale, overrides)
     base = ablation.base_layers(preset)
-    best = strong_layers(preset)
+    strong = strong_arms(ablation, preset)
 
     def config(arm: str, level: Values, own: Values) -> RunConfig:
-        strong = best.get(arm, {}) if arm in ablation.strong else {}
-        return make_config(*base, strong, ablation.arms[arm], nest(level), overrides, own)
+        return make_config(*base, strong.get(arm, {}), ablation.arms[arm], nest(level), overrides, own)
 
     places = list(itertools.product(_levels(scale.levels), range(seeds), ablation.arms))
     alone_places = [
@@ -336,6 +335,12 @@ def cells(
     _check_distinct(made)
     _check_starts(made)
     return made
+
+
+def strong_arms(ablation: Ablation, preset: str) -> dict[str, Any]:
+    """What the preset found to be best for the ablation's `strong` arms: arm -> a layer, where it found any."""
+    found = strong_layers(preset)
+    return {arm: found[arm] for arm in ablation.strong if arm in found}
 
 
 def _own(arm: str, seed: int) -> Values:

@@ -437,6 +437,7 @@ class PlanRecord(Document):
     Attributes:
         ablation: its name; `question`, `paper`, `metric`, `expected`, `arms`, `ensembles`, `sections` and
             `measurements` are as it declares them.
+        strong: arm -> what it runs with because the preset found it to be best; the other arms share values.
         preset: the name of the preset.
         command: what to type for the same plan.
         tuning: how arms are tuned; None if they are not.
@@ -453,6 +454,7 @@ class PlanRecord(Document):
     expected: str
     arms: tuple[str, ...]
     ensembles: dict[str, str] = {}
+    strong: dict[str, dict[str, Any]] = {}
     sections: tuple[AnySection, ...]
     measurements: dict[str, str] = {}
     command: str

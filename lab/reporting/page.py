@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from lab.ablation import dotted_values
 from lab.files import Row
 from lab.reporting import words
 from lab.reporting.content import Content
@@ -60,6 +61,10 @@ def render_page(
         bound=words.BOUND,
         seeds=words.count(len(tree.seeds), "seed"),
         reading=words.READING_WORDS[tree.readings[0]],
+        strong={
+            words.arm_name(arm): words.join([f"{key}={value}" for key, value in dotted_values(layer)])
+            for arm, layer in tree.plan.strong.items()
+        },
         rates=", ".join(f"{rate:g}" for rate in sorted(rates)),
         spacing=stop_spacing(tree),
         terms=terms,

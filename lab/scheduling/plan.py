@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.ablation import Ablation, Cell, start_of
+from lab.ablation import Ablation, Cell, start_of, strong_arms
 from lab.code import closure_hash
 from lab.config import DataConfig
 from lab.evaluation.measurements import evaluation_digest
@@ -151,6 +151,7 @@ class Plan:
             expected=ablation.expected,
             arms=tuple(ablation.arms),
             ensembles=self.ensembles,
+            strong=strong_arms(ablation, self.preset),
             sections=ablation.sections,
             measurements=dict(ablation.measurements),
             command=self.command,

@@ -46,6 +46,15 @@ def test_a_section_that_no_page_knows_makes_a_plan_damaged(fake_tree):
         read_tree(tree.path)
 
 
+def test_the_page_says_what_was_found_for_single_arms(fake_tree):
+    tree = fake_tree(**ONE)
+    found = {"training": {"weight_decay": 0.14, "batch_size": 16}, "factors": {"stratified": True}}
+    tree.replan(lambda plan: plan.update(strong={"dlm": found}))
+    text = read_page(write_report(tree.path)).text
+    assert "DLM with training.weight_decay=0.14, training.batch_size=16 and factors.stratified=True." in text
+    assert "shared, not tuned for each arm" not in text
+
+
 def test_csv_has_every_stop_once(fake_tree):
     tree = fake_tree()
     report = write_report(tree.path)
