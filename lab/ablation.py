@@ -338,7 +338,7 @@ def cells(
 
 
 def strong_arms(ablation: Ablation, preset: str) -> dict[str, Any]:
-    """What the preset found to be best for the ablation's `strong` arms: arm -> a layer, where it found any."""
+    """What the preset found to be best for `strong` arms, where it found any: arm -> a layer."""
     found = strong_layers(preset)
     return {arm: found[arm] for arm in ablation.strong if arm in found}
 

@@ -28,10 +28,7 @@ def write(tree: ResultTree) -> Content | None:
         None if the page compares nothing that two seeds or held-out documents say something of.
     """
     metric = tree.metric
-    values = [
-        [cell.done.best().test.get(metric.key) for cell in pair]
-        for pair in twins(tree)
-    ]
+    values = [[cell.done.best().test.get(metric.key) for cell in pair] for pair in twins(tree)]
     pairs = [known for pair in values if len(known := [one for one in pair if one is not None]) == 2]
     rounding = rounding_component(pairs)
     compared = _compared(tree, metric)
