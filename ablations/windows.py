@@ -17,7 +17,7 @@ from lab.sections import Curves, Differences, between_levels, pairs
 WINDOWS = "data.windows"
 LEVELS = {WINDOWS: ("fixed", "jittered")}
 ANEW = ("jittered", "fixed")
-SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_200_000}}
+SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 800_000}}
 ARMS = {
     "ar": arm_values("ar"),
     "ar_dropout": {

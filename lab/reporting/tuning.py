@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -204,13 +204,15 @@ def _study_table(studies: Sequence[Study], spec: Specification) -> Table:
         row["best_validation_nll"] = min(losses, default=None)
         row["untuned_validation_nll"] = untuned[0] if untuned else None
         row["tokens_seen"] = sum(trial.tokens_seen or 0 for trial in study.trials)
-        for key, bounds in spec.space.items():
-            edge = key in best and bounds.at_edge(values[key])
-            row[_short(key)] = {"value": values.get(key), "own": key in study.fixed, "edge": edge}
+        row |= {_short(key): values.get(key) for key in spec.space}
+        row["own"] = _listed(key for key in spec.space if key in study.fixed)
+        row["edge"] = _listed(
+            key for key, tried in spec.space.items() if key in best and tried.at_edge(best[key])
+        )
         rows.append(row)
 
     def best_column(key: str) -> Column:
-        return Column(f"{_heading(key)}{table.LINE}best trial", lambda row: best_in_words(row[_short(key)]))
+        return Column(f"{_heading(key)}{table.LINE}best trial", lambda row: best_in_words(row, _short(key)))
 
     columns = [
         table.text("Arm", "arm"),
@@ -247,10 +249,14 @@ def _trial_table(studies: Sequence[Study], spec: Specification) -> Table:
     return Table("tuning", rows, columns, title="Every trial")
 
 
-def best_in_words(best: Row) -> str:
+def best_in_words(row: Row, name: str) -> str:
     """A best value for the table: the arm's own, or one at the end of its range, says so; a dash for none."""
-    note = " (own)" if best["own"] else " (edge)" if best["edge"] else ""
-    return table.shown(best["value"], lambda value: _plain(value) + note)
+    note = "".join(f" ({why})" for why in ("own", "edge") if name in row[why].split())
+    return table.shown(row[name], lambda value: _plain(value) + note)
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return " ".join(_short(key) for key in keys)
 
 
 def _plain(value: float | str) -> str:
