@@ -196,7 +196,7 @@ def _where(primaries: Sequence[Primary], rule: Registration, tree: ResultTree) -
     which = f"{undecided} of {len(primaries)}" if len(primaries) > 1 else "it"
     if number == len(rule.looks):
         return f"{at}, is the last and leaves {which} undecided."
-    how = "the same command adds them" if tree.plan.auto else "`SEEDS=auto` adds them"
+    how = "the same command adds them" if tree.plan.auto else "SEEDS=auto adds them"
     return f"{at}, leaves {which} undecided; the next is at {rule.looks[number]} seeds: {how}."
 
 
@@ -216,7 +216,7 @@ def _row(one: Primary, rule: Registration) -> Row:
         "reference": one.contrast.reference,
         "level": level_name(one.contrast.level),
         "reference_level": level_name(one.contrast.reference_level),
-        "against": one.names[1],
+        "against": f"{one.contrast.reference}{words.at_level(one.contrast.reference_level)}",
         "metric": rule.metric,
         "place": rule.place,
         "seeds": made.seeds,

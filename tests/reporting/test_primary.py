@@ -79,7 +79,7 @@ def test_other_sections_keep_what_they_found_and_are_marked_as_looked_at_besides
             0.02,
             "ar_mask30 against AR is undecided in NLL: a gain of 0.000 [−0.048 to +0.048] nats/token "
             "(3 seeds; the next look needs 2 more; ",
-            "leaves it undecided; the next is at 5 seeds: `SEEDS=auto` adds them.",
+            "leaves it undecided; the next is at 5 seeds: SEEDS=auto adds them.",
         ),
         (
             0.01,
