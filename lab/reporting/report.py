@@ -3,6 +3,7 @@
 import csv
 import importlib
 import io
+import json
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -238,5 +239,10 @@ def _write_csv(path: Path, content: Sequence[Mapping[str, object]]) -> None:
     names = list(dict.fromkeys(name for row in content for name in row))
     writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(content)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in content)
     write_atomic(path, text.getvalue().encode())
+
+
+def _cell(value: object) -> object:
+    """What is no single value, such as a gain by seed, as JSON."""
+    return json.dumps(value) if isinstance(value, Mapping | list | tuple) else value

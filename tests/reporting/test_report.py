@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from lab.__main__ import app
 from lab.reporting.report import write_index, write_report
 from lab.reporting.tree import read_tree
 from lab.results import DamagedError
-from lab.sections import AnySection, Curves
+from lab.sections import AnySection, Curves, Differences, pairs
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 KINDS = {kind.model_fields["kind"].default for kind in get_args(get_args(AnySection)[0])}
@@ -53,6 +54,17 @@ def test_the_page_says_what_was_found_for_single_arms(fake_tree):
     text = read_page(write_report(tree.path)).text
     assert "DLM with training.weight_decay=0.14, training.batch_size=16 and factors.stratified=True." in text
     assert "shared, not tuned for each arm" not in text
+
+
+def test_what_is_no_single_value_is_json_in_a_csv(fake_sweep):
+    report = write_report(fake_sweep(sections=(Differences(contrasts=pairs({"dlm": "ar"})),)).path)
+    kept = rows_of(report, "differences_nll")
+    rows = report.summary["sections"][0]["tables"]["differences_nll"]
+    nested = {name for row in rows for name, value in row.items() if isinstance(value, dict | list)}
+    assert nested
+    assert [[json.loads(row[name]) for name in nested] for row in kept] == json.loads(
+        json.dumps([[row[name] for name in nested] for row in rows])
+    )
 
 
 def test_csv_has_every_stop_once(fake_tree):
