@@ -11,13 +11,12 @@ import cross_backend_run
 import numpy as np
 import pytest
 
-BACKENDS = ("jax", "tensorflow", "torch")
 CASES = ("jax", "tensorflow", pytest.param("torch", marks=pytest.mark.extra(torch="torch")))
 
 
 @pytest.fixture(scope="module")
-def numbers(tmp_path_factory):
-    """What each installed backend gives, from one file of initial weights; all at work at once."""
+def numbers(request, tmp_path_factory):
+    """What each backend gives that a chosen test asks for, from one file of initial weights; all at once."""
     from lab.training.build import build_transformer
     from lab.training.checkpoint import save_arrays
     from lab.training.variables import read_variables
@@ -27,7 +26,8 @@ def numbers(tmp_path_factory):
     transformer = build_transformer(cross_backend_run.config_of("ar"), cross_backend_run.VOCAB)
     save_arrays(weights, read_variables(transformer.trainable_variables))
     processes = {}
-    for backend in BACKENDS:
+    items = [item for item in request.session.items if item.path == Path(__file__)]
+    for backend in ("jax", *sorted({item.callspec.params["backend"] for item in items} - {"jax"})):
         if importlib.util.find_spec(backend):
             command = [sys.executable, cross_backend_run.__file__, weights, folder / f"{backend}.json"]
             environment = os.environ | {

@@ -58,7 +58,6 @@ def test_ctrl_c_twice_is_never_taken_for_one():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.backend
 def test_a_run_asked_to_end_at_any_moment_goes_on_to_the_same_result(undisturbed, tmp_path, monkeypatch):
     """Notice comes in the main run, in a branch, and while a stop is measured."""
     from lab.training import run as module

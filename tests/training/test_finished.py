@@ -8,7 +8,6 @@ from lab.data.dataset import prepare
 from lab.evaluation.measurements import measure, yardstick
 
 
-@pytest.mark.backend
 @pytest.mark.parametrize("arm", ["ar", "dlm"])
 def test_the_loaded_arm_measures_as_the_run_said_at_its_best_stop(arm, undisturbed):
     from lab.training.finished import load_arm
@@ -64,7 +63,6 @@ def test_the_weights_of_another_run_are_refused(undisturbed, tmp_path):
         load_arm(tmp_path, stop, 257, run.config)
 
 
-@pytest.mark.backend
 def test_the_weights_are_not_the_initial_ones(undisturbed):
     from lab.training.build import build_transformer
     from lab.training.finished import load_arm

@@ -16,7 +16,7 @@ from training_bench import differences, numbers_of, rows_of
 pytestmark = pytest.mark.slow
 
 ARMS = ("ar", "dlm", "causal_mechanisms")
-KILLS = 5  # of each arm
+KILLS = 3  # of each arm
 
 
 def start(run, logdir):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from scheduling_bench import wait_for
@@ -18,6 +19,7 @@ from lab.scheduling.executors.process import arguments
 
 def attempt(folder, name, seed):
     changes = {"seed": seed, "training": {"total_tokens": 2048}, "evaluation": {"stops": 1}}
+    changes["data"] = {"corpus": "text", "paths": [str(Path(__file__).parents[1])]}  # smaller than packages
     config = make_config(read_preset("smoke"), arm_values("dlm"), changes)
     (folder / name).mkdir()
     (folder / name / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
