@@ -1,6 +1,6 @@
 """With few unique tokens and many epochs, does masked diffusion overtake autoregression.
 
-    make crossover                   on 2 cores in about 30 minutes (estimated)
+    make crossover                   on 2 cores in about 17 minutes
     make crossover PRESET=smoke      in under a minute: does everything run?
 
 Both arms see the same number of tokens in total. Only the number of unique ones changes, and a smaller set is
@@ -29,7 +29,7 @@ ABLATION = Ablation(
         "laptop": Scale(
             {UNIQUE_TOKENS: (10_000, 40_000)},
             seeds=3,
-            budget="about 30 minutes on 2 cores (estimated)",
+            budget="about 17 minutes on 2 cores",
             values={"training": {"total_tokens": 800_000}},
             twins=1,
             alone={"ar": {UNIQUE_TOKENS: (5_000, 20_000)}},
