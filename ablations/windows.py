@@ -1,6 +1,6 @@
 """What cutting windows anew at each epoch is worth, to AR and to the DLM.
 
-    make windows                     on 2 cores in about 30 minutes (estimated)
+    make windows                     on 2 cores in about 20 minutes (estimated)
     make windows PRESET=smoke        in about a minute: does everything run?
 
 A corpus that is cut into windows once shows AR each token behind the same context, epoch after epoch; cut
@@ -37,7 +37,7 @@ ABLATION = Ablation(
     arms=ARMS,
     scales={
         "smoke": Scale(LEVELS, seeds=1, budget="about a minute on 2 cores"),
-        "laptop": Scale(LEVELS, seeds=3, budget="about 30 minutes on 2 cores (estimated)", values=SMALL),
+        "laptop": Scale(LEVELS, seeds=3, budget="about 20 minutes on 2 cores (estimated)", values=SMALL),
         "gpu": Scale(LEVELS, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",

@@ -4,6 +4,7 @@ A figure is a row of panels, each a picture of its own with its own axes and nam
 them side by side or one below the other. There are no legends: the caption says what a line or a mark means.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -154,6 +155,9 @@ ESTIMATES = (
 )
 
 
+NAME_WIDTH = 24  # characters of a line
+
+
 def estimates(title: str, rows: Sequence[tuple[str, Sequence[Mark] | str]], metric: Metric) -> Figure:
     """A panel of differences, one below the other: seeds, mean and intervals beside 0.
 
@@ -185,7 +189,9 @@ def estimates(title: str, rows: Sequence[tuple[str, Sequence[Mark] | str]], metr
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
+    # Long names take lines of their own, lest they leave no room for what is drawn.
+    names = [textwrap.fill(name, NAME_WIDTH) for name, _ in rows]
+    ax.set_yticks(range(len(rows)), names, fontsize=8 if max(map(len, names), default=0) <= NAME_WIDTH else 7)
     for label, (_, content) in zip(ax.get_yticklabels(), rows, strict=True):
         label.set_fontweight("normal" if content else "bold")
     unit = metric.difference_unit

@@ -1,6 +1,8 @@
 import pytest
 from fake_trees import overfit_at_the_end
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from lab.metrics import find_metric
 from lab.reporting import drawing, words
 from lab.reporting.sections import differences
 from lab.reporting.tree import read_tree
@@ -424,3 +426,13 @@ def test_a_tree_with_holes_and_levels_is_drawn(fake_sweep):
     assert drawing.render(panel, "svg").startswith(b"<?xml")
     lost = [text for text, *_ in content.tables[0].cells[0][1]]
     assert lost == ["dlm", "ar", "0", "– → –", "–", "not compared", "–", "–"]
+
+
+@pytest.mark.parametrize("name", ["ar", "ar_dropout against ar_dropout at windows=fixed"])
+def test_long_names_leave_room_for_what_is_drawn(name):
+    figure = drawing.estimates("At the end of training", [(name, "no seed")], find_metric("nll"))
+    FigureCanvasAgg(figure).draw()
+    (ax,) = figure.axes
+    for text in (ax.xaxis.label, ax.title, *ax.get_yticklabels()):
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, text.get_text()
