@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from lab.ablation import Ablation, cells, dotted_values, load_ablation
+from lab.ablation import Ablation, cells, dotted_values, load_ablation, strong_arms
 from lab.config import Values, files_layer, merge, nest, parse_overrides, preset_name
 from lab.files import Row
 from lab.results import MeasurementResult
@@ -134,6 +134,7 @@ def run_ablation(
         prepare_data(planned[-1], ablation.measurements, places.cache),
         tuning=tuning,
         auto=seeds == "auto",
+        strong=strong_arms(ablation, preset),
     )
     plans = [replace(last, cells=made) for made in planned]
     shown = RunsProgress(Console(quiet=not progress))

@@ -297,6 +297,16 @@ def test_ablate_plans_drives_and_reports(ablated, tmp_path):
     assert said.stdout == "verdict of out/crossover/smoke\npage: out/crossover/smoke/report/index.html\n"
 
 
+def test_what_a_preset_of_ones_own_found_for_an_arm_is_planned(ablated, tmp_path):
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("base: laptop\narms:\n  dlm:\n    training:\n      clip_norm: 5\n", encoding="utf-8")
+    said = invoke("ablate", "crossover", "--preset", str(preset), "--seeds", "2")
+    assert said.exit_code == 0, said.output
+    ((plan, *_),) = ablated.drives
+    assert plan.strong == {"dlm": {"training": {"clip_norm": 5}}}
+    assert {cell.config.training.clip_norm for cell in plan.cells if cell.arm == "dlm"} == {5.0}
+
+
 def test_ablate_adds_seeds_until_it_is_decided(ablated, monkeypatch):
     decided = iter([False, True])
     monkeypatch.setattr(lab.api, "_decided", lambda plan: next(decided))

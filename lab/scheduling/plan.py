@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.ablation import Ablation, Cell, start_of, strong_arms
+from lab.ablation import Ablation, Cell, start_of
 from lab.code import closure_hash
 from lab.config import DataConfig
 from lab.evaluation.measurements import evaluation_digest
@@ -48,6 +48,7 @@ class Plan:
         code: hash of the code that trains.
         tuning: how its arms are tuned; None if they are not.
         auto: whether it is the plan of one look, after which more seeds may follow.
+        strong: arm -> what the preset found to be best for it, of the ablation's `strong` arms.
     """
 
     tree: Path
@@ -59,6 +60,7 @@ class Plan:
     code: str = field(default_factory=lambda: closure_hash(ENGINE))
     tuning: Tuning | None = None
     auto: bool = False
+    strong: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -151,7 +153,7 @@ class Plan:
             expected=ablation.expected,
             arms=tuple(ablation.arms),
             ensembles=self.ensembles,
-            strong=strong_arms(ablation, self.preset),
+            strong=dict(self.strong),
             sections=ablation.sections,
             measurements=dict(ablation.measurements),
             command=self.command,

@@ -1,10 +1,8 @@
 import json
 from dataclasses import replace
 
-import yaml
 from scheduling_bench import tiny_ablation
 
-import lab.config
 from lab.registration import Registration
 from lab.results import PLAN, PlanRecord, read_record
 from lab.scheduling.plan import UNREAD, DataFacts
@@ -64,12 +62,9 @@ def test_plan_json_comes_back_as_the_plan(bench):
 
 
 def test_plan_json_says_what_strong_arms_run_with(bench):
-    path = lab.config.PRESETS_DIR / "tiny.yaml"
-    best = {"dlm": {"training": {"weight_decay": 1.5}}, "other": {}}
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "arms": best}), encoding="utf-8")
-    record = bench.plan(ablation=tiny_ablation(strong=("ar", "dlm"))).record()
-    assert record.strong == {"dlm": best["dlm"]}
-    assert {cell.config.training.weight_decay for cell in record.cells if cell.arm == "dlm"} == {1.5}
+    strong = {"dlm": {"training": {"weight_decay": 1.5}}}
+    replace(bench.plan(), strong=strong).write()
+    assert read_record(PlanRecord, bench.tree / PLAN).strong == strong
 
 
 def test_a_job_is_its_cells_run(bench):
