@@ -4,8 +4,8 @@
     make crossover PRESET=smoke      in under a minute: does everything run?
 
 Both arms see the same number of tokens in total. Only the number of unique ones changes, and a smaller set is
-a subset of a larger one. AR alone has further budgets, for the data potential. Expected: as in the paper, with
-the fewest AR soon overfits while the DLM goes on and ends below AR's best; with the most AR is ahead.
+a subset of a larger one. AR alone has further budgets, for the data potential. Expected: as in the paper,
+with the fewest AR soon overfits while the DLM goes on and ends below AR's best; with the most AR is ahead.
 """
 
 from lab.ablation import Ablation, Scale
