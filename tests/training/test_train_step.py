@@ -118,7 +118,9 @@ def test_fifty_steps_learn_a_repeated_text(arm):
     logs = Logs()
     fit(learner, [{**inputs, "visits": inputs["visits"] + step} for step in range(50)], [logs])
     losses = [log["loss"] for log in logs.found]
-    assert losses[0] == pytest.approx(np.log(VOCAB), abs=0.2)  # each backend starts from other weights
+    # Nearly uniform; a window with something hidden stands in for those with nothing (place_draws.py).
+    counted = (LENGTH + 1) / LENGTH if arm == "dlm" else 1
+    assert losses[0] == pytest.approx(counted * np.log(VOCAB), abs=0.1)
     assert np.mean(losses[-10:]) < losses[0] / 2
 
 
