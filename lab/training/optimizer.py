@@ -100,9 +100,10 @@ class ScheduledAdamW(keras.optimizers.AdamW):
         """Shrink the matrices, as Keras does, by a decay that has its own warm-up."""
         step = ops.cast(self.iterations, "float32")
         decay = self.weight_decay * warmup(step, self.weight_decay_warmup_steps, ops)
+        rate = self.learning_rate
         for variable in variables:
             if self._use_weight_decay(variable):
-                variable.assign(variable - variable * decay * self.learning_rate)
+                variable.assign(variable - variable * decay * rate)
 
     def _scheduled_learning_rate(self) -> Tensor:
         schedule = Schedule(
