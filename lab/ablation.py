@@ -307,7 +307,7 @@ def cells(
     overrides = overrides or {}
     _check_overrides(ablation, scale, overrides)
     base = ablation.base_layers(preset)
-    strong = strong_arms(ablation, preset)
+    strong = strong_arms(ablation, preset, overrides)
 
     def config(arm: str, level: Values, own: Values) -> RunConfig:
         return make_config(*base, strong.get(arm, {}), ablation.arms[arm], nest(level), overrides, own)
@@ -337,10 +337,16 @@ def cells(
     return made
 
 
-def strong_arms(ablation: Ablation, preset: str) -> dict[str, Any]:
-    """What the preset found to be best for `strong` arms, where it found any: arm -> a layer."""
+def strong_arms(ablation: Ablation, preset: str, overrides: Values) -> dict[str, Any]:
+    """What the preset found to be best for `strong` arms, but for what the user sets: arm -> a layer."""
+    own = set(dotted_keys(overrides))
     found = strong_layers(preset)
-    return {arm: found[arm] for arm in ablation.strong if arm in found}
+    left = {
+        arm: nest({key: value for key, value in dotted_values(found[arm]) if key not in own})
+        for arm in ablation.strong
+        if arm in found
+    }
+    return {arm: layer for arm, layer in left.items() if layer}
 
 
 def _own(arm: str, seed: int) -> Values:

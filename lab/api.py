@@ -134,7 +134,7 @@ def run_ablation(
         prepare_data(planned[-1], ablation.measurements, places.cache),
         tuning=tuning,
         auto=seeds == "auto",
-        strong=strong_arms(ablation, preset),
+        strong=strong_arms(ablation, preset, layer),
     )
     plans = [replace(last, cells=made) for made in planned]
     shown = RunsProgress(Console(quiet=not progress))

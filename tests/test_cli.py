@@ -305,6 +305,9 @@ def test_what_a_preset_of_ones_own_found_for_an_arm_is_planned(ablated, tmp_path
     ((plan, *_),) = ablated.drives
     assert plan.strong == {"dlm": {"training": {"clip_norm": 5}}}
     assert {cell.config.training.clip_norm for cell in plan.cells if cell.arm == "dlm"} == {5.0}
+    invoke("ablate", "crossover", "--preset", str(preset), "--seeds", "2", "--set", "training.clip_norm=2")
+    (_, (plan, *_)) = ablated.drives
+    assert plan.strong == {}  # what the user sets was not found
 
 
 def test_ablate_adds_seeds_until_it_is_decided(ablated, monkeypatch):
