@@ -20,13 +20,12 @@ def forward_flops_per_token(architecture: Architecture, causal: bool) -> float:
     Returns:
         FLOPs/token, in the letters of `Architecture`: 2 a parameter of a block's matrices that a token meets
         (`block_matrices`; 8 d^2 + 6 d f by default), and 4 h c times the mean number of slots seen for the
-        scores and their weighted sum, for each block and loop; 2 d a row of the token embedding for the
-        output (the mask's column is computed too).
+        scores and their weighted sum, for each block and loop; 2 d V for the output.
     """
     a = architecture
     attention = 4 * a.heads * a.head_dim * ((a.length + 1) / 2 if causal else a.length)
     blocks = a.loops * a.layers * (2 * block_matrices(a).active + attention)
-    return blocks + 2 * a.width * a.embedding_rows
+    return blocks + 2 * a.width * a.vocab_size
 
 
 def train_flops_per_token(architecture: Architecture, causal: bool) -> float:

@@ -98,42 +98,69 @@ class SelfAttention(FromArchitecture, keras.layers.Layer):
         Returns:
             (batch, length, width).
         """
-        length = inputs.shape[1]
-        query, key, value = self._heads(self.query_key_value(inputs))
+        length, head_dim = inputs.shape[1], self.architecture.head_dim
+        heads = (self.architecture.heads, self.architecture.kv_heads, self.architecture.kv_heads)
+        parts = self.query_key_value(inputs, parts=[number * head_dim for number in heads])
+        query, key, value = (
+            split_axis(ops.reshape(part, (-1, length, number, head_dim)), 2)
+            for part, number in zip(parts, heads, strict=True)
+        )
         if self.query_key_norms:
             query, key = (norm(part) for norm, part in zip(self.query_key_norms, (query, key), strict=True))
         query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
         if (group := self.architecture.heads // self.architecture.kv_heads) > 1:
             # Written out, as the fused attention of `keras.ops` shares heads under JAX alone.
             key, value = ops.repeat(key, group, axis=2), ops.repeat(value, group, axis=2)
-        if training and self.weight_dropout:
-            # The fused attention of `keras.ops` has no dropout on its weights.
-            weights = _attention_weights(query, key, _mask(length, visible, causal))
-            weights = self.weight_dropout(weights, training=True)
-            attended = ops.einsum("bhqk,bkhd->bqhd", weights, value)
-        elif visible is not None:
-            attended = ops.dot_product_attention(query, key, value, mask=_mask(length, visible, causal))
+        dropout = self.weight_dropout if training else None
+        if dropout is None and has_fused_attention():
+            attended = _fused(query, key, value, visible, causal)
         else:
-            attended = ops.dot_product_attention(query, key, value, is_causal=causal)
-        merged = self.architecture.heads * self.architecture.head_dim
-        return self.output_projection(ops.reshape(attended, (-1, length, merged)))
+            attended = _written_out(query, key, value, _mask(length, visible, causal), dropout)
+        return self.output_projection(ops.reshape(attended, (-1, length, heads[0] * head_dim)))
 
-    def _heads(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (batch, length, heads, head_dim) each, of the projected features."""
-        numbers = [self.architecture.heads, *[self.architecture.kv_heads] * 2]
-        head_dim, length = self.architecture.head_dim, projected.shape[1]
-        parts = ops.split(projected, list(np.cumsum(numbers[:-1]) * head_dim), axis=-1)
-        query, key, value = (
-            split_axis(ops.reshape(part, (-1, length, number, head_dim)), 2)
-            for part, number in zip(parts, numbers, strict=True)
-        )
-        return query, key, value
+
+def has_fused_attention() -> bool:
+    """Whether the attention of `keras.ops` is one kernel here: under PyTorch, and on an accelerator."""
+    return keras.backend.backend() == "torch" or not _device().startswith("cpu")
+
+
+def needs_flash_attention(dtype: str) -> bool:
+    """Whether it must be cuDNN's here: under JAX, on an NVIDIA GPU, in half precision."""
+    half = dtype in ("bfloat16", "float16")
+    return half and keras.backend.backend() == "jax" and _device().startswith("gpu")
+
+
+def _device() -> str:
+    return str(keras.distribution.list_devices()[0])
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+    """By the attention of `keras.ops`.
+
+    Raises:
+        RuntimeError: if cuDNN's is needed and cannot be used; the slower one would pass unnoticed.
+    """
+    if visible is not None:
+        return ops.dot_product_attention(query, key, value, mask=_mask(query.shape[1], visible, causal))
+    flash = needs_flash_attention(keras.backend.standardize_dtype(query.dtype)) or None
+    return ops.dot_product_attention(query, key, value, is_causal=causal, flash_attention=flash)
+
+
+def _written_out(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: Dropout | None
+) -> Tensor:
+    """By matrix products of each head: XLA's CPU backend has no fused attention, nor has any dropout."""
+    query, key, value = (ops.transpose(part, (0, 2, 1, 3)) for part in (query, key, value))
+    weights = _attention_weights(query, key, mask)
+    if dropout is not None:
+        weights = dropout(weights, training=True)
+    return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
 
 
 def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     """Of each slot on each: (batch, heads, length, length), softmax of the scaled scores in float32."""
-    scale = np.float32(query.shape[3] ** -0.5)
-    scores = ops.cast(ops.einsum("bqhd,bkhd->bhqk", query, key), "float32") * scale
+    scores = ops.cast(ops.einsum("bhqc,bhkc->bhqk", query, key), "float32")
+    scores *= np.float32(query.shape[3] ** -0.5)
     if mask is not None:
         scores = ops.where(mask, scores, np.float32(-1e30))
     return ops.cast(ops.softmax(scores), query.dtype)

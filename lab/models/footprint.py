@@ -77,7 +77,7 @@ def activation_bytes(architecture: Architecture, feature_bytes: int = FLOAT32) -
     For each block and loop: 4 d of the two norms' inputs and outputs; (h + 2 k) c of queries, keys and
     values, (h + k) c of their rotations, and with `qk_norm` as much of their norms; h L of the attention
     weights; h c of what is attended; 2 f of gate and up, f of their product and f of silu(gate). At the end
-    2 d of the norm, and the logits and their probabilities, 2 float32 a row of the token embedding.
+    2 d of the norm, and the logits and their probabilities, 2 V float32.
 
     Reference: after Korthikanti et al. 2022, arXiv:2205.05198, section 4.1.
     """
@@ -86,4 +86,4 @@ def activation_bytes(architecture: Architecture, feature_bytes: int = FLOAT32) -
     attention = (2 * a.heads + 2 * a.kv_heads) * a.head_dim + query_key * (1 + a.qk_norm) + a.heads * a.length
     block = 4 * a.width + attention + 4 * a.ffn_width
     features = a.loops * a.layers * block + 2 * a.width
-    return feature_bytes * features + 2 * FLOAT32 * a.embedding_rows
+    return feature_bytes * features + 2 * FLOAT32 * a.vocab_size

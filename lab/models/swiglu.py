@@ -62,7 +62,8 @@ class SwiGLU(FromArchitecture, keras.layers.Layer):
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Map (..., width) to (..., width)."""
-        gate, up = (split_axis(part, -1) for part in ops.split(self.gate_and_up(inputs), 2, axis=-1))
+        parts = self.gate_and_up(inputs, parts=[self.architecture.ffn_width] * 2)
+        gate, up = (split_axis(part, -1) for part in parts)
         gated = ops.silu(gate) * up
         if self.gated_dropout:
             gated = self.gated_dropout(gated, training=training)

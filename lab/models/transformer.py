@@ -14,6 +14,7 @@ from lab.models.from_architecture import FromArchitecture
 from lab.models.norm import RMSNorm
 from lab.models.rotary import rotary_angles
 from lab.models.seeds import derive_seed
+from lab.models.token_embedding import TokenEmbedding
 
 Tensor = Any
 Example = Any  # of lab/objectives/corruption.py, from which nothing here imports
@@ -52,9 +53,10 @@ class Transformer(FromArchitecture, keras.Model):
         self.seed = seed
 
         policy = self.dtype_policy
-        self.token_embedding = keras.layers.ReversibleEmbedding(
+        self.token_embedding = TokenEmbedding(
             architecture.embedding_rows,
             architecture.width,
+            architecture.vocab_size,
             tie_weights=architecture.tie_embeddings,
             embeddings_initializer=keras.initializers.RandomNormal(
                 stddev=0.02, seed=derive_seed(seed, "token")
@@ -158,8 +160,9 @@ class Transformer(FromArchitecture, keras.Model):
         The mask is never predicted: it has no logit, or one without weight where it is in the vocabulary
         (Sahoo et al. 2024, arXiv:2406.07524, section 3.2.3).
         """
-        logits = self.token_embedding(stream, reverse=True)[..., : self.vocab_size]
-        logits = ops.cast(logits, "float32")
+        rows = ops.reshape(stream, (-1, stream.shape[-1]))  # as in `Projection`
+        logits = ops.cast(self.token_embedding(rows, reverse=True), "float32")
+        logits = ops.reshape(logits, (-1, *stream.shape[1:-1], self.vocab_size))
         if self.mask_id < self.vocab_size:
             logits = ops.where(np.arange(self.vocab_size) == self.mask_id, np.float32(-1e30), logits)
         return logits

@@ -16,6 +16,13 @@ State = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 class TrainStep:
     """Mixin for a `keras.Model` whose call returns the loss of each sequence."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As Keras does, but for a step's state: to look in it for layers took 1 % of a small step."""
+        if name == "_jax_state":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def train_step(self: Any, state: State, data: Any) -> tuple[dict[str, Tensor], State]:
         """One micro-batch: mean loss, its gradient, the optimizer's update.
 

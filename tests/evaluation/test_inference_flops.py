@@ -3,9 +3,9 @@ import pytest
 from lab.config import ModelConfig
 from lab.evaluation.inference_flops import InferenceCounter
 
-# One layer of width 8, two heads, a feed-forward of 12; ten tokens and the mask.
+# One layer of width 8, two heads, a feed-forward of 12; ten tokens that can be predicted.
 MODEL = ModelConfig(layers=1, width=8, heads=2, ffn_width=12)
-SLOT = 2 * (4 * 8 * 8 + 3 * 8 * 12) + 2 * 8 * 11  # all but attention, for one slot
+SLOT = 2 * (4 * 8 * 8 + 3 * 8 * 12) + 2 * 8 * 10  # all but attention, for one slot
 LOOK = 4 * 8  # attention of one slot to one other
 
 

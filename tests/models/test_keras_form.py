@@ -16,6 +16,7 @@ from lab.models.dropout import Dropout
 from lab.models.feed_forward import FEED_FORWARDS
 from lab.models.norm import RMSNorm
 from lab.models.projection import Projection
+from lab.models.token_embedding import TokenEmbedding
 from lab.models.transformer import Transformer
 
 pytestmark = pytest.mark.backend
@@ -25,6 +26,7 @@ OTHER = tiny_architecture(norm_gain=True, kv_heads=1, tie_embeddings=False, targ
 ANGLES = (1, LENGTH, 1, PLAIN.head_dim // 2)
 POSITIONS = np.tile(np.arange(1, LENGTH + 1, dtype=np.int32), (BATCH, 1))
 FEATURES = {"input_shape": (BATCH, LENGTH, WIDTH), "expected_output_shape": (BATCH, LENGTH, WIDTH)}
+IDS = {"input_data": random_tokens(), "expected_output_shape": (BATCH, LENGTH, WIDTH)}
 ROTARY = {
     "input_shape": {"inputs_shape": (BATCH, LENGTH, WIDTH), "cosine_shape": ANGLES, "sine_shape": ANGLES},
     "input_dtype": {"inputs_shape": "float32", "cosine_shape": "float32", "sine_shape": "float32"},
@@ -44,6 +46,7 @@ LAYERS = [
     (RMSNorm, {"gain": False}, FEATURES, 0, 0),
     (RMSNorm, {"gain": True, "epsilon": 1e-6}, FEATURES, 1, 0),
     (Projection, {"units": WIDTH}, FEATURES, 1, 0),
+    (TokenEmbedding, {"input_dim": VOCAB, "output_dim": WIDTH, "outputs": VOCAB - 1}, IDS, 1, 0),
     (Dropout, {"rate": 0.2, "seed": 1}, FEATURES, 0, 1),
     *((kind, {"architecture": PLAIN, "dropout": 0.2}, FEATURES, 2, 1) for kind in FEED_FORWARDS.values()),
     (SelfAttention, {"architecture": PLAIN}, ROTARY, 2, 0),

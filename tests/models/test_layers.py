@@ -16,6 +16,7 @@ from lab.models.norm import RMSNorm
 from lab.models.projection import Projection
 from lab.models.rotary import rotary_angles
 from lab.models.swiglu import SwiGLU
+from lab.models.token_embedding import TokenEmbedding
 from lab.models.transformer import Transformer
 
 pytestmark = pytest.mark.backend
@@ -175,3 +176,17 @@ def test_projection_is_a_matrix_product():
     expected = FEATURES.astype(float) @ np.array(layer.kernel, dtype=float)
     assert np.allclose(outputs(layer, FEATURES, {}), expected, rtol=1e-5, atol=1e-6)
     assert not layer.use_bias
+    parts = [host(part) for part in layer(FEATURES, parts=[2, 3])]
+    assert [part.shape for part in parts] == [(BATCH, LENGTH, width) for width in (2, 3)]
+    assert np.allclose(np.concatenate(parts, axis=-1), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_token_embedding_gives_no_logit_to_the_last_ids(tied):
+    layer = TokenEmbedding(7, WIDTH, outputs=5, tie_weights=tied)
+    layer.build((None, LENGTH))
+    table = np.array(layer.embeddings, dtype=float)
+    assert np.array_equal(host(layer(np.array([6, 0]))), table[[6, 0]].astype("float32"))
+    output = table.T if tied else np.array(layer.reverse_embeddings, dtype=float)
+    expected = FEATURES[0].astype(float) @ output[:, :5]
+    assert np.allclose(host(layer(FEATURES[0], reverse=True)), expected, rtol=1e-5, atol=1e-6)
