@@ -4,8 +4,10 @@ import glob
 import hashlib
 import os
 import sysconfig
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from lab.config import DataConfig
@@ -29,16 +31,27 @@ _EXCLUDED_PREFIX = "_sysconfigdata"
 
 @dataclass(frozen=True)
 class Document:
-    """One text. `name` says where it came from and decides nothing."""
+    """One text.
+
+    Attributes:
+        name: says where it came from and decides nothing.
+        text: the whole of it, or of one longer than PART its first part (lab/data/parts.py).
+        rest: what follows, a part at a time; read once, before the next document.
+    """
 
     name: str
     text: str
+    rest: Iterable[str] = field(default=(), compare=False)
+
+    def parts(self) -> Iterator[str]:
+        """All of the text."""
+        return chain((self.text,), self.rest)
 
 
 _NO_TEXT = (EmptyFileError, NotTextError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One file of a corpus.
 
@@ -54,6 +67,12 @@ class Source:
     kind: str
     skipped: tuple[type[ValueError], ...] = ()
 
+    def stamp(self) -> tuple[int, ...]:
+        """Size, and what changes with every write: the times in nanoseconds, and which file it is."""
+        with reading(self.path):
+            status = self.path.stat()
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
     def digest(self) -> str:
         """The sha256 of the file's bytes as they lie on disk, in hex."""
         with reading(self.path), self.path.open("rb") as file:
@@ -61,7 +80,7 @@ class Source:
 
 
 def read_corpus(config: DataConfig) -> Iterator[Document]:
-    """Every document of the configured corpus, whole, in a fixed order.
+    """Every document of the configured corpus in a fixed order.
 
     Raises:
         ValueError: naming the file that is missing, empty, binary, not UTF-8 or lacks the text field.
@@ -99,10 +118,14 @@ def find_sources(config: DataConfig) -> list[Source]:
         root = Path(sysconfig.get_path("stdlib"))
         with reading(root):
             return _stdlib_sources(root)
-    sources: dict[Path, Source] = {}
+    sources: dict[str, Source] = {}
+    resolved = cache(os.path.realpath)
     for path in config.paths:
         for source in _path_sources(path):
-            sources.setdefault(source.path.resolve(), source)
+            # A folder is resolved once for all its files.
+            linked = source.path.is_symlink()
+            place = resolved(source.path) if linked else f"{resolved(source.path.parent)}/{source.path.name}"
+            sources.setdefault(place, source)
     return list(sources.values())
 
 
@@ -179,9 +202,9 @@ def _read_documents(source: Source, text_field: str) -> Iterator[Document]:
     empty = True
     for record in read_records(source.path, [field]):
         text = _text_of(record, field)
-        if text.strip():
+        if text and not text.isspace():
             empty = False
-            yield Document(source.name if whole else f"{source.name}:{record.number}", text)
+            yield Document(source.name if whole else f"{source.name}:{record.number}", text, record.rest)
     if empty:
         raise EmptyFileError(f"{source.path}: expected text, but the file holds only white space.")
 

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lab.data.corpora import Document, Source, find_sources, read_corpus
 from lab.data.overlaps import seen_tokens
 from lab.data.packages import describe_packages, say_once
 from lab.data.pieces import pieces_of
+from lab.data.progress import tell, watched
 from lab.data.shortage import counted, listed, remedy, suggest_characters
 from lab.data.splits import SPLITS, split_texts
 from lab.data.text_store import Texts, TextStore
@@ -33,9 +35,12 @@ from lab.data.tokenizers import (
 # Of the code that this process runs: read when it is imported, as an edit may come before it is used.
 CODE_HASH = closure_hash("lab.data.dataset")
 
+Stamps = Mapping[Source, tuple[int, ...]]
+
 HASHES = "hashes.json"
 HELD_OUT = ("validation", "test")
 _HASHED_BYTES = 1 << 18  # read at once, as hashlib does with a file
+_BATCH = 1 << 18  # characters tokenized together
 
 
 @dataclass(frozen=True)
@@ -110,19 +115,26 @@ def prepare(config: DataConfig, cache_dir: Path, key: str = "") -> Dataset:
 
 
 def _from_sources(config: DataConfig, cache_dir: Path) -> Dataset:
-    digests = _digests(config)
+    stamps = _stamps(config)
+    digests = _digests(stamps)
     packages = _describe_packages(config, digests)
     key = cache_key(config, digests, packages)
     dataset = _load(cache_dir, key)
     if dataset is None:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir / f"{key}.lock"):
-            dataset = _load(cache_dir, key) or _build(config, cache_dir, key, packages)
+            dataset = _load(cache_dir, key) or _build(config, cache_dir, key, packages, stamps)
     return dataset
 
 
-def _digests(config: DataConfig) -> dict[Source, str]:
-    return {source: source.digest() for source in find_sources(config)}
+def _digests(stamps: Stamps) -> dict[Source, str]:
+    size = sum(stamp[0] for stamp in stamps.values())
+    sources = watched(stamps, "looking at the files", lambda source: stamps[source][0], size)
+    return {source: source.digest() for source in sources}
+
+
+def _stamps(config: DataConfig) -> Stamps:
+    return {source: source.stamp() for source in find_sources(config)}
 
 
 def _describe_packages(config: DataConfig, digests: Mapping[Source, str]) -> dict[str, Any]:
@@ -202,23 +214,35 @@ def _seen_path(folder: Path, split: str) -> Path:
     return folder / f"{split}_seen.npy"
 
 
-def _build(config: DataConfig, cache_dir: Path, key: str, packages: Mapping[str, Any]) -> Dataset:
-    """Fill a place of the cache. Of the text only one document is in memory, and what `deduplicate` needs."""
+def _build(
+    config: DataConfig, cache_dir: Path, key: str, packages: Mapping[str, Any], stamps: Stamps
+) -> Dataset:
+    """Fill a place of the cache. Of the text a part of a document is in memory, and what `deduplicate` needs.
+
+    Args:
+        config: the settings.
+        cache_dir: where the place is.
+        key: its name.
+        packages: what is known of the default corpus.
+        stamps: of the files before their digests were taken.
+    """
     tokenizer = find_tokenizer(config.tokenizer)
     with TextStore(cache_dir) as store:
         divided = _divide(config, read_corpus(config), store)
-        digests = _digests(config)
-        if cache_key(config, digests, _describe_packages(config, digests)) != key:
-            raise ValueError(
-                f"the files of corpus={config.corpus} must stay as they are while they are read; try again."
-            )
-        statistics = {**packages, "files": len(digests), **divided.statistics}
+        if (now := _stamps(config)) != stamps:  # a file was written or touched: has it changed?
+            digests = _digests(now)
+            if cache_key(config, digests, _describe_packages(config, digests)) != key:
+                raise ValueError(
+                    f"the files of corpus={config.corpus} must stay as they are while they are read; "
+                    "try again."
+                )
+        statistics = {**packages, "files": len(stamps), **divided.statistics}
         if empty := [split for split in SPLITS if not divided.texts[split]]:
             raise ValueError(
                 f"each split must get a document, but {listed(empty)} got none: the corpus has "
                 f"{_corpus_size(statistics)}{_alike(divided)}. {_remedy(config, cache_dir, statistics)}"
             )
-        tokenizer = tokenizer or train_bpe(config.tokenizer, divided.texts["train"])
+        tokenizer = tokenizer or _train(config.tokenizer, divided.texts["train"])
         write_folder(cache_dir / key, lambda folder: _fill(folder, divided.texts, tokenizer, statistics))
     dataset = _load(cache_dir, key)
     if dataset is None:
@@ -233,11 +257,13 @@ def _fill(
     paths = {split: folder / f"{split}.npy" for split in SPLITS}
     tokens, covered = {}, 0
     for split, path in paths.items():
-        tokens[split], token_bytes = _write_tokens(path, tokenizer, texts[split])
+        tokens[split], token_bytes = _write_tokens(path, tokenizer, texts[split].in_parts("tokenizing"))
         covered += token_bytes
     text_bytes = {split: texts[split].size for split in SPLITS}
     held_out = {split: _map(paths[split]) for split in HELD_OUT}
-    seen = seen_tokens(texts["train"], {split: texts[split] for split in HELD_OUT}, held_out, tokenizer)
+    chunks = {split: texts[split].chunks("looking for overlaps") for split in SPLITS}
+    train = chunks.pop("train")
+    seen = seen_tokens(train, chunks, held_out, tokenizer, folder.parent)
     for split, mask in seen.items():
         np.save(_seen_path(folder, split), mask)
     hashed = {split: [path] for split, path in paths.items()}
@@ -262,21 +288,20 @@ def _fill(
         (folder / name).write_text(content, encoding="utf-8")
 
 
-def _write_tokens(path: Path, tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[int, int]:
-    """Tokenize texts into an .npy file, a text at a time; how many tokens, and the bytes they stand for."""
+def _write_tokens(path: Path, tokenizer: Tokenizer, texts: Iterable[Iterable[str]]) -> tuple[int, int]:
+    """Tokenize texts into an .npy file, some at a time; how many tokens, and the bytes they stand for."""
     dtype = token_dtype(tokenizer)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
-    count = covered = 0
+    counts = np.zeros(tokenizer.vocab_size, np.int64)
     with path.open("wb") as file:
         # NumPy pads a header for the largest count that there may be: written again, it has the same length.
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (0,)})
         for ids in tokenize(tokenizer, texts):
-            file.write(ids.tobytes())
-            count += len(ids)
-            covered += int(tokenizer.byte_lengths[ids].sum(dtype=np.int64))
+            file.write(ids.data)
+            counts += np.bincount(ids, minlength=len(counts))
         file.seek(0)
-        np.lib.format.write_array_header_1_0(file, {**header, "shape": (count,)})
-    return count, covered
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (int(counts.sum()),)})
+    return int(counts.sum()), int(counts @ tokenizer.byte_lengths)
 
 
 @dataclass(frozen=True)
@@ -296,17 +321,29 @@ def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore)
 
     counts: Counter[str] = Counter()
 
-    def pieces() -> Iterator[str]:
+    def read(parts: Iterable[str]) -> Iterator[str]:
+        for part in parts:
+            counts["characters"] += len(part)
+            tell("reading", counts["characters"])
+            yield part
+
+    def pieces() -> Iterator[Iterator[str]]:
         for document in documents:
-            parts = pieces_of(document, config.document_characters)
-            counts.update(documents=1, characters=len(document.text), cut=len(parts) > 1, pieces=len(parts))
-            yield from (part.text for part in parts)
+            counts["documents"] += 1
+            counts["characters"] += len(document.text)
+            tell("reading", counts["characters"])
+            whole = replace(document, rest=read(document.rest)) if document.rest else document
+            before = counts["pieces"]
+            for piece in pieces_of(whole, config.document_characters):
+                counts["pieces"] += 1
+                yield piece.parts()
+            counts["cut"] += counts["pieces"] - before > 1
 
     unique = deduplicate(pieces(), store)
     splits = split_texts(unique, config.validation_share, config.test_share)
-    sizes = Counter(text.group for text in unique)
+    sizes = unique.group_sizes
     return _Divided(
-        texts={split: Texts(store, [text.number for text in chosen]) for split, chosen in splits.items()},
+        texts={split: Texts(store, chosen) for split, chosen in splits.items()},
         distinct=len(unique),
         groups=len(sizes),
         statistics={
@@ -315,8 +352,8 @@ def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore)
             "document_characters": config.document_characters,
             "documents_cut": counts["cut"],
             "exact_duplicates_removed": counts["pieces"] - len(unique),
-            "near_duplicate_groups": sum(size > 1 for size in sizes.values()),
-            "near_duplicate_documents": sum(size for size in sizes.values() if size > 1),
+            "near_duplicate_groups": int((sizes > 1).sum()),
+            "near_duplicate_documents": int(sizes[sizes > 1].sum()),
         },
     )
 
@@ -331,10 +368,10 @@ def _remedy(config: DataConfig, cache_dir: Path, statistics: Mapping[str, int]) 
             if not all(texts.values()):
                 return 0.0
             try:
-                tokenizer = find_tokenizer(config.tokenizer) or train_bpe(config.tokenizer, texts["train"])
+                tokenizer = find_tokenizer(config.tokenizer) or _train(config.tokenizer, texts["train"])
             except ValueError:  # too little text to train it on
                 return 0.0
-            tokens = {split: sum(map(len, tokenize(tokenizer, texts[split]))) for split in SPLITS}
+            tokens = {split: _count_tokens(tokenizer, texts[split]) for split in SPLITS}
         if min(tokens.values()) < config.length:
             return 0.0
         total = sum(tokens.values())
@@ -344,6 +381,15 @@ def _remedy(config: DataConfig, cache_dir: Path, statistics: Mapping[str, int]) 
         )
 
     return remedy(suggest_characters(statistics["characters"], config.length, worth))
+
+
+def _count_tokens(tokenizer: Tokenizer, texts: Texts) -> int:
+    return sum(map(len, tokenize(tokenizer, texts.in_parts("tokenizing"))))
+
+
+def _train(name: str, texts: Texts) -> Tokenizer:
+    """Train `bpe:N`; in memory are the parts that the trainer takes at once, and its counts of words."""
+    return train_bpe(name, chain.from_iterable(texts.in_parts("training the tokenizer")))
 
 
 def _corpus_size(statistics: Mapping[str, int]) -> str:
@@ -366,11 +412,29 @@ def token_dtype(tokenizer: Tokenizer) -> np.dtype:
     return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32)
 
 
-def tokenize(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[np.ndarray]:
-    """The ids of each text, followed by the end: (n,) of the tokenizer's `token_dtype`."""
-    dtype = token_dtype(tokenizer)
-    for text in texts:
-        ids = tokenizer.encode(text)
-        ended = np.full(len(ids) + 1, tokenizer.end_id, dtype)
-        ended[:-1] = ids
-        yield ended
+def tokenize(tokenizer: Tokenizer, texts: Iterable[Iterable[str]]) -> Iterator[np.ndarray]:
+    """The ids of texts, given in parts, each followed by the end: (n,) of the tokenizer's `token_dtype`.
+
+    Yields:
+        Those of some texts, or of some parts of a long one, at a time.
+    """
+    batch: list[str | None] = []  # None where a text ends
+    size = 0
+    for parts in texts:
+        for part in parts if tokenizer.takes_parts else ("".join(parts),):
+            batch.append(part)
+            size += len(part)
+            if size >= _BATCH:
+                yield _ids(tokenizer, batch)
+                batch, size = [], 0
+        batch.append(None)
+    if batch:
+        yield _ids(tokenizer, batch)
+
+
+def _ids(tokenizer: Tokenizer, batch: Sequence[str | None]) -> np.ndarray:
+    """The ids of a batch."""
+    encoded = iter(tokenizer.encode_batch([part for part in batch if part is not None]))
+    end = np.array([tokenizer.end_id])
+    arrays = [end if part is None else next(encoded) for part in batch]
+    return np.concatenate(arrays, dtype=token_dtype(tokenizer), casting="unsafe")

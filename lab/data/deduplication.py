@@ -1,17 +1,23 @@
 """Exact duplicates removed; near duplicates grouped, so that a split can keep them on one side."""
 
 import hashlib
-import re
+import tempfile
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import cache, reduce
+from itertools import zip_longest
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from datasketch import MinHash
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from lab.data.text_store import TextStore
+from lab.data.text_store import Texts, TextStore
 
 # The field's usual setting: sets of 5-word shingles, near duplicates from a Jaccard similarity of 0.8
 # (Lee et al. 2022, "Deduplicating training data makes language models better", arXiv:2107.06499, NearDup).
@@ -21,8 +27,13 @@ JACCARD_THRESHOLD = 0.8
 _PERMUTATIONS = 128  # the similarity's standard error at 0.8 is sqrt(0.8 x 0.2 / 128) = 0.035
 # 25 bands of 5: a pair at 0.8 meets in some band with probability 1 - (1 - 0.8**5)**25 > 0.9999.
 _BANDS = (25, 5)
-_CHUNK = 1 << 14  # shingles sketched at once: 8 MB of permuted hashes
+_BATCH_WORDS = 1 << 16  # of texts that are sketched together
+_CHUNK = 1 << 13  # sketches compared with one at once: 4 MB
 _MULTIPLIER = np.uint32(0x01000193)  # odd, so a bijection on 32 bits (the FNV prime)
+# Of what names a band: equal ones have equal names, others with a chance of 2^-64.
+_POWERS = np.array([pow(0x9E3779B97F4A7C15, place, 1 << 64) for place in range(_BANDS[1])], np.uint64)
+_DIGEST = 32  # bytes of a sha256
+_SPACES = bytes.maketrans(b"\x1c\x1d\x1e\x1f", b"    ")  # to `str.split` they are space, not to `bytes.split`
 
 
 class UniqueText(NamedTuple):
@@ -33,80 +44,136 @@ class UniqueText(NamedTuple):
     group: str
 
 
-def deduplicate(texts: Iterable[str], store: TextStore) -> list[UniqueText]:
+class UniqueTexts:
+    """Texts of a store by rising digest; those of one group are near duplicates, directly or by a chain.
+
+    Args:
+        numbers: (n,) int, of the texts in the store.
+        digests: their sha256, joined.
+        groups: (n,) int, the place of the first text of each one's group.
+    """
+
+    def __init__(self, numbers: np.ndarray, digests: bytes, groups: np.ndarray) -> None:
+        self._numbers, self._digests, self._groups = numbers, digests, groups
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[UniqueText]:
+        for place, number in enumerate(self._numbers):
+            yield UniqueText(int(number), self._digest(place), self._digest(self._groups[place]))
+
+    def _digest(self, place: int) -> str:
+        return self._digests[place * _DIGEST : (place + 1) * _DIGEST].hex()
+
+    @property
+    def group_sizes(self) -> np.ndarray:
+        """(g,) int, how many texts each group has."""
+        return np.unique(self._groups, return_counts=True)[1]
+
+
+def deduplicate(texts: Iterable[str | Iterable[str]], store: TextStore) -> UniqueTexts:
     """Keep one text of each content, and tell them in the order of their digests.
 
     The order of the input decides nothing. Content counts as equal if it differs only in line ends, in white
     space before them, or at the end of the text; of these the first by its characters is kept. Texts without
     spaces between words (Chinese, Japanese) have few shingles; there only almost equal texts count as near.
 
-    In memory are, for each text kept, its digest and its sketch of 512 bytes, about 1 kB in all.
+    In memory are some 100 bytes a text, its digest among them; sketches, of 700 bytes, are on disk.
 
     Args:
-        texts: read once.
+        texts: read once; a long one may come in parts (lab/data/parts.py).
         store: gets them; still empty.
-
-    Returns:
-        The texts by rising digest. Those of one `group` are near duplicates, directly or by a chain.
     """
-    numbers: dict[str, int] = {}
-    sketches = bytearray()
-    permutations = MinHash(_PERMUTATIONS, scheme="affine32").permutations
+    digests = bytearray()
     for text in texts:
-        digest = content_digest(text)
-        if digest not in numbers:
-            numbers[digest] = len(numbers)
-            store.append(text)
-            sketches += _sketch(text, permutations).hashvalues.tobytes()
-        elif text < store.read(numbers[digest]):  # of the same words, so of the same sketch
-            store.replace(numbers[digest], text)
-    labels = _near_duplicate_labels(np.frombuffer(sketches, np.uint32).reshape(-1, _PERMUTATIONS))
-    first: dict[int, str] = {}
-    ordered = sorted(numbers.items())
-    for digest, number in ordered:
-        first.setdefault(labels[number], digest)
-    return [UniqueText(number, digest, first[labels[number]]) for digest, number in ordered]
+        hasher = hashlib.sha256()
+        store.append(_digested((text,) if isinstance(text, str) else text, hasher))
+        digests += hasher.digest()
+    numbers, kept = _one_of_each(np.frombuffer(digests, f"S{_DIGEST}"), store)
+    labels = _near_duplicate_labels(Texts(store, array("q", numbers.tobytes())), store.folder)
+    _, first, group = np.unique(labels, return_index=True, return_inverse=True)
+    return UniqueTexts(numbers, kept, first[group])
 
 
 def content_digest(text: str) -> str:
     """The sha256 of a text whose line ends are normalised, in hex."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    if " \n" in lines or "\t\n" in lines:  # looked for first, as most texts have none and the pattern is slow
-        lines = re.sub(r"[ \t]+$", "", lines, flags=re.MULTILINE)
-    return hashlib.sha256(lines.rstrip().encode()).hexdigest()
+    hasher = hashlib.sha256()
+    list(_digested((text,), hasher))
+    return hasher.hexdigest()
 
 
-def _near_duplicate_labels(sketches: np.ndarray) -> list[int]:
-    """One label a sketch, equal for those that a chain of near duplicates joins.
+def _one_of_each(digests: np.ndarray, store: TextStore) -> tuple[np.ndarray, bytes]:
+    """The numbers of one text of each content, (n,) int by rising digest, and their digests, joined."""
+    order = np.argsort(digests, kind="stable")
+    ascending = digests[order]
+    starts = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1])[: len(order)])
+    numbers = order[starts]
+    ends = np.append(starts[1:], len(order))
+    for place in np.flatnonzero(ends - starts > 1):
+        copies = order[starts[place] : ends[place]]
+        numbers[place] = reduce(lambda one, other: _first(store, one, other), copies)
+    return numbers, ascending[starts].tobytes()
+
+
+def _digested(parts: Iterable[str], hasher: "hashlib._Hash") -> Iterator[str]:
+    """The parts of a text, whose content has been digested when all are taken."""
+    for part in parts:
+        lines = part.replace("\r\n", "\n").replace("\r", "\n")
+        if " \n" in lines or "\t\n" in lines:
+            lines = "\n".join(line.rstrip(" \t") for line in lines.split("\n"))
+        # White space at the end of a part is at the end of its text.
+        hasher.update(lines.rstrip().encode())
+        yield part
+
+
+def _first(store: TextStore, one: int, other: int) -> int:
+    """Which of two texts comes first by its characters, whose order is that of their bytes."""
+    for left, right in zip_longest(store.chunks(one), store.chunks(other), fillvalue=b""):
+        if left != right:
+            return one if left < right else other
+    return one
+
+
+def _near_duplicate_labels(texts: Texts, folder: Path) -> np.ndarray:
+    """One label a text, (n,) int, equal for those that a chain of near duplicates joins.
 
     Locality-sensitive hashing: two sketches are compared if they are equal in some band. (datasketch's own
     index keeps a table of sets for each band, some 10 kB a text.)
-
-    Args:
-        sketches: (n, _PERMUTATIONS) uint32.
     """
-    labels = np.arange(len(sketches))
-    bands, rows = _BANDS
-    for start in range(0, bands * rows, rows):
-        pairs = [
-            pair
-            for bucket in _buckets(sketches[:, start : start + rows])
-            for pair in _near_pairs(bucket, sketches, labels)
-        ]
-        if pairs:
-            left, right = np.concatenate(pairs, axis=1)
-            graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=2 * (len(sketches),))
-            labels = connected_components(graph, directed=False)[1][labels]
-    return labels.tolist()
+    labels = np.arange(len(texts))
+    if len(texts) < 2:
+        return labels
+    with ExitStack() as stack:
+        file, *bands = (stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in range(1 + _BANDS[0]))
+        for block in _sketches(texts):
+            file.write(block.tobytes())
+            parts = block[:, : _BANDS[0] * _BANDS[1]].reshape(-1, *_BANDS)
+            for band, keys in zip(bands, (parts * _POWERS).sum(axis=2).T, strict=True):
+                band.write(keys.tobytes())
+        file.flush()
+        sketches = np.memmap(file, np.uint32, "r", shape=(len(texts), _PERMUTATIONS))
+        for band in bands:
+            band.seek(0)
+            keys = np.frombuffer(band.read(), np.uint64)
+            buckets = _buckets(keys, labels)
+            pairs = [pair for bucket in buckets for pair in _near_pairs(bucket, sketches, labels)]
+            if pairs:
+                left, right = np.concatenate(pairs, axis=1)
+                graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=2 * (len(texts),))
+                labels = connected_components(graph, directed=False)[1][labels]
+    return labels
 
 
-def _buckets(band: np.ndarray) -> Iterator[np.ndarray]:
-    """The numbers of the rows that are equal, of two or more each."""
-    order = np.lexsort(band.T)
-    edges = np.flatnonzero((band[order[1:]] != band[order[:-1]]).any(axis=1)) + 1
-    starts, ends = np.append(0, edges), np.append(edges, len(order))
-    several = np.flatnonzero(ends - starts > 1)
-    return (order[starts[index] : ends[index]] for index in several)
+def _buckets(keys: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
+    """The numbers of the texts of equal keys, but where all of them are joined already."""
+    order = np.argsort(keys)
+    equal = keys[order[1:]] == keys[order[:-1]]
+    edges = np.flatnonzero(~equal) + 1
+    apart = np.flatnonzero(equal & (labels[order[1:]] != labels[order[:-1]]))
+    edges = np.concatenate([[0], edges, [len(order)]])
+    for bucket in np.unique(np.searchsorted(edges, apart, side="right")):
+        yield order[edges[bucket - 1] : edges[bucket]]
 
 
 def _near_pairs(bucket: np.ndarray, sketches: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
@@ -117,26 +184,114 @@ def _near_pairs(bucket: np.ndarray, sketches: np.ndarray, labels: np.ndarray) ->
     own = labels[bucket]
     for place, number in enumerate(bucket):
         others = place + 1 + np.flatnonzero(own[place + 1 :] != own[place])
-        if others.size:
-            equal = np.mean(sketches[bucket[others]] == sketches[number], axis=1)
-            joined = np.unique(own[others[equal >= JACCARD_THRESHOLD]])
-            yield np.stack([np.full_like(joined, own[place]), joined])
-            own[np.isin(own, joined)] = own[place]
+        for start in range(0, len(others), _CHUNK):
+            some = others[start : start + _CHUNK]
+            equal = np.mean(sketches[bucket[some]] == sketches[number], axis=1)
+            joined = np.unique(own[some[equal >= JACCARD_THRESHOLD]])
+            if joined.size:
+                yield np.stack([np.full_like(joined, own[place]), joined])
+                own[np.isin(own, joined)] = own[place]
 
 
-def _sketch(text: str, permutations: np.ndarray) -> MinHash:
-    sketch = MinHash(permutations=permutations, num_perm=_PERMUTATIONS, scheme="affine32", hashfunc=int)
-    shingles = _shingles(text)
-    for start in range(0, len(shingles), _CHUNK):
-        sketch.update_batch(shingles[start : start + _CHUNK].tolist())
-    return sketch
+def _sketches(texts: Texts) -> Iterator[np.ndarray]:
+    """The sketches of texts in their order, (n, _PERMUTATIONS) uint32, some texts at a time."""
+    runs: list[np.ndarray] = []
+    begun: list[bool] = []
+    size = 0
+    open_row = np.empty((0, _PERMUTATIONS), np.uint32)  # of a text that goes on
+    for parts in texts.in_parts("comparing texts"):
+        for place, words in enumerate(_runs(parts)):
+            if size >= _BATCH_WORDS:
+                rows = _joined(open_row, runs, begun)
+                yield rows[:-1]
+                open_row, runs, begun, size = rows[-1:], [], [], 0
+            runs.append(words)
+            begun.append(place == 0)
+            size += len(words)
+    yield _joined(open_row, runs, begun)
 
 
-def _shingles(text: str) -> np.ndarray:
-    """The hashes of a text's runs of words, (n,) uint32, each once; a shorter text is one run."""
-    words = np.array([zlib.crc32(word.encode()) for word in text.split()], dtype=np.uint32)
-    size = min(SHINGLE_WORDS, len(words))
-    shingles = np.zeros(len(words) - size + 1, dtype=np.uint32)
-    for offset in range(size):
-        shingles = shingles * _MULTIPLIER + words[offset : offset + len(shingles)]
-    return np.unique(shingles)
+def _joined(open_row: np.ndarray, runs: list[np.ndarray], begun: list[bool]) -> np.ndarray:
+    """One row for each text that runs of words are of."""
+    minima = np.concatenate([open_row, _minima(runs)])
+    return np.minimum.reduceat(minima, np.flatnonzero([True] * len(open_row) + begun), axis=0)
+
+
+def _runs(parts: Iterable[str]) -> Iterator[np.ndarray]:
+    """The hashes of a text's words, (n,) uint32, in runs that overlap so that each shingle lies in one."""
+    words = np.empty(0, np.uint32)
+    short = True
+    for part in parts:
+        hashes = _word_hashes(part)
+        words = np.concatenate([words, hashes]) if words.size else hashes
+        if len(words) >= SHINGLE_WORDS:
+            yield words
+            words, short = words[1 - SHINGLE_WORDS :], False
+    if short:
+        yield words if words.size else np.zeros(1, np.uint32)
+
+
+def _word_hashes(text: str) -> np.ndarray:
+    words = text.encode().translate(_SPACES).split() if text.isascii() else [*map(str.encode, text.split())]
+    return np.fromiter(map(zlib.crc32, words), np.uint32, len(words))
+
+
+def _minima(runs: list[np.ndarray]) -> np.ndarray:
+    """The least permuted hashes of the shingles of each run of words, (runs, _PERMUTATIONS) uint32.
+
+    As datasketch's `MinHash(scheme="affine32")`, of many texts at once and of arrays.
+    """
+    hashes, starts = _shingles(runs)
+    hashes = _mixed(hashes)
+    permuted = np.empty_like(hashes)
+    minima = np.empty((_PERMUTATIONS, len(runs)), np.uint32)
+    for row, factor, term in zip(minima, *_permutations(), strict=True):
+        np.multiply(hashes, factor, out=permuted)
+        permuted += term
+        np.minimum.reduceat(permuted, starts, out=row)
+    return minima.T
+
+
+@cache
+def _permutations() -> np.ndarray:
+    """(2, _PERMUTATIONS) uint32: the factors and the terms."""
+    return MinHash(_PERMUTATIONS, scheme="affine32").permutations
+
+
+def _mixed(hashes: np.ndarray) -> np.ndarray:
+    """MurmurHash3's finalizer, by which `affine32` begins."""
+    hashes = (hashes ^ (hashes >> 16)) * np.uint32(0x85EBCA6B)
+    hashes = (hashes ^ (hashes >> 13)) * np.uint32(0xC2B2AE35)
+    return hashes ^ (hashes >> 16)
+
+
+def _shingles(runs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes of runs of SHINGLE_WORDS words, (n,) uint32; a shorter run is one shingle.
+
+    Returns:
+        The hashes, and (runs,) int, where those of each run begin.
+    """
+    sizes = np.array([len(run) for run in runs])
+    words = np.concatenate(runs)
+    ends = np.cumsum(sizes)
+    firsts = ends - sizes
+    padded = np.append(words, np.zeros(SHINGLE_WORDS - 1, np.uint32))
+    windows = sliding_window_view(padded, SHINGLE_WORDS)
+    shingles = _combined(windows)
+    for size in range(1, SHINGLE_WORDS):
+        places = firsts[sizes == size]
+        shingles[places] = _combined(windows[places, :size])
+    # Not those that would reach across the end of a run, but for its first.
+    across = ends[:, None] - np.arange(1, SHINGLE_WORDS)
+    kept = np.ones(len(words), bool)
+    kept[across[across > firsts[:, None]]] = False
+    counts = np.maximum(sizes - SHINGLE_WORDS + 1, 1)
+    return shingles[kept], np.cumsum(counts) - counts
+
+
+def _combined(windows: np.ndarray) -> np.ndarray:
+    """The hash of each row of hashes of words."""
+    combined = np.zeros(len(windows), np.uint32)
+    for words in windows.T:
+        combined = combined * _MULTIPLIER + words
+    return combined

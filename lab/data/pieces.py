@@ -1,30 +1,30 @@
 """Long documents cut into pieces, so that one book can be split into train, validation and test."""
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from lab.data.corpora import Document
 
 _SPACE = re.compile(r"\s")
 
 
-def pieces_of(document: Document, characters: int) -> list[Document]:
-    """A document as pieces named `<name>#<number>` from 1 on, or as it is if it is not cut.
+def pieces_of(document: Document, characters: int) -> Iterator[Document]:
+    """A document as pieces named `<name>#<number>` from 1 on, or as it is if it is not longer.
 
     Args:
         document: a text.
         characters: see `cut_text`; 0 leaves every document whole. A piece of white space alone is left out.
     """
-    texts = cut_text(document.text, characters) if characters else [document.text]
-    if len(texts) == 1:
-        return [document]
-    return [
-        Document(f"{document.name}#{number}", text)
-        for number, text in enumerate(texts, start=1)
-        if text.strip()
-    ]
+    if not characters or (not document.rest and len(document.text) <= characters):
+        yield document
+        return
+    for number, text in enumerate(cut_text(document.parts(), characters), start=1):
+        if not text.isspace():
+            yield Document(f"{document.name}#{number}", text)
 
 
-def cut_text(text: str, characters: int) -> list[str]:
+def cut_text(parts: Iterable[str], characters: int) -> Iterator[str]:
     """Cut a text, from its start, into pieces that joined give it back exactly.
 
     A piece has at least so many characters and ends at the first line break from there on; if none comes
@@ -32,21 +32,24 @@ def cut_text(text: str, characters: int) -> list[str]:
     it joins the one before.
 
     Args:
-        text: not longer than `characters`, it is one piece.
+        parts: of a text. Not longer than `characters`, it is one piece.
         characters: > 0.
     """
-    pieces: list[str] = []
-    start = 0
-    while len(text) - start > characters:
-        end = _end(text, start + characters, start + 2 * characters)
-        pieces.append(text[start:end])
-        start = end
-    rest = text[start:]
-    if pieces and 10 * len(rest) < characters:  # too little to be a document beside such pieces
-        pieces[-1] += rest
+    text = waiting = ""
+    # Two pieces ahead, but at the end, no piece depends on what is still to come.
+    for part, ahead in chain(((part, 2 * characters) for part in parts), [("", characters + 1)]):
+        text += part
+        start = 0
+        while len(text) - start >= ahead:
+            if waiting:
+                yield waiting
+            end = _end(text, start + characters, start + 2 * characters)
+            waiting, start = text[start:end], end
+        text = text[start:]
+    if 10 * len(text) < characters:  # too little to be a document beside such pieces
+        yield waiting + text
     else:
-        pieces.append(rest)
-    return pieces
+        yield from filter(None, (waiting, text))
 
 
 def _end(text: str, least: int, most: int) -> int:

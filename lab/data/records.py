@@ -1,23 +1,26 @@
 """Records of a file: text, JSON lines or parquet, plain or compressed, one at a time.
 
 A record is a mapping with a place. Every error names the file, and the line or row where there is one. In
-memory is one record, or one batch of rows of a parquet file.
+memory is one record, or one batch of rows of a parquet file; of a long text file a part.
 """
 
+import codecs
 import gzip
 import json
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from lab.data.parts import PART, in_parts
+
 KINDS = {".txt": "text", ".md": "text", ".py": "text", ".jsonl": "jsonl", ".parquet": "parquet"}
 TEXT = "text"  # the field of a text file
 
-_BATCH_ROWS = 1024  # parquet's rows in memory at once: a few MB of usual documents, and few calls
+_BATCH_ROWS = 64  # parquet's rows in memory at once: up to a few MB of usual documents, and few calls
 
 
 class Record(NamedTuple):
@@ -27,11 +30,14 @@ class Record(NamedTuple):
         place: where it stands, for messages: `notes.jsonl, line 3`; of a text file its path.
         number: the line, from 1 on, or the row, from 0 on; 0 for a text file.
         fields: its values by name; a text file has TEXT alone.
+        rest: of a text file longer than PART, what comes behind TEXT, its first part (lab/data/parts.py). It
+            is read once, before the next record.
     """
 
     place: str
     number: int
     fields: dict[str, Any]
+    rest: Iterable[str] = ()
 
 
 class EmptyFileError(ValueError):
@@ -104,7 +110,36 @@ def reading(path: Path) -> Iterator[None]:
 def _read_text(file: BinaryIO, path: Path, fields: Sequence[str]) -> Iterator[Record]:
     if others := [field for field in fields if field != TEXT]:
         raise ValueError(f"{path}: expected the field {others[0]!r}, but a text file has {TEXT!r} alone.")
-    yield Record(str(path), 0, {TEXT: _decode(file.read(), str(path))})
+    data = file.read(PART + 1)
+    if len(data) > PART:
+        file.seek(0)
+        if _is_text(file):
+            parts = in_parts(_chunks(file), "utf-8-sig")
+            yield Record(str(path), 0, {TEXT: next(parts)}, parts)
+            return
+        data = file.read()
+    yield Record(str(path), 0, {TEXT: _decode(data, str(path))})
+
+
+def _is_text(file: BinaryIO) -> bool:
+    """Whether a file is UTF-8 text; it is at its start again."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for chunk in _chunks(file):
+            if b"\0" in chunk:
+                return False
+            decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    finally:
+        file.seek(0)
+    return True
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while data := file.read(PART):
+        yield data
 
 
 def _read_jsonl(file: BinaryIO, path: Path, fields: Sequence[str]) -> Iterator[Record]:
@@ -134,7 +169,7 @@ def _read_parquet(file: BinaryIO, path: Path, fields: Sequence[str]) -> Iterator
             shutil.copyfileobj(file, copy)
             file = copy
         try:
-            table = parquet.ParquetFile(file)
+            table = parquet.ParquetFile(file, buffer_size=PART)  # else it reads a whole column at once
             names = table.schema_arrow.names
             if missing := [field for field in fields if field not in names]:
                 raise ValueError(f"{path}: expected a column {missing[0]!r}, but there are {names}.")

@@ -1,6 +1,7 @@
 """Documents to train, validation and test by a hash of content, near duplicates on one side."""
 
 import hashlib
+from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,9 @@ def split_of(group: str, validation_share: float, test_share: float) -> str:
 
 def split_texts(
     texts: "Iterable[UniqueText]", validation_share: float, test_share: float
-) -> "dict[str, list[UniqueText]]":
-    """The texts of each split, in the order given; a split may get none."""
-    splits: dict[str, list[UniqueText]] = {split: [] for split in SPLITS}
+) -> "dict[str, array[int]]":
+    """The numbers of the texts of each split, in the order given; a split may get none."""
+    splits = {split: array("q") for split in SPLITS}
     for text in texts:
-        splits[split_of(text.group, validation_share, test_share)].append(text)
+        splits[split_of(text.group, validation_share, test_share)].append(text.number)
     return splits

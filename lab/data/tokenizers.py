@@ -25,7 +25,10 @@ class Tokenizer(ABC):
         name: what the configuration calls it.
         end_id: the id that follows each document, `vocab_size` - 1.
         byte_lengths: (vocab_size,) int32, the UTF-8 bytes each id stands for; 0 for the end.
+        takes_parts: whether the ids of a text are those of its parts (lab/data/parts.py).
     """
+
+    takes_parts = True
 
     def __init__(self, name: str, byte_lengths: Sequence[int] | np.ndarray) -> None:
         self.name = name
@@ -40,6 +43,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
         """The ids of a text, (n,) int32, without an end."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of texts, (n,) of any integers that hold them, each without an end."""
+        return [self.encode(text) for text in texts]
 
     @abstractmethod
     def _decode(self, ids: list[int]) -> str:
@@ -73,6 +80,10 @@ class ByteTokenizer(Tokenizer):
         """The bytes of a text, (n,) int32."""
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
 
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The bytes of texts, (n,) uint8."""
+        return [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
+
     def _decode(self, ids: list[int]) -> str:
         return bytes(ids).decode(errors="replace")
 
@@ -100,7 +111,12 @@ class BpeTokenizer(Tokenizer):
 
     def encode(self, text: str) -> np.ndarray:
         """The ids of a text, (n,) int32."""
-        return np.array(self._tokenizer.encode(text).ids, dtype=np.int32)
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of texts, (n,) int32, each without an end, computed on all cores."""
+        encodings = self._tokenizer.encode_batch_fast(texts)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
@@ -117,8 +133,10 @@ class PresetTokenizer(Tokenizer):
     id adds to decoded text: an id for part of a character counts as U+FFFD (3 bytes), and where encoding
     loses text (lower case, white space, unknown words) the lengths fall short of the text's. The statistic
     `byte_coverage` of a dataset says by how much. The preset's own end token is left as it is: a text may
-    spell it, so the end of a document is an extra id.
+    spell it, so the end of a document is an extra id. It takes whole texts alone.
     """
+
+    takes_parts = False
 
     @cached_property
     def _layer(self) -> Any:

@@ -7,6 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from lab.data import records
 from lab.data.records import EmptyFileError, NotTextError, Record, kind_of, read_records
 
 ROWS = [
@@ -47,6 +48,29 @@ def test_records_are_mappings_with_a_place(kind, places, compressed, tmp_path):
         [row[name] for name in names] for row in ROWS
     ]
     assert [record.fields for record in read_records(path)] == ROWS  # all fields, of whatever type
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_a_long_text_file_is_one_record_in_parts(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "PART", 100)
+    text = "größere Wörter\n" * 100
+    path = write(tmp_path / name, b"\xef\xbb\xbf" + text.encode())
+    ((first, *rest),) = [[record.fields["text"], *record.rest] for record in read_records(path)]
+    assert first + "".join(rest) == text
+    assert len(rest) > 5
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(b"\xff", "byte 1500 is not: invalid start byte"), (b"\0", r"it is binary \(it holds zero bytes\)")],
+)
+def test_a_long_text_file_is_refused_before_it_is_read(damage, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "PART", 100)
+    text = b"text\n" * 300
+    # A zero byte counts before any other damage.
+    path = write(tmp_path / "a.txt", text + damage + text + (b"\xff" if damage == b"\0" else b""))
+    with pytest.raises(NotTextError, match=message):
+        next(read_records(path))
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.MD", "a.py.gz"])

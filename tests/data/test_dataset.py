@@ -12,7 +12,7 @@ import pytest
 
 from lab.config import DataConfig
 from lab.data import dataset as dataset_module
-from lab.data import overlaps
+from lab.data import deduplication, overlaps, parts, records, text_store
 from lab.data.cache import is_intact, write_folder
 from lab.data.corpora import read_corpus
 from lab.data.dataset import Dataset, prepare
@@ -103,7 +103,7 @@ def test_wide_vocabularies_get_wide_ids():
     class Wide(ByteTokenizer):
         vocab_size = (1 << 16) + 1
 
-    assert [part.dtype for part in dataset_module.tokenize(Wide(), ["a", "b"])] == [np.int32] * 2
+    assert [part.dtype for part in dataset_module.tokenize(Wide(), [["a"], ["b"]])] == [np.int32]
 
 
 def test_cache_hit_reads_the_same_and_tokenizes_nothing(corpus, tmp_path, builds):
@@ -130,7 +130,7 @@ def test_bpe_is_trained_on_the_training_split_alone(corpus, tmp_path, monkeypatc
     seen = []
     train_bpe = dataset_module.train_bpe
     monkeypatch.setattr(
-        dataset_module, "train_bpe", lambda name, texts: seen.extend(texts) or train_bpe(name, texts)
+        dataset_module, "train_bpe", lambda name, texts: seen.extend(texts) or train_bpe(name, seen)
     )
     dataset = prepare(config_of(corpus, tokenizer="bpe:300"), tmp_path / "cache")
     assert seen == documents_of(dataset, "train")
@@ -245,10 +245,11 @@ def test_an_array_is_the_file_that_numpy_would_save(corpus, tmp_path):
 def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
     """Of sixty documents of sixty long words one is in memory, and the sketches of all.
 
-    Looking for overlaps takes up to so many bytes of text at once, which are made few here.
+    Looking for overlaps and tokenizing take some bytes of text at once, which are made few here.
     """
     monkeypatch.setattr(overlaps, "LOOKED_AT", 1 << 12)
     monkeypatch.setattr(overlaps, "_CHUNK", 1 << 12)
+    monkeypatch.setattr(dataset_module, "_BATCH", 1 << 12)
     peaks = []
     for repeats in (1, 1, 200):  # the first brings what is imported
         corpus = tmp_path / f"{repeats}.jsonl"
@@ -262,6 +263,90 @@ def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
         tracemalloc.stop()
     assert corpus.stat().st_size > 2_500_000
     assert peaks[2] < peaks[1] + 750_000
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from lab.config import DataConfig
+from lab.data import deduplication, overlaps
+from lab.data.dataset import prepare
+overlaps._MOST_BITS = 20  # so that even the small corpus has the largest bitmap
+overlaps.LOOKED_AT = 1 << 17
+for corpus in sys.argv[2:]:
+    prepare(DataConfig(corpus="text", paths=[corpus], length=32), Path(sys.argv[1]))
+    # Not `ru_maxrss`, which a process takes over from the one that started it.
+    print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+def write_lines(path, count, words):
+    numbers = random.Random(count)
+    with path.open("w") as file:
+        for _ in range(count):
+            file.write(
+                json.dumps({"text": " ".join(hex(numbers.getrandbits(48)) for _ in range(words))}) + "\n"
+            )
+
+
+def write_files(path, count, words):
+    path.mkdir()
+    for number in range(count):
+        (path / f"{number}.txt").write_text(" ".join(map(hex, range(number * words, (number + 1) * words))))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", ["long documents", "short documents"])
+def test_the_process_needs_no_more_memory_for_a_larger_corpus(kind, tmp_path):
+    """Beside what it has needed for a corpus of a hundredth, which brings all that is imported."""
+    small, large = tmp_path / "small.jsonl", tmp_path / "large"
+    write_lines(small, 300, 200)
+    if kind == "long documents":
+        write_files(large, 30, 50_000)
+    else:
+        large = tmp_path / "large.jsonl"
+        write_lines(large, 20_000, 12)
+    command = [sys.executable, "-c", MEMORY, tmp_path / "cache", small, large]
+    before, after = map(int, subprocess.run(command, check=True, capture_output=True).stdout.split())
+    assert after - before < 20  # MB; when all arrays were held at once, 58 and 38
+
+
+def test_each_text_is_read_and_tokenized_once(corpus, tmp_path, monkeypatch):
+    tokenized, sketched = [], []
+    encode_batch, word_hashes = ByteTokenizer.encode_batch, deduplication._word_hashes
+    monkeypatch.setattr(
+        ByteTokenizer,
+        "encode_batch",
+        lambda self, texts: tokenized.extend(texts) or encode_batch(self, texts),
+    )
+    monkeypatch.setattr(
+        deduplication, "_word_hashes", lambda text: sketched.append(text) or word_hashes(text)
+    )
+    prepare(config_of(corpus), tmp_path / "cache")
+    assert len(tokenized) == len(sketched) == len(set(tokenized)) == len(set(sketched)) == 65
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe:300"])
+@pytest.mark.parametrize("characters", [0, 2000])
+def test_the_size_of_parts_decides_nothing(tokenizer, characters, corpus, tmp_path, monkeypatch):
+    book_of(corpus, 3000)
+    config = config_of(corpus, tokenizer=tokenizer, document_characters=characters)
+    whole = prepare(config, tmp_path / "cache").hashes
+    for module in (parts, records, text_store):
+        monkeypatch.setattr(module, "PART", 100)
+    monkeypatch.setattr(dataset_module, "_BATCH", 150)
+    assert prepare(config, tmp_path / "another cache").hashes == whole
+
+
+def test_a_file_that_is_touched_while_it_is_read_has_not_changed(corpus, tmp_path, monkeypatch):
+    read_corpus = dataset_module.read_corpus
+
+    def touch_then_read(config):
+        os.utime(corpus / "0.txt", (1, 1))
+        return read_corpus(config)
+
+    monkeypatch.setattr(dataset_module, "read_corpus", touch_then_read)
+    assert prepare(config_of(corpus), tmp_path / "cache").hashes == GOLDEN["bytes"]
 
 
 @pytest.fixture
@@ -423,11 +508,13 @@ def test_pieces_of_every_kind_of_corpus_obey_the_rules_of_duplicates(tmp_path):
 
 
 def test_the_standard_library_is_cut_too():
-    documents = list(read_corpus(DataConfig(corpus="stdlib")))
-    pieces = [piece for document in documents for piece in pieces_of(document, 20_000)]
+    config = DataConfig(corpus="stdlib")
+    documents = {document.name: "".join(document.parts()) for document in read_corpus(config)}
+    pieces = [piece for document in read_corpus(config) for piece in pieces_of(document, 20_000)]
     assert len(pieces) > len(documents)
-    whole = "".join(piece.text for piece in pieces if piece.name.split("#")[0] == "argparse.py")
-    assert whole == next(document.text for document in documents if document.name == "argparse.py")
+    for name in ("argparse.py", "pydoc_data/topics.py"):
+        whole = "".join(piece.text for piece in pieces if piece.name.split("#")[0] == name)
+        assert whole == documents[name]
 
 
 def suggested(folder, tmp_path, **values):

@@ -1,11 +1,15 @@
+import hashlib
 import random
+import re
+import zlib
 
+import numpy as np
 import pytest
 from datasketch import MinHash, MinHashLSH
 
-from lab.data import deduplication
-from lab.data.deduplication import _shingles, _sketch, content_digest
-from lab.data.text_store import TextStore
+from lab.data import deduplication, text_store
+from lab.data.deduplication import content_digest
+from lab.data.text_store import Texts, TextStore
 
 
 def words(seed, count=400):
@@ -22,6 +26,28 @@ def deduplicated(texts, folder):
     with TextStore(folder) as store:
         unique = deduplication.deduplicate(iter(texts), store)
         return unique, [store.read(item.number) for item in unique]
+
+
+def sketch_of(text):
+    """By datasketch, of a set of shingles that are hashed one after the other."""
+    hashes = [zlib.crc32(word.encode()) for word in text.split()]
+    size = min(5, len(hashes))
+    shingles = set()
+    for start in range(len(hashes) - size + 1):
+        shingle = 0
+        for word in hashes[start : start + size]:
+            shingle = (shingle * 0x01000193 + word) % 2**32
+        shingles.add(shingle)
+    sketch = MinHash(128, scheme="affine32", hashfunc=int)
+    sketch.update_batch(shingles)
+    return sketch
+
+
+def sketches_of(texts, folder):
+    with TextStore(folder) as store:
+        for text in texts:
+            store.append([text])
+        return np.concatenate(list(deduplication._sketches(Texts(store, range(len(texts))))))
 
 
 def groups(named, folder):
@@ -87,8 +113,7 @@ def test_groups_are_those_that_compare_every_pair_of_a_bucket(tmp_path):
         text[start : start + count] = words(numbers.random(), count)
         texts.append(text)
     unique, kept = deduplicated(map(text_of, texts), tmp_path)
-    permutations = MinHash(128, scheme="affine32").permutations
-    sketches = [_sketch(text, permutations) for text in kept]
+    sketches = [sketch_of(text) for text in kept]
     index = MinHashLSH(num_perm=128, params=deduplication._BANDS)
     for number, sketch in enumerate(sketches):
         index.insert(number, sketch)
@@ -109,9 +134,40 @@ def test_short_texts_are_compared_too(tmp_path):
     assert groups({"a": "x", "b": "y", "c": "x\n"}, tmp_path) == [["a"], ["b"]]
 
 
-def test_long_texts_are_sketched_in_parts_to_the_same_sketch():
-    text = " ".join(words(0, 40_000))
-    base = MinHash(128, scheme="affine32", hashfunc=int)
-    base.update_batch(_shingles(text).tolist())
-    assert len(_shingles(text)) > 2 * deduplication._CHUNK
-    assert (_sketch(text, base.permutations).hashvalues == base.hashvalues).all()
+@pytest.mark.parametrize("batch", [1, 300, 1 << 16])
+def test_sketches_are_those_of_datasketch(batch, tmp_path, monkeypatch):
+    monkeypatch.setattr(deduplication, "_BATCH_WORDS", batch)
+    monkeypatch.setattr(text_store, "PART", 500)
+    texts = [text_of(words(count, count)) for count in (1, 2, 3, 4, 5, 6, 7, 80, 1000, 3, 5, 2000, 90, 1)]
+    texts += ["größer als\x1c\u2028漢字 \x85x\xa0y", "a\x1cb\x1dc d e\x1ff", "", " ".join(["x" * 600] * 7)]
+    assert (sketches_of(texts, tmp_path) == [sketch_of(text).hashvalues for text in texts]).all()
+
+
+def test_a_bucket_that_is_joined_already_is_not_compared(tmp_path, monkeypatch):
+    compared = []
+    near_pairs = deduplication._near_pairs
+    monkeypatch.setattr(
+        deduplication, "_near_pairs", lambda *args: compared.append(len(args[0])) or near_pairs(*args)
+    )
+    texts = [text_of([*words(0), f"more {number}"]) for number in range(100)]
+    assert len({item.group for item in deduplicated(texts, tmp_path)[0]}) == 1
+    assert sum(compared) < 3 * len(texts)
+
+
+@pytest.mark.parametrize("part", [40, 1000])
+def test_content_is_digested_in_parts_to_the_same_digest(part, tmp_path, monkeypatch):
+    monkeypatch.setattr(text_store, "PART", part)
+    text = "".join(
+        f"{word}{space}" for word, space in zip(words(0), [" ", "\t\r\n", "\n\n", " \n"] * 100, strict=True)
+    )
+    with TextStore(tmp_path) as store:
+        store.append([text])
+        parts = [*store.parts(0)]
+    assert len(parts) > 1
+    (item,) = deduplicated([parts], tmp_path / "..")[0]
+    assert item.digest == content_digest(text) == hashlib.sha256(normalised(text).encode()).hexdigest()
+
+
+def normalised(text):
+    """By the words of `deduplicate`: line ends, white space before them, and the end of the text."""
+    return re.sub(r"[ \t]+$", "", text.replace("\r\n", "\n").replace("\r", "\n"), flags=re.MULTILINE).rstrip()

@@ -10,12 +10,13 @@ from lab.data.tokenizers import ByteTokenizer, train_bpe
 
 
 def ids_of(texts, tokenizer=None):
-    return np.concatenate(list(tokenize(tokenizer or ByteTokenizer(), texts)))
+    return np.concatenate(list(tokenize(tokenizer or ByteTokenizer(), ([text] for text in texts))))
 
 
 def seen_of(train, held_out, tokenizer=None):
     tokenizer = tokenizer or ByteTokenizer()
-    made = seen_tokens(train, {"test": held_out}, {"test": ids_of(held_out, tokenizer)}, tokenizer)
+    chunks = [[[text.encode()] for text in texts] for texts in (train, held_out)]
+    made = seen_tokens(chunks[0], {"test": chunks[1]}, {"test": ids_of(held_out, tokenizer)}, tokenizer)
     return made["test"].tolist()
 
 
@@ -58,6 +59,14 @@ def test_it_is_what_a_search_finds(chunk, monkeypatch):
         assert 0.1 < np.mean(expected) < 0.9
 
 
+@pytest.mark.parametrize(("partition", "bits"), [(1 << 20, 6), (100, 28), (100, 6)])
+def test_files_and_false_alarms_of_the_bitmap_decide_nothing(partition, bits, monkeypatch):
+    train, held_out = texts_with_copies(0)
+    monkeypatch.setattr(overlaps, "_PARTITION", partition)
+    monkeypatch.setattr(overlaps, "_MOST_BITS", bits)
+    assert seen_of(train, held_out) == searched(train, held_out)
+
+
 def test_a_string_is_of_32_bytes_and_of_one_document():
     string = "abcdefghijklmnopqrstuvwxyz012345"
     assert seen_of(["x" + string + "y"], ["z" + string + "z"]) == [False, *[True] * 32, False, True]
@@ -71,8 +80,8 @@ def test_a_token_is_seen_if_all_its_bytes_are():
     tokenizer = train_bpe("bpe:300", train)
     by_byte = iter(searched(train, held_out))
     expected = []
-    for ids in tokenize(tokenizer, held_out):
-        for token in ids[:-1]:
+    for text in held_out:
+        for token in tokenizer.encode(text):
             own = [next(by_byte) for _ in range(tokenizer.byte_lengths[token])]
             expected.append(all(own))
         expected.append(next(by_byte))
