@@ -291,13 +291,15 @@ def data(
         from lab.config import make_config, read_preset
         from lab.data.budget import budget
         from lab.data.dataset import prepare
+        from lab.data.progress import shown_on
         from lab.data.summary import BASELINE_COLUMNS, describe, describe_baselines
         from lab.evaluation.baselines import measure_baselines
         from lab.evaluation.held_out import require_held_out
 
         config = make_config(read_preset(preset), _user_layer(overrides, data))
         table = Table("", f"{config.data.corpus} ({preset})")
-        dataset = prepare(config.data, cache)
+        with shown_on(Console(stderr=True)):
+            dataset = prepare(config.data, cache)
         for row in describe(dataset):
             table.add_row(*map(str, row))
         Console().print(table)

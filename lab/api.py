@@ -125,19 +125,20 @@ def run_ablation(
     planned = [cells(ablation, preset, number, layer, levels) for number in _looks(ablation, seeds)]
     tuning = tuning_of(ablation, preset, tune, overrides)
     resources.check(planned[-1])
+    console = Console(quiet=not progress)
     last = Plan(
         places.tree(ablation.name, preset_name(preset), tuned=bool(tuning and not ablation.tuned)),
         ablation,
         preset_name(preset),
         planned[-1],
         _command(typed, preset, seeds, levels or {}, tune, paths, overrides, places.results),
-        prepare_data(planned[-1], ablation.measurements, places.cache),
+        prepare_data(planned[-1], ablation.measurements, places.cache, console),
         tuning=tuning,
         auto=seeds == "auto",
         strong=strong_arms(ablation, preset, layer),
     )
     plans = [replace(last, cells=made) for made in planned]
-    shown = RunsProgress(Console(quiet=not progress))
+    shown = RunsProgress(console)
     return AblationRun(last.tree, _drive(plans, resources.executor(places), places, shown, tries))
 
 

@@ -1,7 +1,10 @@
 """Look at the corpora of a plan before its runs: what is wrong with them is said once, and at once."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+
+from rich.console import Console
 
 from lab.ablation import Cell
 from lab.config import DataConfig
@@ -11,7 +14,7 @@ from lab.training.schedule import total_steps
 
 
 def prepare_data(
-    cells: Sequence[Cell], measurements: Iterable[str], cache_dir: Path
+    cells: Sequence[Cell], measurements: Iterable[str], cache_dir: Path, console: Console | None = None
 ) -> dict[DataConfig, DataFacts]:
     """Tokenize each corpus, and make sure that it suffices for the runs and their measurements.
 
@@ -19,6 +22,7 @@ def prepare_data(
         cells: the runs.
         measurements: names of the sets of tasks that are measured after them.
         cache_dir: where tokenized corpora are kept.
+        console: where to show how far they are, if anywhere.
 
     Returns:
         What the plan knows of each corpus.
@@ -29,10 +33,13 @@ def prepare_data(
     # Imported here, since a plan that is refused before has no need of tokenizers.
     from lab.data.budget import budget
     from lab.data.dataset import prepare
+    from lab.data.progress import shown_on
     from lab.evaluation.held_out import require_held_out
 
     sections = ["evaluation", *(find_set(name).section for name in measurements)]
-    datasets = {data: prepare(data, cache_dir) for data in dict.fromkeys(cell.config.data for cell in cells)}
+    corpora = dict.fromkeys(cell.config.data for cell in cells)
+    with shown_on(console) if console else nullcontext():
+        datasets = {data: prepare(data, cache_dir) for data in corpora}
     for config in {(cell.config.data, cell.config.training): cell.config for cell in cells}.values():
         data, dataset = config.data, datasets[config.data]
         windows = len(budget(dataset.train, data.unique_tokens, data.length, config.replicate)) // data.length

@@ -50,10 +50,14 @@ def train_here(
 
 def _name(config: RunConfig, cache_dir: Path, start: Path | None) -> str:
     """What tells a run from others of its arm and seed."""
+    from rich.console import Console
+
     from lab.data.dataset import prepare
+    from lab.data.progress import shown_on
 
     begun = read_result(start) if start else None
-    data = prepare(config.data, cache_dir).hash
+    with shown_on(Console(stderr=True)):
+        data = prepare(config.data, cache_dir).hash
     digits = result_digest(begun.run, begun.evaluation) if begun else ""
     return Version.of(config, data, os.environ["KERAS_BACKEND"], "", digits).digest()
 
