@@ -41,8 +41,31 @@ LONGEST = (
 )
 
 
+# What a file with such tests has in it: with `-m backend`, to read the others took as long as many a test.
+MARKED = {"backend": ("mark.backend", "NAMESPACES"), "extra": ("mark.extra",)}
+
+
+def has_tests(path, mark):
+    """Whether a file may have tests with a mark."""
+    text = path.read_text(encoding="utf-8")
+    return any(word in text for word in MARKED[mark])
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Where tests with one mark are asked for, only files that may have some."""
+    mark = config.option.markexpr
+    return (
+        mark in MARKED and collection_path.suffix == ".py" and not has_tests(collection_path, mark)
+    ) or None
+
+
 def pytest_collection_modifyitems(items):
     """Put the longest files first; else the order stays."""
+    for mark in MARKED:
+        lost = {
+            item.path for item in items if item.get_closest_marker(mark) and not has_tests(item.path, mark)
+        }
+        assert not lost, f"MARKED in tests/conftest.py must name what makes `{mark}` tests of {lost}"
     readers = {item.path.stem for item in items if "undisturbed" in item.fixturenames}
     assert readers <= set(READERS), f"READERS in tests/conftest.py must name {readers - set(READERS)} too"
     order = {stem: place for place, stem in enumerate(LONGEST)}
@@ -74,6 +97,12 @@ def pytest_runtest_setup(item):
 def one_backend():
     """One process runs one backend, in float32, from the first test to the last."""
     assert lab.__name__ == "lab"  # importing it sets the default backend
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        import tensorflow
+
+        # As with XLA above: what is spent on rewriting graphs that run a few times. Whole runs, which are
+        # processes of their own, have their graphs rewritten.
+        tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     yield
     if keras := sys.modules.get("keras"):
         assert keras.config.backend() == os.environ["KERAS_BACKEND"]
