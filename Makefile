@@ -27,7 +27,7 @@ OPTIONS = --preset '$(PRESET)' \
   $(if $(filter-out results,$(RESULTS)),--results '$(RESULTS)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(ABLATIONS) ablate smoke status report board dashboard format lint type test test-backends test-extras clean
+.PHONY: help setup $(ABLATIONS) ablate smoke status report board dashboard bench format lint type test test-backends test-extras clean
 
 help: ## list the targets
 	@echo 'Ablations (PRESET= DATA= SEEDS= LEVELS= SET= TUNE= RESULTS= WORKERS= PER_DEVICE= DEVICES= RANKS= ENGINE= SHARED= STORAGE=):'
@@ -67,6 +67,12 @@ board: setup ## TensorBoard over every run, or those of one tree, on loopback (T
 dashboard: ## optuna-dashboard over a ledger, read-only, on loopback (TREE= PORT= STORAGE=)
 	$(MAKE) setup EXTRAS=$(if $(EXTRAS),$(EXTRAS)$(comma))dashboard
 	$(BIN)/python -m lab dashboard $(or $(TREE),$(RESULTS)) $(if $(PORT),--port $(PORT))
+
+# SHAPE= SIDE= ARM= DTYPE= CORES= choose cells, ROUNDS= and SECONDS= how long each is measured.
+bench: ## times a training step beside a hand-written JAX loop, plain PyTorch and KerasHub (SHAPE= CORES= ...)
+	$(MAKE) setup EXTRAS=$(if $(EXTRAS),$(EXTRAS)$(comma))bench
+	$(BIN)/python -m benchmarks.speed $(foreach name,SHAPE SIDE ARM DTYPE CORES ROUNDS SECONDS, \
+	  $(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) '$($(name))')) --out '$(RESULTS)/speed'
 
 format: setup ## format and fix the code
 	$(BIN)/ruff format .

@@ -248,7 +248,7 @@ def main(
 ) -> None:
     """Compare the sides, and write down what came out after each cell; cells that are there stay."""
     kind, device = device_name()
-    here = installed([*(side or ()), *PRODUCTS] if side else list(SIDES))
+    here = installed(list(dict.fromkeys([*side, *PRODUCTS])) if side else list(SIDES))
     about = {"device": device, "kind": kind, "versions": versions(), "system": platform.platform()}
     path = out / "speed.json"
     cells: list[dict[str, Any]] = read_json(path)["cells"] if path.exists() else []
