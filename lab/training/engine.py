@@ -16,6 +16,7 @@ from lab.data.windows import TrainingWindows
 from lab.training.build import build_learner
 from lab.training.distribution import set_layout
 from lab.training.schedule import Schedule, branch_decay, learning_rate, main_decay, total_steps
+from lab.training.unread_logs import UnreadLogs
 from lab.training.variables import Arrays, assign_variables, read_variables
 
 
@@ -59,14 +60,15 @@ class Engine:
         Args:
             first: the updates that the weights have had.
             last: those that they are to have.
-            callbacks: Keras's, called after each micro-batch.
+            callbacks: Keras's, called after each micro-batch with logs that are still on the device.
         """
+        count = (last - first) * self._config.training.accumulation
         self.learner.fit(
             self._micro_batches(first, last),
-            steps_per_epoch=(last - first) * self._config.training.accumulation,
+            steps_per_epoch=count,
             shuffle=False,
             verbose=0,
-            callbacks=list(callbacks),
+            callbacks=UnreadLogs(list(callbacks), add_history=True, model=self.learner),
         )
 
     def _micro_batches(self, first: int, last: int) -> Iterator[tuple[dict[str, np.ndarray]]]:

@@ -1,5 +1,7 @@
 """The state of training: what a stop keeps of it, and going on from it."""
 
+import os
+
 import numpy as np
 import pytest
 from training_bench import DROPOUT, differences, numbers_of, tiny_config
@@ -152,3 +154,52 @@ def test_another_seed_has_another_perturbation():
         perturbed, plain = weights_of(built(**layer)), weights_of(built(seed=layer["seed"]))
         noise.append(np.concatenate([(perturbed[name] / plain[name]).ravel() for name in plain]))
     assert abs(np.corrcoef(*noise)[0, 1]) < 4 / np.sqrt(len(noise[0]))
+
+
+class Reads:
+    """At which updates, as it is called with them, values were brought from the device to the host."""
+
+    def __init__(self, monkeypatch):
+        from jax._src.array import ArrayImpl
+        from keras.src import backend
+
+        self.steps, self.step = [], 0
+        get, convert = ArrayImpl._single_device_array_to_np_array_did_copy, backend.convert_to_numpy
+        monkeypatch.setattr(ArrayImpl, "_value", property(lambda array: self.counted(get, array)[0]))
+        # On a CPU NumPy looks into an array without asking it.
+        monkeypatch.setattr(backend, "convert_to_numpy", lambda array: self.counted(convert, array))
+
+    def counted(self, function, array):
+        self.steps.append(self.step)
+        return function(array)
+
+    def __call__(self, step):
+        self.step = step
+
+
+@pytest.mark.skipif(os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="counts the reads of JAX arrays")
+def test_the_host_reads_nothing_back_between_two_records(monkeypatch):
+    """On an accelerator it would wait there for all updates made so far, and the device for the next one."""
+    from lab.training.progress import StepLog
+
+    engine, records = make(accumulation=2), []
+    engine.fit(0, 1)  # compiled
+    reads = Reads(monkeypatch)
+    engine.fit(0, 10, [StepLog(0, 2, 4, 64, lambda *row: records.append(row), reads)])
+    assert [row[0] for row in records] == [4, 8]
+    assert set(reads.steps) == {4, 8, 10}
+
+
+@pytest.mark.backend
+def test_callbacks_get_the_logs_of_a_step_as_they_are_on_the_device():
+    import keras
+
+    found = []
+
+    class Keeper(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            found.append(logs)
+
+    make().fit(0, 3, [Keeper()])
+    assert [keras.ops.is_tensor(logs["loss"]) for logs in found] == [True] * 3
+    assert all(float(value) > 0 for logs in found for value in logs.values())
