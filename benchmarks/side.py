@@ -1,7 +1,7 @@
 """One side of the speed benchmark, in a process of its own.
 
-`python -m benchmarks.side NAME CASE` prints a line of JSON once its first update is made. For each line with
-a number on standard input it then makes so many updates, and prints another.
+`python -m benchmarks.side NAME CASE` builds the side. For each line with a number on standard input it then
+makes so many updates, the first of which compiles them, and prints a line of JSON.
 """
 
 import json
@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from benchmarks.sides.case import Case, Updates
 
@@ -93,12 +92,13 @@ STARTED = "LAB_BENCH_STARTED"  # when the driver started this process, unix seco
 CPUS = "LAB_BENCH_CPUS"  # the cores that it may use
 
 
-def _peak_bytes(before: Mapping[str, Any]) -> int:
+def _peak_bytes(name: str) -> int:
     """The most memory so far: of the accelerator where there is one, else of the process."""
-    if "torch" in before and before["torch"].cuda.is_available():
-        return int(before["torch"].cuda.max_memory_allocated())
-    if "jax" in before and before["jax"].default_backend() != "cpu":
-        return int(before["jax"].devices()[0].memory_stats()["peak_bytes_in_use"])
+    modules = sys.modules
+    if "PyTorch" in name and modules["torch"].cuda.is_available():
+        return int(modules["torch"].cuda.max_memory_allocated())
+    if "JAX" in name and modules["jax"].default_backend() != "cpu":
+        return int(modules["jax"].devices()[0].memory_stats()["peak_bytes_in_use"])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -106,17 +106,17 @@ def main(name: str, case: str) -> None:
     """Build the side and obey standard input until it ends."""
     os.sched_setaffinity(0, {int(core) for core in os.environ[CPUS].split(",")})
     updates = SIDES[name].make(Case(**json.loads(case)))
-    built = time.time()
-    updates(1)
-    started = float(os.environ[STARTED])
-    said = sys.__stdout__
+    started, said = float(os.environ[STARTED]), sys.__stdout__
     assert said is not None
-    print(json.dumps({"build_s": built - started, "start_s": time.time() - started}), file=said, flush=True)
     for line in sys.stdin:
         before = time.perf_counter()
         updates(int(line))
-        seconds = time.perf_counter() - before
-        print(json.dumps({"seconds": seconds, "peak_bytes": _peak_bytes(sys.modules)}), file=said, flush=True)
+        found = {
+            "seconds": time.perf_counter() - before,
+            "since_start_s": time.time() - started,
+            "peak_bytes": _peak_bytes(name),
+        }
+        print(json.dumps(found), file=said, flush=True)
 
 
 if __name__ == "__main__":

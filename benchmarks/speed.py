@@ -2,7 +2,7 @@
 
 Every side is a process of its own, pinned to the same cores. All are started, then they take turns, a second
 each, in an order that rotates, so that what the machine does meanwhile falls on all of them. What is compared
-is the ratio of two sides within a round.
+is the ratio of two sides within a round. On a GPU too: its memory must hold all sides of a cell.
 """
 
 import json
@@ -50,31 +50,34 @@ PRODUCTS = tuple(name for name in SIDES if name.startswith("matrix product"))
 
 @dataclass
 class Running:
-    """A side that has made its first update."""
+    """A side in its process."""
 
     process: "subprocess.Popen[str]"
-    started: dict[str, float]
     updates: int = 1  # of a round
 
-    def update(self, count: int) -> dict[str, float]:
-        """Have it make some updates; what it said of them."""
+    def ask(self, count: int) -> None:
+        """Have it make some updates."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{count}\n")
         self.process.stdin.flush()
-        return _answer(self.process)
 
+    def answer(self) -> dict[str, float]:
+        """What it says when they are made."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        raise RuntimeError(f"{self.process.args} ended with {self.process.wait()}; its words are above.")
 
-def _answer(process: "subprocess.Popen[str]") -> dict[str, float]:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("{"):
-            return dict(json.loads(line))
-    raise RuntimeError(f"{process.args} ended with {process.wait()}; its words are above.")
+    def update(self, count: int) -> dict[str, float]:
+        """Have it make some updates; what it said of them."""
+        self.ask(count)
+        return self.answer()
 
 
 @contextmanager
 def running(name: str, case: Case, cores: Sequence[int], cache: Path) -> Iterator[Running]:
-    """Start a side on some cores; it ends with the block."""
+    """Start a side on some cores, which compiles at its first update; it ends with the block."""
     threads = str(len(cores))
     environment = {
         **os.environ,
@@ -89,28 +92,32 @@ def running(name: str, case: Case, cores: Sequence[int], cache: Path) -> Iterato
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
-        yield Running(process, _answer(process))
+        yield Running(process)
     finally:
         process.kill()
         process.wait()
 
 
 def measure(
-    case: Case, cores: Sequence[int], names: Sequence[str], rounds: int, seconds: float
+    case: Case, cores: Sequence[int], names: Sequence[str], rounds: int, seconds: float, once: bool
 ) -> dict[str, Any]:
-    """All sides of one cell: their starts, and their updates a second in each round."""
+    """All sides of one cell: their starts, unless they start but once, and their updates in each round."""
     sides: dict[str, dict[str, Any]] = {name: {"rate": []} for name in names}
     with ExitStack() as stack:
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         here: dict[str, Running] = {}
         for name in names:
-            with running(name, case, cores, cache) as cold:  # what it compiles, the next start finds
-                sides[name]["cold_start_s"] = cold.started["start_s"]
+            if not once:
+                with running(name, case, cores, cache) as cold:  # what it compiles, the next start finds
+                    sides[name]["cold_start_s"] = cold.update(1)["since_start_s"]
             here[name] = stack.enter_context(running(name, case, cores, cache))
-            sides[name] |= {"warm_start_s": here[name].started["start_s"]}
-            here[name].update(2)
-            once = here[name].update(2)["seconds"] / 2
-            here[name].updates = max(1, round(seconds / once))
+            if not once:
+                sides[name]["warm_start_s"] = here[name].update(1)["since_start_s"]
+        if once:
+            compile_together(here)
+        for side in here.values():
+            side.update(2)
+            side.updates = max(1, round(seconds / (side.update(2)["seconds"] / 2)))
         for number in range(rounds):
             turn = number % len(names)
             for name in (*names[turn:], *names[:turn]):
@@ -119,6 +126,21 @@ def measure(
                 sides[name]["rate"].append(side.updates / said["seconds"])
                 sides[name]["peak_bytes"] = said["peak_bytes"]
     return sides
+
+
+def compile_together(here: Mapping[str, Running]) -> None:
+    """The first update of sides that have all been started, where minutes are dear.
+
+    Those that XLA compiles take turns, as on a GPU it times kernels to choose among them.
+    """
+    others = [side for name, side in here.items() if "JAX" not in name]
+    for side in others:
+        side.ask(1)
+    for name, side in here.items():
+        if "JAX" in name:
+            side.update(1)
+    for side in others:
+        side.answer()
 
 
 def table(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -148,8 +170,7 @@ def table(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
             "gflops_per_second": round(float(np.median(rates)) * flops / 1e9, 1),
             "mfu": round(float(np.median(rates)) * flops / peak, 3),
             "peak_mb": round(side["peak_bytes"] / 2**20),
-            "cold_start_s": round(side["cold_start_s"], 1),
-            "warm_start_s": round(side["warm_start_s"], 1),
+            **{name: round(side[name], 1) for name in ("cold_start_s", "warm_start_s") if name in side},
         }
         if REFERENCE in sides:
             low, middle, high = np.quantile(rates / np.array(sides[REFERENCE]["rate"]), (0.1, 0.5, 0.9))
@@ -245,6 +266,10 @@ def main(
     cores: Annotated[list[int] | None, typer.Option(help="Numbers of cores; repeat.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 9,
     seconds: Annotated[float, typer.Option(min=0.001, help="Of a turn.")] = 1.0,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Start each side but once, all together; no starts are told."),
+    ] = False,
 ) -> None:
     """Compare the sides, and write down what came out after each cell; cells that are there stay."""
     kind, device = device_name()
@@ -258,7 +283,7 @@ def main(
         key = {"shape": name, **asdict(case), "cores": count, "device": device}
         if any(key.items() <= cell.items() for cell in cells):
             continue
-        found = measure(case, available_cpus()[:count], able, rounds, seconds)
+        found = measure(case, available_cpus()[:count], able, rounds, seconds, once)
         cells.append({**key, "kind": kind, "sides": found})
         typer.echo(words(cells[-1:]))
         out.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,11 @@ def losses(case: Case, w: Weights, read: jax.Array, positions: np.ndarray, targe
             part.reshape(-1, case.length, heads, d // heads) for part in jnp.split(rows, 3, -1)
         )
         query, key = (rotate(norm(part), cosine, sine) for part in (query, key))
-        attended = jax.nn.dot_product_attention(query, key, value, is_causal=case.arm == "ar")
+        # JAX takes the slower one unless it is told; cuDNN's has no float32.
+        flash = jax.default_backend() == "gpu" and case.dtype == "bfloat16"
+        attended = jax.nn.dot_product_attention(
+            query, key, value, is_causal=case.arm == "ar", implementation="cudnn" if flash else None
+        )
         x = x + (attended.reshape(-1, d) @ block["attended"]).reshape(x.shape)
         gate, up = jnp.split(norm(x).reshape(-1, d) @ block["gate_up"], 2, -1)
         x = x + ((jax.nn.silu(gate) * up) @ block["down"]).reshape(x.shape)
