@@ -22,9 +22,9 @@ def draw(cells: list[dict]) -> Figure:
     """One panel a shape and number of cores; the lines are 10 to 90 % of the rounds."""
     kinds = list(dict.fromkeys((cell["shape"], cell["cores"], cell["dtype"]) for cell in cells))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 1 + 2.6 * -(-len(kinds) // 3)), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(8, 0.6 + 2.4 * -(-len(kinds) // 2)), layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
-        panels = figure.subplots(-(-len(kinds) // 3), 3, sharex=True, squeeze=False).flatten()
+        panels = figure.subplots(-(-len(kinds) // 2), 2, squeeze=False).flatten()
         for panel in panels[len(kinds) :]:
             panel.set_visible(False)
         for panel, kind in zip(panels, kinds, strict=False):
@@ -46,6 +46,7 @@ def draw(cells: list[dict]) -> Figure:
             panel.set_ylim(0.4, len(names) + 0.6)
             panel.set_xlim(0, 1.25)
             panel.grid(axis="x")
+            panel.tick_params(axis="x", labelsize=8)
         figure.supxlabel("tokens/s, as a share of PyTorch compiled (AR orange, DLM blue)", fontsize=9)
     return figure
 

@@ -162,7 +162,7 @@ class Transformer(FromArchitecture, keras.Model):
         """
         rows = ops.reshape(stream, (-1, stream.shape[-1]))  # as in `Projection`
         logits = ops.cast(self.token_embedding(rows, reverse=True), "float32")
-        logits = ops.reshape(logits, (-1, *stream.shape[1:-1], self.vocab_size))
+        logits = ops.reshape(logits, (*ops.shape(stream)[:-1], self.vocab_size))
         if self.mask_id < self.vocab_size:
             logits = ops.where(np.arange(self.vocab_size) == self.mask_id, np.float32(-1e30), logits)
         return logits

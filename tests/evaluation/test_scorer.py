@@ -56,6 +56,16 @@ def test_every_pass_has_the_same_shapes():
         assert shapes == [{(size, 8), (size, 2)}] * (2 * -(-5 // size))
 
 
+def test_one_scorer_takes_any_number_of_slots():
+    """After a few TensorFlow traces a program in which that number is not known."""
+    scorer = scorer_of("dlm", batch_size=5)
+    example = example_of(scorer)
+    expected = scorer.nll(example, np.arange(8))
+    for count in (1, 2, 3, 5):
+        found = scorer.nll(example, np.arange(count))
+        np.testing.assert_allclose(found, expected[:, :count], rtol=1e-5, atol=1e-6)
+
+
 def test_it_is_made_again_from_its_configuration_with_a_network_of_its_own():
     import keras
 
