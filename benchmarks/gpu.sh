@@ -8,9 +8,8 @@
 # with its next cell, crossover with its next run, the tests with what they have compiled. LIMIT=seconds takes the
 # place of each part's own limit; DRY=1 runs all parts, tiny, on a CPU.
 #
-# A machine without Keras takes it from .whl, which holds wheels for Python 3.12, gathered before by
-#   ../shared/gpu/collect_wheels.sh .whl keras-hub typing-inspection tenacity
-# The corpus is the source of keras and keras-hub, of which nothing else is needed.
+# A machine without Keras takes it from .whl, a folder of wheels for its Python: keras, keras-hub (whose source is
+# the corpus), optuna, pydantic, statsmodels, datasketch, tenacity, PyYAML and what these need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 wanted=${1:?numerics, benchmark, crossover or all}
