@@ -31,7 +31,7 @@ PARTS = (
     ("overlaps s", "lab.data.dataset", "seen_tokens"),
     ("train BPE s", "lab.data.dataset", "train_bpe"),
 )
-COLUMNS = ("near duplicates s", "overlaps s", "train BPE s")
+COLUMNS = tuple(column for column, _, _ in PARTS)
 
 
 def texts(size: int, each: int) -> Iterator[str]:

@@ -23,14 +23,13 @@ class Side:
         make: given the case, builds it; imports are its own.
         needs: modules without which it is left out.
         variables: of its environment.
-        arms, dtypes: those that it can compute.
+        arms: those that it can compute.
     """
 
     make: Callable[[Case], Updates]
     needs: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     arms: tuple[str, ...] = ("ar", "dlm")
-    dtypes: tuple[str, ...] = ("float32", "bfloat16")
 
 
 def _lab(case: Case) -> Updates:

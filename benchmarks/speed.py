@@ -146,14 +146,7 @@ def compile_together(here: Mapping[str, Running]) -> None:
 def table(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a side: tokens and FLOPs a second, share of the product's rate, ratio to the reference."""
     case = Case(**{name: cell[name] for name in Case.__annotations__})
-    architecture = Architecture(
-        vocab_size=case.vocab_size,
-        length=case.length,
-        layers=case.layers,
-        width=case.width,
-        heads=case.heads,
-        ffn_width=case.ffn_width,
-    )
+    architecture = Architecture(vocab_size=case.vocab_size, length=case.length, **case.shape)
     flops = case.tokens * train_flops_per_token(architecture, causal=case.arm == "ar")
     sides = cell["sides"]
     peak = max(

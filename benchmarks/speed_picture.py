@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.speed import REFERENCE, table
+from benchmarks.speed import PRODUCTS, REFERENCE, table
 from lab.files import read_json
 from lab.reporting.drawing import COLOURS, GREY, STYLE, render
 
@@ -31,7 +31,7 @@ def draw(cells: list[dict]) -> Figure:
             shape, cores, dtype = kind
             same = [cell for cell in cells if (cell["shape"], cell["cores"], cell["dtype"]) == kind]
             names = list(dict.fromkeys(name for cell in same for name in cell["sides"]))
-            names = [name for name in names if not name.startswith("matrix") and name != REFERENCE]
+            names = [name for name in names if name not in (*PRODUCTS, REFERENCE)]
             panel.set_title(f"{shape}, {cores} core{'s' if cores > 1 else ''}, {dtype}", fontsize=9)
             panel.axvline(1, color=GREY, linewidth=1)
             for cell in same:

@@ -62,9 +62,8 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_collection_modifyitems(items):
     """Put the longest files first; else the order stays."""
     for mark in MARKED:
-        lost = {
-            item.path for item in items if item.get_closest_marker(mark) and not has_tests(item.path, mark)
-        }
+        marked = {item.path for item in items if item.get_closest_marker(mark)}
+        lost = {path for path in marked if not has_tests(path, mark)}
         assert not lost, f"MARKED in tests/conftest.py must name what makes `{mark}` tests of {lost}"
     readers = {item.path.stem for item in items if "undisturbed" in item.fixturenames}
     assert readers <= set(READERS), f"READERS in tests/conftest.py must name {readers - set(READERS)} too"

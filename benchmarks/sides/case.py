@@ -1,7 +1,8 @@
 """What all sides of the speed benchmark compute: one shape, one arm, one kind of arithmetic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -32,6 +33,11 @@ class Case:
     dtype: str
 
     @property
+    def shape(self) -> dict[str, int]:
+        """What the lab's configurations and architectures call a shape."""
+        return {name: getattr(self, name) for name in ("layers", "width", "heads", "ffn_width")}
+
+    @property
     def tokens(self) -> int:
         """Tokens an update."""
         return self.batch * self.length
@@ -39,14 +45,18 @@ class Case:
 
 LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, CLIP_NORM = 1e-3, 0.1, (0.9, 0.95), 1e-8, 1.0
 WINDOWS = 512  # of random tokens, as much text as a small budget has
+SPAN = 20  # updates whose batches are prepared at once
 
 
+@cache
 def windows(case: Case) -> np.ndarray:
     """The text of all sides: (WINDOWS, L) int32 random tokens."""
     return np.random.default_rng(0).integers(0, case.vocab_size, (WINDOWS, case.length), np.int32)
 
 
-def batches(case: Case, first: int, count: int) -> np.ndarray:
-    """The windows of some updates, in turn: (count, batch, L) int32."""
-    rows = np.arange(first * case.batch, (first + count) * case.batch) % WINDOWS
-    return windows(case)[rows].reshape(count, case.batch, case.length)
+def batches(case: Case, first: int, count: int) -> Iterator[np.ndarray]:
+    """The windows of some updates, in turn, of up to SPAN updates at once: (n, batch, L) int32."""
+    stop = first + count
+    for start in range(first, stop, SPAN):
+        rows = np.arange(start * case.batch, min(start + SPAN, stop) * case.batch) % WINDOWS
+        yield windows(case)[rows].reshape(-1, case.batch, case.length)

@@ -20,7 +20,6 @@ from benchmarks.sides.case import (
 )
 
 Weights = dict[str, Any]
-SPAN = 20  # updates whose batches are prepared at once
 
 
 def weights(case: Case) -> Weights:
@@ -117,10 +116,10 @@ def make(case: Case) -> Updates:
     def updates(count: int) -> None:
         nonlocal w, state, made
         value = None
-        for first in range(made, made + count, SPAN):
-            for number, tokens in enumerate(batches(case, first, min(SPAN, made + count - first)), first):
-                w, state, value = update(w, state, tokens, np.int32(number))
-        made += count
+        for text in batches(case, made, count):
+            for tokens in text:
+                w, state, value = update(w, state, tokens, np.int32(made))
+                made += 1
         jax.block_until_ready(value)
 
     return updates

@@ -20,13 +20,12 @@ LOG_STEPS = 20
 
 def config(case: Case) -> RunConfig:
     """The configuration of the run that is timed."""
-    shape = {name: getattr(case, name) for name in ("layers", "width", "heads", "ffn_width")}
     dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[case.dtype]
     return RunConfig.model_validate(
         {
             "arm": case.arm,
             "data": {"length": case.length},
-            "model": {**shape, "dtype": dtype},
+            "model": {**case.shape, "dtype": dtype},
             "factors": FACTORS[case.arm],
             "training": {
                 **{"batch_size": case.batch, "total_steps": 2**29, "learning_rate": LEARNING_RATE},

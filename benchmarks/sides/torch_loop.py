@@ -17,8 +17,6 @@ from benchmarks.sides.case import (
     batches,
 )
 
-SPAN = 20  # updates whose batches are prepared at once
-
 
 class Block(torch.nn.Module):
     """x + attention(norm(x)), then x + SwiGLU(norm(x))."""
@@ -119,9 +117,8 @@ def make(case: Case, compiled: bool) -> Updates:
     def updates(count: int) -> None:
         nonlocal made
         loss = None
-        for first in range(made, made + count, SPAN):
-            text = torch.from_numpy(batches(case, first, min(SPAN, made + count - first))).long().to(device)
-            for tokens in text:
+        for text in batches(case, made, count):
+            for tokens in torch.from_numpy(text).long().to(device):
                 loss = update(tokens)
         made += count
         loss.item()
