@@ -442,7 +442,8 @@ def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
     assert values == {cell.logdir: bench.value(cell) for cell in plan.cells}
     lost = [line for line in said.getvalue().splitlines() if "trying again" in line]
     assert len(lost) == sum("its machine is gone" in line for line in lost) == 2, lost
-    assert executor(0, SLEEP).free() == 4
+    rest = executor(0, SLEEP)
+    wait_for(lambda: rest.free() == 4, seconds=60)  # when the cluster has noticed
 
 
 DRIVER = """
