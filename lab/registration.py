@@ -91,7 +91,7 @@ def check_registration(
         levels: configuration keys that it varies at every scale.
 
     Raises:
-        ValueError: naming what it names.
+        ValueError: naming what it names, or the level that its runs would choose.
     """
     contrasts = registration.contrasts
     named = {arm for contrast in contrasts for arm in (contrast.arm, contrast.reference)}
@@ -100,6 +100,10 @@ def check_registration(
     keys = {key for contrast in contrasts for key in (*contrast.level, *contrast.reference_level)}
     if unknown := sorted(keys - set(levels)):
         raise ValueError(f"`primary` must name levels of {list(levels)}, but got {unknown}.")
+    if chosen_later := sorted({contrast.best_of for contrast in contrasts} - {""}):
+        raise ValueError(
+            f"`primary` must be at levels that are named before the runs, but got the best of {chosen_later}."
+        )
     chosen = find_metric(registration.metric or metric)
     if not chosen.of_stops or chosen.bound:
         raise ValueError(

@@ -48,12 +48,15 @@ class Contrast(_Frozen):
         reference: the arm that it is compared with.
         level: where the arm is taken: configuration key -> value; empty for each level.
         reference_level: what of the reference's level differs from the arm's.
+        best_of: the key of a level, such as a size, at whichever value of which each of the two does best: by
+            the ablation's metric on the validation split, the mean over seeds. Empty: both at one level.
     """
 
     arm: str
     reference: str
     level: dict[str, Any] = {}
     reference_level: dict[str, Any] = {}
+    best_of: str = ""
 
     @model_validator(mode="after")
     def _of_two(self) -> "Contrast":
@@ -61,6 +64,12 @@ class Contrast(_Frozen):
             raise ValueError(
                 "`contrasts` must be between two arms, or two levels of one, "
                 f"but got {self.arm!r} with itself."
+            )
+        if self.best_of and (self.reference_level or self.best_of in self.level):
+            raise ValueError(
+                "`best_of` must be a level that the contrast does not name itself, "
+                f"but got best_of={self.best_of!r} with level={self.level} and "
+                f"reference_level={self.reference_level}."
             )
         return self
 
@@ -252,6 +261,16 @@ def between_levels(arms: Iterable[str], key: str, level: Any, reference: Any) ->
     )
 
 
+def at_best(references: Mapping[str, str], key: str) -> tuple[Contrast, ...]:
+    """Contrasts of arms, each at its own best level of a factor: arm -> the arm that it is compared with.
+
+    Args:
+        references: which arms.
+        key: the factor's configuration key.
+    """
+    return tuple(Contrast(arm=arm, reference=reference, best_of=key) for arm, reference in references.items())
+
+
 def compare(references: Mapping[str, str]) -> tuple[AnySection, ...]:
     """The sections of an ablation that compares arms: arm -> the arm that it is compared with."""
     return (
@@ -294,7 +313,8 @@ def check_sections(
     Raises:
         ValueError: naming the section and what it names.
     """
-    arms, axes = list(arms), [*levels, *COSTS]
+    arms, levels = list(arms), list(levels)
+    axes = [*levels, *COSTS]
     for section in sections:
         kind = type(section).__name__
         for metric in sorted(metrics_of(section)):
@@ -303,6 +323,9 @@ def check_sections(
             raise ValueError(f"`sections` must name arms of {arms}, but a {kind} names {unknown}.")
         if dict(section).get("names") == ("data_potential",) and UNIQUE_TOKENS not in axes:
             raise ValueError(f"a Quantity of data_potential needs levels of {UNIQUE_TOKENS}, but got {axes}.")
+        chosen = {contrast.best_of for contrast in dict(section).get("contrasts", ())} - {""}
+        if unvaried := sorted(chosen - set(levels)):
+            raise ValueError(f"`best_of` of a {kind} must be one of {levels}, but got {unvaried}.")
         x = (section.x,) if isinstance(section, Against) else section.x if isinstance(section, Fit) else ()
         if strange := sorted(set(x) - set(axes)):
             raise ValueError(f"`x` of a {kind} must be one of {axes}, but got {strange}.")

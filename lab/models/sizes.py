@@ -18,6 +18,7 @@ class Shape(TypedDict):
 
 SIZES: dict[str, Shape] = {
     "0.1m": {"layers": 2, "width": 64, "heads": 2, "ffn_width": 176},
+    "0.2m": {"layers": 2, "width": 96, "heads": 2, "ffn_width": 256},
     "0.3m": {"layers": 3, "width": 96, "heads": 2, "ffn_width": 256},
     "0.8m": {"layers": 4, "width": 128, "heads": 2, "ffn_width": 344},
     "3m": {"layers": 6, "width": 192, "heads": 3, "ffn_width": 512},

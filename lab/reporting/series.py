@@ -234,13 +234,39 @@ def runs_of(tree: ResultTree, arm: str, level: Mapping[str, Any], reading: Readi
 def contrasted(
     tree: ResultTree, contrasts: Iterable[Contrast], reading: Reading | None = None
 ) -> Iterator[tuple[Contrast, Runs, Runs]]:
-    """The runs of the arm and of the reference of contrasts, level by level; never an arm with itself."""
-    for level, contrast in product(tree.levels, list(contrasts)):
+    """The runs of the arm and of the reference of contrasts, level by level; never an arm with itself.
+
+    Of one at its best levels (`Contrast.best_of`) what is given names the level that the reference has there.
+    """
+    contrasts = list(contrasts)
+    for level, contrast in product(tree.levels, [one for one in contrasts if not one.best_of]):
         other = level | contrast.reference_level
         itself = (contrast.arm, level) == (contrast.reference, other)
-        if not itself and all(level.get(key) == value for key, value in contrast.level.items()):
+        if not itself and contrast.level.items() <= level.items():
             arm = runs_of(tree, contrast.arm, level, reading)
             yield contrast, arm, runs_of(tree, contrast.reference, other, reading)
+    for contrast in (one for one in contrasts if one.best_of):
+        rests = [{k: v for k, v in level.items() if k != contrast.best_of} for level in tree.levels]
+        for place, rest in enumerate(rests):
+            if rest not in rests[:place] and contrast.level.items() <= rest.items():
+                arm, reference = (
+                    _best_runs(tree, name, rest, reading) for name in (contrast.arm, contrast.reference)
+                )
+                other = {k: v for k, v in reference.level.items() if arm.level[k] != v}
+                yield contrast.model_copy(update={"reference_level": other}), arm, reference
+
+
+def _best_runs(tree: ResultTree, arm: str, rest: Mapping[str, Any], reading: Reading | None) -> Runs:
+    """The runs of an arm where they are best on validation, of the levels that have a part in common."""
+    metric = find_metric(tree.plan.metric)
+    own = [runs_of(tree, arm, level, reading) for level in tree.levels if rest.items() <= level.items()]
+    points = [(runs, runs.at("best", "validation")) for runs in own]
+    known = [
+        (metric.improvement(0.0, mean), runs)
+        for runs, point in points
+        if point and (mean := point.mean(metric.key)) is not None
+    ]
+    return max(known, key=itemgetter(0))[1] if known else own[0]
 
 
 def _ensemble(tree: ResultTree, name: str, level: Mapping[str, Any], reading: Reading) -> Ensemble:

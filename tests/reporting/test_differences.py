@@ -7,7 +7,7 @@ from lab.reporting import drawing, words
 from lab.reporting.sections import differences
 from lab.reporting.tree import read_tree
 from lab.results import write_record
-from lab.sections import Contrast, Differences, pairs
+from lab.sections import Contrast, Differences, at_best, pairs
 
 TOKENS = "data.unique_tokens"
 OTHER_DATA = ("held_out", "parameters", "stops")  # what may be asked of runs at other levels
@@ -15,7 +15,9 @@ OTHER_DATA = ("held_out", "parameters", "stops")  # what may be asked of runs at
 
 def written(tree, **section):
     """What a section of the tree's contrasts says, or of those given."""
-    declared = Differences(**{"contrasts": pairs(tree.contrasts)} | section)
+    if "contrasts" not in section:
+        section["contrasts"] = pairs(tree.contrasts)
+    declared = Differences(**section)
     return differences.write(declared, read_tree(tree.path), "differences")
 
 
@@ -436,3 +438,29 @@ def test_long_names_leave_room_for_what_is_drawn(name):
     for text in (ax.xaxis.label, ax.title, *ax.get_yticklabels()):
         box = text.get_window_extent()
         assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, text.get_text()
+
+
+def test_each_arm_is_taken_at_its_best_level_by_validation(fake_tree):
+    tree = fake_tree()
+    content = written(tree, contrasts=at_best({"dlm": "ar"}, TOKENS), matched=OTHER_DATA)
+    (row,) = content.tables[0].rows
+    # More text helps AR alone: of the DLM all budgets are as good, and the first is taken.
+    assert (row["level"], row["reference_level"]) == ("unique_tokens=20000", "unique_tokens=320000")
+    assert row["against"] == "ar at 320,000 unique tokens"
+    last = tree.ar_nll(5_120_000, 320_000, 0), tree.dlm_nll(5_120_000, 20_000, 0)
+    assert row["best_by_seed"]["0"] == pytest.approx(last[0] - last[1])
+    assert "is worse than AR at 320,000 unique tokens" in content.headline
+
+
+def test_what_has_no_run_yet_is_no_best_level(fake_tree):
+    tree = fake_tree()
+    for seed in tree.seeds:
+        tree.fail("ar", 320_000, seed, "lost")
+    (row,) = written(tree, contrasts=at_best({"dlm": "ar"}, TOKENS), matched=OTHER_DATA).tables[0].rows
+    assert row["reference_level"] == "unique_tokens=80000"
+
+
+@pytest.mark.parametrize("more", [{"level": {TOKENS: 1}}, {"reference_level": {TOKENS: 1}}])
+def test_a_contrast_at_its_best_level_names_none(more):
+    with pytest.raises(ValueError, match="`best_of` must be a level that the contrast does not name itself"):
+        Contrast(arm="dlm", reference="ar", best_of=TOKENS, **more)
