@@ -323,6 +323,8 @@ class TrainingConfig(Section):
     Under `schedule: wsd` the main run stays at the peak learning rate and each stop is reached by a branch
     that decays over the last `decay_share` of the steps before it; under `cosine` the horizon is the total.
 
+    `total_share` is the share of that total which a run makes, for an arm that does a part of what others do.
+
     `weight_decay` is decoupled, in units of the learning rate. Over the first `weight_decay_warmup_steps`
     updates it grows linearly to its value: a model that has memorised nothing yet need not be held back.
 
@@ -355,6 +357,7 @@ class TrainingConfig(Section):
     total_epochs: float | None = Field(default=None, gt=0)
     total_tokens: int | None = Field(default=None, gt=0)
     total_steps: int | None = Field(default=None, gt=0)
+    total_share: Annotated[float, Neutral(1.0)] = Field(default=1.0, gt=0, le=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["wsd", "cosine"] = "wsd"
     warmup_steps: int = Field(default=50, ge=0)

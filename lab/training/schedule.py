@@ -64,14 +64,15 @@ def total_steps(config: TrainingConfig, length: int, windows: int) -> int:
         ValueError: if the total is less than one step.
     """
     if config.total_steps is not None:
-        return config.total_steps
+        return max(1, round(config.total_share * config.total_steps))
     rows = config.total_tokens / length if config.total_tokens else (config.total_epochs or 0) * windows
-    steps = rows / config.batch_size
+    steps = config.total_share * rows / config.batch_size
     if (total := on_grid(steps, config.batch_size, steps)) < 1:
         raise ValueError(
             f"the duration must be at least one step of {config.batch_size * length} tokens, "
             f"but got {config.total_tokens or config.total_epochs} "
-            f"{'tokens' if config.total_tokens else 'epochs'} of {windows} windows."
+            f"{'tokens' if config.total_tokens else 'epochs'} of {windows} windows"
+            f"{f' and of that total_share={config.total_share}' if config.total_share < 1 else ''}."
         )
     return total
 

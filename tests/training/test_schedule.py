@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from lab.config import TrainingConfig
-from lab.training.schedule import NEVER, Decay, Schedule, branch_decay, learning_rate, main_decay
+from lab.training.schedule import (
+    NEVER,
+    Decay,
+    Schedule,
+    branch_decay,
+    learning_rate,
+    main_decay,
+    total_steps,
+)
 
 PEAK = 0.004
 
@@ -79,3 +87,14 @@ def test_the_optimizers_value_is_the_records_value(schedule):
         assert ops.dtype(inside) == "float32"
         assert outside.dtype == np.float32
         np.testing.assert_allclose(ops.convert_to_numpy(inside), outside, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize("duration", [{"total_steps": 400}, {"total_tokens": 409_600}, {"total_epochs": 8}])
+def test_a_share_of_the_total_is_that_much_shorter(duration):
+    steps = [
+        total_steps(
+            config(**{"total_steps": None, **duration, "total_share": share}), length=32, windows=1600
+        )
+        for share in (1.0, 0.5, 0.25)
+    ]
+    assert steps == [400, 200, 100]
