@@ -7,7 +7,8 @@ PRESET ?= laptop
 RESULTS ?= results
 
 comma := ,
-ABLATIONS := crossover windows any-order super-dense monte-carlo ar-noise attribution inference-compute regularization
+ABLATIONS := crossover windows model-size any-order super-dense monte-carlo ar-noise attribution conversion \
+  inference-compute regularization
 
 # What a user may set, handed on as options. KERAS_BACKEND, JAX_PLATFORMS and STORAGE pass through the environment
 # (a storage URL may hold a password, and options show in the list of processes).

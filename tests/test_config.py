@@ -242,6 +242,7 @@ NEUTRAL = {
     "factors.attention_mask_dropout": (0.0, 0.1),
     "training.accumulation": (1, 2),
     "training.ema": (0.0, 0.9),
+    "training.total_share": (1.0, 0.5),
     "training.weight_decay_warmup_steps": (0, 5),
     "training.start_from": ("", "ar"),
     "training.perturbation": (0.0, 1e-6),
