@@ -1,6 +1,8 @@
 """What every ablation module must be: data, with a docstring that says what to expect."""
 
 import ast
+import re
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,8 @@ from lab.ablation import ABLATIONS_DIR, ablation_names, cells, load_ablation
 from lab.config import preset_names
 from lab.evaluation.measurements import SETS
 from lab.sections import COSTS, Against, Fit
+
+ROOT = Path(__file__).parents[2]
 
 
 def tree(name):
@@ -57,3 +61,11 @@ def test_sections_show_only_what_is_measured_and_every_page_says_what_was_found(
     ]
     assert bool(after_runs) == bool(ablation.measurements)
     assert {section.kind for section in ablation.sections} & {"differences", "factorial", "quantity"}
+
+
+def test_make_has_a_target_for_every_ablation_and_the_readme_names_them():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", "")
+    assert sorted(re.search(r"^ABLATIONS := (.*)$", makefile, re.M)[1].split()) == ablation_names()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^\| `make ([a-z -]+)` \| the ablations \|$", readme, re.M)
+    assert sorted(listed.split()) == ablation_names()

@@ -24,7 +24,7 @@ def ablate_options():
 
 def unknown(text):
     """Options of `lab ablate`, and targets and variables of `make`, that do not exist."""
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", "")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.M)) | set(
         re.search(r"^ABLATIONS := (.*)$", makefile, re.M)[1].split()
     )
