@@ -29,6 +29,7 @@ from lab.models.sizes import SIZES
 ARM = "[A-Za-z0-9][A-Za-z0-9_.=-]*"  # a regular expression of arms' names, which become those of folders
 
 Values = Mapping[str, Any]
+Tier = Literal["low", "medium", "high"]  # of quality, the lowest first
 
 
 def shipped_folder(name: str) -> Path:
@@ -111,6 +112,10 @@ class DataConfig(Section):
     characters, each a document of its own (lab/data/pieces.py); 0 leaves them whole. `windows` are cut at
     other places in each epoch, `jittered`, or always at the same, `fixed` (lab/data/windows.py).
 
+    `quality` is the tier of the training split that `unique_tokens` are drawn of; empty for all of it. The
+    corpora of Python source are judged by a rule of their own (lab/data/quality.py); records of `paths` by
+    `quality_field`, a number or the name of a tier.
+
     With `subset: replicate` each seed has a part of the training split and a held-out sample of its own;
     with `fixed` all seeds have those of seed 0, and a claim is about this text alone.
     """
@@ -118,6 +123,8 @@ class DataConfig(Section):
     corpus: Annotated[Literal["packages", "stdlib", "text"], Unkeyed()] = "packages"
     paths: Annotated[tuple[str, ...], Unkeyed()] = ()
     text_field: Annotated[str, Unkeyed()] = "text"
+    quality_field: Annotated[str, Unkeyed()] = ""
+    quality: Annotated[Literal["", Tier], Neutral("")] = ""
     document_characters: Annotated[int, Unkeyed()] = Field(default=0, ge=0)
     tokenizer: Annotated[str, Unkeyed()] = "bytes"
     unique_tokens: int | None = Field(default=None, gt=0)
@@ -133,6 +140,20 @@ class DataConfig(Section):
             raise ValueError(
                 "`paths` must name files for corpus=text and be empty for any other, "
                 f"but got corpus={self.corpus} and paths={list(self.paths)}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quality_is_known(self) -> "DataConfig":
+        if self.quality_field and self.corpus != "text":
+            raise ValueError(
+                "`quality_field` must be empty for a corpus that is judged by its own rule, "
+                f"but got corpus={self.corpus} and quality_field={self.quality_field!r}."
+            )
+        if self.quality and self.corpus == "text" and not self.quality_field:
+            raise ValueError(
+                "`quality_field` must name the field by which the records of corpus=text are judged, "
+                f"but got quality={self.quality!r} and no quality_field."
             )
         return self
 

@@ -217,13 +217,14 @@ def test_yaml_round_trip_keeps_every_value_and_the_key(tmp_path):
 # Every field of what a run is trained from has decided whether it is in the run's key.
 UNKEYED = {
     *(f"data.{key}" for key in ("corpus", "paths", "text_field", "document_characters", "tokenizer")),
-    *("data.validation_share", "data.test_share"),  # these all are in the hash of the data
+    *("data.quality_field", "data.validation_share", "data.test_share"),  # all in the hash of the data
     "model.size",  # stands for layers, width, heads and ffn_width
     *(f"training.{key}" for key in ("log_steps", "checkpoint_steps", "kept_megabytes")),
     *("training.parallel", "training.model_parallel"),
 }
 # What drops out of the key, and at which value; a value of another meaning, to be told from it.
 NEUTRAL = {
+    "data.quality": ("", "low"),
     "model.loops": (1, 2),
     "model.target_embedding": (True, False),
     "model.qk_norm": (True, False),
@@ -323,6 +324,7 @@ def test_a_neutral_value_is_as_if_the_field_were_not_there(key):
         ("data.corpus", "text"),
         ("data.paths", ("moved.txt",)),
         ("data.text_field", "body"),
+        ("data.quality_field", "stars"),
         ("data.document_characters", 500),
         ("data.tokenizer", "bpe:300"),
         ("data.validation_share", 0.2),

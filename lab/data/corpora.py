@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lab.config import DataConfig
 from lab.data.packages import find_packages
+from lab.data.quality import Quality, QualityField, documentation_share
 from lab.data.records import (
     TEXT,
     EmptyFileError,
@@ -37,11 +38,14 @@ class Document:
         name: says where it came from and decides nothing.
         text: the whole of it, or of one longer than PART its first part (lab/data/parts.py).
         rest: what follows, a part at a time; read once, before the next document.
+        quality: how good the text is taken to be (lab/data/quality.py); None if nothing judges it. Of Python
+            source that has a rest, the first part is judged.
     """
 
     name: str
     text: str
     rest: Iterable[str] = field(default=(), compare=False)
+    quality: Quality | None = field(default=None, compare=False)
 
     def parts(self) -> Iterator[str]:
         """All of the text."""
@@ -83,13 +87,15 @@ def read_corpus(config: DataConfig) -> Iterator[Document]:
     """Every document of the configured corpus in a fixed order.
 
     Raises:
-        ValueError: naming the file that is missing, empty, binary, not UTF-8 or lacks the text field.
+        ValueError: naming the file that is missing, empty, binary, not UTF-8 or lacks a field, and the record
+            whose text or quality is none.
         OSError: if the system fails to read a file that is there.
     """
     empty = True
+    judge = _judge(config)
     for source in find_sources(config):
         try:
-            for document in _read_documents(source, config.text_field):
+            for document in _read_documents(source, config, judge):
                 empty = False
                 yield document
         except source.skipped:
@@ -196,15 +202,25 @@ def _is_visible(name: str) -> bool:
     return not name.startswith(".")
 
 
-def _read_documents(source: Source, text_field: str) -> Iterator[Document]:
+def _judge(config: DataConfig) -> Callable[[Record], Quality | None]:
+    """What says how good a record of the configured corpus is."""
+    if config.corpus != "text":
+        return lambda record: documentation_share(record.fields[TEXT])
+    return QualityField(config.quality_field) if config.quality_field else lambda record: None
+
+
+def _read_documents(
+    source: Source, config: DataConfig, judge: Callable[[Record], Quality | None]
+) -> Iterator[Document]:
     whole = source.kind.startswith("text")
-    field = TEXT if whole else text_field
+    field = TEXT if whole else config.text_field
     empty = True
-    for record in read_records(source.path, [field]):
+    for record in read_records(source.path, [field, *filter(None, [config.quality_field])]):
         text = _text_of(record, field)
         if text and not text.isspace():
             empty = False
-            yield Document(source.name if whole else f"{source.name}:{record.number}", text, record.rest)
+            name = source.name if whole else f"{source.name}:{record.number}"
+            yield Document(name, text, record.rest, judge(record))
     if empty:
         raise EmptyFileError(f"{source.path}: expected text, but the file holds only white space.")
 

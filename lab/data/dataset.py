@@ -20,6 +20,7 @@ from lab.data.overlaps import seen_tokens
 from lab.data.packages import describe_packages, say_once
 from lab.data.pieces import pieces_of
 from lab.data.progress import tell, watched
+from lab.data.quality import TIERS, Qualities, judged_by
 from lab.data.shortage import counted, listed, remedy, suggest_characters
 from lab.data.splits import SPLITS, split_texts
 from lab.data.text_store import Texts, TextStore
@@ -50,7 +51,7 @@ class Dataset:
     Attributes:
         train: (n,) uint16 or int32, mapped from disk: the documents, or their pieces (lab/data/pieces.py), in
             the order of their content's digest, each followed by `tokenizer.end_id`. The order depends on no
-            seed.
+            seed. With `data.quality` only those of its tier.
         validation: the same for the validation split.
         test: the same for the test split.
         tokenizer: what made the ids.
@@ -61,8 +62,9 @@ class Dataset:
             document: `documents`, `tokens` and `bytes` by split, and over all of them `bytes_per_token`,
             `byte_coverage` (bytes by `byte_lengths` over bytes of text), `exact_duplicates_removed`,
             `near_duplicate_groups`, `near_duplicate_documents`; `seen`, by held-out split the share of the
-            tokens looked at that the training split holds too. For corpus=packages also what
-            `describe_packages` says.
+            tokens looked at that the whole training split holds too. For corpus=packages also what
+            `describe_packages` says. `judged_by`: what says how good a document is, in words, and `tiers`: by
+            tier of quality the `documents` and `tokens` of the training split; empty if nothing does.
         key: its place in the cache: with it, `prepare` need not look at the sources.
         seen: by held-out split, (m,) bool, mapped from disk: which of its first m tokens the training split
             holds too (lab/data/overlaps.py). Nothing is measured on the rest of a larger split.
@@ -95,9 +97,10 @@ def prepare(config: DataConfig, cache_dir: Path, key: str = "") -> Dataset:
             without a look at the sources; if it holds nothing intact, the sources are read as without a key.
 
     Raises:
-        ValueError: if a file cannot be read, a split gets no document or not one window of tokens.
+        ValueError: if a file cannot be read, a split gets no document or not one window of tokens, or the
+            tier of `data.quality` too few.
     """
-    dataset = _load(cache_dir, key) if key else None
+    dataset = _load(config, cache_dir, key) if key else None
     if dataset is None:
         dataset = _from_sources(config, cache_dir)
     else:
@@ -111,6 +114,15 @@ def prepare(config: DataConfig, cache_dir: Path, key: str = "") -> Dataset:
             f"{_corpus_size(dataset.statistics)}. {_remedy(config, cache_dir, dataset.statistics)} "
             "A lower data.length helps too."
         )
+    needed = max(config.unique_tokens or 0, config.length)
+    if config.quality and len(dataset.train) < needed:
+        tiers = ((tier, held["tokens"]) for tier, held in dataset.statistics["tiers"].items())
+        held = listed([f"{tier} {count:,}" for tier, count in tiers])
+        raise ValueError(
+            f"the {config.quality} tier of the training split must hold data.unique_tokens, and a window of "
+            f"data.length={config.length}: {counted(needed, 'token')}, but the tiers hold {held}. Give more "
+            "text of this quality, or set data.unique_tokens lower."
+        )
     return dataset
 
 
@@ -119,11 +131,11 @@ def _from_sources(config: DataConfig, cache_dir: Path) -> Dataset:
     digests = _digests(stamps)
     packages = _describe_packages(config, digests)
     key = cache_key(config, digests, packages)
-    dataset = _load(cache_dir, key)
+    dataset = _load(config, cache_dir, key)
     if dataset is None:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir / f"{key}.lock"):
-            dataset = _load(cache_dir, key) or _build(config, cache_dir, key, packages, stamps)
+            dataset = _load(config, cache_dir, key) or _build(config, cache_dir, key, packages, stamps)
     return dataset
 
 
@@ -161,6 +173,7 @@ def cache_key(config: DataConfig, digests: Mapping[Source, str], packages: Mappi
         "code": CODE_HASH,
         "sources": sorted((source.kind, digest) for source, digest in digests.items()),
         "text_field": config.text_field,
+        "quality_field": config.quality_field,
         "document_characters": config.document_characters,
         "tokenizer": tokenizer_identity(config.tokenizer),
         "validation_share": config.validation_share,
@@ -193,14 +206,16 @@ def _measured(part: bytes) -> bytes:
     return f"{len(part)}\0".encode() + part
 
 
-def _load(cache_dir: Path, key: str) -> Dataset | None:
+def _load(config: DataConfig, cache_dir: Path, key: str) -> Dataset | None:
     folder = cache_dir / key
     if not is_intact(folder) or not (folder / HASHES).is_file():
         return None
-    arrays = {split: _map(folder / f"{split}.npy") for split in SPLITS}
+    names = {split: split for split in SPLITS} | {"train": config.quality or "train"}
+    arrays = {split: _map(folder / f"{name}.npy") for split, name in names.items()}
     seen = {split: _map(_seen_path(folder, split)) for split in HELD_OUT}
     tokenizer = restore_tokenizer(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
-    hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+    kept = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+    hashes = {split: kept[name] for split, name in names.items()}
     statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
     return Dataset(**arrays, tokenizer=tokenizer, hashes=hashes, statistics=statistics, key=key, seen=seen)
 
@@ -243,17 +258,16 @@ def _build(
                 f"{_corpus_size(statistics)}{_alike(divided)}. {_remedy(config, cache_dir, statistics)}"
             )
         tokenizer = tokenizer or _train(config.tokenizer, divided.texts["train"])
-        write_folder(cache_dir / key, lambda folder: _fill(folder, divided.texts, tokenizer, statistics))
-    dataset = _load(cache_dir, key)
+        write_folder(cache_dir / key, lambda folder: _fill(folder, divided, tokenizer, statistics))
+    dataset = _load(config, cache_dir, key)
     if dataset is None:
         raise OSError(f"{cache_dir / key}: what was written there reads back otherwise; is the disk sound?")
     return dataset
 
 
-def _fill(
-    folder: Path, texts: Mapping[str, Texts], tokenizer: Tokenizer, statistics: Mapping[str, Any]
-) -> None:
+def _fill(folder: Path, divided: "_Divided", tokenizer: Tokenizer, statistics: Mapping[str, Any]) -> None:
     """Write what is kept of a corpus into a folder."""
+    texts = divided.texts
     paths = {split: folder / f"{split}.npy" for split in SPLITS}
     tokens, covered = {}, 0
     for split, path in paths.items():
@@ -269,12 +283,17 @@ def _fill(
     hashed = {split: [path] for split, path in paths.items()}
     for split in HELD_OUT:
         hashed[split].append(_seen_path(folder, split))
+    tiers = {}
+    if divided.tiers is not None:
+        hashed |= {tier: [folder / f"{tier}.npy"] for tier in TIERS}
+        tiers = _write_tiers(folder, divided.tiers, tokenizer.end_id)
     files = {
         "tokenizer.json": dump_state(tokenizer),
         HASHES: json.dumps({split: content_hash(arrays, tokenizer) for split, arrays in hashed.items()}),
         "statistics.json": json.dumps(
             {
                 **statistics,
+                "tiers": tiers,
                 "documents": {split: len(texts[split]) for split in SPLITS},
                 "tokens": tokens,
                 "bytes": text_bytes,
@@ -290,28 +309,63 @@ def _fill(
 
 def _write_tokens(path: Path, tokenizer: Tokenizer, texts: Iterable[Iterable[str]]) -> tuple[int, int]:
     """Tokenize texts into an .npy file, some at a time; how many tokens, and the bytes they stand for."""
-    dtype = token_dtype(tokenizer)
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
     counts = np.zeros(tokenizer.vocab_size, np.int64)
+
+    def counted_ids() -> Iterator[np.ndarray]:
+        for ids in tokenize(tokenizer, texts):
+            np.add(counts, np.bincount(ids, minlength=len(counts)), out=counts)
+            yield ids
+
+    size = _write_array(path, token_dtype(tokenizer), counted_ids())
+    return size, int(counts @ tokenizer.byte_lengths)
+
+
+def _write_tiers(folder: Path, tiers: np.ndarray, end_id: int) -> dict[str, dict[str, int]]:
+    """Write the documents of each tier, in their order in the training split; how much each holds."""
+    train = _map(folder / "train.npy")
+    ends = [
+        start + 1 + np.flatnonzero(train[start : start + _BATCH] == end_id)
+        for start in range(0, len(train), _BATCH)
+    ]
+    bounds = np.concatenate([np.zeros(1, np.int64), *ends])
+    held: dict[str, dict[str, int]] = {}
+    for number, tier in enumerate(TIERS):
+        documents = np.flatnonzero(tiers == number)
+        parts = (train[bounds[document] : bounds[document + 1]] for document in documents)
+        tokens = _write_array(folder / f"{tier}.npy", train.dtype, parts)
+        held[tier] = {"documents": len(documents), "tokens": tokens}
+    return held
+
+
+def _write_array(path: Path, dtype: np.dtype, parts: Iterable[np.ndarray]) -> int:
+    """Write an .npy file a part at a time; how many entries it has."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+    size = 0
     with path.open("wb") as file:
         # NumPy pads a header for the largest count that there may be: written again, it has the same length.
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (0,)})
-        for ids in tokenize(tokenizer, texts):
-            file.write(ids.data)
-            counts += np.bincount(ids, minlength=len(counts))
+        for part in parts:
+            file.write(part.data)
+            size += len(part)
         file.seek(0)
-        np.lib.format.write_array_header_1_0(file, {**header, "shape": (int(counts.sum()),)})
-    return int(counts.sum()), int(counts @ tokenizer.byte_lengths)
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (size,)})
+    return size
 
 
 @dataclass(frozen=True)
 class _Divided:
-    """The texts of each split, how many documents and groups of near duplicates they are, and counts."""
+    """The texts of each split, how many documents and groups of near duplicates they are, and counts.
+
+    Attributes:
+        tiers: (documents of the training split,) uint8, the tier of each, a place in TIERS; None if nothing
+            judges them.
+    """
 
     texts: dict[str, Texts]
     distinct: int
     groups: int
-    statistics: dict[str, int]
+    statistics: dict[str, Any]
+    tiers: np.ndarray | None
 
 
 def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore) -> _Divided:
@@ -320,6 +374,7 @@ def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore)
     from lab.data.deduplication import deduplicate
 
     counts: Counter[str] = Counter()
+    qualities = Qualities()
 
     def read(parts: Iterable[str]) -> Iterator[str]:
         for part in parts:
@@ -336,6 +391,7 @@ def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore)
             before = counts["pieces"]
             for piece in pieces_of(whole, config.document_characters):
                 counts["pieces"] += 1
+                qualities.append(document.quality)
                 yield piece.parts()
             counts["cut"] += counts["pieces"] - before > 1
 
@@ -347,6 +403,7 @@ def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore)
         distinct=len(unique),
         groups=len(sizes),
         statistics={
+            "judged_by": judged_by(config),
             "documents_read": counts["documents"],
             "characters": counts["characters"],
             "document_characters": config.document_characters,
@@ -355,6 +412,7 @@ def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore)
             "near_duplicate_groups": int((sizes > 1).sum()),
             "near_duplicate_documents": int(sizes[sizes > 1].sum()),
         },
+        tiers=qualities.tiers(unique.kept, splits["train"], store),
     )
 
 

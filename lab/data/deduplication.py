@@ -51,10 +51,11 @@ class UniqueTexts:
         numbers: (n,) int, of the texts in the store.
         digests: their sha256, joined.
         groups: (n,) int, the place of the first text of each one's group.
+        kept: (all texts of the store,) int, the number of the text that was kept of each one's content.
     """
 
-    def __init__(self, numbers: np.ndarray, digests: bytes, groups: np.ndarray) -> None:
-        self._numbers, self._digests, self._groups = numbers, digests, groups
+    def __init__(self, numbers: np.ndarray, digests: bytes, groups: np.ndarray, kept: np.ndarray) -> None:
+        self._numbers, self._digests, self._groups, self.kept = numbers, digests, groups, kept
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -90,10 +91,10 @@ def deduplicate(texts: Iterable[str | Iterable[str]], store: TextStore) -> Uniqu
         hasher = hashlib.sha256()
         store.append(_digested((text,) if isinstance(text, str) else text, hasher))
         digests += hasher.digest()
-    numbers, kept = _one_of_each(np.frombuffer(digests, f"S{_DIGEST}"), store)
+    numbers, distinct, kept = _one_of_each(np.frombuffer(digests, f"S{_DIGEST}"), store)
     labels = _near_duplicate_labels(Texts(store, array("q", numbers.tobytes())), store.folder)
     _, first, group = np.unique(labels, return_index=True, return_inverse=True)
-    return UniqueTexts(numbers, kept, first[group])
+    return UniqueTexts(numbers, distinct, first[group], kept)
 
 
 def content_digest(text: str) -> str:
@@ -103,8 +104,10 @@ def content_digest(text: str) -> str:
     return hasher.hexdigest()
 
 
-def _one_of_each(digests: np.ndarray, store: TextStore) -> tuple[np.ndarray, bytes]:
-    """The numbers of one text of each content, (n,) int by rising digest, and their digests, joined."""
+def _one_of_each(digests: np.ndarray, store: TextStore) -> tuple[np.ndarray, bytes, np.ndarray]:
+    """The numbers of one text of each content, (n,) int by rising digest, and their digests, joined; and of
+    every text which one that is, (all,) int.
+    """
     order = np.argsort(digests, kind="stable")
     ascending = digests[order]
     starts = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1])[: len(order)])
@@ -113,7 +116,9 @@ def _one_of_each(digests: np.ndarray, store: TextStore) -> tuple[np.ndarray, byt
     for place in np.flatnonzero(ends - starts > 1):
         copies = order[starts[place] : ends[place]]
         numbers[place] = reduce(lambda one, other: _first(store, one, other), copies)
-    return numbers, ascending[starts].tobytes()
+    kept = np.empty_like(order)
+    kept[order] = np.repeat(numbers, ends - starts)
+    return numbers, ascending[starts].tobytes(), kept
 
 
 def _digested(parts: Iterable[str], hasher: "hashlib._Hash") -> Iterator[str]:

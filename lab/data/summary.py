@@ -34,6 +34,7 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
         ("cut into pieces, each a document", _cut(statistics)),
         *by_split,
         ("largest data.unique_tokens", f"{statistics['tokens']['train']:,}"),
+        *_tiers(statistics),
         ("bytes/token", f"{statistics['bytes_per_token']:.3f}"),
         ("bytes that the tokens cover", f"{statistics['byte_coverage']:.2%}"),
         ("exact duplicates removed", f"{statistics['exact_duplicates_removed']:,}"),
@@ -70,6 +71,15 @@ def _packages(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
     versions = listed([f"{name} {version}" for name, version in statistics["packages"].items()])
     # What differs has been said in a line of its own.
     return [("packages", f"{versions} ({'not ' if statistics['packages_note'] else ''}as listed)")]
+
+
+def _tiers(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What each tier of quality holds, and what tells them apart, if anything does."""
+    rows = [
+        (f"of data.quality={tier}", f"{held['tokens']:,} ({counted(held['documents'], 'document')})")
+        for tier, held in statistics["tiers"].items()
+    ]
+    return [*rows, ("tiers of quality by", statistics["judged_by"])] if rows else []
 
 
 def _cut(statistics: Mapping[str, Any]) -> str:

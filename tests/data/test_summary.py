@@ -22,6 +22,8 @@ def shown(**changes):
         "near_duplicate_groups": 108,
         "near_duplicate_documents": 109,
         "seen": {"validation": 0.125, "test": 0.32},
+        "judged_by": "",
+        "tiers": {},
     }
     array = np.zeros(1, np.uint16)
     hashes = dict(zip(splits, ("0123456789abcdef", "1" * 16, "2" * 16), strict=True))
@@ -56,6 +58,17 @@ def test_every_figure_is_shown():
 def test_a_corpus_that_is_not_cut_says_so():
     text = shown(documents_cut=0, document_characters=0)
     assert "each a document: 0 documents (data.document_characters=0)" in text
+
+
+def test_tiers_of_quality_are_shown_with_what_tells_them_apart():
+    assert "quality" not in shown()
+    tiers = {
+        tier: {"documents": number, "tokens": 1000 * number}
+        for number, tier in enumerate(("low", "medium", "high"), start=1)
+    }
+    text = shown(judged_by="data.quality_field=stars", tiers=tiers)
+    assert "of data.quality=low: 1,000 (1 document)\nof data.quality=medium: 2,000 (2 documents)" in text
+    assert "of data.quality=high: 3,000 (3 documents)\ntiers of quality by: data.quality_field=stars" in text
 
 
 def test_the_packages_that_were_read_are_named():
