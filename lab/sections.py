@@ -128,6 +128,25 @@ class Differences(_Testing):
     contrasts: tuple[Contrast, ...]
 
 
+class Interaction(_Testing):
+    """How much more an arm gains from one level over another than a reference does, paired by seed.
+
+    Attributes:
+        arm: the arm.
+        reference: the arm whose own gain is taken off.
+        key: the configuration key of the factor.
+        level: where both arms are taken.
+        reference_level: where each is compared with itself. Across the two, held-out text must be equal.
+    """
+
+    kind: Literal["interaction"] = "interaction"
+    arm: str
+    reference: str
+    key: str
+    level: Any
+    reference_level: Any
+
+
 class Against(_Comparing):
     """Metrics against a level or a cost.
 
@@ -237,7 +256,7 @@ class Fit(Section):
 
 
 AnySection = Annotated[
-    Curves | Differences | Against | Factorial | Quantity | Frontier | Texts | Fit,
+    Curves | Differences | Interaction | Against | Factorial | Quantity | Frontier | Texts | Fit,
     Field(discriminator="kind"),
 ]
 
@@ -288,6 +307,7 @@ def arms_of(section: Section) -> set[str]:
         *(arm for arms in values.get("panels", {}).values() for arm in arms),
         *(arm for pair in values.get("against", {}).items() for arm in pair),
         *(arm for contrast in contrasts for arm in (contrast.arm, contrast.reference)),
+        values.get("arm", ""),
         values.get("reference", ""),
     }
     return named - {""}
@@ -329,6 +349,8 @@ def check_sections(
         x = (section.x,) if isinstance(section, Against) else section.x if isinstance(section, Fit) else ()
         if strange := sorted(set(x) - set(axes)):
             raise ValueError(f"`x` of a {kind} must be one of {axes}, but got {strange}.")
+        if isinstance(section, Interaction) and section.key not in levels:
+            raise ValueError(f"`key` of an Interaction must be one of {levels}, but got {section.key!r}.")
         if not measured and (isinstance(section, Texts | Frontier) or dict(section).get("measurement")):
             raise ValueError(
                 f"a {kind} of what is measured after the runs needs `measurements`, but got none."

@@ -20,6 +20,7 @@ from lab.sections import (
     Factorial,
     Fit,
     Frontier,
+    Interaction,
     Quantity,
     Texts,
     compare,
@@ -251,6 +252,10 @@ def test_sections_name_metrics_that_there_are(section):
         (Against(x="data.length"), r"`x` of a Against must be one of .*, but got \['data.length'\]"),
         (Fit(y="nll", x=("parameters", "width")), r"`x` of a Fit must be one of .*, but got \['width'\]"),
         (Against(x="flops", measurement="choice"), r"a Against of what is measured .* needs `measurements`"),
+        (
+            Interaction(arm="ar", reference="dlm", key="data.length", level=64, reference_level=32),
+            r"`key` of an Interaction must be one of \['data.unique_tokens'\], but got 'data.length'",
+        ),
         (Frontier(reference="ar"), r"a Frontier of what is measured after the runs needs `measurements`"),
         (
             Quantity(names=("data_potential",), reference="ar"),

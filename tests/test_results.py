@@ -23,7 +23,18 @@ from lab.results import (
     read_result,
     write_record,
 )
-from lab.sections import Against, Contrast, Curves, Differences, Factorial, Fit, Frontier, Quantity, Texts
+from lab.sections import (
+    Against,
+    Contrast,
+    Curves,
+    Differences,
+    Factorial,
+    Fit,
+    Frontier,
+    Interaction,
+    Quantity,
+    Texts,
+)
 from lab.version import Version
 
 LEVEL = {"data.unique_tokens": None}
@@ -34,6 +45,7 @@ SECTIONS = (
     Factorial(at=("end",)),
     Quantity(names=("onset", "best_level"), reference="ar"),
     Frontier(reference="ar"),
+    Interaction(arm="ar", reference="dlm", key="data.quality", level="high", reference_level="low"),
     Texts(arms=("dlm",)),
     Fit(y="onset", x=("parameters", "data.unique_tokens"), held_out=LEVEL),
 )

@@ -23,7 +23,7 @@ from lab.tracking.tensorboard import write_report_board
 
 SUMMARY_SCHEMA = 3
 # Sections that say what is better than what, and all that tests or estimates.
-COMPARING = ("differences", "factorial", "quantity", "frontier")
+COMPARING = ("differences", "interaction", "factorial", "quantity", "frontier")
 TESTING = (*COMPARING, "against", "fit")
 REPORT, PAGE, SUMMARY = "report", "index.html", "summary.json"
 
