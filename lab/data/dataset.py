@@ -322,19 +322,26 @@ def _write_tokens(path: Path, tokenizer: Tokenizer, texts: Iterable[Iterable[str
 
 def _write_tiers(folder: Path, tiers: np.ndarray, end_id: int) -> dict[str, dict[str, int]]:
     """Write the documents of each tier, in their order in the training split; how much each holds."""
-    train = _map(folder / "train.npy")
-    ends = [
-        start + 1 + np.flatnonzero(train[start : start + _BATCH] == end_id)
-        for start in range(0, len(train), _BATCH)
-    ]
-    bounds = np.concatenate([np.zeros(1, np.int64), *ends])
-    held: dict[str, dict[str, int]] = {}
-    for number, tier in enumerate(TIERS):
-        documents = np.flatnonzero(tiers == number)
-        parts = (train[bounds[document] : bounds[document + 1]] for document in documents)
-        tokens = _write_array(folder / f"{tier}.npy", train.dtype, parts)
-        held[tier] = {"documents": len(documents), "tokens": tokens}
-    return held
+    train = folder / "train.npy"
+    dtype = _map(train).dtype
+
+    def tokens_of(number: int) -> Iterator[np.ndarray]:
+        document = 0
+        with train.open("rb") as file:  # not mapped, as all that was read would count as memory
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            while len(tokens := np.fromfile(file, dtype, _BATCH)):
+                ends = tokens == end_id
+                yield tokens[tiers[document + np.cumsum(ends) - ends] == number]
+                document += int(np.count_nonzero(ends))
+
+    return {
+        tier: {
+            "documents": int(np.count_nonzero(tiers == number)),
+            "tokens": _write_array(folder / f"{tier}.npy", dtype, tokens_of(number)),
+        }
+        for number, tier in enumerate(TIERS)
+    }
 
 
 def _write_array(path: Path, dtype: np.dtype, parts: Iterable[np.ndarray]) -> int:

@@ -113,6 +113,17 @@ def test_judged_otherwise_it_is_another_tier_of_the_same_splits(scored, tmp_path
     assert {split for split in first.hashes if first.hashes[split] != second.hashes[split]} == {"train"}
 
 
+def test_another_field_judges_otherwise(tmp_path):
+    path = tmp_path / "records.jsonl"
+    records = [{"text": text, "stars": name, "rank": 1} for text, name in zip(TEXTS, NAMES, strict=True)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    whole, by_rank = (
+        prepare(config_of(path, quality, quality_field=field), tmp_path / "cache")
+        for quality, field in (("", "stars"), ("medium", "rank"))
+    )
+    np.testing.assert_array_equal(by_rank.train, whole.train)
+
+
 def test_the_best_of_copies_counts_whatever_their_order(tmp_path):
     for order in (1, -1):
         qualities = [*NAMES, *(["high"] * 90)][::order]
