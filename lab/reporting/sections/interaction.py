@@ -54,37 +54,36 @@ def write(section: Interaction, tree: ResultTree, name: str) -> Content:
             compared.
     """
     metrics = shown_metrics(section.metrics, tree.plan.metric)
+    sides = {reading: _sides(section, tree, reading) for reading in tree.readings}
     made = {
-        (reading, metric): [
-            _gained(_sides(section, tree, reading), reading, metric, place) for place in section.at
-        ]
-        for reading in tree.readings
+        (reading, metric): [_gained(own, reading, metric, place) for place in section.at]
+        for reading, own in sides.items()
         for metric in metrics
     }
-    first = made[tree.readings[0], metrics[0]][0]
-    sides = _sides(section, tree, tree.readings[0])
-    improving: dict[str, tuple[int, int]] = {}
-    for runs in sides:
-        improving[f"{words.arm_name(runs.arm)}{words.at_level(runs.level)}"] = (
-            runs.improving,
-            len(runs.cells),
-        )
+    first, runs = made[tree.readings[0], metrics[0]][0], sides[tree.readings[0]]
+    improving = words.improving(
+        {
+            f"{words.arm_name(own.arm)}{words.at_level(own.level)}": (own.improving, len(own.cells))
+            for own in runs
+        },
+        marked=False,
+    )
     certain = []
     if first.more:
-        cells = [cell for runs in sides for cell in runs.cells]
-        certain += [words.paired([first.more])]
-        certain += [words.scope(replicates_of(cells), [first.more], first.metric)]
-    within = "best" in section.at and words.improving(improving, marked=False)
+        covered = replicates_of(cell for own in runs for cell in own.cells)
+        certain = [words.paired([first.more]), words.scope(covered, [first.more], first.metric)]
+    if "best" in section.at and improving:
+        certain.append(improving)
     return Content(
         title="Which gains more",
-        headline=_headline(section, first, within=first.place == "best" and bool(within)),
+        headline=_headline(section, first, within=first.place == "best" and bool(improving)),
         verdict=_detail(section, first),
         pictures=tuple(_picture(section, made[tree.readings[0], metric], name) for metric in metrics),
         tables=tuple(
             _table(section, own, words.reading_suffix(tree, reading), name)
             for (reading, _), own in made.items()
         ),
-        certain=(*certain, *filter(None, [within])),
+        certain=tuple(certain),
         terms=("gain", *words.terms_of([one.more for own in made.values() for one in own])),
     )
 
