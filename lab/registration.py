@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lab.metrics import find_metric
-from lab.sections import Contrast, Place
+from lab.sections import Contrast, Place, check_places
 from lab.version import digest
 
 
@@ -69,14 +69,22 @@ class Registration(BaseModel):
             contrasts += [
                 contrast.model_copy(update={"level": dict(level)})
                 for level in (alike[:1] if first else alike)
-                if contrast.arm != contrast.reference or {**level, **contrast.reference_level} != level
+                if contrast.arm != contrast.reference
+                or contrast.reference_at
+                or {**level, **contrast.reference_level} != level
             ]
         made = {"contrasts": tuple(contrasts), "levels": "every", "metric": self.metric or metric}
         return self.model_copy(update=made)
 
     def digest(self) -> str:
         """16 hex digits that name the rule."""
-        return digest(self.model_dump(mode="json"))
+        values = self.model_dump(mode="json")
+        # Left out where it is empty, so that no rule from before it was there has another name.
+        values["contrasts"] = [
+            {key: value for key, value in contrast.items() if key not in ("best_of", "reference_at") or value}
+            for contrast in values["contrasts"]
+        ]
+        return digest(values)
 
 
 def check_registration(
@@ -104,6 +112,7 @@ def check_registration(
         raise ValueError(
             f"`primary` must be at levels that are named before the runs, but got the best of {chosen_later}."
         )
+    check_places(contrasts, (registration.place,), "primary")
     chosen = find_metric(registration.metric or metric)
     if not chosen.of_stops or chosen.bound:
         raise ValueError(

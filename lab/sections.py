@@ -50,6 +50,8 @@ class Contrast(_Frozen):
         reference_level: what of the reference's level differs from the arm's.
         best_of: the key of a level, such as a size, at whichever value of which each of the two does best: by
             the ablation's metric on the validation split, the mean over seeds. Empty: both at one level.
+        reference_at: at which stop the reference is taken; empty for the arm's. So an arm at its last stop is
+            compared with itself at its best.
     """
 
     arm: str
@@ -57,12 +59,13 @@ class Contrast(_Frozen):
     level: dict[str, Any] = {}
     reference_level: dict[str, Any] = {}
     best_of: str = ""
+    reference_at: Place | Literal[""] = ""
 
     @model_validator(mode="after")
     def _of_two(self) -> "Contrast":
-        if self.arm == self.reference and not self.reference_level:
+        if self.arm == self.reference and not (self.reference_level or self.reference_at):
             raise ValueError(
-                "`contrasts` must be between two arms, or two levels of one, "
+                "`contrasts` must be between two arms, or two levels or stops of one, "
                 f"but got {self.arm!r} with itself."
             )
         if self.best_of and (self.reference_level or self.best_of in self.level):
@@ -126,6 +129,11 @@ class Differences(_Testing):
 
     kind: Literal["differences"] = "differences"
     contrasts: tuple[Contrast, ...]
+
+    @model_validator(mode="after")
+    def _of_two_stops(self) -> "Differences":
+        check_places(self.contrasts, self.at, "contrasts")
+        return self
 
 
 class Interaction(_Testing):
@@ -290,12 +298,37 @@ def at_best(references: Mapping[str, str], key: str) -> tuple[Contrast, ...]:
     return tuple(Contrast(arm=arm, reference=reference, best_of=key) for arm, reference in references.items())
 
 
+def over_best(arms: Iterable[str]) -> tuple[Contrast, ...]:
+    """Contrasts of each arm with itself at its best stop, at each level."""
+    return tuple(Contrast(arm=arm, reference=arm, reference_at="best") for arm in arms)
+
+
 def compare(references: Mapping[str, str]) -> tuple[AnySection, ...]:
     """The sections of an ablation that compares arms: arm -> the arm that it is compared with."""
     return (
         Differences(contrasts=pairs(references)),
         Curves(against=dict(references), x=("epoch", "train_flops", "seconds")),
     )
+
+
+def check_places(contrasts: Iterable[Contrast], at: Iterable[Place], name: str) -> None:
+    """Refuse contrasts of an arm with itself at one and the same stop.
+
+    Args:
+        contrasts: of a section or a registration.
+        at: where the arms are taken.
+        name: of what declares them.
+
+    Raises:
+        ValueError: naming the arm and the stop.
+    """
+    at = tuple(at)
+    for one in contrasts:
+        if one.arm == one.reference and not one.reference_level and one.reference_at in at:
+            raise ValueError(
+                f"`{name}` must take an arm and its reference at two stops, "
+                f"but got {one.arm!r} with itself at {one.reference_at!r}."
+            )
 
 
 def arms_of(section: Section) -> set[str]:

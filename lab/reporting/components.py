@@ -79,7 +79,7 @@ def _compared(
     contrasts = [one for section in tree.plan.sections for one in _contrasts(section)]
     for contrast, arm, reference in contrasted(tree, {repr(one): one for one in contrasts}.values()):
         point = arm.at("best")
-        made = gain(metric, reference.at("best"), point)
+        made = gain(metric, reference.at("best"), point) if not contrast.reference_at else None
         if made and point:
             yield contrast, arm.level, made, point
 
@@ -98,7 +98,7 @@ def _row(
     return {
         "level": level_name(level),
         "arm": contrast.arm,
-        "against": f"{contrast.reference}{words.at_level(contrast.reference_level)}",
+        "against": f"{contrast.reference}{words.reference_place(contrast)}",
         "seeds": len(made.by_seed),
         "replicate": made.standard_deviation,
         "documents": made.document_error,

@@ -10,7 +10,7 @@ from lab.registration import Registration
 from lab.reporting import table, words
 from lab.reporting.content import Content
 from lab.reporting.sequential import DIFFERS, EQUIVALENT, UNDECIDED, Decision, decide
-from lab.reporting.series import Runs, runs_of
+from lab.reporting.series import Point, runs_of
 from lab.reporting.table import Column, Table
 from lab.reporting.tree import ResultTree, check_matched, level_name
 from lab.results import Registered
@@ -35,8 +35,7 @@ class Primary:
     @property
     def names(self) -> tuple[str, str]:
         """The arm and its reference in words, the reference with its level where that is another."""
-        whom = words.arm_name(self.contrast.reference) + words.at_level(self.contrast.reference_level)
-        return words.arm_name(self.contrast.arm), whom
+        return words.arm_name(self.contrast.arm), words.reference_name(self.contrast)
 
 
 def is_decided(tree: ResultTree) -> bool:
@@ -91,15 +90,15 @@ def _primaries(tree: ResultTree, rule: Registration) -> list[Primary]:
         arm = runs_of(tree, contrast.arm, contrast.level)
         reference = runs_of(tree, contrast.reference, contrast.level | contrast.reference_level)
         check_matched([*reference.cells, *arm.cells], ("held_out",), words.level_words(contrast.level))
-        gains.append(_gains(arm, reference, rule, metric))
+        points = arm.at(rule.place), reference.at(contrast.reference_at or rule.place)
+        gains.append(_gains(*points, metric))
     decisions = decide(gains, rule)
     return [Primary(*one) for one in zip(rule.contrasts, gains, decisions, strict=True)]
 
 
-def _gains(arm: Runs, reference: Runs, rule: Registration, metric: Metric) -> tuple[float, ...]:
+def _gains(arm: Point | None, reference: Point | None, metric: Metric) -> tuple[float, ...]:
     """How much better the arm is, for seeds 0, 1, ... up to the first that one of the two lacks."""
-    points = arm.at(rule.place), reference.at(rule.place)
-    own, other = (point.values(metric.key) if point else {} for point in points)
+    own, other = (point.values(metric.key) if point else {} for point in (arm, reference))
     gains: list[float] = []
     while (seed := len(gains)) in own and seed in other:
         gains.append(metric.improvement(other[seed], own[seed]))
@@ -113,8 +112,7 @@ def rule_words(rule: Registration) -> str:
     """A rule in words, as it follows a colon."""
     metric = find_metric(rule.metric)
     contrasts = [
-        f"{words.arm_name(one.arm)} against {words.arm_name(one.reference)}"
-        f"{words.at_level(one.reference_level)}{words.at_level(one.level)}"
+        f"{words.arm_name(one.arm)} against {words.reference_name(one)}{words.at_level(one.level)}"
         for one in rule.contrasts
     ]
     alpha = words.percent(rule.alpha)
@@ -216,7 +214,7 @@ def _row(one: Primary, rule: Registration) -> Row:
         "reference": one.contrast.reference,
         "level": level_name(one.contrast.level),
         "reference_level": level_name(one.contrast.reference_level),
-        "against": f"{one.contrast.reference}{words.at_level(one.contrast.reference_level)}",
+        "against": f"{one.contrast.reference}{words.reference_place(one.contrast)}",
         "metric": rule.metric,
         "place": rule.place,
         "seeds": made.seeds,

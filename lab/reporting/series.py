@@ -241,7 +241,7 @@ def contrasted(
     contrasts = list(contrasts)
     for level, contrast in product(tree.levels, [one for one in contrasts if not one.best_of]):
         other = level | contrast.reference_level
-        itself = (contrast.arm, level) == (contrast.reference, other)
+        itself = (contrast.arm, level) == (contrast.reference, other) and not contrast.reference_at
         if not itself and contrast.level.items() <= level.items():
             arm = runs_of(tree, contrast.arm, level, reading)
             yield contrast, arm, runs_of(tree, contrast.reference, other, reading)

@@ -11,7 +11,7 @@ from lab.reporting.replicates import Replicates
 from lab.reporting.statistics import ALPHA, Estimate, Verdict
 from lab.reporting.tree import ResultTree, level_name
 from lab.results import Reading
-from lab.sections import UNIQUE_TOKENS
+from lab.sections import UNIQUE_TOKENS, Contrast
 
 READING_WORDS = {"annealed": "annealed stops", "along_run": "stops along one run"}
 PLACE_NAMES = {"best": "best stop", "end": "end"}
@@ -194,6 +194,17 @@ def named_level(name: str) -> str:
 def at_level(level: Mapping[str, Any]) -> str:
     """A level as an ending such as ` at size=0.1m`; nothing where there are no levels."""
     return f" at {level_words(level)}" if level else ""
+
+
+def reference_name(contrast: Contrast) -> str:
+    """What an arm is compared with: the reference, and where it is taken if that is elsewhere."""
+    return arm_name(contrast.reference) + reference_place(contrast)
+
+
+def reference_place(contrast: Contrast) -> str:
+    """Where a reference is taken, as an ending; nothing where that is the arm's level and stop."""
+    at = f" {PLACE_WORDS[contrast.reference_at]}" if contrast.reference_at else ""
+    return at_level(contrast.reference_level) + at
 
 
 def levels_words(levels: Sequence[Mapping[str, Any]]) -> str:

@@ -66,7 +66,7 @@ class Compared:
     @property
     def whom(self) -> str:
         """The reference in words, with its level where that is another."""
-        return words.arm_name(self.reference.arm) + words.at_level(self.contrast.reference_level)
+        return words.reference_name(self.contrast)
 
     def kind(self, place: Place) -> str:
         """Its verdict at a place, or that there is none."""
@@ -111,7 +111,10 @@ def _compare(section: Differences, tree: ResultTree, metric: Metric, reading: Re
     pairs = list(_pairs(section, tree, reading))
     families = {
         place: judge_together(
-            [gain(metric, reference.at(place), arm.at(place)) for _, arm, reference in pairs]
+            [
+                gain(metric, reference.at(contrast.reference_at or place), arm.at(place))
+                for contrast, arm, reference in pairs
+            ]
         )
         for place in section.at
     }
@@ -298,12 +301,13 @@ def _row(one: Compared) -> Row:
         "within_run_length": one.within_run_length,
         "train_flops_ratio": ratio(one.arm.run_flops, one.reference.run_flops),
         "train_time_ratio": ratio(one.reference.speed, one.arm.speed),
-        "against": f"{one.reference.arm}{words.at_level(one.contrast.reference_level)}",
+        "against": f"{one.reference.arm}{words.reference_place(one.contrast)}",
     }
     for place, made in one.gains.items():
         row |= estimate_fields(f"{place}_", made)
         for side, runs in one.sides.items():
-            point = runs.at(place)
+            taken = one.contrast.reference_at if side == "reference" else ""
+            point = runs.at(taken or place)
             row[f"{place}_{side}"] = point and point.mean(one.metric.key)
     return row
 
