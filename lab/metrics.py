@@ -22,6 +22,7 @@ class Metric:
         percent: whether it is a share that figures and tables show in percent.
         margin: a difference below it does not matter: what `equivalent` is within, in the metric's unit. None
             where nobody has said so beforehand; such a metric is never called equivalent.
+        after_runs: whether it is measured of finished runs alone.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Metric:
     sample: Literal["windows", "items", "prompts", ""] = ""
     percent: bool = False
     margin: float | None = None
+    after_runs: bool = False
 
     @property
     def tag(self) -> str:
@@ -51,7 +53,7 @@ class Metric:
     @property
     def of_stops(self) -> bool:
         """Whether runs measure it of their stops, and not only after them."""
-        return self.sample in ("windows", "items")
+        return self.sample in ("windows", "items") and not self.after_runs
 
     @property
     def scale(self) -> int:
@@ -116,6 +118,34 @@ _DECLARED = (
         sample="items",
         margin=MARGIN,
     ),
+    Metric(
+        "choice_true_nll",
+        "NLL of true options",
+        "nats/token",
+        errors=("choice_true_nll_standard_error",),
+        sample="items",
+        margin=MARGIN,
+    ),
+    Metric(
+        "choice_wrong_nll",
+        "NLL of wrong options",
+        "nats/token",
+        lower_is_better=False,
+        errors=("choice_wrong_nll_standard_error",),
+        sample="items",
+        margin=MARGIN,
+    ),
+    Metric(
+        "nll_calibrated",
+        "calibrated NLL",
+        "nats/token",
+        errors=("nll_calibrated_standard_error",),
+        sample="windows",
+        margin=MARGIN,
+        after_runs=True,
+    ),
+    # Above 1 the arm is over-confident.
+    Metric("temperature", "temperature of calibration", sample="windows", after_runs=True),
     Metric(
         "nelbo",
         "NELBO",

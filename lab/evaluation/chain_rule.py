@@ -1,5 +1,7 @@
 """The yardstick: exact left-to-right chain-rule NLL, for causal and dense arms alike."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from lab.evaluation.scorer import SlotScorer
@@ -32,6 +34,34 @@ def chain_rule_nll(
         scored = np.zeros(windows.shape, bool)
         np.put_along_axis(scored, places, True, axis=1)
     return np.stack(span_nll(scorer, windows, np.full(count, first), stops, scored=scored))
+
+
+def place_logits(
+    scorer: SlotScorer, windows: np.ndarray, places: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The logits of the distributions whose NLL `chain_rule_nll` gives, a pass at a time.
+
+    Args:
+        scorer: the arm.
+        windows: (count, L) int32.
+        places: (count, m) int, those that are predicted, each from all tokens before it.
+
+    Yields:
+        Numbers of some of the places, row by row from 0, (n,) int, and their logits, (n, vocab) float64.
+    """
+    numbers = np.arange(places.size).reshape(places.shape)
+    mask_id, length = scorer.transformer.mask_id, windows.shape[1]
+    if scorer.causal:
+        order = np.broadcast_to(np.arange(length, dtype=np.int32), windows.shape)
+        example, slots = causal_example(windows, order, mask_id, np), places
+    else:
+        numbers, slots = numbers.reshape(-1, 1), places.reshape(-1, 1)
+        windows = np.repeat(windows, places.shape[1], axis=0)
+        example = dense_example(
+            windows, np.arange(length) >= slots, mask_id, np.ones(len(windows), np.float32), np
+        )
+    for rows, logits in scorer.logits(example, slots.astype(np.int32), scorer.batch_size):
+        yield numbers[rows].ravel(), logits.reshape(-1, logits.shape[-1])
 
 
 def span_nll(

@@ -29,14 +29,22 @@ class ChoiceScore(NamedTuple):
     Attributes:
         accuracy: share of items whose true option has the lowest NLL; a tie counts as wrong.
         option_gap: mean NLL of the wrong options minus that of the true one, nats/token.
-        accuracy_standard_error: over the items.
-        option_gap_standard_error: over the items.
+        true_nll: mean NLL of the true options, nats/token.
+        wrong_nll: mean NLL of the wrong options, nats/token; `option_gap` more than `true_nll`.
+        accuracy_standard_error: over the items, as those that follow.
+        option_gap_standard_error: of the gap.
+        true_nll_standard_error: of the true options.
+        wrong_nll_standard_error: of the wrong ones' means.
     """
 
     accuracy: float
     option_gap: float
+    true_nll: float
+    wrong_nll: float
     accuracy_standard_error: float
     option_gap_standard_error: float
+    true_nll_standard_error: float
+    wrong_nll_standard_error: float
 
 
 def make_items(
@@ -131,13 +139,10 @@ def option_nll(scorer: SlotScorer, items: Items) -> np.ndarray:
 
 def rank_options(nll: np.ndarray) -> ChoiceScore:
     """How well NLLs rank the options: (items, options), nats/token, option 0 the true one."""
-    true, wrong = nll[:, 0], nll[:, 1:]
-    correct = true < wrong.min(axis=1)
-    gaps = wrong.mean(axis=1) - true
+    true, wrong = nll[:, 0], nll[:, 1:].mean(axis=1)
+    correct = true < nll[:, 1:].min(axis=1)
+    by_item = (correct, wrong - true, true, wrong)
     root = np.sqrt(len(nll))
-    return ChoiceScore(
-        accuracy=float(correct.mean()),
-        option_gap=float(gaps.mean()),
-        accuracy_standard_error=float(correct.std(ddof=1) / root),
-        option_gap_standard_error=float(gaps.std(ddof=1) / root),
-    )
+    means = (float(values.mean()) for values in by_item)
+    errors = (float(values.std(ddof=1) / root) for values in by_item)
+    return ChoiceScore(*means, *errors)

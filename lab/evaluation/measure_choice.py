@@ -27,8 +27,8 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
         dataset: its corpus.
 
     Returns:
-        `choice_accuracy` in [0, 1] and `option_gap`, nats/token, with their standard errors over the items;
-        the costs `flops` and `flops_computed` an item (lab/evaluation/inference_flops.py).
+        `choice_accuracy` in [0, 1], `option_gap`, `choice_true_nll` and `choice_wrong_nll`, nats/token, with
+        their standard errors over the items; the costs `flops` and `flops_computed` an item (lab/evaluation/inference_flops.py).
     """
     (arm,) = arms
     settings, vocab_size = task.settings, dataset.tokenizer.vocab_size
@@ -48,8 +48,12 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
         {
             "choice_accuracy": score.accuracy,
             "option_gap": score.option_gap,
+            "choice_true_nll": score.true_nll,
+            "choice_wrong_nll": score.wrong_nll,
             "choice_accuracy_standard_error": score.accuracy_standard_error,
             "option_gap_standard_error": score.option_gap_standard_error,
+            "choice_true_nll_standard_error": score.true_nll_standard_error,
+            "choice_wrong_nll_standard_error": score.wrong_nll_standard_error,
         },
         costs={"flops": cost.needed, "flops_computed": cost.computed},
         flops=rows * pass_flops(arm.config, vocab_size),
