@@ -91,9 +91,12 @@ def run(
 
 @app.command()
 def measure(
-    measurement: Annotated[str, typer.Argument(help="What to measure: inference or yardstick.")] = "",
+    measurement: Annotated[
+        str, typer.Argument(help="What to measure: ability, inference, memorisation or yardstick.")
+    ] = "",
     run: Annotated[
-        Path | None, typer.Argument(help="Folder of a finished run; its best stop is measured.")
+        Path | None,
+        typer.Argument(help="Folder of a finished run; its best stop is measured, by some sets others too."),
     ] = None,
     beside: Annotated[
         list[Path],
@@ -391,7 +394,8 @@ def _measure(config: "MeasurementConfig", logdir: Path, cache: Path, data_key: s
             for key, metric in METRICS.items()
             if row.values.get(key) is not None
         )
-        typer.echo(f"{row.task.measurement} {row.task.split} {settings}: {values}")
+        at = f"step {row.stops[0].step}"
+        typer.echo(f"{row.task.measurement} {row.task.split} {at} {settings}: {values}")
     typer.echo(f"{logdir / 'result.json'}")
 
 

@@ -458,6 +458,9 @@ class EvaluationConfig(Section):
     batch_size: int = Field(default=128, gt=0)
 
 
+Sampler = Annotated[str, Field(pattern=r"^(ancestral|confidence|blocks:[1-9][0-9]*)$")]
+
+
 class InferenceConfig(Section):
     """Generation and multiple choice at several amounts of compute, measured after training where asked for.
 
@@ -469,11 +472,7 @@ class InferenceConfig(Section):
 
     prompts: int = Field(default=200, gt=1)
     prompt_share: float = Field(default=0.25, ge=0, lt=1)
-    samplers: tuple[Annotated[str, Field(pattern=r"^(ancestral|confidence|blocks:[1-9][0-9]*)$")], ...] = (
-        "ancestral",
-        "confidence",
-        "blocks:8",
-    )
+    samplers: tuple[Sampler, ...] = ("ancestral", "confidence", "blocks:8")
     # From text that repeats itself to beyond the entropy of what it was trained on.
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 0.7, 0.85, 1.0, 1.2)
     draws: tuple[Annotated[int, Field(gt=0)], ...] = (1, 4, 16)
@@ -485,6 +484,33 @@ class InferenceConfig(Section):
         if len(set(temperatures)) < len(temperatures):
             raise ValueError(f"must not repeat one, but got {list(temperatures)}.")
         return temperatures
+
+
+class MemorisationConfig(Section):
+    """What is measured of a run's own training text after it, where asked for.
+
+    `windows` are drawn of its budget, and as many of held-out text beside them. The first `prompt_share` of a
+    window is the prompt; extraction asks whether greedy sampling writes the `continuation_share` after it
+    exactly as it was, a dense arm by each of `samplers` in n, n/2, ..., 1 passes for its n tokens.
+    """
+
+    windows: int = Field(default=64, gt=1)
+    prompt_share: float = Field(default=0.5, ge=0, lt=1)
+    continuation_share: float = Field(default=0.25, gt=0, le=1)
+    samplers: tuple[Sampler, ...] = Field(default=("confidence", "blocks:1"), min_length=1)
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> "MemorisationConfig":
+        if self.prompt_share + self.continuation_share > 1:
+            raise ValueError(
+                "`prompt_share` and `continuation_share` must fit in a window, at most 1 together, but got "
+                f"prompt_share={self.prompt_share}, continuation_share={self.continuation_share}."
+            )
+        return self
+
+    def prompt_and_continuation(self, length: int) -> tuple[int, int]:
+        """Tokens of a prompt, and of what follows it, of a window of `length` tokens."""
+        return int(self.prompt_share * length), max(1, int(self.continuation_share * length))
 
 
 class RunConfig(Section):
@@ -502,6 +528,7 @@ class RunConfig(Section):
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     inference: InferenceConfig = InferenceConfig()
+    memorisation: MemorisationConfig = MemorisationConfig()
 
     @property
     def replicate(self) -> int:
@@ -585,9 +612,10 @@ class StopConfig(Section):
 class MeasurementConfig(Section):
     """A measurement of finished runs: what `python -m lab measure` reads.
 
-    `measurement` names the set of tasks; of `stops` the first is the subject's, the others are of those that
-    it is measured with. `config` is the subject's configuration as it is now: data may have moved, and
-    `evaluation` and `inference` may ask for more than when it was trained.
+    `measurement` names the set of tasks; of `stops` the first is the subject's best, those of the same run
+    are the subject's too, and the others are of those that it is measured with. `config` is the subject's
+    configuration as it is now: data may have moved, and `evaluation`, `inference` and `memorisation` may ask
+    for more than when it was trained.
     """
 
     measurement: str

@@ -27,6 +27,8 @@ PLAN = "plan.json"
 Reading = Literal["annealed", "along_run"]
 READINGS: tuple[Reading, ...] = ("annealed", "along_run")
 Split = Literal["validation", "test"]
+# The best stop, this and the last, or all of the headline reading.
+StopChoice = Literal["best", "picked", "every"]
 BaselineName = Literal["n-gram", "unigram", "uniform"]
 
 
@@ -355,6 +357,25 @@ class RunResult(Document):
             raise ValueError(f"the best and the last stop must have {NLL!r} on the test split.")
         return self
 
+    def with_rows(self, rows: Iterable[Measured]) -> "RunResult":
+        """It with what was measured of its stops after it.
+
+        Args:
+            rows: of which a stop takes the first of each measurement that it has none of.
+        """
+        rows = list(rows)
+        stops = []
+        for stop in self.stops:
+            own = {
+                (row.task.measurement, row.task.split): row
+                for row in reversed(rows)
+                if row.stops[0] == self.reference(stop)
+            }
+            had = {(row.task.measurement, row.task.split) for row in stop.measured}
+            more = [row for name, row in own.items() if name not in had]
+            stops.append(stop.model_copy(update={"measured": (*stop.measured, *more)}))
+        return self.model_copy(update={"stops": tuple(stops)})
+
     @property
     def run(self) -> str:
         """The digest of its version."""
@@ -398,10 +419,10 @@ class MeasurementResult(Document):
         measurement: name of the set of tasks.
         wanted: digest of the keys of all rows that were asked for.
         code: digest of the code that measures.
-        stops: of whose weights; the first is the subject.
-        tokens_seen: up to the subject's stop.
-        epoch: of the subject's stop.
-        rows: in the order in which they were asked for.
+        stops: of whose weights: the subject's, the best first, and after them what it is measured with.
+        tokens_seen: up to the subject's best stop.
+        epoch: of the subject's best stop.
+        rows: in the order in which they were asked for, stop by stop.
     """
 
     measurement: str
@@ -480,23 +501,31 @@ def order_readings(readings: Iterable[Reading]) -> tuple[Reading, ...]:
     return tuple(reading for reading in READINGS if reading in held)
 
 
-def best_stop_of(result: RunResult, run: Path, folder: Path) -> StopConfig:
-    """How a measurement names the best stop of a finished run.
+def stops_of(result: RunResult, run: Path, folder: Path, choice: StopChoice = "best") -> list[StopConfig]:
+    """How a measurement names stops of a finished run, the best first.
 
     Args:
         result: the run's.
         run: its folder.
         folder: the measurement's.
+        choice: which stops.
     """
-    best = result.best()
-    return StopConfig(
-        run=Path(os.path.relpath(run, folder)).as_posix(),
-        version=result.run,
-        reading=best.reading,
-        step=best.step,
-        tokens_seen=best.tokens_seen,
-        epoch=best.epoch,
-    )
+    chosen = {
+        "best": (result.best(),),
+        "picked": result.picked(result.headline),
+        "every": (result.best(), *result.along(result.headline)),
+    }[choice]
+    return [
+        StopConfig(
+            run=Path(os.path.relpath(run, folder)).as_posix(),
+            version=result.run,
+            reading=stop.reading,
+            step=stop.step,
+            tokens_seen=stop.tokens_seen,
+            epoch=stop.epoch,
+        )
+        for stop in {stop.step: stop for stop in chosen}.values()
+    ]
 
 
 def stops_along(stops: Sequence[Stop], reading: Reading) -> tuple[Stop, ...]:

@@ -165,7 +165,8 @@ class Against(_Comparing):
         measurement: what was measured after the runs, `generation` or `choice`; empty for the test split of
             the runs at `at`.
         reference: the arm that the others are compared with at each point; empty for none.
-        at: at which stop of the runs.
+        at: at which stop of the runs; `every` draws them over their stops, against how far they had come.
+        levels: `first` shows the first level alone, as a line for each level may be too many.
     """
 
     kind: Literal["against"] = "against"
@@ -174,7 +175,18 @@ class Against(_Comparing):
     arms: tuple[str, ...] = ()
     measurement: str = ""
     reference: str = ""
-    at: Place = "best"
+    at: Place | Literal["every"] = "best"
+    levels: Literal["every", "first"] = "every"
+
+    @model_validator(mode="after")
+    def _over_stops(self) -> "Against":
+        along = ("epoch", "tokens_seen", "train_flops")
+        if self.at == "every" and (self.x not in along or self.measurement or self.reference):
+            raise ValueError(
+                f"an Against at every stop must have x of {list(along)}, no measurement and no reference, "
+                f"but got x={self.x!r}, measurement={self.measurement!r}, reference={self.reference!r}."
+            )
+        return self
 
 
 class Factorial(_Testing):

@@ -47,6 +47,7 @@ class Stream(IntEnum):
     SCORED_PLACES = 17
     MEMBER = 18
     PERTURBATION = 19
+    TRAIN_WINDOWS = 20
 
 
 def _logical_right_shift(word: Array, bits: int, xp: Any) -> Array:

@@ -26,8 +26,8 @@ class Canvas:
         seed: of the random numbers.
         stop: when a row is whole before that; the tokens after are left out. By default never.
         row_ids: (count,) int >= 0, which random numbers each row has; by default 0, 1, 2, ...
-        temperature: > 0, by which logits are divided before a token is sampled; 1 is the arm's own
-            distribution.
+        temperature: >= 0, by which logits are divided before a token is sampled; 1 is the arm's own
+            distribution, 0 takes the most likely token.
 
     Attributes:
         tokens: (count, L) int32.
@@ -39,7 +39,7 @@ class Canvas:
 
     Raises:
         ValueError: if `new_tokens` is below 1, a prompt leaves no room for them, or the temperature is not a
-            number above 0.
+            number from 0 on.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class Canvas:
         length, count = scorer.transformer.length, len(prompts)
         if new_tokens < 1:
             raise ValueError(f"`new_tokens` must be >= 1, but got new_tokens={new_tokens}.")
-        if not 0 < temperature < np.inf:
-            raise ValueError(f"`temperature` must be > 0 and finite, but got temperature={temperature}.")
+        if not 0 <= temperature < np.inf:
+            raise ValueError(f"`temperature` must be >= 0 and finite, but got temperature={temperature}.")
         self.first = np.array([len(prompt) for prompt in prompts], int)
         if count and (longest := int(self.first.max())) + new_tokens > length:
             raise ValueError(
@@ -142,11 +142,14 @@ def sample_tokens(logits: np.ndarray, uniforms: np.ndarray, temperature: float =
     Args:
         logits: (..., vocab) float64.
         uniforms: (...) float32 in (0, 1).
-        temperature: > 0; probabilities are in proportion to exp(logits / temperature).
+        temperature: >= 0; probabilities are in proportion to exp(logits / temperature). At 0 the most likely
+            token is taken, of equals the first.
 
     Returns:
         (...) int32.
     """
+    if temperature == 0:
+        return logits.argmax(axis=-1).astype(np.int32)
     # The highest is taken off first: at a temperature near 0 it stays 0, and the others' chances vanish.
     below_highest = (logits - logits.max(axis=-1, keepdims=True)) / temperature
     cumulative = np.cumsum(np.exp(below_highest), axis=-1)

@@ -49,7 +49,7 @@ def place_logits(
     Yields:
         Numbers of some of the places, row by row from 0, (n,) int, and their logits, (n, vocab) float64.
     """
-    numbers = np.arange(places.size).reshape(places.shape)
+    numbers: np.ndarray = np.arange(places.size).reshape(places.shape)
     mask_id, length = scorer.transformer.mask_id, windows.shape[1]
     if scorer.causal:
         order = np.broadcast_to(np.arange(length, dtype=np.int32), windows.shape)

@@ -54,7 +54,7 @@ def denoise(
         seed: of the random numbers.
         stop: when a continuation ends before its n tokens.
         row_ids: which random numbers each prompt has.
-        temperature: > 0, of each token's distribution.
+        temperature: >= 0, of each token's distribution; at 0 the most likely token is taken.
 
     Returns:
         Each prompt with its continuation, (length,) int32.

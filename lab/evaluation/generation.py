@@ -26,7 +26,7 @@ def sample_left_to_right(
         seed: of the random numbers.
         stop: when a continuation ends before that.
         row_ids: which random numbers each prompt has.
-        temperature: > 0, of each token's distribution.
+        temperature: >= 0, of each token's distribution; at 0 the most likely token is taken.
 
     Returns:
         Each prompt with its continuation, (n,) int32.

@@ -1,4 +1,4 @@
-"""Whether the held-out splits have room for what a run measures on them."""
+"""Whether the held-out splits, and the training text, have room for what is measured on them."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,7 +6,9 @@ from typing import NamedTuple
 from lab.config import RunConfig
 from lab.data.dataset import HELD_OUT, Dataset
 from lab.data.held_out import held_out_room
+from lab.evaluation.training_windows import training_room
 
+BUDGET = "the training budget"
 LEAST = 2  # of windows, items and prompts: a standard error needs two
 
 
@@ -16,7 +18,7 @@ class _Need(NamedTuple):
     Attributes:
         key: of the setting.
         value: of the setting.
-        split: the held-out split.
+        split: the held-out split, or `the training budget`.
         takes: what the value takes, in words.
         has: what the split has, in words.
         most: the largest value.
@@ -31,15 +33,15 @@ class _Need(NamedTuple):
 
 
 def require_held_out(config: RunConfig, dataset: Dataset, *sections: str) -> None:
-    """Refuse a corpus whose held-out splits have no room for the evaluation.
+    """Refuse a corpus whose held-out splits, or a budget that, have no room for what is measured on them.
 
     Args:
         config: the run.
         dataset: its corpus.
-        sections: of the configuration: `evaluation`, `inference` or both.
+        sections: of the configuration: `evaluation`, `inference`, `memorisation`, or several.
 
     Raises:
-        ValueError: naming each split that has too little, and what to set.
+        ValueError: naming each text that is too short, and what to set.
     """
     needs = (need for need in _needs(config, dataset) if need.key.split(".")[0] in sections)
     missing = [need for need in needs if need.most < need.value]
@@ -49,12 +51,14 @@ def require_held_out(config: RunConfig, dataset: Dataset, *sections: str) -> Non
         f"{need.key}={need.value} takes {need.takes} of {need.split}, which has {need.has}"
         for need in missing
     )
-    shares = " and ".join(f"data.{split}_share" for split in dict.fromkeys(need.split for need in missing))
+    short = dict.fromkeys(need.split for need in missing)
+    texts = " and ".join(dict.fromkeys("budget" if text == BUDGET else "held-out splits" for text in short))
+    shares = " and ".join("data.unique_tokens" if text == BUDGET else f"data.{text}_share" for text in short)
     most = {need.key: min(other.most for other in missing if other.key == need.key) for need in missing}
     settings = " ".join(f"{key}={value}" for key, value in most.items())
     lower = f", or measure on less: --set '{settings}', SET= for make" if min(most.values()) >= LEAST else ""
     raise ValueError(
-        f"the held-out splits must be long enough for the evaluation, but {shortages}. "
+        f"the {texts} must be long enough for the evaluation, but {shortages}. "
         f"Give more text, raise {shares}{lower}."
     )
 
@@ -80,3 +84,6 @@ def _needs(config: RunConfig, dataset: Dataset) -> Iterator[_Need]:
     yield items("evaluation.choice_items", evaluation.choice_items, "test")
     yield windows("inference.prompts", config.inference.prompts, "test")
     yield items("inference.choice_items", config.inference.choice_items, "test")
+    room[BUDGET] = training_room(config, dataset)
+    for text in ("test", BUDGET):
+        yield windows("memorisation.windows", config.memorisation.windows, text)

@@ -60,9 +60,7 @@ def document_weights(documents: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (len(counts) * counts[number]))
 
 
-def _places(
-    task: Task, arm: Arm, dataset: Dataset, split: Split
-) -> tuple[HeldOut, np.ndarray, np.ndarray]:
+def _places(task: Task, arm: Arm, dataset: Dataset, split: Split) -> tuple[HeldOut, np.ndarray, np.ndarray]:
     """The windows of a split, the places of them that are predicted, and the parts that these stand for."""
     settings: Mapping[str, Any] = task.settings
     prefix = "" if split == task.split else f"{split}_"

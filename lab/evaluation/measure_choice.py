@@ -28,7 +28,8 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
 
     Returns:
         `choice_accuracy` in [0, 1], `option_gap`, `choice_true_nll` and `choice_wrong_nll`, nats/token, with
-        their standard errors over the items; the costs `flops` and `flops_computed` an item (lab/evaluation/inference_flops.py).
+        their standard errors over the items; the costs `flops` and `flops_computed` an item
+        (lab/evaluation/inference_flops.py).
     """
     (arm,) = arms
     settings, vocab_size = task.settings, dataset.tokenizer.vocab_size

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.code import closure_hash
-from lab.config import RunConfig
-from lab.results import Measured, Split, StopReference, Task
+from lab.config import RunConfig, StopConfig
+from lab.results import Measured, Split, StopChoice, StopReference, Task
 from lab.version import digest
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NLL, NLL_EXACT, CHOICE, NELBO = "nll", "nll_exact", "choice", "nelbo"
 ENSEMBLE = "ensemble"
+CALIBRATION = "calibration"
+TRAIN_NLL, EXTRACTION = "train_nll", "extraction"
 REAL_TEXT, GENERATION = "real_text", "generation"
 LEFT_TO_RIGHT = "left_to_right"
 PYTHON_CORPORA = ("packages", "stdlib")
@@ -35,6 +37,15 @@ MODULES: Mapping[str, str] = {
     NELBO: "lab.evaluation.measure_nelbo",
     REAL_TEXT: "lab.evaluation.measure_text",
     GENERATION: "lab.evaluation.measure_text",
+    CALIBRATION: "lab.evaluation.measure_calibration",
+    TRAIN_NLL: "lab.evaluation.measure_memorisation",
+    EXTRACTION: "lab.evaluation.measure_memorisation",
+}
+# What is read beside the split that a task is of: of `train` the part that the run was trained on.
+READ_BESIDE: Mapping[str, tuple[str, ...]] = {
+    CALIBRATION: ("validation",),
+    TRAIN_NLL: ("train",),
+    EXTRACTION: ("train",),
 }
 TOGETHER = {REAL_TEXT, GENERATION, ENSEMBLE}  # what is measured with others; the rest reads the subject alone
 STOPS = "lab.training.timeline"  # where the stops lie
@@ -73,11 +84,7 @@ def inference(config: RunConfig) -> list[Task]:
         "prompt_tokens": prompt,
         "python": config.data.corpus in PYTHON_CORPORA,
     }
-    if config.factors.compute == "causal":
-        samplings = [(LEFT_TO_RIGHT, generated)]
-    else:
-        counts = [generated >> halvings for halvings in range(generated.bit_length())]
-        samplings = [(sampler, steps) for sampler in config.inference.samplers for steps in counts[::-1]]
+    samplings = _samplings(config, config.inference.samplers, generated)
     first = max(samplings, key=lambda sampling: sampling[1])
     others = [temperature for temperature in config.inference.temperatures if temperature != 1]
     generations = [
@@ -98,22 +105,72 @@ def ensemble(config: RunConfig) -> list[Task]:
     return [nll.model_copy(update={"measurement": ENSEMBLE})]
 
 
+def ability(config: RunConfig) -> list[Task]:
+    """Whether a loss that rises is an ability that is lost: NLL, the same recalibrated, and multiple choice.
+
+    As the yardstick has them, so that what a run has measured of a stop is not measured again.
+    """
+    evaluation = config.evaluation
+    nll = next(task for task in yardstick(config, "test") if task.measurement == NLL)
+    calibration = {
+        "windows": evaluation.test_windows,
+        "positions": evaluation.test_positions,
+        "validation_windows": evaluation.validation_windows,
+        "validation_positions": evaluation.validation_positions,
+    }
+    choice = _choice(config, "test", evaluation.choice_items)
+    return [nll, choice, _task(config, CALIBRATION, "test", **calibration)]
+
+
+def memorisation(config: RunConfig) -> list[Task]:
+    """What an arm has kept of its own training text, and as a control what it can say of held-out text.
+
+    Continuations are greedy, a dense arm's by each sampler in n, n/2, ..., 1 passes. The first task of them
+    is the first sampler's in n passes.
+    """
+    windows = config.memorisation.windows
+    prompt, tokens = config.memorisation.prompt_and_continuation(config.data.length)
+    samplings = _samplings(config, config.memorisation.samplers, tokens)
+    first = max(samplings, key=lambda sampling: sampling[1])
+    samplings = [first, *(sampling for sampling in samplings if sampling != first)]
+    text = {"windows": windows, "prompt_tokens": prompt, "tokens": tokens}
+    return [
+        _task(config, TRAIN_NLL, "test", windows=windows, positions=config.evaluation.test_positions),
+        *(
+            _task(config, EXTRACTION, "test", **text, sampler=sampler, steps=steps)
+            for sampler, steps in samplings
+        ),
+    ]
+
+
+def _samplings(config: RunConfig, samplers: Sequence[str], tokens: int) -> list[tuple[str, int]]:
+    """How an arm continues a prompt: samplers with their passes."""
+    if config.factors.compute == "causal":
+        return [(LEFT_TO_RIGHT, tokens)]
+    counts = [tokens >> halvings for halvings in range(tokens.bit_length())]
+    return [(sampler, steps) for sampler in samplers for steps in counts[::-1]]
+
+
 class TaskSet(NamedTuple):
     """Tasks that are measured of a finished run together.
 
     Attributes:
         tasks: of an arm, by its configuration.
-        section: of the configuration, which says how much held-out text they take.
+        section: of the configuration, which says how much text they take.
+        stops: of which of the run's stops under the headline reading.
     """
 
     tasks: Callable[[RunConfig], list[Task]]
     section: str
+    stops: StopChoice = "best"
 
 
 # What may be measured of finished runs, by name.
 SETS: Mapping[str, TaskSet] = {
+    "ability": TaskSet(ability, "evaluation", stops="every"),
     ENSEMBLE: TaskSet(ensemble, "evaluation"),
     "inference": TaskSet(inference, "inference"),
+    "memorisation": TaskSet(memorisation, "memorisation", stops="picked"),
     "yardstick": TaskSet(lambda config: yardstick(config, "test"), "evaluation"),
 }
 
@@ -142,17 +199,48 @@ def load_measurements() -> None:
         closure_hash(module)
 
 
+def text_hash(task: Task, hashes: Mapping[str, str]) -> str:
+    """What names the text that a task reads.
+
+    Args:
+        task: what is measured.
+        hashes: split -> hash of its content.
+    """
+    beside = READ_BESIDE.get(task.measurement, ())
+    return digest([hashes[split] for split in (task.split, *beside)]) if beside else hashes[task.split]
+
+
 def row_key(task: Task, stops: Sequence[StopReference], held_out_hash: str) -> str:
     """16 hex digits that name one measurement of some weights.
 
     Args:
         task: what is measured.
         stops: whose weights: the subject's, then those of what it is measured with.
-        held_out_hash: of the content of the task's split.
+        held_out_hash: of the content of the text that the task reads (`text_hash`).
     """
     code = closure_hash(MODULES[task.measurement])
     read = [stop.model_dump() for stop in stops[: _arms_read(task)]]
     return digest([task.model_dump(), read, held_out_hash, code])
+
+
+def wanted_rows(
+    name: str, config: RunConfig, stops: Sequence[StopConfig], hashes: Mapping[str, str]
+) -> dict[str, tuple[Task, StopConfig]]:
+    """The rows of a set of tasks: key -> what is measured, and at which of the subject's stops.
+
+    Args:
+        name: of the set.
+        config: the subject's.
+        stops: its own, the best first, and those of what it is measured with.
+        hashes: split -> hash of its content.
+    """
+    own = [stop for stop in stops if stop.run == stops[0].run]
+    beside = [StopReference.to(stop) for stop in stops if stop not in own]
+    return {
+        row_key(task, [StopReference.to(stop), *beside], text_hash(task, hashes)): (task, stop)
+        for stop in own
+        for task in find_set(name).tasks(config)
+    }
 
 
 def _arms_read(task: Task) -> int | None:
@@ -203,7 +291,7 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Measured:
     arms = arms[: _arms_read(task)]
     finding = importlib.import_module(MODULES[task.measurement]).measure(task, arms, dataset)
     stops = tuple(arm.stop for arm in arms)
-    key = row_key(task, stops, dataset.hashes[task.split])
+    key = row_key(task, stops, text_hash(task, dataset.hashes))
     return Measured(key=key, task=task, stops=stops, **finding._asdict())
 
 
@@ -215,10 +303,13 @@ def passes(config: RunConfig, task: Task) -> int:
         case "choice":
             each = settings.get("num_draws") or (settings["option_tokens"] if dense else 1)
             return int(settings["items"] * settings["options"] * each)
-        case "nll" | "nll_exact" | "ensemble":
+        case "nll" | "nll_exact" | "ensemble" | "train_nll" | "calibration":
             length = config.data.length
-            positions = min(settings.get("positions") or length, length)
-            return int(settings["windows"] * (positions if dense else 1))
+            prefixes = ("", "validation_") if task.measurement == CALIBRATION else ("",)
+            each = {prefix: min(settings.get(f"{prefix}positions") or length, length) for prefix in prefixes}
+            return sum(settings[f"{prefix}windows"] * (each[prefix] if dense else 1) for prefix in prefixes)
+        case "extraction":
+            return int(2 * settings["windows"] * settings["steps"])  # and of held-out text as many
         case "nelbo":
             return int(settings["windows"] * settings["draws"])
         case _:

@@ -9,12 +9,12 @@ from operator import itemgetter
 from statistics import fmean, median, stdev
 from typing import Any
 
-from lab.evaluation.measurements import CHOICE, ENSEMBLE, GENERATION, REAL_TEXT, find_set
+from lab.evaluation.measurements import CHOICE, ENSEMBLE, EXTRACTION, GENERATION, REAL_TEXT, find_set
 from lab.metrics import Metric, find_metric
 from lab.reporting.documents import paired_error
 from lab.reporting.statistics import Estimate, Measured, paired_gain
 from lab.reporting.tree import CellResult, ResultTree, by_level, check_matched, level_name, still_improving
-from lab.reporting.words import at_level, some
+from lab.reporting.words import AT, at_level, some
 from lab.results import (
     DamagedError,
     Examples,
@@ -24,7 +24,7 @@ from lab.results import (
     Stop,
 )
 from lab.results import Measured as Row
-from lab.sections import COSTS, Contrast, Matched, Place
+from lab.sections import COSTS, PLACES, Contrast, Matched, Place
 
 # Without these values and costs a row of a kind is no measurement.
 _COSTS = ("flops", "flops_computed")
@@ -32,6 +32,7 @@ _NEEDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     GENERATION: (("judge_nll",), _COSTS),
     REAL_TEXT: (("judge_nll",), ()),
     CHOICE: (("choice_accuracy",), _COSTS),
+    EXTRACTION: (("extraction_rate", "extraction_rate_held_out"), _COSTS),
 }
 
 
@@ -148,9 +149,13 @@ class Runs:
     @cached_property
     def along(self) -> Series:
         """What the runs measure on the validation split, over their stops."""
+        return self.over("validation")
+
+    def over(self, split: Split) -> Series:
+        """What is measured of the runs on a split, over their stops."""
         # Of runs that ended early (`training.patience`) only the stops that all have.
         columns = zip(*(cell.done.along(self.reading) for cell in self.cells), strict=False)
-        points = [point for column in columns if (point := self._point(column, "validation"))]
+        points = [point for column in columns if (point := self._point(column, split))]
         return Series(self.arm, self.level, tuple(points), self.cells)
 
     def _point(self, stops: Sequence[Stop], split: Split) -> Point | None:
@@ -327,7 +332,8 @@ class AfterRuns:
 
 @lru_cache(maxsize=1)  # read once, whatever sections a page has
 def after_runs(tree: ResultTree) -> AfterRuns:
-    """Read what was measured of every run's best stop, but for the arm that it is measured with.
+    """Read what was measured of every run's best stop, but for the arm that it is measured with; where the
+    last was measured too, it is a variant of its own.
 
     Of several sets of tasks in the plan it is the first.
 
@@ -353,15 +359,27 @@ def after_runs(tree: ResultTree) -> AfterRuns:
             unmeasured.append(cell)
     _refuse_mixed(measured)
     measured.sort(key=lambda pair: order.index(pair[0].arm))
-    rows: dict[str, list[tuple[CellResult, Row]]] = {}
-    for cell, result in measured:
-        for row in result.rows:
-            rows.setdefault(row.task.measurement, []).append((cell, row))
-    real = {cell.seed: row for cell, row in rows.pop(REAL_TEXT, ())}
-    frontiers = _frontiers(rows.get(GENERATION, ()))
-    rows = {kind: [(cell, row) for cell, row in own if _temperature(row) == 1] for kind, own in rows.items()}
+    rows: dict[Place, dict[str, list[tuple[CellResult, Row]]]] = {}
+    for place in PLACES if find_set(measurement).stops != "best" else PLACES[:1]:
+        own = rows[place] = {}
+        for cell, result in measured:
+            stop = cell.done.reference(cell.stop(place, cell.done.headline))
+            for row in result.rows:
+                if row.stops[0] == stop:
+                    own.setdefault(row.task.measurement, []).append((cell, row))
+    best = rows["best"]
+    real = {cell.seed: row for cell, row in best.pop(REAL_TEXT, ())}
+    frontiers = _frontiers(best.get(GENERATION, ()))
+    series: dict[str, tuple[Series, ...]] = {}
+    for place, of_kind in rows.items():
+        for kind, pairs in of_kind.items():
+            warm = [(cell, row) for cell, row in pairs if _temperature(row) == 1]
+            made = _series(warm, _compute)
+            if place != "best":
+                made = tuple(replace(one, variant=f"{one.variant}{AT}{place}") for one in made)
+            series[kind] = (*series.get(kind, ()), *made)
     return AfterRuns(
-        {kind: _series(own, _compute) for kind, own in rows.items()},
+        series,
         frontiers,
         _point(real, {}) if real else None,
         tuple(unmeasured),
@@ -381,9 +399,11 @@ def _read(tree: ResultTree, cell: CellResult, measurement: str) -> MeasurementRe
     result = tree.measured(cell, measurement)
     if result is None:
         return None
-    rows = {repr(row.task): row for row in result.rows}
-    wanted = [repr(task) for task in find_set(measurement).tasks(cell.cell.config)]
-    if any(task not in rows for task in wanted):
+    rows = {(row.stops[0], repr(row.task)): row for row in result.rows}
+    own = dict.fromkeys(row.stops[0] for row in result.rows)
+    tasks = [repr(task) for task in find_set(measurement).tasks(cell.cell.config)]
+    wanted = [(stop, task) for stop in own for task in tasks]
+    if not wanted or any(task not in rows for task in wanted):
         return None
     for row in rows.values():
         values, costs = _NEEDED.get(row.task.measurement, ((), ()))

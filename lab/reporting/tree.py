@@ -222,7 +222,8 @@ def tree_of(path: Path, plan: PlanRecord) -> ResultTree:
         ValueError: if it plans a cell twice.
     """
     compared = dict.fromkeys((*YARDSTICK, *_metrics_of_stops(plan)))
-    cells = tuple(_read_cell(path / cell.logdir, cell, compared) for cell in plan.cells)
+    alone = [name for name, companion in plan.measurements.items() if not companion]
+    cells = tuple(_read_cell(path, cell, compared, alone) for cell in plan.cells)
     runs = tuple(cell for cell in cells if cell.cell.role == "run")
     places = [(cell.arm, level_name(cell.level), cell.seed) for cell in runs]
     twice = sorted({place for place in places if places.count(place) > 1})
@@ -261,11 +262,19 @@ def _command(plan: Path) -> str:
         return "The command that planned it"
 
 
-def _read_cell(logdir: Path, cell: Cell, compared: Iterable[str]) -> CellResult:
+def _read_cell(tree: Path, cell: Cell, compared: Iterable[str], measurements: Iterable[str]) -> CellResult:
     """The state of a cell, whose best and last stops must have the metrics `compared`; a damaged file makes
     it missing.
+
+    Its stops have what they measured and what was measured of them alone after the run: `measurements`.
     """
+    logdir = tree / cell.logdir
     result, reason = _sound(read_result, logdir)
+    for name in measurements if result else ():
+        after, _ = _sound(
+            read_record, MeasurementResult, tree / measurement_folder(cell.logdir, name) / RESULT
+        )
+        result = result.with_rows(after.rows) if after else result
     reason = reason or (_unfit(result, cell, compared) if result else "")
     if result and not reason:
         return CellResult(cell, logdir, "done", result)

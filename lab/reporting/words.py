@@ -30,6 +30,7 @@ BOUND = (
     "A NELBO is an upper bound on the NLL: a DLM's below AR's NLL is evidence for the DLM, above it is "
     "evidence for neither."
 )
+AT = "@"  # in a variant, before the stop where it is taken
 NAMED = 6  # items in a sentence; the rest is counted
 # Set behind a verdict on an arm that was still improving when its run ended.
 MARK = "†"
@@ -174,7 +175,12 @@ def arm_name(arm: str) -> str:
 
 
 def variant_name(variant: str) -> str:
-    """A sampler, or a way of scoring, as pages call it."""
+    """A sampler, or a way of scoring, as pages call it; with the stop where that is another than the best."""
+    if AT in variant:
+        name, place = variant.split(AT)
+        return ", ".join(filter(None, [variant_name(name), PLACE_WORDS[place]]))
+    if variant == "blocks:1":
+        return "left to right"
     if variant.startswith("blocks:"):
         return f"blocks of {variant.removeprefix('blocks:')}"
     return _VARIANTS.get(variant, variant)

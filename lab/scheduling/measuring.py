@@ -5,8 +5,8 @@ from contextlib import closing
 
 from lab.ablation import Cell
 from lab.config import MeasurementConfig
-from lab.evaluation.measurements import ENSEMBLE, find_set, row_key, rows_digest
-from lab.results import RunResult, StopReference, best_stop_of, measurement_folder
+from lab.evaluation.measurements import ENSEMBLE, find_set, rows_digest, wanted_rows
+from lab.results import RunResult, measurement_folder, stops_of
 from lab.scheduling.driver import Driver, Summary
 from lab.scheduling.jobs import MEASUREMENT_VALUE, Job, Say
 from lab.scheduling.plan import Plan
@@ -80,11 +80,14 @@ def _job(plan: Plan, name: str, runs: Finished) -> Job:
     cell = runs[0][0]
     key = measurement_folder(cell.logdir, name)
     folder = plan.tree / key
-    stops = [best_stop_of(result, plan.logdir(one), folder) for one, result in runs]
-    references = [StopReference.to(stop) for stop in stops]
+    tasks = find_set(name)
+    own, *others = (
+        stops_of(result, plan.logdir(one), folder, "best" if place else tasks.stops)
+        for place, (one, result) in enumerate(runs)
+    )
+    stops = [*own, *(stop for best in others for stop in best)]
     facts = plan.facts(cell)
-    tasks = find_set(name).tasks(cell.config)
-    wanted = rows_digest(row_key(task, references, facts.hashes[task.split]) for task in tasks)
+    wanted = rows_digest(wanted_rows(name, cell.config, stops, facts.hashes))
     config = MeasurementConfig(measurement=name, stops=tuple(stops), config=cell.config)
     return Job(
         key=key,

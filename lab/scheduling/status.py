@@ -152,7 +152,8 @@ def _read_result(path: Path, kind: type[RunResult] | type[MeasurementResult]) ->
         return None
     if isinstance(result, RunResult):
         return _Result((result.run, result.evaluation), result.wall_seconds)
-    return _Result((result.stops[0].run, [row.task for row in result.rows]), result.wall_seconds)
+    first = [row.task for row in result.rows if row.stops[0] == result.stops[0]]
+    return _Result((result.stops[0].run, first), result.wall_seconds)
 
 
 def _wanted(cell: Cell, measurement: str) -> object:

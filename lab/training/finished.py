@@ -1,5 +1,6 @@
 """The weights of a finished run's stop: as an arm to measure, and as the start of another run."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +43,21 @@ def load_arm(logdir: Path, stop: StopReference, vocab_size: int, config: RunConf
     transformer = build_transformer(config, vocab_size)
     assign_variables(transformer.trainable_variables, weights)
     return Arm(config, make_scorer(transformer, config), stop)
+
+
+def at_stop(arm: Arm, logdir: Path, stop: StopReference) -> Arm:
+    """The same network with the weights of another stop of its run; the arm that was has them too.
+
+    Args:
+        arm: one of the run.
+        logdir: of the run.
+        stop: which of its stops.
+
+    Raises:
+        ValueError: if the weights are gone or damaged.
+    """
+    assign_variables(arm.scorer.transformer.trainable_variables, _load_stop(logdir, stop))
+    return replace(arm, stop=stop)
 
 
 def _load_stop(logdir: Path, stop: StopReference) -> Arrays:

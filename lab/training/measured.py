@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lab.config import RunConfig
-from lab.evaluation.measurements import NLL_EXACT, row_key, yardstick
+from lab.evaluation.measurements import NLL_EXACT, row_key, text_hash, yardstick
 from lab.files import Row
 from lab.metrics import NLL
 from lab.results import (
@@ -62,7 +62,9 @@ class MeasuredStops:
         """Stop -> split -> the key of each of its tasks."""
         return {
             stop: {
-                split: [row_key(task, [self.reference(stop)], self._hashes[split]) for task in tasks]
+                split: [
+                    row_key(task, [self.reference(stop)], text_hash(task, self._hashes)) for task in tasks
+                ]
                 for split, tasks in self._tasks.items()
             }
             for stop in self.timeline.stops

@@ -7,12 +7,12 @@ from lab.config import MeasurementConfig, Values, load_config, make_config
 from lab.data.dataset import Dataset, prepare
 from lab.evaluation.arm import Arm
 from lab.evaluation.held_out import require_held_out
-from lab.evaluation.measurements import code_digest, find_set, measure, passes, row_key, rows_digest
+from lab.evaluation.measurements import code_digest, find_set, measure, passes, rows_digest, wanted_rows
 from lab.files import write_atomic
-from lab.results import RESULT, MeasurementResult, StopReference, best_stop_of, write_record
+from lab.results import RESULT, Measured, MeasurementResult, StopReference, stops_of, write_record
 from lab.tracking.records import METRICS, MetricsLog
 from lab.training.ending import Notice
-from lab.training.finished import finished_result, load_arm
+from lab.training.finished import at_stop, finished_result, load_arm
 from lab.training.measured import MEASURED, measured_of, require_finite
 from lab.training.progress import ProgressFile
 from lab.training.records import this_process
@@ -51,27 +51,31 @@ def measure_runs(
     tasks = find_set(config.measurement)
     require_held_out(config.config, dataset, tasks.section)
     stops = [StopReference.to(stop) for stop in config.stops]
-    wanted = {row_key(task, stops, dataset.hashes[task.split]): task for task in tasks.tasks(config.config)}
+    wanted = wanted_rows(config.measurement, config.config, config.stops, dataset.hashes)
     log = MetricsLog(logdir / METRICS)
-    measured = {one.key: one for row in log.rows if (one := measured_of(row)) is not None}
+    measured = _measured_in_run(logdir / config.stops[0].run)
+    measured |= {one.key: one for row in log.rows if (one := measured_of(row)) is not None}
     progress = ProgressFile(logdir / "progress.json", {"phase": "measure"})
     missing = [key for key in wanted if key not in measured]
-    total = sum(passes(config.config, task) for task in wanted.values())
-    done = total - sum(passes(config.config, wanted[key]) for key in missing)
+    total = sum(passes(config.config, task) for task, _ in wanted.values())
+    done = total - sum(passes(config.config, wanted[key][0]) for key in missing)
     progress.update(force=True, share=done / total)
     with notice.at_once():
-        arms = _load_arms(config, stops, logdir, dataset) if missing else []
+        arms = _load_arms(config, logdir, dataset) if missing else []
         for key in missing:
-            row = measure(wanted[key], arms, dataset)
+            task, stop = wanted[key]
+            if arms[0].stop != StopReference.to(stop):
+                arms[0] = at_stop(arms[0], logdir / stop.run, StopReference.to(stop))
+            row = measure(task, arms, dataset)
             require_finite(row)
             log.append({"kind": MEASURED, "measured": row.to_row()})
             measured[key] = row
-            done += passes(config.config, wanted[key])
+            done += passes(config.config, task)
             progress.update(force=True, share=done / total)
     result = MeasurementResult(
         measurement=config.measurement,
         wanted=rows_digest(wanted),
-        code=code_digest(wanted.values()),
+        code=code_digest(task for task, _ in wanted.values()),
         stops=tuple(stops),
         tokens_seen=config.stops[0].tokens_seen,
         epoch=config.stops[0].epoch,
@@ -87,13 +91,14 @@ def measure_runs(
 def measurement_of(
     measurement: str, logdir: Path, runs: Sequence[Path], overrides: Values
 ) -> MeasurementConfig:
-    """A measurement of the best stops of finished runs.
+    """A measurement of finished runs: of the subject's stops that the set asks for, of others' best ones.
 
     Args:
         measurement: name of the set of tasks.
         logdir: the measurement's folder.
         runs: the folders of the runs, the subject's first.
-        overrides: a configuration layer over the subject's own, of `evaluation` and `inference`.
+        overrides: a configuration layer over the subject's own, of `evaluation`, `inference` and
+            `memorisation`.
 
     Raises:
         ValueError: if a run is not finished, or an override sets what its weights depend on.
@@ -106,23 +111,36 @@ def measurement_of(
         raise ValueError(
             f"a finished run is measured as it was trained, but got other values of {', '.join(changed)}."
         )
-    stops = [best_stop_of(result, run, logdir) for run, result in zip(runs, results, strict=True)]
+    choice = find_set(measurement).stops
+    stops = [
+        stop
+        for place, (run, result) in enumerate(zip(runs, results, strict=True))
+        for stop in stops_of(result, run, logdir, "best" if place else choice)
+    ]
     return MeasurementConfig(measurement=measurement, stops=tuple(stops), config=config)
 
 
-def _load_arms(
-    config: MeasurementConfig, stops: Sequence[StopReference], logdir: Path, dataset: Dataset
-) -> list[Arm]:
-    """The subject, and after it what it is measured with."""
-    folders = [logdir / stop.run for stop in config.stops]
+def _measured_in_run(folder: Path) -> dict[str, Measured]:
+    """What the run measured of its stops itself, by the backend of this process: key -> row."""
+    result = finished_result(folder)
+    if result.process.backend != this_process().backend:
+        return {}
+    return {row.key: row for stop in result.stops for row in stop.measured}
+
+
+def _load_arms(config: MeasurementConfig, logdir: Path, dataset: Dataset) -> list[Arm]:
+    """The subject at its best stop, and after it what it is measured with."""
+    first, *others = config.stops
+    read = [first, *(stop for stop in others if stop.run != first.run)]
+    folders = [logdir / stop.run for stop in read]
     arms = [
         load_arm(
             folder,
-            stop,
+            StopReference.to(stop),
             dataset.tokenizer.vocab_size,
             load_config(folder / "config.yaml") if place else config.config,
         )
-        for place, (folder, stop) in enumerate(zip(folders, stops, strict=True))
+        for place, (folder, stop) in enumerate(zip(folders, read, strict=True))
     ]
     version = read_version(folders[0])
     trained = version and version.values.get("data")

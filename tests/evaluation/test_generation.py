@@ -62,14 +62,15 @@ def test_at_temperature_1_the_tokens_are_those_from_before_there_was_one():
     assert at_1.tolist() == tokens
 
 
-def test_near_temperature_0_the_most_likely_token_comes():
-    (sampled,) = sample_left_to_right(RiggedModel(True), [np.array([2])], 9, 0, temperature=1e-300)
+@pytest.mark.parametrize("temperature", [0.0, 1e-300])
+def test_at_and_near_temperature_0_the_most_likely_token_comes(temperature):
+    (sampled,) = sample_left_to_right(RiggedModel(True), [np.array([2])], 9, 0, temperature=temperature)
     assert sampled.tolist() == [2] * 10
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
-def test_a_temperature_that_is_no_number_above_0_is_refused(temperature):
-    message = rf"`temperature` must be > 0 and finite, but got temperature={temperature}\."
+@pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_no_number_from_0_on_is_refused(temperature):
+    message = rf"`temperature` must be >= 0 and finite, but got temperature={temperature}\."
     with pytest.raises(ValueError, match=message):
         sample_left_to_right(RiggedModel(True), [np.array([2])], 9, 0, temperature=temperature)
 

@@ -1,7 +1,7 @@
 """Metrics against a level or a cost: of the runs' test split, or of what was measured after them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -93,6 +93,8 @@ def write(section: Against, tree: ResultTree, name: str) -> Content:
         own = measured.series.get(section.measurement, ())
         series = [one for one in own if not section.arms or one.arm in section.arms]
         series.sort(key=lambda one: one.arm != section.reference)
+    if section.levels == "first":
+        series = [one for one in series if one.cells[0].level == tree.levels[0]]
     check_series(series, section.matched)
     real = measured.real if measured else None
     if real and not any(real.values(metric.key) for metric in metrics):
@@ -104,7 +106,7 @@ def write(section: Against, tree: ResultTree, name: str) -> Content:
         title=f"Against {shown.axis_name}",
         pictures=(_picture(shown, name),) if series else (),
         tables=tables,
-        warnings=measured.warnings if measured else (),
+        warnings=measured.warnings if measured else tuple(_unmeasured(series, metrics)),
         terms=(
             *(("gain", "verdict", "interval") if section.reference else ()),
             *["moderated"] * moderated,
@@ -115,6 +117,14 @@ def write(section: Against, tree: ResultTree, name: str) -> Content:
 
 def _of_runs(section: Against, tree: ResultTree) -> list[Series]:
     """Each arm's test split over the levels; where they vary more than the axis, a series of each rest."""
+    if section.at == "every":
+        over = [
+            runs.over("test")
+            for arm in section.arms or tree.plan.arms
+            for level in tree.levels
+            if (runs := runs_of(tree, arm, level)).cells
+        ]
+        return [replace(one, level={}, variant=words.level_words(one.level)) for one in over]
     groups: dict[tuple[str, str], list[Runs]] = {}
     for arm in section.arms or tree.plan.arms:
         for level in tree.levels:
@@ -126,6 +136,22 @@ def _of_runs(section: Against, tree: ResultTree) -> list[Series]:
         points = tuple(point for runs in own if (point := runs.at(section.at)))
         series.append(Series(arm, {}, points, tuple(cell for runs in own for cell in runs.cells), variant))
     return series
+
+
+def _unmeasured(series: Sequence[Series], metrics: Sequence[Metric]) -> Iterator[str]:
+    """Which runs have nothing of what is measured after them alone, a sentence or none."""
+    after = [metric.key for metric in metrics if metric.after_runs]
+    cells = {
+        id(cell): f"{cell.arm} seed {cell.seed}{words.at_level(cell.level)}"
+        for one in series
+        for cell in one.cells
+        if after and not any(key in stop.test for stop in cell.done.stops for key in after)
+    }
+    if cells:
+        yield (
+            f"Trained but not measured: {words.some(list(cells.values()))}. "
+            "The same command measures what is missing."
+        )
 
 
 def _places(section: Against, tree: ResultTree) -> dict[str, float]:
@@ -161,7 +187,8 @@ def _picture(shown: Shown, name: str) -> Picture:
     dotted += ["real text"] * (shown.real is not None) + ["chance"] * chance
     caption = ["Dots are seeds, lines their mean."]
     if not section.measurement:
-        caption.append(f"On the test split, {words.PLACE_WORDS[section.at]}.")
+        where = words.PLACE_WORDS.get(section.at, "at every stop")
+        caption.append(f"On the test split, {where}.")
         if samples := list(dict.fromkeys(metric.sample for metric in metrics if metric.errors)):
             caption.append(f"Bars: ± the standard error over held-out {words.join(samples)}.")
     caption += [f"Dotted lines: {words.join(dotted)}."] * bool(dotted)
