@@ -262,17 +262,23 @@ class Fit(Section):
     """A power law of a metric or quantity in levels or costs: y = c * product over x_i ** b_i, for each arm.
 
     Attributes:
-        y: a metric's key, taken on the test split at the best stop, or `onset`, in epochs.
+        y: a metric's key, taken on the test split at the best stop, or `onset`, in epochs. Runs whose onset
+            is only bounded, as they never overfitted or did from their first stop on, are left out and counted.
         x: level keys or costs, each of at least two values.
         arms: empty for all.
-        held_out: level that is left out of the fit and predicted; empty for none.
+        held_out: level that is left out of the fit and predicted; `last` for the last one of the plan, which
+            has the most of each; empty for none.
+        published: x -> the exponent that others found, to stand beside.
+        published_by: who.
     """
 
     kind: Literal["fit"] = "fit"
     y: str
     x: tuple[str, ...]
     arms: tuple[str, ...] = ()
-    held_out: dict[str, Any] = {}
+    held_out: dict[str, Any] | Literal["last"] = {}
+    published: dict[str, float] = {}
+    published_by: str = ""
 
 
 AnySection = Annotated[

@@ -38,7 +38,7 @@ PRESET = {
     },
     "inference": {
         **{"prompts": 4, "samplers": ["ancestral"], "temperatures": [1.0]},
-        **{"draws": [1], "choice_items": 4},
+        **{"draws": [1], "choice_items": 3},  # of others than the yardstick, which would serve
     },
 }
 

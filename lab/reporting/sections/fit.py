@@ -1,14 +1,15 @@
 """A power law in levels or costs, fitted for each arm and seed by least squares of logarithms."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, geometric_mean
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from statsmodels.regression.linear_model import OLS
 
 from lab.files import Row
 from lab.metrics import NLL, Metric, find_metric
@@ -34,7 +35,13 @@ class Law:
         constant: the mean over these seeds of log c.
         fitted: the levels that are fitted.
         left_out: the level that is held out.
-        predicted: level held out -> (predicted, measured), geometric means over seeds.
+        predicted: level held out -> (predicted, measured), geometric means over seeds; None where no run
+            there has a value.
+        intervals: level held out -> the 95 % interval in which a run there is predicted, of all runs' scatter
+            about one law; not there where too few runs were fitted.
+        within: level held out -> how many of its runs lie in that interval, and of how many.
+        beyond: how many runs did not get to y before they ended, so that theirs is larger.
+        before: how many were there at their first stop already, so that theirs is that or less.
     """
 
     arm: str
@@ -42,7 +49,11 @@ class Law:
     constant: float
     fitted: Sequence[Fitted]
     left_out: Sequence[Fitted]
-    predicted: Mapping[str, tuple[float, float]]
+    predicted: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    within: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    beyond: int = 0
+    before: int = 0
 
 
 def write(section: Fit, tree: ResultTree, name: str) -> Content:
@@ -59,7 +70,12 @@ def write(section: Fit, tree: ResultTree, name: str) -> Content:
         verdict=tuple(_sentence(law, section) for law in laws)[:3],
         pictures=(_picture(section, laws, name),) if len(section.x) == 1 else (),
         tables=(_table(section, laws, name),),
-        certain=("Exponents are fitted for each seed and averaged; with few levels a fit says little.",),
+        certain=(
+            "Exponents are fitted for each seed and averaged; with few levels a fit says little.",
+            *_left_out(laws),
+            *["A run held out is predicted from all runs' scatter about one law."]
+            * any(law.intervals for law in laws),
+        ),
         terms=("interval",),
     )
 
@@ -67,12 +83,18 @@ def write(section: Fit, tree: ResultTree, name: str) -> Content:
 def _law(section: Fit, tree: ResultTree, arm: str) -> Law:
     fitted: list[Fitted] = []
     left_out: list[Fitted] = []
+    beyond = before = 0
+    held_out = tree.levels[-1] if section.held_out == "last" else section.held_out
     for level in tree.levels:
         runs = runs_of(tree, arm, level)
+        if section.y == "onset":
+            places = quantities.onset(runs.along, find_metric(NLL))
+            beyond += len(places.by_seed) - len(places.reached)
+            before += places.from_first
         place, values = _place(section, level, runs), _values(section, runs)
-        if place and values:
-            held_out = section.held_out and section.held_out.items() <= level.items()
-            (left_out if held_out else fitted).append((level, place, values))
+        aside = bool(held_out) and held_out.items() <= level.items()
+        if place and (values or aside):
+            (left_out if aside else fitted).append((level, place, values))
     solved = {}
     for seed in sorted({seed for *_, values in fitted for seed in values}):
         own = [(place, values[seed]) for _, place, values in fitted if seed in values]
@@ -80,17 +102,33 @@ def _law(section: Fit, tree: ResultTree, arm: str) -> Law:
         if np.linalg.matrix_rank(design) == design.shape[1]:
             solved[seed] = np.linalg.lstsq(design, np.log([y for _, y in own]), rcond=None)[0].tolist()
     if not solved:
-        return Law(arm, {}, 0.0, fitted, left_out, {})
+        return Law(arm, {}, 0.0, fitted, left_out, beyond=beyond, before=before)
     exponents = {
         x: estimate({seed: values[index] for seed, values in solved.items()}, 1.0)
         for index, x in enumerate(section.x, start=1)
     }
-    predicted = {}
+    predicted, intervals, within = {}, {}, {}
     for predicted_level, place, measured in left_out:
+        name = words.level_words(predicted_level)
         logs = [1.0, *map(math.log, place)]
         law = math.exp(fmean(float(np.dot(own, logs)) for own in solved.values()))
-        predicted[words.level_words(predicted_level)] = (law, geometric_mean(measured.values()))
-    return Law(arm, exponents, fmean(own[0] for own in solved.values()), fitted, left_out, predicted)
+        predicted[name] = (law, geometric_mean(measured.values()) if measured else None)
+        if ends := _prediction_interval(fitted, place):
+            intervals[name] = ends
+            within[name] = (sum(ends[0] <= y <= ends[1] for y in measured.values()), len(measured))
+    constant = fmean(own[0] for own in solved.values())
+    return Law(arm, exponents, constant, fitted, left_out, predicted, intervals, within, beyond, before)
+
+
+def _prediction_interval(fitted: Sequence[Fitted], place: tuple[float, ...]) -> tuple[float, float] | None:
+    """Where 95 % of runs at a place are predicted, by least squares over all runs; None with too few."""
+    runs = [(own, y) for _, own, values in fitted for y in values.values()]
+    design = np.array([[1.0, *map(math.log, own)] for own, _ in runs])
+    if len(runs) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
+        return None
+    law = OLS(np.log([y for _, y in runs]), design).fit()
+    low, high = law.get_prediction([[1.0, *map(math.log, place)]]).conf_int(obs=True, alpha=0.05)[0]
+    return math.exp(low), math.exp(high)
 
 
 def _place(section: Fit, level: Mapping[str, Any], runs: Runs) -> tuple[float, ...] | None:
@@ -103,11 +141,22 @@ def _place(section: Fit, level: Mapping[str, Any], runs: Runs) -> tuple[float, .
 def _values(section: Fit, runs: Runs) -> dict[int, float]:
     if section.y == "onset":
         onsets = quantities.onset(runs.along, find_metric(NLL)).by_seed
-        values = {seed: one.at["epoch"] for seed, one in onsets.items() if one}
+        values = {seed: one.at["epoch"] for seed, one in onsets.items() if one and not one.from_first}
     else:
         point = runs.at("best")
         values = point.values(section.y) if point else {}
     return {seed: value for seed, value in values.items() if value > 0}
+
+
+def _left_out(laws: Sequence[Law]) -> Iterator[str]:
+    """Which runs are not in a fit of onsets, as theirs are only bounded."""
+    parts = {
+        "did not overfit before they ended, so that theirs is later": {law.arm: law.beyond for law in laws},
+        "were best at their first stop, so that theirs is earlier": {law.arm: law.before for law in laws},
+    }
+    for why, counts in parts.items():
+        if named := [f"{number} of {words.arm_name(arm)}" for arm, number in counts.items() if number]:
+            yield f"Runs left out of the fit: {words.join(named)} {why}. The law is of the others."
 
 
 def _y_name(section: Fit) -> str:
@@ -121,11 +170,14 @@ def _metric(section: Fit) -> Metric:
 def _sentence(law: Law, section: Fit) -> str:
     arm = words.arm_name(law.arm)
     if not law.exponents:
-        return f"{arm}: its levels are too few, or too alike, to be fitted."
+        missing = f", as {law.beyond} of its runs did not overfit" if law.beyond else ""
+        return f"{arm}: its levels are too few, or too alike, to be fitted{missing}."
     parts = []
     for x, made in law.exponents.items():
         ends = " to ".join(map(words.signed, made.interval or ()))
         exponent = words.signed(made.mean) + (f" [{ends}]" if ends else "")
+        if x in section.published:
+            exponent += f" ({section.published_by} {words.signed(section.published[x])})"
         parts.append(f"{words.axis_name(x)} to the power {exponent}")
     return f"{arm}: {_y_name(section)} goes as {words.join(parts)}."
 
@@ -140,13 +192,25 @@ def _table(section: Fit, laws: Sequence[Law], name: str) -> Table:
             row |= {"levels": len(law.fitted), "exponent": made and made.mean}
             row |= {"interval_low": low, "interval_high": high}
             row["by_seed"] = {str(seed): value for seed, value in made.by_seed.items()} if made else {}
+            row["published"] = section.published.get(x)
+            row["runs_beyond"], row["runs_before"] = law.beyond, law.before
             row["predicted"] = {level: list(pair) for level, pair in law.predicted.items()}
+            row["prediction_interval"] = {level: list(ends) for level, ends in law.intervals.items()}
+            row["runs_within"] = {level: list(counts) for level, counts in law.within.items()}
             rows.append(row)
     show = words.plain if section.y == "onset" else _metric(section).shown
 
     def held_out(row: Row) -> str:
-        pairs = row["predicted"].items()
-        return "; ".join(f"{level}: {show(law)}, measured {show(was)}" for level, (law, was) in pairs)
+        texts = []
+        for level, (law, was) in row["predicted"].items():
+            text = f"{level}: {show(law)}"
+            if ends := row["prediction_interval"].get(level):
+                text += f" [{show(ends[0])} to {show(ends[1])}]"
+            text += ", not measured" if was is None else f", measured {show(was)}"
+            counts = row["runs_within"].get(level)
+            text += f" ({counts[0]} of {counts[1]} runs within)" if counts and counts[1] else ""
+            texts.append(text)
+        return "; ".join(texts)
 
     columns = [
         table.text("Arm", "arm"),
@@ -155,6 +219,11 @@ def _table(section: Fit, laws: Sequence[Law], name: str) -> Table:
         table.number("Seeds", "seeds"),
         table.estimate(f"Exponent{table.LINE}95 %", "", words.signed, mean="exponent"),
     ]
+    if section.published:
+        columns.append(table.number("Published", "published", words.signed))
+    if section.y == "onset":
+        columns.append(table.number("Later than run", "runs_beyond"))
+        columns.append(table.number("Before first stop", "runs_before"))
     columns += [Column("Held out", held_out, left=True, printed=False)] * bool(section.held_out)
     return Table(name, rows, columns)
 
