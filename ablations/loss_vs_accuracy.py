@@ -1,4 +1,4 @@
-"""Is a validation loss that rises an ability that is lost: NLL, multiple choice and calibration through overfitting.
+"""Is a validation loss that rises an ability that is lost, through overfitting.
 
     make loss-vs-accuracy                   on 2 cores; not measured, by count in under 20 minutes
     make loss-vs-accuracy PRESET=smoke      in about a minute: does everything run?
@@ -24,7 +24,6 @@ SMALL = {
     "evaluation": {"choice_items": 1_000, "stops": 6, "stop_ratio": 2.0},
 }
 LARGE = {"training": {"kept_megabytes": 8192}, "evaluation": {"choice_items": 1_000}}
-UNITS = "Each metric has its own margin. Accuracy is in percentage points, the others in nats/token."
 
 ABLATION = Ablation(
     name="loss-vs-accuracy",
@@ -52,7 +51,6 @@ ABLATION = Ablation(
             metrics=(*CHOICE, "nll", "nll_calibrated"),
             at=("end",),
             title="The last stop against the best",
-            note=UNITS,
         ),
         Against(x="epoch", metrics=CHOICE, at="every", title="Multiple choice through overfitting"),
         Against(x="epoch", metrics=LOSS, at="every", title="The loss, and what one temperature wins back"),

@@ -1,14 +1,13 @@
 """When does a DLM overfit, at which unique tokens and size, and what do both arms memorise.
 
     make overfitting                   on 2 cores; not measured, by count in about 20 minutes
-    make overfitting PRESET=smoke      in about a minute: does everything run?
+    make overfitting PRESET=smoke      in about two minutes: does everything run?
 
 Both arms see tiny budgets for up to 480 epochs; a run ends after two stops in a row that are worse than its
-best, so AR, which overfits in tens of epochs, ends early. The onset is fitted as U^a / N^b and predicted for
-the largest budget and size, which the fit leaves out. Of the best and the last stop: the NLL of training
-windows, and how many of them greedy sampling writes exactly, with held-out windows as the control.
-Expected: AR overfits first; the DLM later with more tokens and earlier with more parameters, and it
-memorises less at equal loss, the less the fewer passes it samples in.
+best. The onset is fitted as U^a / N^b, without the largest budget and size, which it then predicts. Of the
+best and the last stop: the NLL of training windows, and how many of them greedy sampling writes exactly.
+Expected: AR overfits in tens of epochs, the DLM in hundreds, later with more tokens and earlier with more
+parameters; it memorises less at equal loss, the less the fewer passes it samples in.
 """
 
 from lab.ablation import Ablation, Scale
@@ -16,78 +15,42 @@ from lab.arms import arm_values
 from lab.registration import Registration
 from lab.sections import UNIQUE_TOKENS, Against, Curves, Differences, Fit, Quantity, over_best, pairs
 
-SIZE = "model.size"
-KEPT = ("train_nll", "nll", "extraction_rate", "extraction_rate_held_out")
-EXTRACTION = ("extraction_rate", "extraction_rate_held_out")
+SIZE, ARMS = "model.size", ("ar", "dlm")
+RATES = ("extraction_rate", "extraction_rate_held_out")
 LONG = {"total_epochs": 480, "patience": 2}
 STOPS = {"stops": 12, "stop_ratio": 1.6}  # the first after 2.7 of 480 epochs
-NO_STOPS = ("data", "held_out", "parameters")  # as runs that end early have others
+FEW = {"training": {"total_epochs": 12}, "memorisation": {"windows": 8}}
+TINY = {"training": {"batch_size": 16, **LONG}, "evaluation": STOPS, "memorisation": {"windows": 15}}
+HOURS = {"training": {**LONG, "total_epochs": 1_000}, "evaluation": STOPS, "memorisation": {"windows": 60}}
+LARGE = {"training": {"kept_megabytes": 8192, **LONG}, "evaluation": STOPS}
+SMALL, MORE, LARGER = ("0.1m", "0.3m"), ("0.1m", "0.3m", "0.8m"), ("3m", "10m", "25m")
+QUOKKA = {UNIQUE_TOKENS: 0.39, "parameters": -0.55}  # exponents of the onset
+OTHER_STOPS = ("data", "held_out", "parameters")  # what is matched: a run that ends early has fewer stops
 
 ABLATION = Ablation(
     name="overfitting",
     question="After how many epochs does a DLM overfit, and what have AR and the DLM memorised by then?",
-    paper="Ni et al. 2025, arXiv:2511.03276: the DLM overfits too, later with more data; Luo 2026, arXiv:2603.02333",
-    arms={arm: arm_values(arm) for arm in ("ar", "dlm")},
+    paper="Ni et al. 2025, arXiv:2511.03276: the DLM overfits too, later with more unique data",
+    arms={arm: arm_values(arm) for arm in ARMS},
     scales={
-        "smoke": Scale(
-            {UNIQUE_TOKENS: (500, 1_000), SIZE: ("0.1m", "0.3m")},
-            seeds=1,
-            budget="about a minute on 2 cores",
-            values={"training": {"total_epochs": 12}, "memorisation": {"windows": 8}},
-        ),
-        "laptop": Scale(
-            {UNIQUE_TOKENS: (1_500, 3_000, 6_000), SIZE: ("0.1m", "0.3m")},
-            seeds=2,
-            budget="not measured",
-            values={
-                "training": {"batch_size": 16, **LONG},
-                "evaluation": STOPS,
-                "memorisation": {"windows": 20},
-            },
-        ),
-        "night": Scale(
-            {UNIQUE_TOKENS: (4_000, 16_000, 64_000), SIZE: ("0.1m", "0.3m", "0.8m")},
-            seeds=3,
-            budget="not measured",
-            values={"training": {"total_epochs": 1_000, "patience": 2}, "evaluation": STOPS},
-        ),
-        "gpu": Scale(
-            {UNIQUE_TOKENS: (100_000, 300_000, 1_000_000), SIZE: ("3m", "10m", "25m")},
-            seeds=3,
-            budget="not measured",
-            values={"training": {**LONG, "kept_megabytes": 8192}, "evaluation": STOPS},
-        ),
+        "smoke": Scale({UNIQUE_TOKENS: (500, 1_000), SIZE: SMALL}, 1, "about two minutes on 2 cores", FEW),
+        "laptop": Scale({UNIQUE_TOKENS: (1_000, 2_000, 4_000), SIZE: SMALL}, 3, "not measured", TINY),
+        "night": Scale({UNIQUE_TOKENS: (4_000, 16_000, 64_000), SIZE: MORE}, 3, "not measured", HOURS),
+        "gpu": Scale({UNIQUE_TOKENS: (10**5, 3 * 10**5, 10**6), SIZE: LARGER}, 3, "not measured", LARGE),
     },
     metric="nll",
-    expected="The DLM overfits after hundreds of epochs, later with more tokens and earlier with more parameters.",
+    expected="AR overfits first; the DLM later with more tokens, and earlier with more parameters.",
     measurements={"memorisation": ""},
     primary=Registration(contrasts=pairs({"dlm": "ar"}), levels="first"),
     sections=(
         Curves(against={"dlm": "ar"}, marks=("best", "onset")),
         Quantity(names=("onset",), title="Where overfitting begins"),
-        Fit(
-            y="onset",
-            x=(UNIQUE_TOKENS, "parameters"),
-            held_out="last",
-            published={UNIQUE_TOKENS: 0.39, "parameters": -0.55},
-            published_by="Quokka",
-        ),
-        Differences(contrasts=pairs({"dlm": "ar"}), matched=NO_STOPS, title="At the best stop"),
+        Fit(y="onset", x=tuple(QUOKKA), held_out="last", published=QUOKKA, published_by="Quokka"),
+        Differences(contrasts=pairs({"dlm": "ar"}), matched=OTHER_STOPS),
         Differences(
-            contrasts=over_best(("ar", "dlm")),
-            metrics=("train_nll", "extraction_rate"),
-            at=("end",),
-            title="What is memorised after the best stop",
+            contrasts=over_best(ARMS), metrics=("train_nll", RATES[0]), at=("end",), title="Memorised"
         ),
-        Against(x=UNIQUE_TOKENS, metrics=KEPT, matched=NO_STOPS, title="Memorised at the best stop"),
-        Against(x=UNIQUE_TOKENS, metrics=KEPT, matched=NO_STOPS, at="end", title="Memorised at the end"),
-        Against(
-            x="steps",
-            metrics=EXTRACTION,
-            measurement="extraction",
-            levels="first",
-            matched=NO_STOPS,
-            title="Exact extraction by sampling passes",
-        ),
+        Against(x=UNIQUE_TOKENS, metrics=("train_nll", "nll", *RATES), at="end", matched=OTHER_STOPS),
+        Against(x="steps", metrics=RATES, measurement="extraction", levels="first", matched=OTHER_STOPS),
     ),
 )

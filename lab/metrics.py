@@ -23,6 +23,7 @@ class Metric:
         margin: a difference below it does not matter: what `equivalent` is within, in the metric's unit. None
             where nobody has said so beforehand; such a metric is never called equivalent.
         after_runs: whether it is measured of finished runs alone.
+        names_text: whether its name says of which text it is, so that none needs to stand before it.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Metric:
     percent: bool = False
     margin: float | None = None
     after_runs: bool = False
+    names_text: bool = False
 
     @property
     def tag(self) -> str:
@@ -64,6 +66,10 @@ class Metric:
     def difference_unit(self) -> str:
         """The unit in which a difference is shown."""
         return "percentage points" if self.percent else self.unit
+
+    def on(self, split: str) -> str:
+        """Its name, and before it the split that it is of: `test NLL`."""
+        return self.name if self.names_text else f"{split} {self.name}".strip()
 
     def shown(self, value: float) -> str:
         """A value as pages show it, without its unit, but for a share's `%`."""
@@ -192,6 +198,7 @@ _DECLARED = (
         sample="windows",
         margin=MARGIN,
         after_runs=True,
+        names_text=True,
     ),
     Metric(
         "extraction_rate",
@@ -201,6 +208,7 @@ _DECLARED = (
         percent=True,
         decimals=1,
         after_runs=True,
+        names_text=True,
     ),
     Metric(
         "extraction_rate_held_out",
@@ -211,6 +219,7 @@ _DECLARED = (
         percent=True,
         decimals=1,
         after_runs=True,
+        names_text=True,
     ),
     # Of training.
     Metric("train_loss", "training loss", "nats/token"),

@@ -263,7 +263,7 @@ class Fit(Section):
 
     Attributes:
         y: a metric's key, taken on the test split at the best stop, or `onset`, in epochs. Runs whose onset
-            is only bounded, as they never overfitted or did from their first stop on, are left out and counted.
+            is only bounded, as they overfitted never or from their first stop on, are counted, not fitted.
         x: level keys or costs, each of at least two values.
         arms: empty for all.
         held_out: level that is left out of the fit and predicted; `last` for the last one of the plan, which

@@ -215,7 +215,7 @@ def axis_label(metric: Metric, before: str = "") -> str:
         metric: drawn to its `scale`.
         before: such as `test`.
     """
-    name = f"{before} {metric.name}".strip() + ", a bound" * metric.bound
+    name = metric.on(before) + ", a bound" * metric.bound
     unit = "%" if metric.percent else metric.unit
     return name[0].upper() + name[1:] + (f" ({unit})" if unit else "")
 

@@ -227,6 +227,6 @@ def shown(value: float | None, show: Callable[[float], str]) -> str:
 
 def in_heading(metric: Metric, before: str = "") -> str:
     """A metric as a heading: its name, and in small its unit, and that it is a bound."""
-    name = capital(" ".join(filter(None, [before, metric.name])))
+    name = capital(metric.on(before))
     small = ", ".join(filter(None, [metric.unit, "a bound" * metric.bound]))
     return f"{name}{LINE}{small}" if small else name

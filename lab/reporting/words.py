@@ -178,7 +178,7 @@ def variant_name(variant: str) -> str:
     """A sampler, or a way of scoring, as pages call it; with the stop where that is another than the best."""
     if AT in variant:
         name, place = variant.split(AT)
-        return ", ".join(filter(None, [variant_name(name), PLACE_WORDS[place]]))
+        return ", ".join(filter(None, [variant_name(name), PLACE_NAMES[place]]))
     if variant == "blocks:1":
         return "left to right"
     if variant.startswith("blocks:"):

@@ -110,6 +110,7 @@ MEASURED = {
         **{"prompts": 5, "samplers": ["ancestral", "blocks:4"], "temperatures": [0.05, 1.0]},
         **{"draws": [1, 3], "choice_items": 4},
     },
+    "memorisation": {"windows": 6},
 }
 STOP = StopReference(run="run", reading="annealed", step=7)
 TEXT = "".join(f"if value_{i}:\n    return {i}\nelse:\n    (\n# note {i}\n\n" for i in range(30))

@@ -86,6 +86,24 @@ def test_text_that_the_training_split_holds_is_no_room():
         require_held_out(config, replace(held_out, seen=seen), "evaluation")
 
 
+def test_a_budget_must_have_the_training_windows_that_are_measured():
+    few = make_config(LAYER, {"data": {"unique_tokens": 170}, "memorisation": {"windows": 20}})
+    require_held_out(few, dataset(175, 335), "evaluation")
+    message = (
+        "the budget must be long enough for the evaluation, but memorisation.windows=20 takes 20 windows of "
+        "16 tokens of the training budget, which has room for 10. Give more text, raise data.unique_tokens, or "
+        "measure on less: --set 'memorisation.windows=10', SET= for make."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        require_held_out(few, dataset(175, 335), "memorisation")
+    with pytest.raises(
+        ValueError, match=r"the held-out splits and budget must .* raise data\.test_share and data"
+    ):
+        require_held_out(few, dataset(175, 334), "memorisation")
+    enough = make_config(few.model_dump(exclude_none=True), {"memorisation": {"windows": 10}})
+    require_held_out(enough, dataset(175, 334), "memorisation")
+
+
 def test_no_setting_is_suggested_where_none_would_do():
     with pytest.raises(ValueError, match=r"Give more text, raise data\.validation_share\.$"):
         require_held_out(make_config(LAYER), dataset(20, 1000), "evaluation")

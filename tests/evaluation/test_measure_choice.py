@@ -37,12 +37,25 @@ def test_the_values_are_the_score_of_the_items_with_its_errors(name):
             "choice_accuracy_standard_error": score.accuracy_standard_error,
             "option_gap": score.option_gap,
             "option_gap_standard_error": score.option_gap_standard_error,
+            "choice_true_nll": score.true_nll,
+            "choice_true_nll_standard_error": score.true_nll_standard_error,
+            "choice_wrong_nll": score.wrong_nll,
+            "choice_wrong_nll_standard_error": score.wrong_nll_standard_error,
         }
         counter = InferenceCounter(arm.config.model, 16, 257, arm.scorer.causal)
         cost = counter.per_choice_item(4, 8, 4, num_draws)
         assert found.costs == {"flops": cost.needed, "flops_computed": cost.computed}
         assert found.examples is None
         assert found.texts == ()
+
+
+@pytest.mark.parametrize("name", ["ar", "dlm"])
+def test_a_uniform_model_finds_all_options_equally_unlikely(name):
+    arm = rigged_arm(name, lambda previous, target: np.full(target.shape, np.log(257)))
+    found = measure(task_of(yardstick(arm.config, "test"), "choice"), [arm], DATA).values
+    expected = {"choice_true_nll": np.log(257), "choice_wrong_nll": np.log(257), "option_gap": 0.0}
+    assert {key: found[key] for key in expected} == pytest.approx(expected)
+    assert found["choice_accuracy"] == 0.0  # a tie counts as wrong
 
 
 def test_what_one_draw_and_three_draws_cost():

@@ -8,7 +8,7 @@ import pytest
 from evaluation_bench import STOP, config_of, random_documents, rigged_arm, trained_arm
 
 from lab.arms import ARMS
-from lab.config import make_config
+from lab.config import StopConfig, make_config
 from lab.data.held_out import document_means
 from lab.evaluation import measurements
 from lab.evaluation.flops import forward_flops_per_token
@@ -16,6 +16,7 @@ from lab.evaluation.measurements import (
     MODULES,
     SETS,
     TOGETHER,
+    ability,
     evaluation_digest,
     find_set,
     inference,
@@ -23,6 +24,7 @@ from lab.evaluation.measurements import (
     passes,
     prompt_and_generated,
     row_key,
+    wanted_rows,
     yardstick,
 )
 from lab.metrics import METRICS
@@ -154,7 +156,9 @@ def test_every_value_is_of_a_declared_metric():
     """But for the number of lines, which a parse rate is of."""
     declared = {*METRICS, *(error for metric in METRICS.values() for error in metric.errors)}
     arm = trained_arm("any_order_ar")
-    tasks = [*yardstick(arm.config, "test"), *inference(arm.config), *find_set("ensemble").tasks(arm.config)]
+    tasks = [*yardstick(arm.config, "test"), *inference(arm.config)]
+    for name in ("ensemble", "ability", "memorisation"):
+        tasks += [task for task in find_set(name).tasks(arm.config) if task not in tasks]
     assert {task.measurement for task in tasks} == set(MODULES)
     for task in tasks:
         judges = [trained_arm("ar")] if task.measurement in TOGETHER else []
@@ -251,10 +255,51 @@ def test_another_held_out_text_or_code_is_another_evaluation(monkeypatch):
 
 def test_sets_are_found_by_name():
     assert find_set("inference").tasks(config_of("dlm")) == inference(config_of("dlm"))
-    names = r"\['ensemble', 'inference', 'yardstick'\]"
+    names = r"\['ability', 'ensemble', 'inference', 'memorisation', 'yardstick'\]"
     with pytest.raises(ValueError, match=rf"`measurement` must be one of {names}, but got measurement='x'"):
         find_set("x")
-    assert {section.section for section in SETS.values()} <= {"evaluation", "inference"}
+    assert {section.section for section in SETS.values()} <= {"evaluation", "inference", "memorisation"}
+    stops = {name: tasks.stops for name, tasks in SETS.items() if tasks.stops != "best"}
+    assert stops == {"ability": "every", "memorisation": "picked"}
+
+
+def test_the_ability_of_a_stop_is_the_yardsticks_and_one_temperature():
+    config = config_of("dlm", {"seed": 7})
+    nll, choice, calibration = ability(config)
+    assert [nll, choice] == yardstick(config, "test")[:2]
+    settings = {"windows": 9, "positions": 4, "validation_windows": 5, "validation_positions": 2}
+    assert calibration == Task(measurement="calibration", split="test", settings={**settings, "sample": 7})
+
+
+def test_rows_are_of_every_stop_of_the_subject_and_of_all_text_that_is_read():
+    def stop(run, step):
+        return StopConfig(run=run, version="v", reading="annealed", step=step, tokens_seen=1, epoch=1.0)
+
+    config, stops = config_of("ar"), [stop("../run", 4), stop("../run", 8)]
+    rows = wanted_rows("ability", config, stops, HASHES)
+    assert [(task.measurement, of.step) for task, of in rows.values()] == [
+        (name, step) for step in (4, 8) for name in ("nll", "choice", "calibration")
+    ]
+    # A twin of the subject, with its very weights, is what it is measured with.
+    judged = wanted_rows("inference", config, [stops[0], stop("../judge", 4)], HASHES)
+    assert {of.run for _, of in judged.values()} == {"../run"}
+    changed = {
+        (name, split): [
+            task.measurement
+            for key, (task, _) in wanted_rows(name, config, stops, HASHES | {split: "other"}).items()
+            if key not in wanted_rows(name, config, stops, HASHES)
+        ]
+        for name in ("ability", "memorisation")
+        for split in HASHES
+    }
+    assert changed == {
+        ("ability", "train"): [],
+        ("ability", "validation"): ["calibration"] * 2,
+        ("ability", "test"): ["nll", "choice", "calibration"] * 2,
+        ("memorisation", "train"): ["train_nll", "extraction"] * 2,
+        ("memorisation", "validation"): [],
+        ("memorisation", "test"): ["train_nll", "extraction"] * 2,
+    }
 
 
 def test_planning_imports_no_backend():

@@ -95,7 +95,7 @@ def test_a_level_held_out_is_predicted_and_does_not_pull_the_fit(powers):
     assert row["predicted"] == {"320,000 unique tokens": pytest.approx([law, 1.1 * law])}
     content = written(section, tree)
     assert content.tables[0].cells[0][1][-1][0] == (
-        f"320,000 unique tokens: {law:.3f}, measured {1.1 * law:.3f}"
+        f"320,000 unique tokens: {law:.3f} [1.170 to 1.555], measured {1.1 * law:.3f} (2 of 3 runs within)"
     )
     ax = content.pictures[0].panels[0].axes[0]
     (line,) = [one for one in ax.lines if one.get_linewidth() == 1.8 and one.get_color() == drawing.WORSE]

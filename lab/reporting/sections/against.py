@@ -186,11 +186,15 @@ def _picture(shown: Shown, name: str) -> Picture:
     )
     dotted += ["real text"] * (shown.real is not None) + ["chance"] * chance
     caption = ["Dots are seeds, lines their mean."]
+    if section.levels == "first" and (level := words.level_words(shown.tree.levels[0])):
+        caption.append(f"At {level}.")
     if not section.measurement:
         where = words.PLACE_WORDS.get(section.at, "at every stop")
         caption.append(f"On the test split, {where}.")
-        if samples := list(dict.fromkeys(metric.sample for metric in metrics if metric.errors)):
-            caption.append(f"Bars: ± the standard error over held-out {words.join(samples)}.")
+    barred = [one for one in metrics if one.errors and (not section.measurement or one.names_text)]
+    if samples := list(dict.fromkeys(metric.sample for metric in barred)):
+        training = " or training" * any(metric.names_text for metric in barred)
+        caption.append(f"Bars: ± the standard error over held-out{training} {words.join(samples)}.")
     caption += [f"Dotted lines: {words.join(dotted)}."] * bool(dotted)
     caption += filter(None, [words.bound_beside(metrics)])
     caption += [baselines.LINE_CAPTION] * any(_ngrams(shown, metric, shown.cells) for metric in metrics)
@@ -214,7 +218,8 @@ def _panel(shown: Shown, metric: Metric) -> Figure:
         ]
         if points:
             end = _line(ax, shown, points, metric, colours[one.arm], style)
-            where = (words.variant_name(one.variant), words.level_words(one.level))
+            level = "" if shown.section.levels == "first" else words.level_words(one.level)
+            where = (words.variant_name(one.variant), level)
             name = ", ".join(filter(None, [words.arm_name(one.arm), *where]))
             labels.append(drawing.Label(*end, name, colours[one.arm]))
     _dotted_lines(ax, shown, metric, colours)
@@ -230,6 +235,9 @@ def _panel(shown: Shown, metric: Metric) -> Figure:
     else:
         ax.set_xlabel(x_label)
         drawing.say(ax, f"{shown.axis_name} not known")
+    if metric.percent and labels:  # an error bar may end below, where no share lies
+        low, high = ax.get_ylim()
+        ax.set_ylim(max(low, -0.04 * high), high)
     drawing.place_labels(ax, labels)
     ax.set_ylabel(drawing.axis_label(metric, "" if shown.section.measurement else "test"))
     return figure
@@ -248,7 +256,7 @@ def _line(
     size = 9 if len(points) == 1 else 5  # a point alone must not look like one seed
     (drawn,) = ax.plot(xs, means, color=colour, linewidth=1.8, linestyle=line, marker=marker, markersize=size)
     drawn.set(markeredgecolor="white", markeredgewidth=0.6)
-    if not shown.section.measurement and metric.errors:
+    if metric.errors and (not shown.section.measurement or metric.names_text):
         errors = [metric.scale * (point.mean(metric.errors[0]) or 0.0) for point in points]
         ax.errorbar(xs, means, yerr=errors, color=colour, linewidth=0, elinewidth=1)
     return xs[-1], means[-1]

@@ -327,7 +327,9 @@ def _table(
 
     columns = [table.text("Arm", "arm"), table.text("Against", "against")]
     columns.append(table.number("Seeds", "seeds", printed=False))
-    columns.append(Column(f"Test {metric.name}{table.LINE}against → arm", test, printed=False))
+    columns.append(
+        Column(f"{words.capital(metric.on('test'))}{table.LINE}against → arm", test, printed=False)
+    )
     levels = [made.alpha for one in compared for made in one.gains.values() if made]
     confidence = words.confidence(min(levels, default=ALPHA))
     small = ", ".join(filter(None, [metric.difference_unit, confidence]))
@@ -347,7 +349,7 @@ def _table(
         columns=columns,
         group="level" if len({row["level"] for row in rows}) > 1 else "",
         title=words.capital(f"{metric.name}{suffix.title}"),
-        caption=f"Gain: how much better the arm's test {metric.name} is, with the {confidence} interval."
+        caption=f"Gain: how much better the arm's {metric.on('test')} is, with the {confidence} interval."
         + _margin(metric)
         + f" {words.bound_beside([metric])}".rstrip()
         + f" {words.MARK} still improving when its run ended." * marked,
@@ -381,7 +383,7 @@ def _picture(compared: Sequence[Compared], metric: Metric, at: Sequence[Place], 
     against = "the arm named beside it" if several else compared[0].whom if compared else ""
     return Picture(
         name=f"{name}_{metric.key}",
-        title=f"Gain in test {metric.name}",
+        title=f"Gain in {metric.on('test')}",
         caption=f"Right of 0 an arm is better than {against}. {drawing.ESTIMATES}",
         panels=tuple(panels),
     )
