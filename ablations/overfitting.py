@@ -13,7 +13,7 @@ parameters; it memorises less at equal loss, the less the fewer passes it sample
 from lab.ablation import Ablation, Scale
 from lab.arms import arm_values
 from lab.registration import Registration
-from lab.sections import UNIQUE_TOKENS, Against, Curves, Differences, Fit, Quantity, over_best, pairs
+from lab.sections import UNEVEN, UNIQUE_TOKENS, Against, Curves, Differences, Fit, Quantity, over_best, pairs
 
 SIZE, ARMS = "model.size", ("ar", "dlm")
 RATES = ("extraction_rate", "extraction_rate_held_out")
@@ -25,7 +25,6 @@ HOURS = {"training": {**LONG, "total_epochs": 1_000}, "evaluation": STOPS, "memo
 LARGE = {"training": {"kept_megabytes": 8192, **LONG}, "evaluation": STOPS}
 SMALL, MORE, LARGER = ("0.1m", "0.3m"), ("0.1m", "0.3m", "0.8m"), ("3m", "10m", "25m")
 QUOKKA = {UNIQUE_TOKENS: 0.39, "parameters": -0.55}  # exponents of the onset
-OTHER_STOPS = ("data", "held_out", "parameters")  # what is matched: a run that ends early has fewer stops
 
 ABLATION = Ablation(
     name="overfitting",
@@ -46,11 +45,11 @@ ABLATION = Ablation(
         Curves(against={"dlm": "ar"}, marks=("best", "onset")),
         Quantity(names=("onset",), title="Where overfitting begins"),
         Fit(y="onset", x=tuple(QUOKKA), held_out="last", published=QUOKKA, published_by="Quokka"),
-        Differences(contrasts=pairs({"dlm": "ar"}), matched=OTHER_STOPS),
+        Differences(contrasts=pairs({"dlm": "ar"}), matched=UNEVEN),
         Differences(
             contrasts=over_best(ARMS), metrics=("train_nll", RATES[0]), at=("end",), title="Memorised"
         ),
-        Against(x=UNIQUE_TOKENS, metrics=("train_nll", "nll", *RATES), at="end", matched=OTHER_STOPS),
-        Against(x="steps", metrics=RATES, measurement="extraction", levels="first", matched=OTHER_STOPS),
+        Against(x=UNIQUE_TOKENS, metrics=("train_nll", "nll", *RATES), at="end", matched=UNEVEN),
+        Against(x="steps", metrics=RATES, measurement="extraction", levels="first", matched=UNEVEN),
     ),
 )

@@ -17,6 +17,7 @@ PLACES: tuple[Place, ...] = ("best", "end")
 # What may be demanded to be equal of runs whose numbers stand side by side.
 Matched = Literal["data", "held_out", "parameters", "stops", "train_flops"]
 EQUAL: tuple[Matched, ...] = ("data", "held_out", "parameters", "stops")
+UNEVEN: tuple[Matched, ...] = ("data", "held_out", "parameters")  # of runs whose last stops differ
 
 UNIQUE_TOKENS = "data.unique_tokens"  # the level that a budget of text is
 # What a run's stop, and a measurement, may be drawn against; a level is named by its configuration key.

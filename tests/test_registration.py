@@ -4,8 +4,9 @@ import pytest
 from ablation_bench import tiny_ablation
 from pydantic import ValidationError
 
-from lab.registration import Registration
-from lab.sections import Contrast, pairs
+from lab.registration import Registration, check_registration
+from lab.sections import Contrast, over_best, pairs
+from lab.version import digest
 
 TOKENS = "data.unique_tokens"
 LEVELS = [{TOKENS: 1000}, {TOKENS: 2000}]
@@ -29,6 +30,26 @@ def test_a_contrast_is_taken_at_every_level_or_the_first_or_those_that_it_names(
 def test_an_arm_is_not_set_against_itself():
     across = Contrast(arm="ar", reference="ar", reference_level={TOKENS: 1000})
     assert levels(Registration(contrasts=(across,))) == LEVELS[1:]
+
+
+def test_an_arm_may_be_set_against_itself_at_another_stop():
+    rule = Registration(contrasts=over_best(("ar",)), place="end")
+    assert levels(rule) == LEVELS
+    assert check_registration(rule, "nll", ["ar"], [TOKENS]) is None
+    with pytest.raises(
+        ValueError, match=r"`primary` must take .* two stops, but got 'ar' with itself at 'best'"
+    ):
+        check_registration(rule.model_copy(update={"place": "best"}), "nll", ["ar"], [TOKENS])
+
+
+def test_an_older_rule_keeps_its_hash_and_another_stop_has_another():
+    rule = RULE.at_levels("nll", LEVELS)
+    values = rule.model_dump(mode="json")
+    for contrast in values["contrasts"]:
+        del contrast["reference_at"]
+    assert rule.digest() == digest(values)
+    other = RULE.model_copy(update={"contrasts": over_best(("dlm",))})
+    assert other.digest() != Registration(contrasts=pairs({"dlm": "ar"})).digest()
 
 
 def test_a_contrast_at_no_planned_level_is_refused():

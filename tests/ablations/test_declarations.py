@@ -9,7 +9,8 @@ import pytest
 from lab.ablation import ABLATIONS_DIR, ablation_names, cells, load_ablation
 from lab.config import preset_names
 from lab.evaluation.measurements import SETS
-from lab.sections import COSTS, Against, Fit
+from lab.metrics import METRICS
+from lab.sections import COSTS, Against, Fit, metrics_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,11 @@ def test_what_sections_are_drawn_against_is_a_cost_or_a_level_of_every_scale(nam
 def test_sections_show_only_what_is_measured_and_every_page_says_what_was_found(name):
     ablation = load_ablation(name)
     after_runs = [
-        s for s in ablation.sections if s.kind in ("texts", "frontier") or getattr(s, "measurement", "")
+        s
+        for s in ablation.sections
+        if s.kind in ("texts", "frontier")
+        or getattr(s, "measurement", "")
+        or any(METRICS[key].after_runs for key in metrics_of(s))
     ]
     assert bool(after_runs) == bool(ablation.measurements)
     assert {section.kind for section in ablation.sections} & {"differences", "factorial", "quantity"}

@@ -91,8 +91,8 @@ def test_a_budget_must_have_the_training_windows_that_are_measured():
     require_held_out(few, dataset(175, 335), "evaluation")
     message = (
         "the budget must be long enough for the evaluation, but memorisation.windows=20 takes 20 windows of "
-        "16 tokens of the training budget, which has room for 10. Give more text, raise data.unique_tokens, or "
-        "measure on less: --set 'memorisation.windows=10', SET= for make."
+        "16 tokens of the training budget, which has room for 10. Give more text, raise data.unique_tokens, "
+        "or measure on less: --set 'memorisation.windows=10', SET= for make."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         require_held_out(few, dataset(175, 335), "memorisation")

@@ -47,6 +47,39 @@ def relevel(tree, key, values):
     tree.replan(change)
 
 
+def test_a_metric_of_the_test_split_is_drawn_over_every_stop(fake_tree):
+    tree = fake_tree(budgets=(20_000, 80_000))
+    section = Against(x="epoch", at="every")
+    # On the test split only the best and the last stop are measured, unless a set of tasks asks for all.
+    (ax,) = axes(section, tree)
+    assert "at every stop" in written(section, tree).pictures[0].caption
+    lines = [
+        one for one in ax.lines if one.get_color() == drawing.COLOURS["ar"] and one.get_linewidth() == 1.8
+    ]
+    assert [list(line.get_xdata()) for line in lines] == [[16.0, 256.0], [16.0, 64.0]]
+    assert {row["variant"] for row in written(section, tree).tables[0].rows} == {
+        "20,000 unique tokens",
+        "80,000 unique tokens",
+    }
+    with pytest.raises(ValueError, match=r"Against at every stop must have x of \['epoch', .*got x='flops'"):
+        Against(x="flops", at="every")
+
+
+def test_only_the_first_level_is_shown_where_it_is_asked_for(tmp_path):
+    tree = fake_inference(tmp_path, budgets=(20_000, 80_000), seeds=(0, 1))
+    levels = {
+        one: {row["level"] for row in rows(CHOICE.model_copy(update={"levels": one}), tree, variant="draws")}
+        for one in ("every", "first")
+    }
+    assert (len(levels["every"]), levels["first"]) == (2, {"unique_tokens=20000"})
+
+
+def test_runs_without_what_is_measured_after_them_are_named(fake_tree):
+    section = Against(x="epoch", at="every", metrics=("nll", "nll_calibrated"))
+    (warning,) = written(section, fake_tree(budgets=(20_000,), seeds=(0,))).warnings
+    assert warning.startswith("Trained but not measured: ar seed 0")
+
+
 def test_numbers_lie_on_a_logarithmic_axis_at_their_place(fake_tree):
     tree = fake_tree()
     content = written(BUDGETS, tree)

@@ -7,7 +7,7 @@ from lab.reporting import drawing, words
 from lab.reporting.sections import differences
 from lab.reporting.tree import read_tree
 from lab.results import write_record
-from lab.sections import Contrast, Differences, at_best, pairs
+from lab.sections import Contrast, Differences, at_best, over_best, pairs
 
 TOKENS = "data.unique_tokens"
 OTHER_DATA = ("held_out", "parameters", "stops")  # what may be asked of runs at other levels
@@ -111,6 +111,22 @@ def test_an_arm_is_compared_with_another_level_and_never_with_itself(fake_sweep)
     up = Contrast(arm="dlm", reference="ar", level={TOKENS: 20_000}, reference_level={TOKENS: 80_000})
     (picture,) = written(tree, contrasts=[up], matched=OTHER_DATA).pictures
     assert "Right of 0 an arm is better than AR at 80,000 unique tokens." in picture.caption
+
+
+def test_an_arm_at_its_last_stop_is_compared_with_its_best(fake_sweep):
+    tree = fake_sweep(budgets=(20_000,), arms=("ar", "dlm"), contrasts={})
+    contrasts = over_best(("ar", "dlm"))
+    content = written(tree, contrasts=contrasts, at=("end",))
+    found = by_arm(content)
+    # The AR is best after 16 of 256 epochs, and loses 0.4 at each of the 4 doublings after; the DLM goes on.
+    assert list(found["ar"]["end_by_seed"].values()) == pytest.approx([-1.6] * 3)
+    assert list(found["dlm"]["end_by_seed"].values()) == pytest.approx([0.0] * 3)
+    assert found["ar"]["end_reference"] == pytest.approx(found["ar"]["end_arm"] - 1.6)
+    assert found["ar"]["against"] == "ar at the best stop"
+    with pytest.raises(
+        ValueError, match=r"take an arm and its reference at two stops, but got 'ar' with itself"
+    ):
+        Differences(contrasts=contrasts)
 
 
 def test_arms_may_be_matched_by_flops_in_place_of_tokens(fake_sweep):

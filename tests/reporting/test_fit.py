@@ -1,8 +1,10 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from fake_trees import FakeTree
+from scipy.stats import linregress, t
 
 from lab.reporting import drawing
 from lab.reporting.sections import fit
@@ -129,6 +131,47 @@ def test_the_onset_of_overfitting_is_fitted(fake_tree):
     assert (
         written(Fit(y="onset", x=(UNIQUE,)), tree).verdict[0].startswith("AR: the onset of overfitting goes")
     )
+
+
+def test_runs_that_never_overfitted_are_counted_and_not_fitted(fake_tree):
+    tree = fake_tree(budgets=(20_000, 40_000, 80_000), seeds=(0, 1))
+    law = Fit(y="onset", x=(UNIQUE,), held_out="last", published={UNIQUE: 0.39}, published_by="Quokka")
+    content = written(law, tree)
+    ar, dlm = content.tables[0].rows
+    assert (ar["runs_beyond"], dlm["runs_beyond"], dlm["runs_before"]) == (0, 6, 0)
+    assert ar["published"] == 0.39
+    assert ar["predicted"] == {"80,000 unique tokens": pytest.approx([16.0, 16.0])}
+    assert "to the power 0.000 (Quokka +0.390)." in content.verdict[0].replace("+0.000", "0.000").replace(
+        "−0.000", "0.000"
+    )
+    assert content.verdict[1].endswith("to be fitted, as 6 of its runs did not overfit.")
+    assert (
+        "Runs left out of the fit: 6 of DLM did not overfit before they ended, so that theirs is later. "
+        "The law is of the others."
+    ) in content.certain
+
+
+def test_runs_that_were_best_at_their_first_stop_are_counted_and_not_fitted(fake_tree):
+    tree = fake_tree(budgets=(20_000, 40_000), seeds=(0, 1), best_epoch=0.01)
+    ar = rows(Fit(y="onset", x=(UNIQUE,)), tree)["ar", UNIQUE]
+    assert (ar["runs_before"], ar["exponent"]) == (4, None)
+
+
+def test_the_interval_of_a_run_held_out_is_that_of_least_squares(powers):
+    row = rows(LAW.model_copy(update={"held_out": "last"}), powers())["ar", UNIQUE]
+    own = [
+        (budget, (3.0 + 0.1 * seed) * (budget / 20_000) ** EXPONENTS["ar"][seed])
+        for budget in (20_000, 80_000)
+        for seed in (0, 1, 2)
+    ]
+    x, y = np.log(own).T
+    made = linregress(x, y)
+    at, spread = math.log(320_000) - x.mean(), ((x - x.mean()) ** 2).sum()
+    error = math.sqrt(((y - made.intercept - made.slope * x) ** 2).sum() / 4 * (1 + 1 / 6 + at**2 / spread))
+    middle = made.intercept + made.slope * math.log(320_000)
+    expected = [math.exp(middle + side * t.ppf(0.975, 4) * error) for side in (-1, 1)]
+    assert row["prediction_interval"] == {"320,000 unique tokens": pytest.approx(expected)}
+    assert row["runs_within"] == {"320,000 unique tokens": [3, 3]}
 
 
 def test_too_few_levels_are_told_and_not_fitted(powers):

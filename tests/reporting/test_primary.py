@@ -8,7 +8,7 @@ from lab.reporting import primary
 from lab.reporting.primary import EXPLORATORY, is_decided
 from lab.reporting.report import write_report
 from lab.reporting.tree import read_tree
-from lab.sections import Contrast, Curves, Differences, pairs
+from lab.sections import Contrast, Curves, Differences, over_best, pairs
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 BEFORE = "registered before the runs"
@@ -192,6 +192,16 @@ def test_a_contrast_across_levels_names_both(fake_tree):
         "AR at 80,000 unique tokens against AR at 20,000 unique tokens is undecided in NLL: a gain of +0.600"
     )
     assert content.headline.startswith(said)
+
+
+def test_a_contrast_across_stops_names_both(fake_tree):
+    rule = Registration(contrasts=over_best(("ar",)), levels="first", place="end")
+    content = written(fake_tree(seeds=(0, 1, 2), primary=rule))
+    said = "AR against AR at the best stop is undecided in NLL at the end at 20,000 unique tokens: a gain of"
+    assert content.headline.startswith(f"{said} −1.600")
+    assert (
+        "AR against AR at the best stop at 20,000 unique tokens, by NLL at the end of" in content.certain[-1]
+    )
 
 
 def test_without_a_registration_nothing_is_decided(fake_sweep):

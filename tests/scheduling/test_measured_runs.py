@@ -16,6 +16,7 @@ from lab.__main__ import app
 from lab.config import load_measurement
 from lab.evaluation.measurements import find_set
 from lab.results import MeasurementResult, read_record, read_result
+from lab.training.measuring import measure_runs, measurement_of
 
 ROOT = Path(__file__).parents[2]
 # `lab measure` that gets a signal once so many tasks are done; says at its end how many it has measured.
@@ -138,6 +139,36 @@ def test_lab_measure_takes_another_yardstick(tree):
     _, choice, _ = found.rows
     assert choice.values["option_gap"] == pytest.approx(best.test["option_gap"], rel=1e-5)
     assert {path: content for path, content in tree.trained().items() if path in trained} == trained
+
+
+def test_every_stop_is_measured_with_its_own_weights_and_once(tree, monkeypatch):
+    (ar,) = tree.run("ar")
+    folder, result = tree.folder / "ability", read_result(ar)
+    config = measurement_of("ability", folder, [ar], {})
+    stops = result.along("annealed")
+    assert [stop.step for stop in config.stops] == sorted(
+        (stop.step for stop in stops), key=lambda step: step != result.best().step
+    )
+    found = measure_runs(config, folder, tree.cache)
+    # What the run measured itself is taken from it.
+    own = sum(len(stop.measured) > 1 for stop in stops)
+    assert [row.task.measurement for row in found.rows] == ["nll", "choice", "calibration"] * len(stops)
+    assert len((folder / "metrics.jsonl").read_bytes().splitlines()) == 3 * len(stops) - 2 * own
+    assert own >= 1
+    judged = result.with_rows(found.rows)
+    assert all(
+        {"nll", "choice_true_nll", "nll_calibrated"} <= set(stop.test) for stop in judged.along("annealed")
+    )
+    assert judged.along("along_run") == result.along("along_run")
+
+    monkeypatch.setattr("lab.training.measuring._measured_in_run", lambda folder: {})
+    anew = measure_runs(config, tree.folder / "anew", tree.cache)
+    assert [row.key for row in anew.rows] == [row.key for row in found.rows]
+    for row in anew.rows:
+        if row.task.measurement == "nll":
+            (stop,) = (stop for stop in stops if result.reference(stop) == row.stops[0])
+            assert row.values["nll"] == pytest.approx(stop.test.get("nll", row.values["nll"]), rel=1e-5)
+    assert len({row.values["nll"] for row in anew.rows if row.task.measurement == "nll"}) == 2
 
 
 def forget_result(tree):
