@@ -509,7 +509,7 @@ def test_measure_names_what_is_measured_with_what_where_and_how(measured):
     assert measured.made == [("inference", folder, runs, {"inference": {"prompts": 8}})]
     assert measured.measured == [("inference of tree/ar", folder, Path("c"))]
     row, place = said.stdout.splitlines()
-    assert row == "nll test windows=3: NLL 1.235 nats/token"
+    assert row == "nll test step 10 windows=3: NLL 1.235 nats/token"
     assert place == "tree/measurements/ar-inference/result.json"
 
 
@@ -539,7 +539,7 @@ def test_measure_reads_a_resolved_measurement_as_the_driver_passes_it(measured, 
         ([], "`run` must be the folder of a finished run, but none is given."),
         (
             ["speed", "ar"],
-            "`measurement` must be one of ['ability', 'ensemble', 'inference', 'memorisation', 'yardstick'], but",
+            "`measurement` must be one of ['ability', 'ensemble', 'inference', 'memorisation', 'yardstick'],",
         ),
         (["--config", "none.yaml", "--logdir", "x"], "expected a YAML file at none.yaml, but there is none."),
     ],
