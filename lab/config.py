@@ -177,6 +177,12 @@ class ModelConfig(Section):
     qk_norm: Annotated[bool, Neutral(True)] = True
     norm_gain: Annotated[bool, Neutral(False)] = False
     rope_base: Annotated[float, Neutral(10_000.0)] = Field(default=10_000.0, gt=1)
+    feed_forward: Annotated[Literal["swiglu", "token_choice", "expert_choice"], Neutral("swiglu")] = "swiglu"
+    experts: Annotated[int, Neutral(1)] = Field(default=1, gt=0)
+    experts_per_token: Annotated[int, Neutral(1)] = Field(default=1, gt=0)
+    capacity_factor: Annotated[float, Neutral(1.25)] = Field(default=1.25, gt=0)
+    balance_weight: Annotated[float, Neutral(0.01)] = Field(default=0.01, ge=0)
+    router_z_weight: Annotated[float, Neutral(0.001)] = Field(default=0.001, ge=0)
     attention_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
     mlp_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -190,6 +196,22 @@ class ModelConfig(Section):
         if not isinstance(size, str) or size not in SIZES:
             raise ValueError(f"`size` must be one of {sorted(SIZES)}, but got size={size!r}.")
         return {**SIZES[size], **values}
+
+    @model_validator(mode="after")
+    def _mixture_is_used(self) -> "ModelConfig":
+        unused = {
+            "swiglu": ("experts_per_token", "capacity_factor", "balance_weight", "router_z_weight"),
+            "token_choice": (),
+            "expert_choice": ("balance_weight",),  # its experts are equally busy as they are
+        }
+        for name in unused[self.feed_forward]:
+            default, value = type(self).model_fields[name].default, getattr(self, name)
+            if value != default:
+                raise ValueError(
+                    f"`{name}` must be {default} where feed_forward={self.feed_forward} has no use for it, "
+                    f"but got {name}={value}."
+                )
+        return self
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> "ModelConfig":
@@ -557,12 +579,22 @@ class RunConfig(Section):
     def _parts_are_even(self) -> "RunConfig":
         parts = self.training.model_parallel
         architecture = self.model.architecture(vocab_size=1, length=1)
-        for name in ("heads", "kv_heads", "width", "ffn_width"):
+        hidden = "ffn_width" if architecture.feed_forward == "swiglu" else "experts"
+        for name in ("heads", "kv_heads", "width", hidden):
             if (size := getattr(architecture, name)) % parts:
                 raise ValueError(
-                    "`model_parallel` must divide heads, kv_heads, width and ffn_width, but got "
+                    f"`model_parallel` must divide heads, kv_heads, width and {hidden}, but got "
                     f"model_parallel={parts}, {name}={size}."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _experts_see_no_future(self) -> "RunConfig":
+        if self.model.feed_forward == "expert_choice" and self.factors.compute != "dense":
+            raise ValueError(
+                "`feed_forward` must be swiglu or token_choice unless compute=dense, as under expert_choice "
+                f"a slot depends on later ones, but got feed_forward=expert_choice, compute={self.factors.compute}."
+            )
         return self
 
     @model_validator(mode="after")

@@ -57,6 +57,25 @@ INVALID = {
         {"model": {"kv_heads": 1}, "training": {"parallel": "model", "model_parallel": 2}},
         r"`model_parallel` must divide heads, kv_heads, .*model_parallel=2, kv_heads=1",
     ),
+    "experts that see the future": (
+        {"model": {"feed_forward": "expert_choice", "experts": 4}},
+        "`feed_forward` must be swiglu or token_choice unless compute=dense.*, but got .*compute=causal",
+    ),
+    "capacity of no expert": (
+        {"model": {"capacity_factor": 2.0}},
+        r"`capacity_factor` must be 1\.25 where feed_forward=swiglu has no use for it, but got .*=2\.0",
+    ),
+    "balance of experts that choose": (
+        {"model": {"feed_forward": "expert_choice", "experts": 4, "balance_weight": 0.0}},
+        r"`balance_weight` must be 0\.01 where feed_forward=expert_choice has no use for it",
+    ),
+    "parts of experts": (
+        {
+            "model": {"feed_forward": "token_choice", "experts": 3},
+            "training": {"parallel": "model", "model_parallel": 2},
+        },
+        r"`model_parallel` must divide heads, kv_heads, width and experts, .*model_parallel=2, experts=3",
+    ),
     "no target for an order": (
         {"model": {"target_embedding": False}, "factors": {"order": "any"}},
         r"`target_embedding` must be true where .*but got compute=causal, order=any",
@@ -230,6 +249,12 @@ NEUTRAL = {
     "model.qk_norm": (True, False),
     "model.norm_gain": (False, True),
     "model.rope_base": (10_000.0, 500.0),
+    "model.feed_forward": ("swiglu", "token_choice"),
+    "model.experts": (1, 4),
+    "model.experts_per_token": (1, 2),
+    "model.capacity_factor": (1.25, 2.0),
+    "model.balance_weight": (0.01, 0.0),
+    "model.router_z_weight": (0.001, 0.0),
     "model.attention_dropout": (0.0, 0.1),
     "model.mlp_dropout": (0.0, 0.1),
     "factors.redraw": ("visit", "epoch"),

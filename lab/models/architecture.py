@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+MIXTURES = ("token_choice", "expert_choice")  # kinds of feed-forward layers that have experts
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
@@ -17,7 +19,7 @@ class Architecture:
         layers: number of blocks.
         width: d, width of the residual stream.
         heads: h, attention heads a block.
-        ffn_width: f, hidden width of the feed-forward layers.
+        ffn_width: f, hidden width of the feed-forward layers; in a mixture that of each expert.
         loops: how often the block stack is applied, with the same weights: compute without parameters.
         tie_embeddings: whether the output projection is the token embedding.
         target_embedding: whether each slot is told which position it predicts, by an added embedding. Without
@@ -31,6 +33,12 @@ class Architecture:
         norm_epsilon: added to the mean square that a norm divides by.
         rope_base: base of the rotary angles' wavelengths.
         feed_forward: the kind of the feed-forward layers, a name in `lab.models.feed_forward.FEED_FORWARDS`.
+        experts: E, experts of a feed-forward layer: 1, or more in a mixture (`lab/models/mixture.py`).
+        experts_per_token: k, experts that a token meets, under `expert_choice` on average.
+        capacity_factor: tokens that an expert has room for, in units of the k n / E that there are for each
+            where n slots are shared out evenly.
+        balance_weight: of the loss that keeps experts equally busy.
+        router_z_weight: of the loss that keeps a router's logits small.
         mask_id: the id that hides a token, in 0 .. V. By default V, beyond the vocabulary, with a row of its
             own in the token embedding; an id below V is a token that is never predicted.
         start_id: the id that starts a causal stream, in 0 .. V; by default the mask's.
@@ -52,11 +60,17 @@ class Architecture:
     norm_epsilon: float = 1e-7
     rope_base: float = 10_000.0
     feed_forward: str = "swiglu"
+    experts: int = 1
+    experts_per_token: int = 1
+    capacity_factor: float = 1.25
+    balance_weight: float = 0.01
+    router_z_weight: float = 0.001
     mask_id: int = None  # type: ignore[assignment]
     start_id: int = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "length", "layers", "width", "heads", "ffn_width", "loops"):
+        sizes = ("vocab_size", "length", "layers", "width", "heads", "ffn_width", "loops")
+        for name in (*sizes, "experts", "experts_per_token"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but got {name}={getattr(self, name)}.")
         if self.head_dim is None:
@@ -82,12 +96,32 @@ class Architecture:
             raise ValueError(f"`norm_epsilon` must be above 0, but got norm_epsilon={self.norm_epsilon}.")
         if not self.rope_base > 1:
             raise ValueError(f"`rope_base` must be above 1, but got rope_base={self.rope_base}.")
+        self._check_mixture()
         for name in ("mask_id", "start_id"):
             if not 0 <= getattr(self, name) <= self.vocab_size:
                 raise ValueError(
                     f"`{name}` must be in the vocabulary or the id after it, in 0 .. {self.vocab_size}, "
                     f"but got {name}={getattr(self, name)}."
                 )
+
+    def _check_mixture(self) -> None:
+        if (self.experts > 1) != (self.feed_forward in MIXTURES):
+            raise ValueError(
+                f"`experts` must be above 1 for a feed_forward of {list(MIXTURES)} and 1 for any other, "
+                f"but got experts={self.experts}, feed_forward={self.feed_forward}."
+            )
+        if self.experts_per_token > self.experts:
+            raise ValueError(
+                "`experts_per_token` must be at most experts, "
+                f"but got experts_per_token={self.experts_per_token}, experts={self.experts}."
+            )
+        if not self.capacity_factor > 0:
+            raise ValueError(
+                f"`capacity_factor` must be above 0, but got capacity_factor={self.capacity_factor}."
+            )
+        for name in ("balance_weight", "router_z_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`{name}` must be at least 0, but got {name}={getattr(self, name)}.")
 
     def _default(self, name: str, value: int) -> None:
         if getattr(self, name) is None:

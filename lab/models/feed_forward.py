@@ -5,11 +5,17 @@ from typing import Any
 import keras
 
 from lab.models.architecture import Architecture
+from lab.models.expert_choice import ExpertChoice
 from lab.models.swiglu import SwiGLU
+from lab.models.token_choice import TokenChoice
 
 # `Architecture.feed_forward` -> a class with the arguments of `SwiGLU`. A layer maps (batch, slots, width) to
 # the same shape; one with an auxiliary loss or counts returns `Features`.
-FEED_FORWARDS: dict[str, type[keras.layers.Layer]] = {"swiglu": SwiGLU}
+FEED_FORWARDS: dict[str, type[keras.layers.Layer]] = {
+    "swiglu": SwiGLU,
+    "token_choice": TokenChoice,
+    "expert_choice": ExpertChoice,
+}
 
 
 def make_feed_forward(

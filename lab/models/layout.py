@@ -13,11 +13,13 @@ Tensor = Any
 DATA_AXIS, MODEL_AXIS = "data", "model"
 
 # Axes of the weights, by path: column- then row-parallel projections, so that a block adds its parts up
-# twice, after attention and after the feed-forward layer. Whatever is not named is whole on every device.
-WEIGHT_AXES: dict[str, tuple[str | None, str | None]] = {
+# twice, after attention and after the feed-forward layer; of a mixture each device has some of the experts.
+# Whatever is not named is whole on every device.
+WEIGHT_AXES: dict[str, tuple[str | None, ...]] = {
     ".*/query_key_value/kernel": (None, MODEL_AXIS),
     ".*/gate_and_up/kernel": (None, MODEL_AXIS),
     ".*/output/kernel": (MODEL_AXIS, None),
+    ".*/experts_(in|out)": (MODEL_AXIS, None, None),
     ".*_embedding/embeddings": (None, MODEL_AXIS),
     ".*_embedding/reverse_embeddings": (MODEL_AXIS, None),
 }
@@ -34,6 +36,17 @@ def split_axis(tensor: Tensor, axis: int) -> Tensor:
     if distribution is None or MODEL_AXIS not in distribution.device_mesh.axis_names:
         return tensor
     return _place(tensor, axis)
+
+
+def split_experts(tensor: Tensor) -> Tensor:
+    """Spread an activation's first axis, experts, over the model axis, and its second, rows, over data."""
+    distribution = keras.distribution.distribution()
+    if distribution is None or MODEL_AXIS not in distribution.device_mesh.axis_names:
+        return tensor
+    mesh = distribution.device_mesh
+    rows = DATA_AXIS if tensor.shape[1] % mesh.shape[0] == 0 else None
+    layout = keras.distribution.TensorLayout([MODEL_AXIS, rows, None], mesh)
+    return keras.distribution.distribute_tensor(tensor, layout)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from tiny import (
     BATCH,
     HEADS,
     LENGTH,
+    MIXED,
     VOCAB,
     WIDTH,
     example_of,
@@ -77,6 +78,18 @@ def test_only_an_id_beyond_the_vocabulary_has_a_row_of_its_own(ids, rows):
             {"mask_id": 8},
             r"`mask_id` must be in the vocabulary or the id after it, in 0 \.\. 7, .*mask_id=8\.",
         ),
+        ({"experts": 0}, r"`experts` must be at least 1, but got experts=0\."),
+        (
+            {"experts": 2},
+            r"`experts` must be above 1 for a feed_forward of .*, but got experts=2, .*=swiglu\.",
+        ),
+        ({"feed_forward": "token_choice"}, r"`experts` must be above 1 .*experts=1, .*=token_choice\."),
+        (
+            {**MIXED["token_choice"], "experts_per_token": 5},
+            r"`experts_per_token` must be at most experts, but got experts_per_token=5, experts=4\.",
+        ),
+        ({"capacity_factor": 0.0}, r"`capacity_factor` must be above 0, but got capacity_factor=0\.0\."),
+        ({"balance_weight": -0.1}, r"`balance_weight` must be at least 0, but got balance_weight=-0\.1\."),
         ({"start_id": -1}, r"`start_id` must be in the vocabulary .*, but got start_id=-1\."),
     ],
 )
@@ -86,7 +99,8 @@ def test_what_fits_nothing_is_refused(changes, message):
 
 
 def test_a_feed_forward_kind_must_exist():
-    with pytest.raises(ValueError, match=r"`feed_forward` must be one of \['swiglu'\], but got 'relu'\."):
+    kinds = r"\['expert_choice', 'swiglu', 'token_choice'\]"
+    with pytest.raises(ValueError, match=rf"`feed_forward` must be one of {kinds}, but got 'relu'\."):
         make_feed_forward(tiny_architecture(feed_forward="relu"), 0.0, 0)
 
 

@@ -3,12 +3,15 @@
 import numpy as np
 
 from lab.config import FactorsConfig
-from lab.models.architecture import Architecture
+from lab.models.architecture import MIXTURES, Architecture
 from lab.models.transformer import Transformer
 from lab.objectives.corruption import Example
 from lab.objectives.objective import Objective
 
 BATCH, VOCAB, LENGTH, LAYERS, WIDTH, HEADS, FFN_WIDTH = 3, 7, 6, 2, 8, 2, 12
+
+# What makes a model one of mixtures, by their kind.
+MIXED = {kind: {"feed_forward": kind, "experts": 4, "experts_per_token": 2} for kind in MIXTURES}
 
 
 def tiny_architecture(**changes):
