@@ -593,7 +593,8 @@ class RunConfig(Section):
         if self.model.feed_forward == "expert_choice" and self.factors.compute != "dense":
             raise ValueError(
                 "`feed_forward` must be swiglu or token_choice unless compute=dense, as under expert_choice "
-                f"a slot depends on later ones, but got feed_forward=expert_choice, compute={self.factors.compute}."
+                "a slot depends on later ones, "
+                f"but got feed_forward=expert_choice, compute={self.factors.compute}."
             )
         return self
 

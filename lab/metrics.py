@@ -226,10 +226,15 @@ _DECLARED = (
     Metric("gradient_norm", "gradient norm"),
     Metric("learning_rate", "learning rate"),
     Metric("tokens_per_second", "speed", "tokens/s", unit_in_key=True, lower_is_better=False, decimals=0),
+    Metric("auxiliary_loss", "auxiliary loss of mixtures", "nats/token"),
+    Metric("dropped_share", "tokens without an expert", percent=True, decimals=1),
 )
 
 METRICS = {metric.key: metric for metric in _DECLARED}
-TRAINING = ("train_loss", "gradient_norm", "learning_rate", "tokens_per_second")
+TRAINING = (
+    *("train_loss", "gradient_norm", "learning_rate", "tokens_per_second"),
+    *("auxiliary_loss", "dropped_share"),
+)
 
 
 def find_metric(key: str) -> Metric:

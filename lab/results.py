@@ -156,13 +156,21 @@ class LogRow(Record):
 
 
 class TrainRow(LogRow):
-    """What training says every `log_steps` updates."""
+    """What training says every `log_steps` updates.
+
+    Attributes:
+        train_loss: mean over these updates, nats/token, without the auxiliary loss.
+        auxiliary_loss: mean of what mixtures of experts add to it; None without them.
+        dropped_share: mean share of the tokens for which they had no place; None without them.
+    """
 
     kind: Literal["train"]
     train_loss: float
     gradient_norm: float
     learning_rate: float
     tokens_per_second: float
+    auxiliary_loss: float | None = None
+    dropped_share: float | None = None
 
 
 class MeasuredRow(LogRow):

@@ -11,7 +11,7 @@ def test_a_metric_is_found_by_its_key():
     assert find_metric("nelbo").bound
     assert not find_metric(NLL).bound
     with pytest.raises(
-        ValueError, match=r"`metric` must be one of \['bits_per_byte', .*but got metric='bpb'\."
+        ValueError, match=r"`metric` must be one of \['auxiliary_loss', .*but got metric='bpb'\."
     ):
         find_metric("bpb")
 

@@ -20,7 +20,8 @@ def forward_flops_per_token(architecture: Architecture, causal: bool) -> float:
     Returns:
         FLOPs/token, in the letters of `Architecture`: 2 a parameter of a block's matrices that a token meets
         (`block_matrices`; 8 d^2 + 6 d f by default), and 4 h c times the mean number of slots seen for the
-        scores and their weighted sum, for each block and loop; 2 d V for the output.
+        scores and their weighted sum, for each block and loop; 2 d V for the output. To give tokens to
+        experts is a look-up, and places that stay empty are not needed.
     """
     a = architecture
     attention = 4 * a.heads * a.head_dim * ((a.length + 1) / 2 if causal else a.length)

@@ -1,5 +1,6 @@
 """The one description of a model, from which come its layers, its parameters, its FLOPs and its memory."""
 
+import math
 from dataclasses import dataclass
 
 MIXTURES = ("token_choice", "expert_choice")  # kinds of feed-forward layers that have experts
@@ -139,3 +140,12 @@ class Architecture:
         0.02 / sqrt(2 layers) keeps the stream's variance (Radford et al. 2019, section 2.3).
         """
         return 0.02 / (2 * self.layers) ** 0.5
+
+
+def expert_capacity(architecture: Architecture, slots: int) -> int:
+    """Tokens that an expert takes of a sequence: ceil(capacity_factor k n / E), at most the n that there are.
+
+    Reference: Fedus et al. 2021, arXiv:2101.03961, equation 3.
+    """
+    a = architecture
+    return min(slots, math.ceil(a.capacity_factor * a.experts_per_token * slots / a.experts))

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from lab.models.mixture import Mixture, Routing, expert_capacity
+from lab.models.architecture import expert_capacity
+from lab.models.mixture import Mixture, Routing
 
 Tensor = Any
 

@@ -5,7 +5,7 @@ The letters are those of `Architecture`.
 
 from typing import NamedTuple
 
-from lab.models.architecture import Architecture
+from lab.models.architecture import MIXTURES, Architecture, expert_capacity
 
 FLOAT32 = 4  # bytes; weights, gradients, moments and logits are float32 under every dtype policy
 
@@ -15,19 +15,36 @@ class Parameters(NamedTuple):
 
     Attributes:
         total: all.
-        active: those that one token meets. Fewer than all only in a mixture of experts.
+        active: those that one token meets, on average. Fewer than all only in a mixture of experts.
     """
 
     total: int
-    active: int
+    active: float
 
 
 def block_matrices(architecture: Architecture) -> Parameters:
-    """Parameters of one block's matrices: d (h + 2 k) c + h c d of attention, 3 d f of SwiGLU."""
+    """Parameters of one block's matrices: d (h + 2 k) c + h c d of attention, 3 d f of SwiGLU.
+
+    A mixture has d E of its router and 3 d f of each expert, of which a token meets as many as
+    `experts_met` says.
+    """
     a = architecture
-    attention = a.width * (2 * a.heads + 2 * a.kv_heads) * a.head_dim
-    feed_forward = 3 * a.width * a.ffn_width
-    return Parameters(attention + feed_forward, attention + feed_forward)
+    always = a.width * (2 * a.heads + 2 * a.kv_heads) * a.head_dim
+    always += a.width * a.experts * (a.feed_forward in MIXTURES)
+    expert = 3 * a.width * a.ffn_width
+    return Parameters(always + a.experts * expert, always + experts_met(a) * expert)
+
+
+def experts_met(architecture: Architecture) -> float:
+    """Experts that a token meets: 1 without a mixture.
+
+    Where tokens choose, k, though in training what is over capacity meets fewer; where experts do, E times
+    their capacity for each of L tokens, exactly.
+    """
+    a = architecture
+    if a.feed_forward == "expert_choice":
+        return a.experts * expert_capacity(a, a.length) / a.length
+    return a.experts_per_token
 
 
 def parameters(architecture: Architecture) -> Parameters:
@@ -76,14 +93,21 @@ def activation_bytes(architecture: Architecture, feature_bytes: int = FLOAT32) -
 
     For each block and loop: 4 d of the two norms' inputs and outputs; (h + 2 k) c of queries, keys and
     values, (h + k) c of their rotations, and with `qk_norm` as much of their norms; h L of the attention
-    weights; h c of what is attended; 2 f of gate and up, f of their product and f of silu(gate). At the end
-    2 d of the norm, and the logits and their probabilities, 2 V float32.
+    weights; h c of what is attended; 2 f of gate and up, f of their product and f of silu(gate). A mixture
+    keeps these 4 f for each place that its experts have for a token in training, c of them a slot, with what
+    goes in and out there, 2 d; and the logits and chances of the router, 2 E float32. At the end 2 d of the
+    norm, and the logits and their probabilities, 2 V float32.
 
     Reference: after Korthikanti et al. 2022, arXiv:2205.05198, section 4.1.
     """
     a = architecture
     query_key = (a.heads + a.kv_heads) * a.head_dim
     attention = (2 * a.heads + 2 * a.kv_heads) * a.head_dim + query_key * (1 + a.qk_norm) + a.heads * a.length
-    block = 4 * a.width + attention + 4 * a.ffn_width
+    block: float = 4 * a.width + attention + 4 * a.ffn_width
+    router = 0
+    if a.feed_forward in MIXTURES:
+        places = a.experts * expert_capacity(a, a.length) / a.length
+        block = 4 * a.width + attention + places * (4 * a.ffn_width + 2 * a.width)
+        router = 2 * a.experts
     features = a.loops * a.layers * block + 2 * a.width
-    return feature_bytes * features + 2 * FLOAT32 * a.vocab_size
+    return round(feature_bytes * features + FLOAT32 * (2 * a.vocab_size + a.loops * a.layers * router))

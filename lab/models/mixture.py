@@ -1,6 +1,5 @@
 """Mixtures of experts: what all kinds of routing share."""
 
-import math
 from typing import Any, NamedTuple
 
 import keras
@@ -15,15 +14,6 @@ from lab.models.projection import Projection
 from lab.models.seeds import derive_seed
 
 Tensor = Any
-
-
-def expert_capacity(architecture: Architecture, slots: int) -> int:
-    """Tokens that an expert takes of a sequence: ceil(capacity_factor k n / E), at most the n that there are.
-
-    Reference: Fedus et al. 2021, arXiv:2101.03961, equation 3.
-    """
-    a = architecture
-    return min(slots, math.ceil(a.capacity_factor * a.experts_per_token * slots / a.experts))
 
 
 class Routing(NamedTuple):

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from lab.models.mixture import Mixture, Routing, expert_capacity
+from lab.models.architecture import expert_capacity
+from lab.models.mixture import Mixture, Routing
 
 Tensor = Any
 

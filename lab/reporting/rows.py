@@ -169,6 +169,8 @@ def run_table(tree: ResultTree) -> Table:
     def status(row: Row) -> str:
         return ": ".join(filter(None, [row["status"], row["reason"]]))
 
+    share = find_metric("dropped_share")
+    dropped = table.measured(f"Without an expert{table.LINE}of the tokens, training", share.key, share)
     columns = [
         table.text("Arm", "arm"),
         *table.levels(runs),
@@ -177,6 +179,7 @@ def run_table(tree: ResultTree) -> Table:
         table.number("Wall time", "wall_seconds", words.duration),
         table.number("Tokens seen", "tokens_seen"),
         table.number(f"Tokens/s{table.LINE}training, median", "tokens_per_second"),
+        *([dropped] if any(row["dropped_share"] is not None for row in runs) else []),
         table.flops(f"Training FLOPs{table.LINE}with branches", "train_flops"),
         table.flops("Evaluation FLOPs", "evaluation_flops"),
         table.text("Device", "device"),
@@ -197,6 +200,7 @@ def _run_row(cell: CellResult) -> Row:
         "wall_seconds": result and result.wall_seconds,
         "tokens_seen": result and max(stop.tokens_seen for stop in result.stops),
         "tokens_per_second": result and cell.log.tokens_per_second,
+        "dropped_share": result and cell.log.dropped_share,
         "train_flops": result and result.train_flops,
         "evaluation_flops": result and result.evaluation_flops,
         "device": result and result.process.device,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict
@@ -59,10 +59,13 @@ class RunLog(NamedTuple):
     Attributes:
         tokens_per_second: the median training speed; None if the log says none.
         damaged: number of lines that are not as a run writes them; they are left out.
+        dropped_share: the mean share of the tokens for which mixtures of experts had no place in training;
+            None without them.
     """
 
     tokens_per_second: float | None
     damaged: int
+    dropped_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ class CellResult:
         logged = [row.get("tokens_per_second") for row in rows if row["kind"] == "train"]
         speeds = [speed for speed in logged if isinstance(speed, int | float)]
         middle = float(median(speeds)) if speeds else None
-        return RunLog(middle, damaged + len(logged) - len(speeds))
+        shares = [share for row in rows if isinstance(share := row.get("dropped_share"), int | float)]
+        return RunLog(middle, damaged + len(logged) - len(speeds), fmean(shares) if shares else None)
 
 
 @dataclass(frozen=True, eq=False)

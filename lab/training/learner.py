@@ -1,12 +1,13 @@
 """The Keras model that is trained: a Transformer, an objective, and the backend's train step."""
 
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import keras
 import numpy as np
 from keras import ops
 
 from lab.config import FactorsConfig
+from lab.models.architecture import MIXTURES
 from lab.models.transformer import Transformer
 from lab.objectives.losses import weighted_nll
 from lab.objectives.objective import Objective
@@ -37,9 +38,32 @@ class StepInputs(TypedDict):
     rows: Tensor
 
 
+class PassLosses(NamedTuple):
+    """What a pass gives.
+
+    Attributes:
+        losses: (batch,) float32, the loss of each sequence, nats/token.
+        auxiliary_loss: () float32, what mixtures of experts add to the mean of the losses, nats/token; None
+            without them.
+        dropped_share: () float32, the share of the tokens for which they had no place; None without them.
+    """
+
+    losses: Tensor
+    auxiliary_loss: Tensor | None = None
+    dropped_share: Tensor | None = None
+
+    def trained_on(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is differentiated, and what is logged: the mean loss, and apart from it the others."""
+        loss = ops.mean(self.losses)
+        if self.auxiliary_loss is None:
+            return loss, {"loss": loss}
+        others = {"auxiliary_loss": self.auxiliary_loss, "dropped_share": self.dropped_share}
+        return loss + self.auxiliary_loss, {"loss": loss, **others}
+
+
 @keras.saving.register_keras_serializable(package="lab")
 class Learner(TrainStep, keras.Model):
-    """A Transformer under an objective. Called on `StepInputs`, it returns each sequence's training loss.
+    """A Transformer under an objective. Called on `StepInputs`, it returns `PassLosses`.
 
     The draws are made inside the compiled step, from the seed that the learner holds as a variable, so runs
     that differ only in their seed share one compiled program.
@@ -64,13 +88,23 @@ class Learner(TrainStep, keras.Model):
         )
         self.built = True
 
-    def call(self, inputs: StepInputs, training: bool = False) -> Tensor:
-        """The loss of each sequence: (batch,) float32, nats/token."""
+    def call(self, inputs: StepInputs, training: bool = False) -> PassLosses:
+        """The loss of each sequence, and what the network adds to it."""
         example = self.objective.example(
             inputs["tokens"], inputs["places"], inputs["visits"], inputs["rows"], self.draw_seed.value, ops
         )
-        logits = self.transformer(example, causal=self.objective.causal, training=training)
-        return weighted_nll(logits, example.targets, example.weights)
+        features = self.transformer.features(example, self.objective.causal, training)
+        logits = self.transformer.logits(features.stream)
+        losses = weighted_nll(logits, example.targets, example.weights)
+        if features.auxiliary_loss is None:
+            return PassLosses(losses)
+        return PassLosses(losses, features.auxiliary_loss, _dropped_share(features.counts))
+
+    @property
+    def pass_logs(self) -> tuple[str, ...]:
+        """The names of what is logged of a pass."""
+        mixed = self.transformer.architecture.feed_forward in MIXTURES
+        return ("loss", "auxiliary_loss", "dropped_share") if mixed else ("loss",)
 
     @property
     def passes(self) -> int:
@@ -96,3 +130,12 @@ class Learner(TrainStep, keras.Model):
         objective = config["objective"]
         factors = FactorsConfig(**objective["factors"])
         return cls(transformer, Objective(**{**objective, "factors": factors}), config["seed"])
+
+
+def _dropped_share(counts: dict[str, Tensor]) -> Tensor:
+    """Of all that looked for a place in the mixtures of a pass, the share that found none."""
+    dropped, offered = (
+        sum(count for name, count in counts.items() if name.endswith(f"/{which}"))
+        for which in ("dropped", "offered")
+    )
+    return ops.cast(dropped, "float32") / ops.cast(offered, "float32")

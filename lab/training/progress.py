@@ -50,14 +50,15 @@ def _seconds(path: Path) -> float:
 
 
 class StepLog(keras.callbacks.Callback):
-    """Hands on the mean loss and the last gradient norm of each `log_steps` updates, and stops on a bad loss.
+    """Hands on the mean logs and the last gradient norm of each `log_steps` updates, and stops on a bad loss.
 
     Args:
         first_step: updates made before this stretch.
         accumulation: micro-batches an update.
         log_steps: updates between two records.
         tokens_per_step: tokens an update sees.
-        record: called with step, train_loss (nats/token), gradient_norm and tokens_per_second.
+        record: called with step, train_loss (nats/token), gradient_norm and tokens_per_second, and by its
+            name with the mean of whatever else a micro-batch logs.
         tick: called with the step after each update.
         asked_to_end: whether to stop after this update.
 
@@ -71,7 +72,7 @@ class StepLog(keras.callbacks.Callback):
         accumulation: int,
         log_steps: int,
         tokens_per_step: int,
-        record: Callable[[int, float, float, float], None],
+        record: Callable[..., None],
         tick: Callable[[int], None],
         asked_to_end: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -83,14 +84,16 @@ class StepLog(keras.callbacks.Callback):
         self._record = record
         self._tick = tick
         self._asked_to_end = asked_to_end
-        self._losses: list[Any] = []
+        self._logs: dict[str, list[Any]] = {"loss": []}
         self._gradient_norm: Any = None
         self._since = time.perf_counter()
         self.failure: str | None = None
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Collect the loss without waiting for it; read it back once every `log_steps` updates."""
-        self._losses.append(logs["loss"])
+        """Collect the logs without waiting for it; read it back once every `log_steps` updates."""
+        for name, value in logs.items():
+            if name != "gradient_norm":
+                self._logs.setdefault(name, []).append(value)
         self._gradient_norm = logs["gradient_norm"]
         if (batch + 1) % self._accumulation:
             return
@@ -100,24 +103,25 @@ class StepLog(keras.callbacks.Callback):
             self.model.stop_training = True
         if self.step % self._log_steps:
             return
-        mean, norm = self._read_back()
+        means, norm = self._read_back()
         if self.failure:
             return
-        steps = len(self._losses) / self._accumulation
+        steps = len(self._logs["loss"]) / self._accumulation
         now = time.perf_counter()
-        self._record(self.step, mean, norm, steps * self._tokens_per_step / (now - self._since))
-        self._losses, self._since = [], now
+        rate = steps * self._tokens_per_step / (now - self._since)
+        self._record(self.step, means.pop("loss"), norm, rate, **means)
+        self._logs, self._since = {"loss": []}, now
 
     def on_train_end(self, logs: Any = None) -> None:
         """Look at the losses since the last record too: what follows measures or saves these weights."""
-        if self._losses and not self.failure:
+        if self._logs["loss"] and not self.failure:
             self._read_back()
 
-    def _read_back(self) -> tuple[float, float]:
-        """The mean loss since the last record and the last gradient norm; stops if they are not finite."""
-        mean = sum(float(loss) for loss in self._losses) / len(self._losses)
+    def _read_back(self) -> tuple[dict[str, float], float]:
+        """The means since the last record and the last gradient norm; stops if they are not finite."""
+        means = {name: sum(map(float, values)) / len(values) for name, values in self._logs.items()}
         norm = float(self._gradient_norm)
-        if not (math.isfinite(mean) and math.isfinite(norm)):
-            self.failure = f"loss {mean}, gradient norm {norm} at step {self.step}"
+        if not all(map(math.isfinite, (*means.values(), norm))):
+            self.failure = f"loss {means['loss']}, gradient norm {norm} at step {self.step}"
             self.model.stop_training = True
-        return mean, norm
+        return means, norm

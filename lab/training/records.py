@@ -99,8 +99,9 @@ class RunRecords:
         gradient_norm: float,
         learning_rate: float,
         tokens_per_second: float,
+        **others: float,
     ) -> None:
-        """Log what training reports of the updates up to a step."""
+        """Log what training reports of the updates up to a step; `others` are further means of `TrainRow`."""
         self._progress.update(train_loss=train_loss, tokens_per_second=tokens_per_second)
         if step in self._reported:  # by an attempt that went beyond its last checkpoint
             return
@@ -112,6 +113,7 @@ class RunRecords:
             gradient_norm=gradient_norm,
             learning_rate=learning_rate,
             tokens_per_second=tokens_per_second,
+            **others,
         )
 
     def add_measured(self, stop: Stop, measured: Measured) -> None:

@@ -264,7 +264,7 @@ class Run:
             training.accumulation,
             training.log_steps,
             training.batch_size * self.config.data.length,
-            self._log if log else lambda *_: None,
+            self._log if log else lambda *_, **__: None,
             lambda step: self._progress("train", step),
             lambda: self.notice.given,
         )
@@ -273,9 +273,11 @@ class Run:
             raise DivergedError(f"the training loss must stay finite, but got {steps.failure}.")
         return steps.step
 
-    def _log(self, step: int, train_loss: float, gradient_norm: float, tokens_per_second: float) -> None:
+    def _log(
+        self, step: int, train_loss: float, gradient_norm: float, tokens_per_second: float, **others: float
+    ) -> None:
         rate = self.engine.main_learning_rate(step)
-        self.records.add_training(step, train_loss, gradient_norm, rate, tokens_per_second)
+        self.records.add_training(step, train_loss, gradient_norm, rate, tokens_per_second, **others)
 
     def _progress(self, phase: str, step: int | None = None) -> None:
         self.records.progress(phase, self.step, self.step if step is None else step)

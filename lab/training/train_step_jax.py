@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import keras
-from keras import ops
 
 from lab.training.optimizer import global_norm
 
@@ -14,7 +13,7 @@ State = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 
 class TrainStep:
-    """Mixin for a `keras.Model` whose call returns the loss of each sequence."""
+    """Mixin for a `keras.Model` whose call returns `lab.training.learner.PassLosses`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As Keras does, but for a step's state: to look in it for layers took 1 % of a small step."""
@@ -31,37 +30,41 @@ class TrainStep:
             data: `StepInputs`, alone in a tuple.
 
         Returns:
-            The mean loss (nats/token) and the gradient's global norm before clipping, and the next state.
+            The mean loss (nats/token), what else is logged of a pass, and the gradient's global norm before
+            clipping; and the next state.
         """
         trainable, non_trainable, optimizer_variables, metrics = state
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
 
         def mean_loss(
             trainable: list[Tensor], non_trainable: list[Tensor], number: Tensor | int
-        ) -> tuple[Tensor, list[Tensor]]:
+        ) -> tuple[Tensor, tuple[dict[str, Tensor], list[Tensor]]]:
             pass_inputs = self.pass_inputs(inputs, number)
-            losses, updated = self.stateless_call(trainable, non_trainable, pass_inputs, training=True)
-            return ops.mean(losses), updated
+            said, updated = self.stateless_call(trainable, non_trainable, pass_inputs, training=True)
+            loss, logs = said.trained_on()
+            return loss, (logs, updated)
 
         differentiate = jax.value_and_grad(mean_loss, has_aux=True)
 
         def add_pass(sums: Tensor, number: Tensor) -> tuple[Tensor, None]:
-            non_trainable, loss_sum, gradient_sums = sums
-            (loss, non_trainable), gradients = differentiate(trainable, non_trainable, number)
+            non_trainable, log_sums, gradient_sums = sums
+            (_, (logs, non_trainable)), gradients = differentiate(trainable, non_trainable, number)
+            log_sums = {name: total + logs[name] for name, total in log_sums.items()}
             gradient_sums = [total + part for total, part in zip(gradient_sums, gradients, strict=True)]
-            return (non_trainable, loss_sum + loss, gradient_sums), None
+            return (non_trainable, log_sums, gradient_sums), None
 
         if self.passes == 1:
-            (loss, non_trainable), gradients = differentiate(trainable, non_trainable, 0)
+            (_, (logs, non_trainable)), gradients = differentiate(trainable, non_trainable, 0)
         else:  # one pass after the other, so that memory holds the activations of one
-            start = (non_trainable, jnp.zeros(()), [jnp.zeros_like(variable) for variable in trainable])
+            log_sums = {name: jnp.zeros(()) for name in self.pass_logs}
+            start = (non_trainable, log_sums, [jnp.zeros_like(variable) for variable in trainable])
             numbers = jnp.arange(self.passes, dtype="int32")
-            (non_trainable, loss, gradients), _ = jax.lax.scan(add_pass, start, numbers)
-            loss, gradients = jax.tree.map(lambda total: total / self.passes, (loss, gradients))
+            (non_trainable, logs, gradients), _ = jax.lax.scan(add_pass, start, numbers)
+            logs, gradients = jax.tree.map(lambda total: total / self.passes, (logs, gradients))
         trainable, optimizer_variables = self.optimizer.stateless_apply(
             optimizer_variables, gradients, trainable
         )
-        logs = {"loss": loss, "gradient_norm": global_norm(gradients)}
+        logs = {**logs, "gradient_norm": global_norm(gradients)}
         return logs, (trainable, non_trainable, optimizer_variables, metrics)
 
     @staticmethod

@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from lab.training.optimizer import global_norm
 
@@ -12,7 +11,7 @@ Tensor = Any
 
 
 class TrainStep:
-    """Mixin for a `keras.Model` whose call returns the loss of each sequence."""
+    """Mixin for a `keras.Model` whose call returns `lab.training.learner.PassLosses`."""
 
     def train_step(self: Any, data: Any) -> dict[str, Tensor]:
         """One micro-batch: mean loss, its gradient, the optimizer's update.
@@ -21,22 +20,22 @@ class TrainStep:
             data: `StepInputs`, alone in a tuple.
 
         Returns:
-            The mean loss (nats/token) and the gradient's global norm before clipping.
+            The mean loss (nats/token), what else is logged of a pass, and the gradient's global norm before
+            clipping.
         """
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        losses, parts = [], []
+        logs, parts = [], []
         for number in range(self.passes):
             with tf.GradientTape() as tape:
-                losses.append(ops.mean(self(self.pass_inputs(inputs, number), training=True)))
+                loss, of_pass = self(self.pass_inputs(inputs, number), training=True).trained_on()
+            logs.append(of_pass)
             # Looked-up rows arrive as slices, a row once for each look-up. Keras would take the norm, for
             # clipping, and the squares, for Adam, of the slices one by one; both need their sum.
-            parts.append(
-                [tf.convert_to_tensor(part) for part in tape.gradient(losses[-1], self.trainable_weights)]
-            )
-        loss = sum(losses) / self.passes
+            parts.append([tf.convert_to_tensor(part) for part in tape.gradient(loss, self.trainable_weights)])
         gradients = [sum(of_passes) / self.passes for of_passes in zip(*parts, strict=True)]
         self.optimizer.apply(gradients, self.trainable_weights)
-        return {"loss": loss, "gradient_norm": global_norm(gradients)}
+        means = {name: sum(of_pass[name] for of_pass in logs) / self.passes for name in self.pass_logs}
+        return {**means, "gradient_norm": global_norm(gradients)}
 
     @staticmethod
     def device() -> str:

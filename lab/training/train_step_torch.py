@@ -12,7 +12,7 @@ Tensor = Any
 
 
 class TrainStep:
-    """Mixin for a `keras.Model` whose call returns the loss of each sequence."""
+    """Mixin for a `keras.Model` whose call returns `lab.training.learner.PassLosses`."""
 
     def train_step(self: Any, data: Any) -> dict[str, Tensor]:
         """One micro-batch: mean loss, its gradient, the optimizer's update.
@@ -21,20 +21,22 @@ class TrainStep:
             data: `StepInputs`, alone in a tuple.
 
         Returns:
-            The mean loss (nats/token) and the gradient's global norm before clipping.
+            The mean loss (nats/token), what else is logged of a pass, and the gradient's global norm before
+            clipping.
         """
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         self.zero_grad()
-        losses = []
+        logs = []
         for number in range(self.passes):
-            loss = ops.mean(self(self.pass_inputs(inputs, number), training=True)) / self.passes
-            loss.backward()  # adds to what earlier passes left
-            losses.append(loss.detach())
+            loss, of_pass = self(self.pass_inputs(inputs, number), training=True).trained_on()
+            (loss / self.passes).backward()  # adds to what earlier passes left
+            logs.append({name: value.detach() / self.passes for name, value in of_pass.items()})
         gradients = [weight.value.grad for weight in self.trainable_weights]
         with torch.no_grad():
-            logs = {"loss": sum(losses), "gradient_norm": global_norm(gradients)}
+            norm = global_norm(gradients)
             self.optimizer.apply(gradients, self.trainable_weights)
-        return logs
+        means = {name: sum(of_pass[name] for of_pass in logs) for name in self.pass_logs}
+        return {**means, "gradient_norm": norm}
 
     @staticmethod
     def device() -> str:

@@ -48,6 +48,17 @@ def test_loops_by_hand():
         assert looped == forward_flops_per_token(one_layer(layers=6), causal)
 
 
+@pytest.mark.parametrize(("kind", "factor", "met"), [("token_choice", 1.25, 2), ("expert_choice", 1.25, 3)])
+def test_a_mixture_by_hand(kind, factor, met):
+    """Four experts for four tokens: 2 a token where tokens choose, ceil(2.5) a token where experts do."""
+    attention = 2 * 8 * 24 + 2 * (2 * 2 * 4 * 4) + 2 * 8 * 8
+    router = 2 * 8 * 4
+    expert = 2 * 8 * 24 + 2 * 12 * 8
+    architecture = one_layer(feed_forward=kind, experts=4, experts_per_token=2, capacity_factor=factor)
+    found = forward_flops_per_token(architecture, causal=False)
+    assert found == attention + router + met * expert + 2 * 8 * 10
+
+
 def test_grouped_heads_of_another_width_by_hand():
     """Two heads of six features and one of keys and values, a mask in the vocabulary of ten."""
     query_key_value, output = 2 * 8 * (12 + 6 + 6), 2 * 12 * 8

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from tiny import LENGTH, tiny_architecture
+from keras import ops
+from tiny import LENGTH, MIXED, tiny_architecture
 
 from lab.models.architecture import Architecture
-from lab.models.feed_forward import FEED_FORWARDS
 from lab.models.footprint import activation_bytes, block_matrices, parameters, training_memory
 from lab.models.sizes import SIZES
 from lab.models.transformer import Transformer
@@ -20,7 +20,7 @@ VARIANTS = [
     {"norm_gain": True, "qk_norm": False},
     {"kv_heads": 1, "head_dim": 6, "norm_gain": True},
     {"loops": 3},
-    *({"feed_forward": kind} for kind in FEED_FORWARDS),
+    *MIXED.values(),
 ]
 
 
@@ -29,7 +29,45 @@ def test_parameters_are_those_of_the_model(changes):
     architecture = tiny_architecture(**changes)
     model = Transformer(architecture)
     model.build()
-    assert parameters(architecture) == (model.count_params(), model.count_params())
+    assert parameters(architecture).total == model.count_params()
+    assert parameters(architecture).active == model.count_params() - unmet(model)
+
+
+def unmet(model):
+    """Parameters that a token of a batch did not meet in evaluation, by what the mixtures counted."""
+    a, unmet = model.architecture, 0
+    tokens = np.zeros((2, LENGTH), np.int32)
+    slots = np.tile(np.arange(LENGTH, dtype=np.int32), (2, 1))
+    counts = model.features(Example(tokens, slots, slots + np.int32(1), tokens, None), False).counts
+    for name, count in counts.items():
+        if name.endswith("/expert_tokens"):
+            met = np.sum(ops.convert_to_numpy(count)) / tokens.size
+            unmet += (a.experts - met) * 3 * a.width * a.ffn_width
+    return unmet
+
+
+def test_the_parameters_of_a_mixture_by_hand():
+    """Six tokens: each of four experts takes 3, of the 2 that a token meets, or 4 with a quarter more."""
+    attention, router, expert = 4 * 8 * 8, 8 * 4, 3 * 8 * 12
+    for kind, factor, met in (
+        ("token_choice", 1.0, 2),
+        ("token_choice", 9.0, 2),
+        ("expert_choice", 1.0, 2),
+        ("expert_choice", 1.25, 4 * 4 / 6),
+        ("expert_choice", 9.0, 4),
+    ):
+        found = block_matrices(tiny_architecture(**MIXED[kind], capacity_factor=factor))
+        assert found == (attention + router + 4 * expert, attention + router + met * expert)
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_the_activations_of_a_mixture_by_hand(kind):
+    """Each of four experts has room for 4 tokens of 6: a place holds what goes in and out, and four of 12."""
+    architecture = tiny_architecture(layers=2, **MIXED[kind])
+    dense = activation_bytes(tiny_architecture(layers=2))
+    places, router = 4 * 4 / 6, 2 * 4
+    added = places * (8 + 8 + 4 * 12) - 4 * 12 + router
+    assert activation_bytes(architecture) == round(dense + 4 * 2 * added)
 
 
 def test_parameters_by_hand():

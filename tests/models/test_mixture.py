@@ -7,9 +7,9 @@ from keras import ops
 from namespaces import host
 from tiny import BATCH, FFN_WIDTH, LENGTH, MIXED, WIDTH, tiny_architecture
 
-from lab.models.architecture import MIXTURES
+from lab.models.architecture import MIXTURES, expert_capacity
 from lab.models.feed_forward import FEED_FORWARDS, make_feed_forward
-from lab.models.mixture import Mixture, expert_capacity
+from lab.models.mixture import Mixture
 
 pytestmark = pytest.mark.backend
 

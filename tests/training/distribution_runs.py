@@ -6,7 +6,7 @@ Usage: python distribution_runs.py FOLDER CORPUS CACHE
 import sys
 from pathlib import Path
 
-from training_bench import DROPOUT, tiny_config
+from training_bench import DROPOUT, MIXTURE, tiny_config
 
 STEPS = 16
 LAYOUTS = {
@@ -35,6 +35,16 @@ def config_of(layout, corpus):
     return tiny_config("dlm", SMALL, {"training": LAYOUTS[layout]}, corpus=corpus)
 
 
+# Of a mixture too, whose experts lie on devices of their own; in fewer steps.
+MIXED = ("one", "data", "model_2")
+
+
+def mixed_config_of(layout, corpus):
+    """The run with experts that the text chooses, some of it in vain."""
+    fewer = {"training": {"total_steps": 4}, "evaluation": {"stops": 1}}
+    return tiny_config("dlm", SMALL, MIXTURE, fewer, {"training": LAYOUTS[layout]}, corpus=corpus)
+
+
 class StoppedError(Exception):
     """The end of an attempt in the middle of its run."""
 
@@ -44,6 +54,9 @@ def main(folder, corpus, cache):
 
     for layout in LAYOUTS:
         train_run(config_of(layout, corpus), folder / layout, cache)
+
+    for layout in MIXED:
+        train_run(mixed_config_of(layout, corpus), folder / f"mixed_{layout}", cache)
 
     save = Run._save
 

@@ -43,7 +43,7 @@ def gradient_of(learner):
     others = [variable.value for variable in learner.non_trainable_variables]
 
     def loss(weights, inputs):
-        return ops.mean(learner.stateless_call(weights, others, inputs, training=False)[0])
+        return ops.mean(learner.stateless_call(weights, others, inputs, training=False)[0].losses)
 
     gradient = jax.jit(jax.grad(loss))
     return lambda inputs: np.concatenate([np.ravel(part) for part in gradient(trainable, inputs)])

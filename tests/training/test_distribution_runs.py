@@ -84,8 +84,9 @@ def measured(logdir):
     numbers = {}
     for row in rows_of(logdir):
         if row["kind"] == "train":
-            for name in ("train_loss", "gradient_norm"):
-                numbers[f"{name} {row['step']}"] = row[name]
+            for name in ("train_loss", "gradient_norm", "auxiliary_loss", "dropped_share"):
+                if name in row:
+                    numbers[f"{name} {row['step']}"] = row[name]
     for stop in read_result(logdir).stops:
         for split in ("validation", "test"):
             for name, value in stop.metrics(split).items():
@@ -93,9 +94,9 @@ def measured(logdir):
     return numbers
 
 
-def assert_equal_runs(found, expected):
+def assert_equal_runs(found, expected, least=50):
     found, expected = measured(found), measured(expected)
-    assert len(expected) > 50
+    assert len(expected) > least
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=TOLERANCE), name
@@ -112,6 +113,15 @@ def test_four_devices_give_the_numbers_of_one(layout, data, model, runs):
         "model": model,
         "processes": 1,
     }
+
+
+@pytest.mark.parametrize("layout", ["data", "model_2"])
+def test_four_devices_route_tokens_as_one_does(layout, runs):
+    """Each with some of the rows, and each with some of the experts, too."""
+    assert_equal_runs(runs / f"mixed_{layout}", runs / "mixed_one", least=20)
+    dropped = [row["dropped_share"] for row in rows_of(runs / "mixed_one") if row["kind"] == "train"]
+    assert len(dropped) == 2
+    assert all(0 < share < 1 for share in dropped)
 
 
 def test_one_device_says_so(runs):

@@ -6,6 +6,7 @@ from training_bench import (
     CAUSAL_MECHANISMS,
     DENSE_MECHANISMS,
     DROPOUT,
+    MIXTURE,
     batch,
     differences,
     fit,
@@ -24,8 +25,8 @@ VERSION = Version({"seed": 0}, "c0de")
 
 @pytest.mark.parametrize(
     ("arm", "mechanisms"),
-    [("ar", {}), ("dlm", {}), ("ar_masked", CAUSAL_MECHANISMS), ("dlm", DENSE_MECHANISMS)],
-    ids=["ar", "dlm", "causal_mechanisms", "dense_mechanisms"],
+    [("ar", {}), ("dlm", {}), ("ar_masked", CAUSAL_MECHANISMS), ("dlm", DENSE_MECHANISMS), ("dlm", MIXTURE)],
+    ids=["ar", "dlm", "causal_mechanisms", "dense_mechanisms", "mixture"],
 )
 def test_half_save_restore_half_is_the_whole(arm, mechanisms, tmp_path):
     from lab.training.build import build_learner

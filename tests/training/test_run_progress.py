@@ -78,6 +78,15 @@ def test_the_mean_loss_and_the_rate_cover_the_updates_since_the_last_record(monk
     assert steps.log.failure is None
 
 
+def test_whatever_else_is_logged_is_recorded_as_its_mean(monkeypatch):
+    steps = Steps(monkeypatch)
+    steps.log._record = lambda *row, **others: steps.records.append(others)
+    for number, share in enumerate([0.5, 0.25, 0.0, 0.5]):
+        steps.clock.now += 0.5
+        steps.log.on_train_batch_end(number, {"loss": 1.0, "gradient_norm": 1.0, "dropped_share": share})
+    assert steps.records == [{"dropped_share": 0.375}, {"dropped_share": 0.25}]
+
+
 def test_micro_batches_make_one_update(monkeypatch):
     steps = Steps(monkeypatch, accumulation=3)
     steps.batches([3.0, 3.0, 3.0, 6.0, 6.0, 6.0])

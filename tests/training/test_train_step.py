@@ -8,6 +8,7 @@ from training_bench import (
     DENSE_MECHANISMS,
     DROPOUT,
     LENGTH,
+    MIXTURE,
     batch,
     differences,
     fit,
@@ -166,6 +167,31 @@ def test_attention_mask_dropout_is_part_of_the_draw_and_dropout_of_weights_is_no
     assert first == again != next_visit
     for name in ("attention", "mlp"):
         assert len(set(losses[name])) == 3
+
+
+def test_what_mixtures_add_is_trained_on_and_logged_apart():
+    """The logged loss is that of the tokens; the gradient is of both."""
+    from lab.training.build import build_learner
+
+    logs, momenta, passes = Logs(), [], 2
+    for weight in (0.0, 1.0):
+        mixture = {**MIXTURE["model"], "balance_weight": weight, "router_z_weight": 0.0}
+        layer = {"model": mixture, "factors": {"passes": passes}, "training": {"clip_norm": 1e9}}
+        learner = build_learner(tiny_config("dlm", layer), VOCAB)
+        scale_up(learner)
+        fit(learner, [batch(4, VOCAB)], [logs])
+        (momentum,) = (v for v in learner.optimizer.variables if v.path.endswith("router_kernel_momentum"))
+        momenta.append(np.array(momentum))
+    without, balanced = logs.found
+    assert without["loss"] == balanced["loss"]
+    assert without["auxiliary_loss"] == 0.0
+    assert 1.0 < balanced["auxiliary_loss"] < 2.0  # one block: 1 is even, 2 where all choose the same two
+    assert np.abs(momenta[1] - momenta[0]).max() > 1e-4
+    assert 0.0 < balanced["dropped_share"] < 1.0
+    choices = passes * 4 * LENGTH * 2
+    assert balanced["dropped_share"] * choices == pytest.approx(
+        round(balanced["dropped_share"] * choices), abs=1e-3
+    )
 
 
 def test_a_learner_is_rebuilt_from_its_configuration_and_trains_on():

@@ -28,6 +28,16 @@ DENSE_MECHANISMS = {
     "model": {"loops": 2},
     "factors": {"passes": 2, "complementary": True, "redraw": "epoch", "attention_mask_dropout": 0.1},
 }
+# Experts with too little room, so that some tokens find none.
+MIXTURE = {
+    "model": {
+        "feed_forward": "token_choice",
+        "experts": 4,
+        "experts_per_token": 2,
+        "ffn_width": 16,
+        "capacity_factor": 1.0,
+    }
+}
 TINY = {
     "data": {"corpus": "text", "length": LENGTH, "validation_share": 0.2, "test_share": 0.2},
     "model": MODEL,
