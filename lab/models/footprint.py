@@ -56,7 +56,8 @@ def parameters(architecture: Architecture) -> Parameters:
     a = architecture
     embeddings = a.width * (a.embedding_rows * (1 if a.tie_embeddings else 2) + a.length * a.target_embedding)
     gains = a.norm_gain * (a.layers * (2 * a.width + 2 * a.head_dim * a.qk_norm) + a.width)
-    return Parameters(*(a.layers * matrices + embeddings + gains for matrices in block_matrices(a)))
+    block, others = block_matrices(a), embeddings + gains
+    return Parameters(a.layers * block.total + others, a.layers * block.active + others)
 
 
 class Memory(NamedTuple):
