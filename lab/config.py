@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from lab.factors import parse_input_noise, parse_noise_window, parse_order
+from lab.factors import parse_ar_share, parse_input_noise, parse_noise_window, parse_order
 from lab.models.architecture import Architecture
 from lab.models.sizes import SIZES
 
@@ -245,6 +245,10 @@ class FactorsConfig(Section):
         input_noise: what a causal pass reads in place of some tokens; see `parse_input_noise`.
         loss_on: `all` targets, or only the `hidden` ones: those altered by `input_noise`.
         attention_mask_dropout: chance that a slot is hidden from the attention of all other slots.
+        ar_share: share of the rows of each micro-batch that train as `ar` does, left to right in a causal
+            pass; the others train as the rest of these factors says, in a dense one.
+        read_as: how evaluation reads the weights where some rows are trained each way, in `dense` passes or
+            in `causal` ones. Where all are trained one way, it reads them so.
     """
 
     order: str = "left_to_right"
@@ -260,6 +264,14 @@ class FactorsConfig(Section):
     input_noise: Annotated[str, Neutral("none")] = "none"
     loss_on: Annotated[Literal["all", "hidden"], Neutral("all")] = "all"
     attention_mask_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
+    ar_share: Annotated[float, Neutral(0.0)] = 0.0
+    read_as: Annotated[Literal["dense", "causal"], Unkeyed()] = "dense"
+
+    @field_validator("ar_share")
+    @classmethod
+    def _ar_share_is_a_fraction(cls, ar_share: float) -> float:
+        parse_ar_share(ar_share)
+        return ar_share
 
     @field_validator("order")
     @classmethod
@@ -289,9 +301,19 @@ class FactorsConfig(Section):
     @property
     def drawn(self) -> bool:
         """Whether anything of a training pass is drawn, so that two passes over a window can differ."""
-        return (self.compute, self.order, self.input_noise) != ("causal", "left_to_right", "none") or bool(
-            self.attention_mask_dropout
-        )
+        plain = (self.compute, self.order, self.input_noise) == ("causal", "left_to_right", "none")
+        return not (plain or self.ar_share == 1) or bool(self.attention_mask_dropout)
+
+    @property
+    def reads_causally(self) -> bool:
+        """Whether evaluation reads the weights in causal passes."""
+        read_so = self.read_as == "causal" and self.ar_share > 0
+        return self.compute == "causal" or self.ar_share == 1 or read_so
+
+    @property
+    def reads_any_order(self) -> bool:
+        """Whether the weights are read as they were trained on random orders."""
+        return self.order == "any" and (self.compute == "causal") == self.reads_causally
 
     @property
     def _level_drawn(self) -> bool:
@@ -353,6 +375,17 @@ class FactorsConfig(Section):
                 "loss_on",
                 "needs tokens that input_noise altered; compute=dense has its loss on them anyway",
             )
+        if self.ar_share and self.compute != "dense":
+            yield "ar_share", "adds rows in causal passes to those in dense ones: compute=dense"
+        if self.ar_share and self.stratified:
+            yield "stratified", "spreads levels over all rows of an update, of which ar_share takes some"
+        if self.ar_share == 1 and (not counted or self.complementary or self.noise_window != "all"):
+            yield (
+                "ar_share",
+                "leaves no dense rows for estimator=bernoulli, complementary or noise_window to act on",
+            )
+        if self.read_as == "causal" and self.compute != "dense":
+            yield "read_as", "chooses between two ways of training: compute=dense"
         if self.passes > 1 and not self.drawn:
             yield "passes", "would repeat one and the same pass: nothing is drawn"
         if self.redraw != "visit" and not self.drawn:
@@ -572,6 +605,16 @@ class RunConfig(Section):
             raise ValueError(
                 "choice_context_tokens + choice_option_tokens must fit in data.length, "
                 f"but got {tokens} > {self.data.length}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_are_whole(self) -> "RunConfig":
+        rows = self.training.batch_size // self.training.accumulation
+        if rows % parse_ar_share(self.factors.ar_share).denominator:
+            raise ValueError(
+                f"`ar_share` must be n / {rows} with n of 0..{rows}, whole rows of batch_size / accumulation "
+                f"= {rows}, but got ar_share={self.factors.ar_share}."
             )
         return self
 

@@ -1,5 +1,7 @@
 """The grammar of the factors: what their levels are called, and what the names mean (docs/cube.md)."""
 
+from fractions import Fraction
+
 
 def parse_order(order: str) -> tuple[str, float]:
     """Split an order level into its kind and its number.
@@ -96,6 +98,24 @@ def parse_input_noise(input_noise: str) -> tuple[str, float, bool]:
         "`input_noise` must be none, or mask or replace with a ratio such as mask:0.3 or mask:0-1 "
         f"(0 < ratio <= 1), but got input_noise={input_noise!r}."
     )
+
+
+def parse_ar_share(ar_share: float) -> Fraction:
+    """The share of rows that are trained left to right, as so many of so many.
+
+    Args:
+        ar_share: in [0, 1], within 1e-9 of a fraction whose denominator is at most 1000.
+
+    Raises:
+        ValueError: if there is no such fraction.
+    """
+    fraction = Fraction(ar_share).limit_denominator(1000)
+    if not 0 <= fraction <= 1 or abs(fraction - Fraction(ar_share)) > 1e-9:
+        raise ValueError(
+            "`ar_share` must be a fraction in [0, 1] with a denominator of at most 1000, to nine digits, "
+            f"but got ar_share={ar_share}."
+        )
+    return fraction
 
 
 def _share(text: str) -> float:

@@ -48,6 +48,7 @@ class Stream(IntEnum):
     MEMBER = 18
     PERTURBATION = 19
     TRAIN_WINDOWS = 20
+    AR_ROWS = 21
 
 
 def _logical_right_shift(word: Array, bits: int, xp: Any) -> Array:

@@ -103,6 +103,14 @@ INVALID = {
         {"training": {"total_steps": 9, "accumulation": 3}},
         r"`accumulation` must divide `batch_size`, but got accumulation=3, batch_size=32",
     ),
+    "share of a row": (
+        {"factors": {"order": "any", "compute": "dense", "ar_share": 0.3}},
+        r"`ar_share` must be n / 32 with n of 0\.\.32, .*but got ar_share=0\.3",
+    ),
+    "share of a row of a part": (
+        {"factors": {"order": "any", "compute": "dense", "ar_share": 0.25}, "training": {"accumulation": 16}},
+        r"`ar_share` must be n / 2 with n of 0\.\.2, .*but got ar_share=0\.25",
+    ),
     "options too long": (
         {"data": {"length": 55}},
         r"the whole: choice_context_tokens \+ choice_option_tokens must fit in data\.length, but got 56 > 55",
@@ -145,6 +153,14 @@ IMPOSSIBLE = {
     "strata of frozen draws": ({**DENSE, "draws": 4, "stratified": True}, "stratified"),
     "strata of one draw for all": ({**DENSE, "redraw": "epoch", "stratified": True}, "stratified"),
     "strata of pairs": ({**DENSE, "complementary": True, "stratified": True}, "stratified"),
+    "left to right among orders": ({"order": "any", "ar_share": 0.5}, "ar_share"),
+    "share of more than all rows": ({**DENSE, "ar_share": 1.5}, "ar_share"),
+    "share of no fraction": ({**DENSE, "ar_share": 0.1234567}, "ar_share"),
+    "strata of some rows": ({**DENSE, "ar_share": 0.5, "stratified": True}, "stratified"),
+    "pairs of no rows": ({**DENSE, "ar_share": 1, "complementary": True}, "ar_share"),
+    "coins for no rows": ({**BERNOULLI, "ar_share": 1}, "ar_share"),
+    "passes of rows left to right": ({**DENSE, "ar_share": 1, "passes": 2}, "passes"),
+    "a choice of one reading": ({"read_as": "causal"}, "read_as"),
 }
 POSSIBLE = [
     {"order": "any", "passes": 4},
@@ -161,6 +177,9 @@ POSSIBLE = [
     {"order": "any", "input_noise": "replace:0.3", "loss_on": "hidden"},
     {"order": "right_to_left:0.5", "input_noise": "mask:0-0.5", "draws": 1},
     {**BERNOULLI, "attention_mask_dropout": 0.5, "redraw": "epoch"},
+    {**DENSE, "ar_share": 0.25, "passes": 2, "draws": 4, "read_as": "causal"},
+    {**DENSE, "ar_share": 1, "read_as": "causal"},
+    {**DENSE, "read_as": "causal"},
 ]
 
 
@@ -240,6 +259,7 @@ UNKEYED = {
     "model.size",  # stands for layers, width, heads and ffn_width
     *(f"training.{key}" for key in ("log_steps", "checkpoint_steps", "kept_megabytes")),
     *("training.parallel", "training.model_parallel"),
+    "factors.read_as",  # says how the weights are measured
 }
 # What drops out of the key, and at which value; a value of another meaning, to be told from it.
 NEUTRAL = {
@@ -266,6 +286,7 @@ NEUTRAL = {
     "factors.input_noise": ("none", "mask:0-1"),
     "factors.loss_on": ("all", "hidden"),
     "factors.attention_mask_dropout": (0.0, 0.1),
+    "factors.ar_share": (0.0, 0.5),
     "training.accumulation": (1, 2),
     "training.ema": (0.0, 0.9),
     "training.total_share": (1.0, 0.5),

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from lab.factors import parse_input_noise, parse_noise_window, parse_order
+from lab.factors import parse_ar_share, parse_input_noise, parse_noise_window, parse_order
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,14 @@ def test_an_input_noise_is_a_kind_a_ratio_and_whether_it_is_drawn(input_noise, p
 def test_another_input_noise_is_refused(input_noise):
     with pytest.raises(ValueError, match=rf"`input_noise` must be .*input_noise='{re.escape(input_noise)}'"):
         parse_input_noise(input_noise)
+
+
+@pytest.mark.parametrize(("share", "parsed"), [(0.0, (0, 1)), (1, (1, 1)), (0.3, (3, 10)), (1 / 3, (1, 3))])
+def test_a_share_of_rows_is_a_fraction(share, parsed):
+    assert parse_ar_share(share).as_integer_ratio() == parsed
+
+
+@pytest.mark.parametrize("share", [-0.5, 1.5, 0.3333333, 1e-05, 0.1234567])
+def test_another_share_of_rows_is_refused(share):
+    with pytest.raises(ValueError, match=rf"`ar_share` must be a fraction.*but got ar_share={share}"):
+        parse_ar_share(share)

@@ -9,6 +9,8 @@ from lab.config import RunConfig
 from lab.models.architecture import Architecture
 from lab.models.footprint import block_matrices
 
+TRAIN_PASSES = 3  # a training pass, in forward ones: the backward pass counts two
+
 
 def forward_flops_per_token(architecture: Architecture, causal: bool) -> float:
     """FLOPs of one forward pass over a sequence of L slots, divided by L.
@@ -34,11 +36,18 @@ def train_flops_per_token(architecture: Architecture, causal: bool) -> float:
 
     Reference: Kaplan et al. 2020, arXiv:2001.08361, section 2.1.
     """
-    return 3 * forward_flops_per_token(architecture, causal)
+    return TRAIN_PASSES * forward_flops_per_token(architecture, causal)
+
+
+def training_forward_flops_per_token(config: RunConfig, vocab_size: int) -> float:
+    """FLOPs/token of the forward pass of a run's training: the mean over its rows, causal and dense."""
+    architecture = config.model.architecture(vocab_size, config.data.length)
+    own = forward_flops_per_token(architecture, config.factors.compute == "causal")
+    share = config.factors.ar_share
+    return share * forward_flops_per_token(architecture, causal=True) + (1 - share) * own
 
 
 def pass_flops(config: RunConfig, vocab_size: int) -> float:
-    """FLOPs of one forward pass of a run's arm over one window."""
+    """FLOPs of one forward pass over one window, as evaluation reads a run's arm."""
     architecture = config.model.architecture(vocab_size, config.data.length)
-    causal = config.factors.compute == "causal"
-    return architecture.length * forward_flops_per_token(architecture, causal)
+    return architecture.length * forward_flops_per_token(architecture, config.factors.reads_causally)

@@ -65,7 +65,7 @@ def yardstick(config: RunConfig, split: Split) -> list[Task]:
         _task(config, NLL, split, windows=windows, positions=positions),
         _choice(config, split, evaluation.choice_items),
     ]
-    if config.factors.order == "any":
+    if config.factors.reads_any_order:
         tasks.append(_task(config, NELBO, split, windows=windows, draws=evaluation.nelbo_draws))
     return [*tasks, _task(config, NLL_EXACT, split, windows=evaluation.exact_windows)]
 
@@ -91,7 +91,7 @@ def inference(config: RunConfig) -> list[Task]:
         *({"sampler": sampler, "steps": steps} for sampler, steps in samplings),
         *({"sampler": first[0], "steps": first[1], "temperature": temperature} for temperature in others),
     ]
-    draws = config.inference.draws if config.factors.order == "any" else ()
+    draws = config.inference.draws if config.factors.reads_any_order else ()
     return [
         _task(config, REAL_TEXT, "test", **text),
         *(_task(config, GENERATION, "test", **text, **settings) for settings in generations),
@@ -145,7 +145,7 @@ def memorisation(config: RunConfig) -> list[Task]:
 
 def _samplings(config: RunConfig, samplers: Sequence[str], tokens: int) -> list[tuple[str, int]]:
     """How an arm continues a prompt: samplers with their passes."""
-    if config.factors.compute == "causal":
+    if config.factors.reads_causally:
         return [(LEFT_TO_RIGHT, tokens)]
     counts = [tokens >> halvings for halvings in range(tokens.bit_length())]
     return [(sampler, steps) for sampler in samplers for steps in counts[::-1]]
@@ -298,7 +298,7 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Measured:
 def passes(config: RunConfig, task: Task) -> int:
     """Rows that a task passes through the network, about: what a progress bar needs."""
     settings = task.settings
-    dense = config.factors.compute == "dense"
+    dense = not config.factors.reads_causally
     match task.measurement:
         case "choice":
             each = settings.get("num_draws") or (settings["option_tokens"] if dense else 1)
@@ -319,6 +319,8 @@ def passes(config: RunConfig, task: Task) -> int:
 def _task(config: RunConfig, measurement: str, split: Split, **settings: Any) -> Task:
     """A task on the held-out sample of the run's replicate."""
     settings = {"sample": config.replicate, **settings}
+    if 0 < config.factors.ar_share < 1 and config.factors.reads_causally:
+        settings["read_as"] = "causal"  # of weights that may have been read otherwise before
     return Task(measurement=measurement, split=split, settings=settings)
 
 

@@ -1,13 +1,13 @@
 """What an arm trains on: tokens and views in, an example out."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from lab import threefry
 from lab.config import FactorsConfig
-from lab.factors import parse_input_noise
+from lab.factors import parse_ar_share, parse_input_noise
 from lab.objectives.corruption import Example, causal_example, dense_example
 from lab.objectives.draws import draw_keys
 from lab.objectives.input_noise import add_input_noise
@@ -16,6 +16,18 @@ from lab.objectives.window_draws import WindowDraws
 from lab.threefry import Stream
 
 Array = Any
+
+
+class Part(NamedTuple):
+    """Rows of a micro-batch that go through the network in one pass.
+
+    Attributes:
+        example: what they read and predict.
+        causal: whether the pass may look only at earlier slots.
+    """
+
+    example: Example
+    causal: bool
 
 
 @dataclass(frozen=True)
@@ -45,17 +57,59 @@ class Objective:
 
     @property
     def causal(self) -> bool:
-        """Whether a pass may look only at earlier slots."""
+        """Whether a pass over an example may look only at earlier slots."""
         return self.factors.compute == "causal"
 
     def draw_numbers(self, views: Array) -> Array:
         """The draw that each view uses: view mod K, so K = 1 freezes one draw a text."""
         return views if self.factors.draws == "inf" else views % np.int32(self.factors.draws)
 
+    def parts(
+        self, tokens: Array, places: Array, views: Array, rows: Array, seed: Array | int, xp: Any
+    ) -> tuple[Part, ...]:
+        """What a step trains on: the rows that are read left to right, if `ar_share` says so, and the others.
+
+        Of every d rows that follow one another, n are read left to right, where `ar_share` is n / d in lowest
+        terms; which ones is drawn anew for each pass of each update. So every part of a micro-batch whose
+        rows d divides has the same share, whatever the accumulation and the number of devices.
+
+        Args:
+            tokens: as all that follows, see `example`; d divides the number of rows.
+
+        Returns:
+            One part or two, the rows of the first before those of the second.
+
+        Reference: Samuel and Charpentier 2025, arXiv:2512.14549.
+        """
+        inputs = (tokens, places, views, rows)
+        share = parse_ar_share(self.factors.ar_share)
+        if share == 0:
+            return (Part(self.example(*inputs, seed, xp), self.causal),)
+        plain = {"order": "left_to_right", "compute": "causal", "ar_share": 0.0}
+        left_to_right = replace(self, factors=self.factors.model_copy(update=plain))
+        if share == 1:
+            return (Part(left_to_right.example(*inputs, seed, xp), causal=True),)
+        size = share.denominator
+        grouped = [xp.reshape(each, (-1, size, *each.shape[1:])) for each in inputs]
+        first_views, first_rows = (each[:, 0] for each in grouped[2:])
+        numbers = first_rows // np.int32(size), first_views % np.int32(self.factors.passes)
+        keys = draw_keys(seed, Stream.AR_ROWS, *numbers, xp)
+        dealt = threefry.permutation(threefry.words(keys, size, xp), xp)
+
+        def part(objective: Objective, chosen: Array) -> Part:
+            picked = []
+            for each in grouped:
+                index = xp.expand_dims(chosen, -1) if len(each.shape) == 3 else chosen
+                rows_of = xp.take_along_axis(each, index, axis=1)
+                picked.append(xp.reshape(rows_of, (-1, *each.shape[2:])))
+            return Part(objective.example(*picked, seed, xp), objective.causal)
+
+        return part(left_to_right, dealt[:, : share.numerator]), part(self, dealt[:, share.numerator :])
+
     def example(
         self, tokens: Array, places: Array, views: Array, rows: Array, seed: Array | int, xp: Any
     ) -> Example:
-        """Draw, and corrupt by the draw.
+        """Draw, and corrupt by the draw, without regard to `ar_share`.
 
         Args:
             tokens: (batch, L) int32.

@@ -257,8 +257,12 @@ class Layout:
         }
 
 
-def set_layout(config: TrainingConfig) -> Layout:
+def set_layout(config: TrainingConfig, together: int = 1) -> Layout:
     """Set Keras's distribution for the models that are built from now on, and take away an older one.
+
+    Args:
+        config: how a run is trained.
+        together: rows that belong together: each part of a micro-batch has a multiple of them.
 
     Raises:
         ValueError: if the devices cannot be laid out as the configuration says, the micro-batch cannot be
@@ -283,6 +287,11 @@ def set_layout(config: TrainingConfig) -> Layout:
         raise ValueError(
             f"batch_size / accumulation must be a multiple of the {data} parts of the data axis "
             f"({len(places)} devices, model_parallel={model}), but got {rows}."
+        )
+    if rows // data % together:
+        raise ValueError(
+            f"`ar_share` must be n / {rows // data}, whole rows of each of a micro-batch's {data} parts, "
+            f"but got one of n / {together}."
         )
     keras.distribution.set_distribution(_distribution(config.parallel, places, data, model))
     return Layout(config.parallel, data, model, ranks)

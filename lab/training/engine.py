@@ -13,6 +13,7 @@ import numpy as np
 from lab.config import RunConfig
 from lab.data.budget import budget
 from lab.data.windows import TrainingWindows
+from lab.factors import parse_ar_share
 from lab.training.build import build_learner
 from lab.training.distribution import set_layout
 from lab.training.schedule import Schedule, branch_decay, learning_rate, main_decay, total_steps
@@ -49,7 +50,7 @@ class Engine:
             data.windows,
         )
         self.total_steps = total_steps(training, data.length, self.windows.count)
-        self.layout = set_layout(training)
+        self.layout = set_layout(training, parse_ar_share(config.factors.ar_share).denominator)
         self.learner = build_learner(config, vocab_size)
         self._variables = [*self.learner.variables, *self.learner.optimizer.variables]
         self.follow_main()

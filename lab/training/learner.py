@@ -10,7 +10,7 @@ from lab.config import FactorsConfig
 from lab.models.architecture import MIXTURES
 from lab.models.transformer import Transformer
 from lab.objectives.losses import weighted_nll
-from lab.objectives.objective import Objective
+from lab.objectives.objective import Objective, Part
 
 match keras.backend.backend():
     case "jax":
@@ -61,6 +61,19 @@ class PassLosses(NamedTuple):
         return loss + self.auxiliary_loss, {"loss": loss, **others}
 
 
+def joined(*parts: PassLosses) -> PassLosses:
+    """Passes over parts of the rows as one over all of them: what a pass has one of is averaged by rows."""
+    losses = ops.concatenate([part.losses for part in parts])
+    rows = [part.losses.shape[0] for part in parts]
+
+    def mean(values: list[Tensor | None]) -> Tensor | None:
+        pairs = [(value, count) for value, count in zip(values, rows, strict=True) if value is not None]
+        return sum(value * (count / sum(rows)) for value, count in pairs) if pairs else None
+
+    shared = ([part.auxiliary_loss for part in parts], [part.dropped_share for part in parts])
+    return PassLosses(losses, *map(mean, shared))
+
+
 @keras.saving.register_keras_serializable(package="lab")
 class Learner(TrainStep, keras.Model):
     """A Transformer under an objective. Called on `StepInputs`, it returns `PassLosses`.
@@ -89,11 +102,16 @@ class Learner(TrainStep, keras.Model):
         self.built = True
 
     def call(self, inputs: StepInputs, training: bool = False) -> PassLosses:
-        """The loss of each sequence, and what the network adds to it."""
-        example = self.objective.example(
+        """The loss of each sequence, those of one part, then of the other, and what the network adds to it."""
+        parts = self.objective.parts(
             inputs["tokens"], inputs["places"], inputs["visits"], inputs["rows"], self.draw_seed.value, ops
         )
-        features = self.transformer.features(example, self.objective.causal, training)
+        made = [self._pass_over(part, training) for part in parts]
+        return made[0] if len(made) == 1 else joined(*made)
+
+    def _pass_over(self, part: Part, training: bool) -> PassLosses:
+        example = part.example
+        features = self.transformer.features(example, part.causal, training)
         logits = self.transformer.logits(features.stream)
         losses = weighted_nll(logits, example.targets, example.weights)
         if features.auxiliary_loss is None:

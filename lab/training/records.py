@@ -12,7 +12,7 @@ from lab.data.dataset import HELD_OUT, Dataset
 from lab.data.held_out import held_out_room
 from lab.data.overlaps import seen_windows
 from lab.environment import available_cpus, cpu_model, versions
-from lab.evaluation.flops import forward_flops_per_token, train_flops_per_token
+from lab.evaluation.flops import TRAIN_PASSES, training_forward_flops_per_token
 from lab.files import Row
 from lab.models.footprint import parameters
 from lab.results import (
@@ -147,8 +147,8 @@ class RunRecords:
         """
         config, dataset, timeline = self._config, self._dataset, self._timeline
         architecture = config.model.architecture(dataset.tokenizer.vocab_size, config.data.length)
-        counted = architecture, config.factors.compute == "causal"
-        per_token = train_flops_per_token(*counted)
+        forward = training_forward_flops_per_token(config, dataset.tokenizer.vocab_size)
+        per_token = TRAIN_PASSES * forward
 
         def train_flops(steps: int) -> float:
             return steps * config.factors.passes * timeline.tokens_seen(1) * per_token
@@ -187,7 +187,7 @@ class RunRecords:
             ),
             parameters=parameters(architecture).total,
             train_flops_per_token=per_token,
-            forward_flops_per_token=forward_flops_per_token(*counted),
+            forward_flops_per_token=forward,
             train_flops=train_flops(timeline.work_to(self.measured.stops)),
             evaluation_flops=sum(row.flops for stop in stops for row in stop.measured),
             wall_seconds=self._ranks.share(lambda: self._progress.seconds),

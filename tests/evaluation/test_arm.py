@@ -13,6 +13,19 @@ def test_the_scorer_is_the_arms():
         assert (scorer.causal, scorer.batch_size) == (causal, 8)
 
 
+@pytest.mark.parametrize(
+    ("factors", "causal"),
+    [
+        ({"ar_share": 0.5}, False),
+        ({"ar_share": 0.5, "read_as": "causal"}, True),
+        ({"ar_share": 1}, True),
+        ({"read_as": "causal"}, False),
+    ],
+)
+def test_an_arm_of_two_objectives_is_read_as_it_says(factors, causal):
+    assert make_scorer(None, config_of("dlm", {"factors": factors})).causal == causal
+
+
 HELD_OUT = HeldOut(np.zeros((4, 8), np.int32), np.array([5, 2, 5, 9]), np.array([80, 30, 80, 10]))
 BY_WINDOW = np.array([1.0, 4.0, 2.0, 6.0])  # documents 2, 5 and 9 have 4, 1.5 and 6
 

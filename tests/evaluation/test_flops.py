@@ -1,7 +1,12 @@
 import pytest
 
 from lab.config import ModelConfig, make_config
-from lab.evaluation.flops import forward_flops_per_token, pass_flops, train_flops_per_token
+from lab.evaluation.flops import (
+    forward_flops_per_token,
+    pass_flops,
+    train_flops_per_token,
+    training_forward_flops_per_token,
+)
 from lab.models.architecture import Architecture
 from lab.models.sizes import SIZES
 
@@ -103,6 +108,19 @@ def test_a_pass_of_a_runs_arm_is_one_over_a_window(compute):
     )
     each = forward_flops_per_token(sized("0.8m", 257, 128, loops=2), compute == "causal")
     assert pass_flops(config, 257) == 128 * each
+
+
+def test_training_two_ways_costs_the_mean_of_its_rows_and_measuring_one_way():
+    values = {"data": {"length": 128}, "training": {"total_steps": 1}}
+    factors = {"order": "any", "compute": "dense", "ar_share": 0.25}
+    dense, causal = (
+        make_config(values, {"factors": {**factors, "read_as": read_as}}) for read_as in ("dense", "causal")
+    )
+    each = {kind: forward_flops_per_token(sized("0.8m", 257, 128), kind) for kind in (True, False)}
+    for config, read in ((dense, False), (causal, True)):
+        expected = each[False] * 0.75 + each[True] * 0.25
+        assert training_forward_flops_per_token(config, 257) == pytest.approx(expected, rel=1e-12)
+        assert pass_flops(config, 257) == 128 * each[read]
 
 
 @pytest.mark.parametrize("size", SIZES)

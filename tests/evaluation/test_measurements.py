@@ -53,6 +53,23 @@ def test_the_yardstick_is_nll_and_choice_and_for_arms_trained_on_orders_the_boun
         assert yardstick(config, "test") == expected, arm
 
 
+def test_an_arm_of_two_objectives_is_measured_as_it_is_read():
+    """Read causally it has no bound; the tasks differ, as the weights may be the same ones."""
+    dense, causal = (
+        config_of("dlm", {"factors": {"ar_share": 0.5, **read}}) for read in ({}, {"read_as": "causal"})
+    )
+    assert dense.keyed_values() == causal.keyed_values()
+    assert yardstick(dense, "test") == yardstick(config_of("dlm"), "test")
+    found = yardstick(causal, "test")
+    assert [task.measurement for task in found] == ["nll", "choice", "nll_exact"]
+    assert {task.settings.get("read_as") for task in [*found, *inference(causal)]} == {"causal"}
+    assert [passes(causal, task) for task in found] == [9, 12, 3]
+    for arm, share in (("dlm", 0), ("ar", 1)):
+        end = config_of("dlm", {"factors": {"ar_share": share, "read_as": "causal"}})
+        for tasks in (inference, lambda config: yardstick(config, "test")):
+            assert tasks(end) == tasks(config_of(arm))
+
+
 def test_every_task_is_of_the_sample_of_its_replicate():
     for layer, sample in (({"seed": 7, "member": 2}, 7), ({"seed": 7, "data": {"subset": "fixed"}}, 0)):
         config = config_of("dlm", LONGER, layer)

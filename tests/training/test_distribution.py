@@ -214,6 +214,16 @@ def test_a_layout_that_does_not_come_out_even_is_refused(devices, processes, val
     assert keras.distribution.distribution() is None
 
 
+def test_rows_that_are_dealt_out_together_stay_in_one_part(machine):
+    from lab.training.distribution import set_layout
+
+    machine(4)
+    training = TrainingConfig(total_steps=1, parallel="data", batch_size=8)
+    assert set_layout(training, together=2).data == 4
+    with pytest.raises(ValueError, match=r"`ar_share` must be n / 2, .* 4 parts, but got one of n / 4"):
+        set_layout(training, together=4)
+
+
 def test_a_run_on_one_device_takes_an_older_layout_away(machine):
     import keras
 

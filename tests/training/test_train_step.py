@@ -29,6 +29,10 @@ CASES = {
     "dlm": ("dlm", {}),
     "dlm_fixed": ("dlm", {"data": {"windows": "fixed"}}),
     "dlm_stratified": ("dlm", {"factors": {"stratified": True, "passes": 2}, "training": {"batch_size": 2}}),
+    "dual": (
+        "dlm",
+        {"factors": {"ar_share": 2 / 3, "passes": 2}, "training": {"batch_size": 3}},
+    ),
     "causal_mechanisms": ("ar_masked", CAUSAL_MECHANISMS),
     "dense_mechanisms": ("dlm", DENSE_MECHANISMS),
 }
@@ -79,8 +83,8 @@ def test_one_step_has_the_loss_and_gradient_of_a_numpy_model(arm, mechanisms):
     logs = Logs()
     fit(learner, [inputs], [logs])
     passes = config.factors.passes
-    examples = [
-        learner.objective.example(
+    parts = [
+        learner.objective.parts(
             inputs["tokens"],
             inputs["places"],
             inputs["visits"] * np.int32(passes) + np.int32(number),
@@ -92,8 +96,13 @@ def test_one_step_has_the_loss_and_gradient_of_a_numpy_model(arm, mechanisms):
     ]
 
     def loss(arrays):
-        shape = (config.model.heads, learner.objective.causal, config.model.loops)
-        return np.mean([numpy_transformer.mean_loss(arrays, example, *shape) for example in examples], axis=0)
+        heads, loops, rows = config.model.heads, config.model.loops, len(inputs["tokens"])
+        return sum(
+            numpy_transformer.mean_loss(arrays, part.example, heads, part.causal, loops)
+            * (len(part.example.tokens) / rows / passes)
+            for of_pass in parts
+            for part in of_pass
+        )
 
     assert logs.found[0]["loss"] == pytest.approx(loss(weights), rel=1e-5)
     expected = numpy_transformer.gradient(weights, loss)
