@@ -49,6 +49,7 @@ class Stream(IntEnum):
     PERTURBATION = 19
     TRAIN_WINDOWS = 20
     AR_ROWS = 21
+    BLOCK_COUNTS = 22
 
 
 def _logical_right_shift(word: Array, bits: int, xp: Any) -> Array:

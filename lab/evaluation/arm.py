@@ -43,4 +43,5 @@ class Finding(NamedTuple):
 
 def make_scorer(transformer: Any, config: RunConfig) -> SlotScorer:
     """The scorer of a run's arm."""
-    return SlotScorer(transformer, config.factors.reads_causally, config.evaluation.batch_size)
+    batch_size = config.evaluation.batch_size
+    return SlotScorer(transformer, config.factors.reads_causally, batch_size, config.read_block_size)

@@ -6,7 +6,7 @@ import numpy as np
 
 from lab import threefry
 from lab.evaluation.scorer import SlotScorer
-from lab.objectives.corruption import Example, causal_example, dense_example
+from lab.objectives.corruption import Example, block_example, causal_example, dense_example
 from lab.threefry import Stream
 
 # Whether a continuation, (n,) int32, is whole with its last token (lab/evaluation/stop_conditions.py).
@@ -81,7 +81,9 @@ class Canvas:
         if self._scorer.causal:
             identity = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
             return causal_example(tokens, identity, mask_id, np)
-        return dense_example(tokens, tokens == mask_id, mask_id, np.ones(len(tokens), np.float32), np)
+        # What is masked stays so in the clean half of a doubled stream, where no slot that predicts sees it.
+        make = block_example if self._scorer.block_size else dense_example
+        return make(tokens, tokens == mask_id, mask_id, np.ones(len(tokens), np.float32), np)
 
     def continuations(self) -> np.ndarray:
         """The continuations of the open rows so far: (rows, new_tokens) int32."""

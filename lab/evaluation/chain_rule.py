@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lab.evaluation.scorer import SlotScorer
-from lab.objectives.corruption import causal_example, dense_example
+from lab.objectives.corruption import block_example, causal_example, dense_example
 
 
 def chain_rule_nll(
@@ -77,7 +77,9 @@ def span_nll(
     A causal arm gives all of them in one pass over the context, the span and the rest, in this order. A dense
     arm reveals one token at a time: a row for each scored token, with the token, those of the span after it
     and all that is not context hidden. Where the context goes beyond the tokens before the span (infilling),
-    only an arm that was trained on other orders than left to right has learned to use it.
+    only an arm that was trained on other orders than left to right has learned to use it. An arm of blocks
+    gives a token of each block in one pass, those that stand at the same place of theirs; it has no way to
+    see what comes later, or not to see what comes before.
 
     Args:
         scorer: the arm.
@@ -94,7 +96,7 @@ def span_nll(
 
     Raises:
         ValueError: if a span is empty or leaves its window, its context holds part of it, or what is scored
-            is nothing or outside it.
+            is nothing or outside it; or if the arm is of blocks and a context is not what comes before.
 
     Example, of two spans of one and two tokens:
         >>> span_nll(scorer, np.array([[1, 2, 3, 0], [4, 5, 6, 7]]), np.array([2, 1]), np.array([3, 3]))
@@ -116,7 +118,12 @@ def span_nll(
     scored = inside if scored is None else scored
     if (scored & ~inside).any() or not scored.any(axis=1).all():
         raise ValueError("`scored` must be tokens of the span, but got a row with none, or one outside it.")
-    score = _one_pass if scorer.causal else _one_token_a_pass
+    if scorer.block_size and (context != (places < starts[:, None])).any():
+        raise ValueError("`context` must be all before the span for an arm of blocks, but got another one.")
+    if scorer.block_size:
+        score = _one_token_of_each_block
+    else:
+        score = _one_pass if scorer.causal else _one_token_a_pass
     scores = score(scorer, windows, inside, context, scored)
     return np.split(scores, np.cumsum(scored.sum(axis=1))[:-1])
 
@@ -150,3 +157,33 @@ def _one_token_a_pass(
         example = dense_example(windows[row], ~seen, scorer.transformer.mask_id, weights, np)
         scores.append(scorer.nll(example, place.astype(np.int32))[:, 0])
     return np.concatenate(scores)
+
+
+def _one_token_of_each_block(
+    scorer: SlotScorer, windows: np.ndarray, inside: np.ndarray, context: np.ndarray, scored: np.ndarray
+) -> np.ndarray:
+    """The NLL of the scored tokens, row by row: (tokens,) float64."""
+    size, length = scorer.block_size, windows.shape[1]
+    # Whether a token is scored, by its row, its place in its block, and its block.
+    wanted = scored.reshape(len(windows), length // size, size).swapaxes(1, 2)
+    rows, offsets = np.nonzero(wanted.any(axis=2))
+    firsts = np.arange(0, length, size)
+    nll = np.zeros(scored.shape)
+    for first in range(0, len(rows), scorer.batch_size):
+        some = slice(first, first + scorer.batch_size)
+        row, offset = rows[some], offsets[some, None]
+        hidden = np.arange(length) % size >= offset
+        weights = np.ones(len(row), np.float32)
+        example = block_example(windows[row], hidden, scorer.transformer.mask_id, weights, np)
+        slots = firsts + offset
+        nll[row[:, None], slots] = scorer.nll(example, slots.astype(np.int32))
+    return nll[scored]
+
+
+def rows_passed(scorer: SlotScorer, places: np.ndarray) -> int:
+    """How many rows it takes to score these places of windows, (count, m) int."""
+    if scorer.causal:
+        return len(places)
+    if scorer.block_size:
+        return sum(len(np.unique(row % scorer.block_size)) for row in places)
+    return places.size

@@ -30,12 +30,18 @@ def sampled_option_nll(scorer: SlotScorer, items: Items, num_draws: int) -> np.n
         all orders of the option's tokens, which is a bound on the NLL of their mixture.
 
     Raises:
-        ValueError: if `num_draws` is below 1, or the contexts or the options differ in length.
+        ValueError: if `num_draws` is below 1, the arm is of blocks, or the contexts or the options differ in
+            length.
 
     Reference: Nie et al. 2025, arXiv:2502.09992, appendix A.
     """
     if num_draws < 1:
         raise ValueError(f"`num_draws` must be >= 1, but got num_draws={num_draws}.")
+    if scorer.block_size:
+        raise ValueError(
+            f"`scorer` must be of an arm of all orders, but got one of blocks of {scorer.block_size} tokens; "
+            "`option_nll` takes any."
+        )
     windows, starts, stops = option_windows(items, scorer.transformer.length)
     if len(lengths := set(zip(starts.tolist(), stops.tolist(), strict=True))) > 1:
         raise ValueError(

@@ -60,7 +60,8 @@ def denoise(
         Each prompt with its continuation, (length,) int32.
 
     Raises:
-        ValueError: if the arm is causal, or a number or the sampler is none of the above.
+        ValueError: if the arm is causal, or a number or the sampler is none of the above; or if the arm is of
+            blocks and a token would be written before the blocks before its own are whole.
 
     References: Sahoo et al. 2024, arXiv:2406.07524 (ancestral); Chang et al. 2022, arXiv:2202.04200, section
     3.2, and Nie et al. 2025, arXiv:2502.09992, section 2.4 (confidence, there with the most likely tokens);
@@ -73,6 +74,8 @@ def denoise(
     per_pass = unmasked_per_pass(new_tokens, steps)
     # When each token is unmasked.
     ranks = None if block is None else np.argsort(_order(seed, canvas.ids, new_tokens, block), axis=1)
+    if scorer.block_size:
+        _require_blocks_in_order(scorer.block_size, canvas.first, ranks, per_pass, sampler)
     for done, count in zip(np.cumsum(per_pass) - per_pass, per_pass, strict=True):
         if not len(canvas.open):
             break
@@ -87,6 +90,31 @@ def denoise(
             canvas.reveal(rows[some[row]], offset, logits[row, offset])
         canvas.close()
     return canvas.rows()
+
+
+def _require_blocks_in_order(
+    size: int, first: np.ndarray, ranks: np.ndarray | None, per_pass: np.ndarray, sampler: str
+) -> None:
+    """Refuse to write a token of a block in a pass before the last of the block before, or in the same.
+
+    Args:
+        size: tokens of a block of the arm.
+        first: (rows,) int, where each continuation begins.
+        ranks: (rows, n) int, when each token is unmasked; None where it is not known beforehand.
+        per_pass: (T,) int, tokens unmasked in each pass.
+        sampler: for the message.
+    """
+    in_order = ranks is not None
+    if ranks is not None:
+        when = np.searchsorted(np.cumsum(per_pass), ranks, side="right")
+        blocks = (first[:, None] + np.arange(ranks.shape[1])) // size
+        later = blocks[:, :, None] > blocks[:, None, :]
+        in_order = not (later & (when[:, :, None] <= when[:, None, :])).any()
+    if not in_order:
+        raise ValueError(
+            f"`sampler` must write block by block for an arm of blocks of {size} tokens, in passes that stay "
+            f"within one, but got sampler={sampler!r} with {len(per_pass)} passes."
+        )
 
 
 def unmasked_per_pass(tokens: int, steps: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from lab.evaluation.arm import Arm, Finding
 from lab.evaluation.choice import make_items, option_nll, rank_options
 from lab.evaluation.choice_draws import sampled_option_nll
 from lab.evaluation.flops import pass_flops
-from lab.evaluation.inference_flops import InferenceCounter
+from lab.evaluation.inference_flops import InferenceCounter, passes_of_option
 from lab.results import Task
 
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
         if num_draws is None
         else sampled_option_nll(arm.scorer, items, num_draws)
     )
-    counter = InferenceCounter(arm.config.model, arm.config.data.length, vocab_size, arm.scorer.causal)
+    scorer, length = arm.scorer, arm.config.data.length
+    counter = InferenceCounter(arm.config.model, length, vocab_size, scorer.causal, scorer.block_size)
     cost = counter.per_choice_item(*shape, num_draws)
-    each = num_draws or (1 if arm.scorer.causal else settings["option_tokens"])
+    each = num_draws or passes_of_option(settings["option_tokens"], scorer.causal, scorer.block_size)
     rows = settings["items"] * settings["options"] * each
     return Finding(
         {

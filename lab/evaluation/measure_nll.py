@@ -9,7 +9,7 @@ import numpy as np
 
 from lab.data.held_out import dataset_windows, scored_places
 from lab.evaluation.arm import Arm, Finding
-from lab.evaluation.chain_rule import chain_rule_nll
+from lab.evaluation.chain_rule import chain_rule_nll, rows_passed
 from lab.evaluation.documents import nll_values, over_documents, window_examples
 from lab.evaluation.flops import pass_flops
 from lab.results import Task
@@ -44,7 +44,7 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
         if metric == "nll_exact"
         else nll_values(by_window, held_out, dataset.tokenizer.byte_lengths)
     )
-    rows = len(arms) * len(places) * (1 if arm.scorer.causal else places.shape[1])
+    rows = len(arms) * rows_passed(arm.scorer, places)
     return Finding(
         values,
         window_examples(metric, by_window, held_out),

@@ -50,7 +50,13 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
     costs: dict[str, float] = {}
     if task.measurement == "generation":
         windows = _write(task, arm, windows[:, :first])
-        counter = InferenceCounter(arm.config.model, length, dataset.tokenizer.vocab_size, arm.scorer.causal)
+        counter = InferenceCounter(
+            arm.config.model,
+            length,
+            dataset.tokenizer.vocab_size,
+            arm.scorer.causal,
+            arm.scorer.block_size,
+        )
         cost = counter.per_generated_token(first, length - first, settings["steps"])
         costs = {"flops": cost.needed, "flops_computed": cost.computed}
     nll = np.mean([chain_rule_nll(judge.scorer, windows, first) for judge in judges], axis=0)

@@ -65,7 +65,7 @@ def yardstick(config: RunConfig, split: Split) -> list[Task]:
         _task(config, NLL, split, windows=windows, positions=positions),
         _choice(config, split, evaluation.choice_items),
     ]
-    if config.factors.reads_any_order:
+    if config.factors.reads_any_order and not config.read_block_size:
         tasks.append(_task(config, NELBO, split, windows=windows, draws=evaluation.nelbo_draws))
     return [*tasks, _task(config, NLL_EXACT, split, windows=evaluation.exact_windows)]
 
@@ -73,10 +73,10 @@ def yardstick(config: RunConfig, split: Split) -> list[Task]:
 def inference(config: RunConfig) -> list[Task]:
     """What an arm makes of more or less compute at test time, and of other temperatures.
 
-    A causal arm samples left to right. A dense one takes each sampler with n, n/2, n/4, ..., 1 passes for n
-    tokens. The first way of sampling is taken with n passes at the other temperatures too: settings without
-    one are at 1. Arms trained on random orders answer multiple choice with each number of draws beside the
-    exact chain rule.
+    A causal arm, and one of blocks, samples left to right. A dense one takes each sampler with n, n/2, n/4,
+    ..., 1 passes for n tokens. The first way of sampling is taken with n passes at the other temperatures
+    too: settings without one are at 1. Arms trained on random orders answer multiple choice with each number
+    of draws beside the exact chain rule.
     """
     prompt, generated = prompt_and_generated(config)
     text = {
@@ -91,7 +91,7 @@ def inference(config: RunConfig) -> list[Task]:
         *({"sampler": sampler, "steps": steps} for sampler, steps in samplings),
         *({"sampler": first[0], "steps": first[1], "temperature": temperature} for temperature in others),
     ]
-    draws = config.inference.draws if config.factors.reads_any_order else ()
+    draws = config.inference.draws if config.factors.reads_any_order and not config.read_block_size else ()
     return [
         _task(config, REAL_TEXT, "test", **text),
         *(_task(config, GENERATION, "test", **text, **settings) for settings in generations),
@@ -145,7 +145,7 @@ def memorisation(config: RunConfig) -> list[Task]:
 
 def _samplings(config: RunConfig, samplers: Sequence[str], tokens: int) -> list[tuple[str, int]]:
     """How an arm continues a prompt: samplers with their passes."""
-    if config.factors.reads_causally:
+    if config.factors.reads_causally or config.read_block_size:
         return [(LEFT_TO_RIGHT, tokens)]
     counts = [tokens >> halvings for halvings in range(tokens.bit_length())]
     return [(sampler, steps) for sampler in samplers for steps in counts[::-1]]
@@ -298,15 +298,14 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Measured:
 def passes(config: RunConfig, task: Task) -> int:
     """Rows that a task passes through the network, about: what a progress bar needs."""
     settings = task.settings
-    dense = not config.factors.reads_causally
+    dense, block = not config.factors.reads_causally, config.read_block_size or config.data.length
     match task.measurement:
         case "choice":
-            each = settings.get("num_draws") or (settings["option_tokens"] if dense else 1)
+            each = settings.get("num_draws") or (min(settings["option_tokens"], block) if dense else 1)
             return int(settings["items"] * settings["options"] * each)
         case "nll" | "nll_exact" | "ensemble" | "train_nll" | "calibration":
-            length = config.data.length
             prefixes = ("", "validation_") if task.measurement == CALIBRATION else ("",)
-            each = {prefix: min(settings.get(f"{prefix}positions") or length, length) for prefix in prefixes}
+            each = {prefix: min(settings.get(f"{prefix}positions") or block, block) for prefix in prefixes}
             return sum(settings[f"{prefix}windows"] * (each[prefix] if dense else 1) for prefix in prefixes)
         case "extraction":
             return int(2 * settings["windows"] * settings["steps"])  # and of held-out text as many

@@ -44,12 +44,16 @@ def nelbo(
         documents: (count,) int, the document that each window is of; by default each has its own.
 
     Raises:
-        ValueError: if `num_draws` is odd or below 2.
+        ValueError: if `num_draws` is odd or below 2, or the arm is of blocks, which have an order.
 
     Reference: Ou et al. 2024, arXiv:2406.03736, section 3 (counted form).
     """
     if num_draws < 2 or num_draws % 2:
         raise ValueError(f"`num_draws` must be even and >= 2, but got num_draws={num_draws}.")
+    if scorer.block_size:
+        raise ValueError(
+            f"`scorer` must be of an arm of all orders, but got one of blocks of {scorer.block_size} tokens."
+        )
     half = num_draws // 2
     estimates = np.stack([_draw_nll(scorer, windows, number, half) for number in range(num_draws)])
     halves = estimates.reshape(2, half, len(windows)).mean(axis=1)

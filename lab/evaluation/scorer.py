@@ -23,21 +23,26 @@ class SlotScorer(keras.Model):
         transformer: the network, shared with whatever trains it.
         causal: whether a pass looks only at earlier slots.
         batch_size: rows a pass.
+        block_size: B, where the slots of an example are doubled (`block_example`); 0 elsewhere. Chosen slots
+            are those of the noisy half, in [0, L).
     """
 
-    def __init__(self, transformer: Transformer, causal: bool, batch_size: int, **kwargs: Any) -> None:
+    def __init__(
+        self, transformer: Transformer, causal: bool, batch_size: int, block_size: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.transformer = transformer
         self.causal = causal
         self.batch_size = batch_size
+        self.block_size = block_size
         self.built = True
 
     def call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Score one batch; with and without `targets` are one compiled program each.
 
         Args:
-            inputs: `tokens`, `positions` and `target_positions` (rows, L) int32 as in `Example`; `slots`
-                (rows, m) int32, in [0, L); `targets` (rows, m) int32, the tokens there, or none.
+            inputs: `tokens`, `positions` and `target_positions` (rows, L or 2 L) int32 as in `Example`;
+                `slots` (rows, m) int32, in [0, L); `targets` (rows, m) int32, the tokens there, or none.
 
         Returns:
             NLL of the targets, (rows, m) float32, nats; without targets logits, (rows, m, vocab) float32.
@@ -46,7 +51,7 @@ class SlotScorer(keras.Model):
         example = Example(
             inputs["tokens"], inputs["positions"], inputs["target_positions"], targets=None, weights=None
         )
-        features = self.transformer.features(example, self.causal).stream
+        features = self.transformer.features(example, self.causal, block_size=self.block_size).stream
         # Only the chosen slots pay for the output projection.
         chosen = ops.take_along_axis(features, ops.expand_dims(inputs["slots"], -1), axis=1)
         logits = self.transformer.logits(chosen)
@@ -95,8 +100,8 @@ class SlotScorer(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         transformer = keras.saving.serialize_keras_object(self.transformer)
-        arguments = {"transformer": transformer, "causal": self.causal, "batch_size": self.batch_size}
-        return {**super().get_config(), **arguments}
+        plain = {name: getattr(self, name) for name in ("causal", "batch_size", "block_size")}
+        return {**super().get_config(), "transformer": transformer, **plain}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SlotScorer":

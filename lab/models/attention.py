@@ -84,6 +84,7 @@ class SelfAttention(FromArchitecture, keras.layers.Layer):
         visible: Tensor | None = None,
         causal: bool = False,
         training: bool = False,
+        block_size: int = 0,
     ) -> Tensor:
         """Attend.
 
@@ -94,6 +95,8 @@ class SelfAttention(FromArchitecture, keras.layers.Layer):
             visible: (batch, length) bool, False where a slot is hidden from all slots but itself; or None.
             causal: whether slot i sees only slots 0 .. i.
             training: whether to drop attention weights.
+            block_size: B, where the slots are clean ones and noisy ones in blocks of B (`block_pattern`); 0
+                elsewhere.
 
         Returns:
             (batch, length, width).
@@ -113,9 +116,9 @@ class SelfAttention(FromArchitecture, keras.layers.Layer):
             key, value = ops.repeat(key, group, axis=2), ops.repeat(value, group, axis=2)
         dropout = self.weight_dropout if training else None
         if dropout is None and has_fused_attention():
-            attended = _fused(query, key, value, visible, causal)
+            attended = _fused(query, key, value, visible, causal, block_size)
         else:
-            attended = _written_out(query, key, value, _mask(length, visible, causal), dropout)
+            attended = _written_out(query, key, value, _mask(length, visible, causal, block_size), dropout)
         return self.output_projection(ops.reshape(attended, (-1, length, heads[0] * head_dim)))
 
 
@@ -134,14 +137,48 @@ def _device() -> str:
     return str(keras.distribution.list_devices()[0])
 
 
-def _fused(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+def block_pattern(slots: int, block_size: int) -> np.ndarray:
+    """Which slots each slot sees, of a clean stream and a noisy one behind it, in blocks of B tokens.
+
+    A clean slot sees the clean slots up to the end of its own block; a noisy one sees the clean slots of the
+    blocks before its own, and its own noisy block.
+
+    Args:
+        slots: 2 L, L of each stream.
+        block_size: B, which divides L.
+
+    Returns:
+        (2 L, 2 L) bool.
+
+    Reference: Arriola et al. 2025, arXiv:2503.09573, section 3.
+
+    Example: two tokens a block, and two blocks.
+        >>> print(block_pattern(8, 2).astype(int))
+        [[1 1 0 0 0 0 0 0]
+         [1 1 0 0 0 0 0 0]
+         [1 1 1 1 0 0 0 0]
+         [1 1 1 1 0 0 0 0]
+         [0 0 0 0 1 1 0 0]
+         [0 0 0 0 1 1 0 0]
+         [1 1 0 0 0 0 1 1]
+         [1 1 0 0 0 0 1 1]]
+    """
+    block = np.arange(slots // 2) // block_size
+    before, same = block[:, None] > block, block[:, None] == block
+    return np.block([[before | same, np.zeros_like(same)], [before, same]])
+
+
+def _fused(
+    query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, causal: bool, block_size: int = 0
+) -> Tensor:
     """By the attention of `keras.ops`.
 
     Raises:
         RuntimeError: if cuDNN's is needed and cannot be used; the slower one would pass unnoticed.
     """
-    if visible is not None:
-        return ops.dot_product_attention(query, key, value, mask=_mask(query.shape[1], visible, causal))
+    if visible is not None or block_size:
+        mask = _mask(query.shape[1], visible, causal, block_size)
+        return ops.dot_product_attention(query, key, value, mask=mask)
     flash = needs_flash_attention(keras.backend.standardize_dtype(query.dtype)) or None
     return ops.dot_product_attention(query, key, value, is_causal=causal, flash_attention=flash)
 
@@ -166,8 +203,16 @@ def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tenso
     return ops.cast(ops.softmax(scores), query.dtype)
 
 
-def _mask(length: int, visible: Tensor | None, causal: bool) -> Tensor | None:
-    """Which slots each slot sees, (1 or batch, 1, length, length) bool; None if all see all."""
+def _mask(length: int, visible: Tensor | None, causal: bool, block_size: int = 0) -> Tensor | None:
+    """Which slots each slot sees, (1 or batch, 1, length, length) bool; None if all see all.
+
+    Raises:
+        ValueError: if slots are to be hidden from the attention of a stream in blocks.
+    """
+    if block_size:
+        if visible is not None:
+            raise ValueError(f"`visible` must be None with block_size={block_size}, but got an array.")
+        return block_pattern(length, block_size)[None, None]
     earlier = np.tri(length, dtype=bool)[None, None]
     if visible is None:
         return earlier if causal else None

@@ -67,6 +67,7 @@ class Block(FromArchitecture, keras.layers.Layer):
         visible: Tensor | None = None,
         causal: bool = False,
         training: bool = False,
+        block_size: int = 0,
     ) -> Tensor | Features:
         """Map (batch, length, width) to the same shape. The other arguments are `SelfAttention`'s.
 
@@ -74,7 +75,13 @@ class Block(FromArchitecture, keras.layers.Layer):
             The stream, in `Features` if the feed-forward layer gives such.
         """
         attended = self.attention(
-            self.attention_norm(inputs), cosine, sine, visible, causal=causal, training=training
+            self.attention_norm(inputs),
+            cosine,
+            sine,
+            visible,
+            causal=causal,
+            training=training,
+            block_size=block_size,
         )
         stream = inputs + attended
         added = self.feed_forward(self.feed_forward_norm(stream), training=training)

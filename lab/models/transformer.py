@@ -123,7 +123,9 @@ class Transformer(FromArchitecture, keras.Model):
         self.output_norm.build((*slots, self.architecture.width))
         self.built = True
 
-    def features(self, example: Example, causal: bool, training: bool = False) -> Features:
+    def features(
+        self, example: Example, causal: bool, training: bool = False, block_size: int = 0
+    ) -> Features:
         """The normalised residual stream after the last block, and what its blocks say beside it.
 
         Args:
@@ -131,10 +133,12 @@ class Transformer(FromArchitecture, keras.Model):
                 its targets and weights do not count.
             causal: whether slot i sees only slots 0 .. i.
             training: whether dropout acts.
+            block_size: B, where the example's slots are doubled, clean ones before noisy ones, in blocks of B
+                (`lab.models.attention.block_pattern`); 0 elsewhere.
 
         Returns:
-            The stream (batch, slots, width); the sum of the auxiliary losses; the counts of each block, over
-            all loops, by its name and theirs.
+            The stream (batch, slots, width), of doubled slots the noisy half; the sum of the auxiliary
+            losses; the counts of each block, over all loops, by its name and theirs.
         """
         stream = self.token_embedding(example.tokens)
         if self.target_embedding:
@@ -146,12 +150,22 @@ class Transformer(FromArchitecture, keras.Model):
         losses: list[Tensor] = []
         counts: dict[str, Tensor] = {}
         for block in self.blocks * self.architecture.loops:
-            output = block(stream, cosine, sine, example.visible, causal=causal, training=training)
+            output = block(
+                stream,
+                cosine,
+                sine,
+                example.visible,
+                causal=causal,
+                training=training,
+                block_size=block_size,
+            )
             passed = Features.of(output)
             stream = passed.stream
             losses += [] if passed.auxiliary_loss is None else [passed.auxiliary_loss]
             for name, count in passed.counts.items():
                 counts[f"{block.name}/{name}"] = counts.get(f"{block.name}/{name}", 0) + count
+        if block_size:  # clean slots predict nothing
+            stream = stream[:, stream.shape[1] // 2 :]
         return Features(self.output_norm(stream), sum(losses) if losses else None, counts)
 
     def logits(self, stream: Tensor) -> Tensor:
@@ -167,6 +181,8 @@ class Transformer(FromArchitecture, keras.Model):
             logits = ops.where(np.arange(self.vocab_size) == self.mask_id, np.float32(-1e30), logits)
         return logits
 
-    def call(self, example: Example, causal: bool = False, training: bool = False) -> Tensor:
-        """Logits of every slot: (batch, slots, vocab_size) float32. The arguments are those of `features`."""
-        return self.logits(self.features(example, causal, training).stream)
+    def call(
+        self, example: Example, causal: bool = False, training: bool = False, block_size: int = 0
+    ) -> Tensor:
+        """Logits of the stream of `features`, with the same arguments: (batch, slots, vocab_size) float32."""
+        return self.logits(self.features(example, causal, training, block_size).stream)

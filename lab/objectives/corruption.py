@@ -14,7 +14,8 @@ class Example(NamedTuple):
         tokens: (batch, L) int32 inputs; the mask id hides a token or starts a causal stream.
         positions: (1 or batch, L) int32, each input's own position in 1 .. L; 0 for the start.
         target_positions: (1 or batch, L) int32, the position each slot predicts, in 1 .. L.
-        targets: (batch, L) int32, the token there.
+        targets: (batch, L) int32, the token there; where the slots are doubled (`block_example`), of the
+            last L of 2 L.
         weights: (batch, L) float32. A sequence's loss is the weighted sum of its targets' NLL: nats/token.
         visible: (batch, L) bool, False where a slot is hidden from the attention of all other slots; None
             where none is.
@@ -98,4 +99,33 @@ def dense_example(tokens: Array, hidden: Array, mask_id: int, weights: Array, xp
         target_positions=positions,
         targets=tokens,
         weights=xp.where(hidden, weights, np.float32(0)),
+    )
+
+
+def block_example(tokens: Array, hidden: Array, mask_id: int, weights: Array, xp: Any) -> Example:
+    """Predict the hidden tokens of each block from the rest of it and from the clean blocks before.
+
+    The stream is doubled: L slots of clean tokens, then L slots of a dense example, both with the positions
+    1 .. L. `lab.models.attention.block_pattern` says which slots see which.
+
+    Args:
+        tokens: as all that follows, see `dense_example`.
+
+    Returns:
+        An example of 2 L slots, and of the targets and weights of the last L.
+
+    Reference: Arriola et al. 2025, arXiv:2503.09573, section 3.
+
+    Example: the last of four tokens hidden.
+        >>> tokens, hidden = np.array([[10, 11, 12, 13]], np.int32), np.array([[False, False, False, True]])
+        >>> example = block_example(tokens, hidden, 99, np.float32([1]), np)
+        >>> print(example.tokens, example.positions, example.targets)
+        [[10 11 12 13 10 11 12 99]] [[1 2 3 4 1 2 3 4]] [[10 11 12 13]]
+    """
+    noisy = dense_example(tokens, hidden, mask_id, weights, xp)
+    positions = xp.concatenate([noisy.positions, noisy.positions], axis=-1)
+    return noisy._replace(
+        tokens=xp.concatenate([tokens, noisy.tokens], axis=-1),
+        positions=positions,
+        target_positions=positions,
     )

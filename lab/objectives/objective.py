@@ -8,7 +8,7 @@ import numpy as np
 from lab import threefry
 from lab.config import FactorsConfig
 from lab.factors import parse_ar_share, parse_input_noise
-from lab.objectives.corruption import Example, causal_example, dense_example
+from lab.objectives.corruption import Example, block_example, causal_example, dense_example
 from lab.objectives.draws import draw_keys
 from lab.objectives.input_noise import add_input_noise
 from lab.objectives.place_draws import PlaceDraws
@@ -24,10 +24,12 @@ class Part(NamedTuple):
     Attributes:
         example: what they read and predict.
         causal: whether the pass may look only at earlier slots.
+        block_size: B of a doubled stream; 0 where the stream is not.
     """
 
     example: Example
     causal: bool
+    block_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Objective:
     unbiased estimate of the any-order NLL per token: each token is equally likely to stand at each place of a
     random order. The Bernoulli form estimates the same bound with weight -alpha'(t) / (1 - alpha(t)), 1/t if
     linear.
+
+    With blocks of B tokens, k is uniform on 1 .. B for each of them, and the loss is the mean over blocks: an
+    unbiased estimate of the NLL per token over orders that are left to right over blocks and random within.
 
     Attributes:
         factors: the corner.
@@ -54,6 +59,11 @@ class Objective:
     mask_id: int
     windows: Literal["fixed", "jittered"]
     batch_size: int
+
+    @property
+    def block_size(self) -> int:
+        """Tokens of a block, where a window has several; else 0."""
+        return self.factors.block % self.length
 
     @property
     def causal(self) -> bool:
@@ -84,8 +94,8 @@ class Objective:
         inputs = (tokens, places, views, rows)
         share = parse_ar_share(self.factors.ar_share)
         if share == 0:
-            return (Part(self.example(*inputs, seed, xp), self.causal),)
-        plain = {"order": "left_to_right", "compute": "causal", "ar_share": 0.0}
+            return (Part(self.example(*inputs, seed, xp), self.causal, self.block_size),)
+        plain = {"order": "left_to_right", "compute": "causal", "ar_share": 0.0, "block": 0}
         left_to_right = replace(self, factors=self.factors.model_copy(update=plain))
         if share == 1:
             return (Part(left_to_right.example(*inputs, seed, xp), causal=True),)
@@ -97,12 +107,13 @@ class Objective:
         dealt = threefry.permutation(threefry.words(keys, size, xp), xp)
 
         def part(objective: Objective, chosen: Array) -> Part:
-            picked = []
-            for each in grouped:
+            def pick(each: Array) -> Array:
                 index = xp.expand_dims(chosen, -1) if len(each.shape) == 3 else chosen
-                rows_of = xp.take_along_axis(each, index, axis=1)
-                picked.append(xp.reshape(rows_of, (-1, *each.shape[2:])))
-            return Part(objective.example(*picked, seed, xp), objective.causal)
+                return xp.reshape(xp.take_along_axis(each, index, axis=1), (-1, *each.shape[2:]))
+
+            tokens, places, views, rows = map(pick, grouped)
+            example = objective.example(tokens, places, views, rows, seed, xp)
+            return Part(example, objective.causal, objective.block_size)
 
         return part(left_to_right, dealt[:, : share.numerator]), part(self, dealt[:, share.numerator :])
 
@@ -126,14 +137,24 @@ class Objective:
     def _draws(
         self, places: Array, views: Array, rows: Array, seed: Array | int, xp: Any
     ) -> WindowDraws | PlaceDraws:
-        factors, numbers = self.factors, self.draw_numbers(views)
+        factors, numbers, size = self.factors, self.draw_numbers(views), self.block_size
         if factors.redraw == "epoch":  # one draw for all windows of an epoch: that of the first
             places = xp.zeros_like(places) + xp.arange(self.length, dtype="int32")
         level_words = self.level_words(views, rows, seed, xp) if factors.stratified else None
+        if size:  # each block is drawn as a window of its own
+            blocks = self.length // size
+            places, numbers = xp.reshape(places, (-1, size)), xp.repeat(numbers, blocks, axis=0)
+            if level_words is not None:
+                share = np.int32(threefry.FRACTIONS // (self.batch_size * blocks))
+                own = xp.left_shift(xp.arange(blocks, dtype="int32") * share, np.int32(32 - 23))
+                level_words = xp.reshape(xp.expand_dims(level_words, -1) + own, (-1,))
+        elif factors.block:
+            factors = factors.model_copy(update={"block": 0})
         if self.windows == "jittered":
             return PlaceDraws(factors, seed, places, numbers, xp, level_words)
-        window_ids = places[:, 0] // np.int32(self.length)
-        return WindowDraws(factors, seed, window_ids, numbers, self.length, xp, level_words)
+        length = size or self.length
+        window_ids = places[:, 0] // np.int32(length)
+        return WindowDraws(factors, seed, window_ids, numbers, length, xp, level_words)
 
     def level_words(self, views: Array, rows: Array, seed: Array | int, xp: Any) -> Array:
         """Noise levels spread evenly over the rows of an update: words of t = frac(u + row / batch_size).
@@ -161,4 +182,8 @@ class Objective:
 
     def _dense(self, tokens: Array, draws: WindowDraws | PlaceDraws, xp: Any) -> Example:
         hidden, weights = draws.hidden()
-        return dense_example(tokens, hidden, self.mask_id, weights, xp)
+        if not self.block_size:
+            return dense_example(tokens, hidden, self.mask_id, weights, xp)
+        weights = xp.zeros_like(hidden, dtype="float32") + weights * np.float32(self.block_size / self.length)
+        hidden, weights = (xp.reshape(each, (-1, self.length)) for each in (hidden, weights))
+        return block_example(tokens, hidden, self.mask_id, weights, xp)

@@ -37,6 +37,9 @@ class PlaceDraws:
     - `left_to_right`, dense: no text can say by itself which suffix is hidden. A block has a phase c, and a
       window that begins in it is cut at its one place that is c modulo L, so k is uniform on 1 .. L. Under
       one and the same draw a token may be hidden in one window and visible in another.
+    - Blocks of `factors.block` tokens, each as a window here: hidden are the last k by priority, k uniform on
+      1 .. B by the word of the block's first place. So a draw keeps the order of tokens however blocks are
+      cut, and how many are hidden where they are cut alike.
     - `fixed:N` and `right_to_left:share` order positions of the window; which order, and k, are those of the
       block of its first place.
 
@@ -85,7 +88,7 @@ class PlaceDraws:
     def hidden(self) -> tuple[Array, Array]:
         """What a dense pass hides, (batch, L) bool, and what each hidden token counts, (batch, 1 or L)."""
         factors, xp = self.factors, self.xp
-        if factors.order != "any":
+        if factors.order != "any" or factors.block:
             counts = self._counts()
             each = np.float32(1) / threefry.to_float32(counts, xp)
             return hidden_positions(Draw(self.order(), counts), xp), xp.expand_dims(each, -1)
@@ -163,6 +166,8 @@ class PlaceDraws:
         """How many positions a window hides whose order is not of the text: (batch,) int32."""
         low, high = count_range(self.factors.noise_window, self.length)
         number, words = high - low + 1, self.level_words
+        if words is None and self.factors.block:
+            words = draw_keys(self.seed, Stream.BLOCK_COUNTS, self.places[:, 0], self.numbers, self.xp)[0]
         if words is None and self.factors.order == "left_to_right":
             phase = threefry.below(self._first_block()[0], number, self.xp)
             return np.int32(high) - (phase - self.places[:, 0]) % np.int32(number)

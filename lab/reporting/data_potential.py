@@ -92,7 +92,8 @@ class Line:
 
     Attributes:
         runs: of the arm.
-        budgets: the runs of the reference at each budget, all else of the level being the arm's.
+        budgets: the runs of the reference at each budget, all else of the level being the arm's; where it has
+            none there, all its runs.
     """
 
     runs: Runs
@@ -128,9 +129,9 @@ def _lines(section: Quantity, tree: ResultTree, metric: Metric, reading: Reading
         runs = runs_of(tree, arm, level, reading)
         if arm == section.reference or not runs.planned:
             continue
-        alike = [other for other in tree.levels if _rest(other) == _rest(level)]
-        all_budgets = (runs_of(tree, section.reference, other, reading) for other in alike)
-        budgets = [own for own in all_budgets if own.planned]
+        every = [(other, runs_of(tree, section.reference, other, reading)) for other in tree.levels]
+        alike = [own for other, own in every if own.planned and _rest(other) == _rest(level)]
+        budgets = alike or [own for _, own in every if own.planned]
         same = [cell for own in budgets if own.level == level for cell in own.cells]
         check_matched([*same, *runs.cells], section.matched, words.level_words(level))
         held_out = [kind for kind in section.matched if kind == "held_out"]  # of a seed, at every budget

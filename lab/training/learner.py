@@ -111,7 +111,7 @@ class Learner(TrainStep, keras.Model):
 
     def _pass_over(self, part: Part, training: bool) -> PassLosses:
         example = part.example
-        features = self.transformer.features(example, part.causal, training)
+        features = self.transformer.features(example, part.causal, training, part.block_size)
         logits = self.transformer.logits(features.stream)
         losses = weighted_nll(logits, example.targets, example.weights)
         if features.auxiliary_loss is None:

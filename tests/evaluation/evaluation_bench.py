@@ -56,6 +56,8 @@ def log_softmax(logits):
 class RiggedScorer:
     """A scorer whose NLL is `rule(previous token, target)`; it keeps the examples and slots of each call."""
 
+    block_size = 0
+
     def __init__(self, causal, rule, length=16, vocab_size=1000):
         self.causal = causal
         self.batch_size = 8
@@ -76,6 +78,8 @@ class RiggedScorer:
 
 class RiggedLogits:
     """A network to sample from whose logits a test gives by `one_batch(tokens, slots)`."""
+
+    block_size = 0
 
     def __init__(self, causal, length, vocab_size, batch_size=128):
         self.causal, self.batch_size = causal, batch_size

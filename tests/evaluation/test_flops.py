@@ -110,6 +110,15 @@ def test_a_pass_of_a_runs_arm_is_one_over_a_window(compute):
     assert pass_flops(config, 257) == 128 * each
 
 
+def test_blocks_count_in_training_and_in_measuring():
+    values = {"data": {"length": 128}, "training": {"total_steps": 1}}
+    for block, size in ((16, 16), (128, 0)):
+        config = make_config(values, {"factors": {"order": "any", "compute": "dense", "block": block}})
+        each = forward_flops_per_token(sized("0.8m", 257, 128), False, size)
+        assert training_forward_flops_per_token(config, 257) == each
+        assert pass_flops(config, 257) == 128 * each
+
+
 def test_training_two_ways_costs_the_mean_of_its_rows_and_measuring_one_way():
     values = {"data": {"length": 128}, "training": {"total_steps": 1}}
     factors = {"order": "any", "compute": "dense", "ar_share": 0.25}
@@ -121,6 +130,15 @@ def test_training_two_ways_costs_the_mean_of_its_rows_and_measuring_one_way():
         expected = each[False] * 0.75 + each[True] * 0.25
         assert training_forward_flops_per_token(config, 257) == pytest.approx(expected, rel=1e-12)
         assert pass_flops(config, 257) == 128 * each[read]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_blocks_by_hand(size):
+    """Eight slots, of which four predict; clean and noisy ones of block b see b + 1 blocks each."""
+    seen = sum(2 * size * size * (number + 1) for number in range(4 // size))
+    layer = 2 * (2 * 8 * 24 + 2 * 8 * 8 + 2 * 8 * 24 + 2 * 12 * 8)
+    expected = layer + 2 * (2 * 2 * 4) * seen / 4 + 2 * 8 * 10
+    assert forward_flops_per_token(one_layer(), False, size) == expected
 
 
 @pytest.mark.parametrize("size", SIZES)

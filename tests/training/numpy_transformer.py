@@ -20,7 +20,7 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def logits(weights, example, heads, causal, loops=1):
+def logits(weights, example, heads, causal, loops=1, block_size=0):
     """(..., batch, slots, vocab) of a model with tied embeddings.
 
     Args:
@@ -31,6 +31,7 @@ def logits(weights, example, heads, causal, loops=1):
         heads: attention heads.
         causal: whether slot i sees slots 0 .. i alone.
         loops: how often the blocks are gone through.
+        block_size: of blocks of tokens in a stream of clean slots and noisy ones; the logits are the noisy's.
     """
     tokens, slots = example.tokens, example.tokens.shape[1]
     positions = np.broadcast_to(example.positions, tokens.shape)
@@ -41,6 +42,10 @@ def logits(weights, example, heads, causal, loops=1):
     seen = seen | np.eye(slots, dtype=bool)
     if causal:
         seen = seen & np.tri(slots, dtype=bool)
+    if block_size:
+        number, noisy = np.arange(slots) % (slots // 2) // block_size, np.arange(slots) >= slots // 2
+        of_clean = ~noisy & (number < number[:, None] + ~noisy[:, None])
+        seen = of_clean | (noisy & noisy[:, None] & (number == number[:, None]))
     layers = sum(name.endswith("query_key_value/kernel") for name in weights)
     for block in list(range(layers)) * loops:
         qkv, out, up, down = (
@@ -61,12 +66,13 @@ def logits(weights, example, heads, causal, loops=1):
         x = x + attended.reshape(*attended.shape[:-2], -1) @ out
         gate, linear = np.split(normalise(x) @ up, 2, axis=-1)
         x = x + (gate / (1 + np.exp(-gate)) * linear) @ down
+    x = x[..., slots // 2 :, :] if block_size else x
     return normalise(x) @ np.swapaxes(embedding[..., :-1, :], -1, -2)[..., None, :, :]
 
 
-def mean_loss(weights, example, heads, causal, loops=1):
+def mean_loss(weights, example, heads, causal, loops=1, block_size=0):
     """Nats/token, the mean over the sequences: (...)."""
-    log_probs = np.log(softmax(logits(weights, example, heads, causal, loops)))
+    log_probs = np.log(softmax(logits(weights, example, heads, causal, loops, block_size)))
     targets = np.broadcast_to(example.targets[..., None], (*log_probs.shape[:-1], 1))
     chosen = np.take_along_axis(log_probs, targets, axis=-1)[..., 0]
     return -(example.weights * chosen).sum(-1).mean(-1)

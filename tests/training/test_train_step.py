@@ -33,6 +33,7 @@ CASES = {
         "dlm",
         {"factors": {"ar_share": 2 / 3, "passes": 2}, "training": {"batch_size": 3}},
     ),
+    "blocks": ("dlm", {"factors": {"block": 4, "stratified": True}}),
     "causal_mechanisms": ("ar_masked", CAUSAL_MECHANISMS),
     "dense_mechanisms": ("dlm", DENSE_MECHANISMS),
 }
@@ -98,7 +99,7 @@ def test_one_step_has_the_loss_and_gradient_of_a_numpy_model(arm, mechanisms):
     def loss(arrays):
         heads, loops, rows = config.model.heads, config.model.loops, len(inputs["tokens"])
         return sum(
-            numpy_transformer.mean_loss(arrays, part.example, heads, part.causal, loops)
+            numpy_transformer.mean_loss(arrays, part.example, heads, part.causal, loops, part.block_size)
             * (len(part.example.tokens) / rows / passes)
             for of_pass in parts
             for part in of_pass

@@ -1,0 +1,67 @@
+"""How does the size of blocks lead from autoregression to masked diffusion.
+
+    make block-diffusion                  on 2 cores in about 20 minutes; not measured
+    make block-diffusion PRESET=smoke     in about a minute: does everything run?
+
+Blocks of B tokens are modelled left to right, the tokens within one by masked diffusion. At B = 1 a token is
+predicted from all before it, as in AR, but from a mask at its own place in a second stream of as many slots;
+one block of the whole window, here `factors.block` 0, is the DLM. A pass in blocks takes twice the FLOPs.
+Expected: NLL between AR's and the DLM's, nearer AR's the smaller the blocks; on scarce data it is not known.
+"""
+
+from lab.ablation import Ablation, Scale
+from lab.arms import ARMS, arm_values
+from lab.registration import Registration
+from lab.sections import (
+    UNIQUE_TOKENS,
+    Against,
+    Contrast,
+    Curves,
+    Differences,
+    Quantity,
+    between_levels,
+    pairs,
+)
+
+BLOCK, SIZES = "factors.block", (1, 4, 16)
+ALONE = {"blocks": {BLOCK: SIZES}}
+WHOLE = "Block 0 is one block of the whole window, as in the DLM."
+AGAINST_AR = tuple(
+    Contrast(arm="blocks", reference="ar", level={BLOCK: size}, reference_level={BLOCK: 0}) for size in SIZES
+)
+AGAINST_DLM = tuple(each for size in SIZES for each in between_levels(("blocks",), BLOCK, size, 0))
+
+ABLATION = Ablation(
+    name="block-diffusion",
+    question="Between AR and the DLM, which size of blocks makes the most of few unique tokens?",
+    paper="Arriola et al. 2025, arXiv:2503.09573: block diffusion between AR and diffusion, on ample data",
+    arms={"ar": arm_values("ar"), "blocks": {"factors": ARMS["dlm"]}},
+    scales={
+        "smoke": Scale(
+            {UNIQUE_TOKENS: (2_000,), BLOCK: (0,)}, seeds=1, budget="about a minute on 2 cores", alone=ALONE
+        ),
+        "laptop": Scale(
+            {UNIQUE_TOKENS: (10_000, 40_000), BLOCK: (0,)},
+            seeds=3,
+            budget="about 20 minutes on 2 cores, not measured",
+            values={"training": {"total_tokens": 400_000}},
+            alone={**ALONE, "ar": {UNIQUE_TOKENS: (20_000, 80_000)}},
+        ),
+        "night": Scale({UNIQUE_TOKENS: (100_000,), BLOCK: (0,)}, seeds=3, budget="not measured", alone=ALONE),
+        "gpu": Scale(
+            {UNIQUE_TOKENS: (300_000, 8_000_000), BLOCK: (0,)},
+            seeds=3,
+            budget="not measured",
+            alone={**ALONE, "ar": {UNIQUE_TOKENS: (600_000, 1_000_000, 2_000_000)}},
+        ),
+    },
+    metric="nll",
+    expected="NLL lies between AR's and the DLM's, nearer AR's the smaller the blocks.",
+    primary=Registration(contrasts=(*pairs({"blocks": "ar"}), *AGAINST_AR), levels="first"),
+    sections=(
+        Against(x=BLOCK, note=WHOLE, title="NLL against the size of blocks"),
+        Differences(contrasts=(*AGAINST_AR, *AGAINST_DLM), title="Blocks against AR and the DLM", note=WHOLE),
+        Quantity(names=("data_potential",), reference="ar", note=WHOLE),
+        Curves(),
+    ),
+)
