@@ -47,19 +47,32 @@ class Registration(BaseModel):
             raise ValueError(f"`looks` must ascend from at least 3 seeds, but got looks={looks}.")
         return looks
 
-    def at_levels(self, metric: str, levels: Sequence[Mapping[str, Any]]) -> "Registration":
+    def at_levels(
+        self,
+        metric: str,
+        levels: Sequence[Mapping[str, Any]],
+        planned: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    ) -> "Registration":
         """The rule of one plan: its metric by name, and each contrast at each level, in full.
 
         Args:
             metric: the ablation's.
-            levels: the planned ones, the smallest first.
+            levels: those at which every arm is planned, the smallest first.
+            planned: arms and their levels. A contrast that names a level which is none of those is taken
+                where both of its arms are planned.
 
         Raises:
             ValueError: if a contrast is taken at no planned level.
         """
         contrasts: list[Contrast] = []
         for contrast in self.contrasts:
-            alike = [level for level in levels if contrast.level.items() <= level.items()]
+            alike = [level for level in levels if contrast.level.items() <= level.items()] or [
+                level
+                for arm, level in planned
+                if arm == contrast.arm
+                and contrast.level.items() <= level.items()
+                and (contrast.reference, {**level, **contrast.reference_level}) in planned
+            ]
             if not alike:
                 raise ValueError(
                     f"`primary` must be at planned levels, {[dict(level) for level in levels]}, "

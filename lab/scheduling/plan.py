@@ -181,7 +181,8 @@ class Plan:
         """
         if self.ablation.primary is None:
             return None
-        rule = self.ablation.primary.at_levels(self.ablation.metric, self._compared_levels)
+        runs = _distinct((cell.arm, cell.level) for cell in self.cells)
+        rule = self.ablation.primary.at_levels(self.ablation.metric, self._compared_levels, runs)
         made = Registered(rule=rule, hash=rule.digest())
         if not any(self.tree.glob(f"runs/**/{RESULT}")):
             return made

@@ -182,6 +182,22 @@ def test_the_budgets_are_those_that_the_reference_is_planned_at(fake_tree):
     assert potentials == pytest.approx([2**0.55, 2**-0.45, 2**-1.45])
 
 
+def test_a_reference_without_the_arms_other_levels_has_the_budgets_that_it_has(fake_tree):
+    """As AR beside an arm of several sizes of blocks, which AR has not."""
+    tree = fake_tree(budgets=(20_000, 80_000), alone=(40_000,))
+    expected, _ = told(tree)
+
+    def in_blocks(plan):
+        for cell in plan["cells"]:
+            cell["level"]["factors.block"] = 4 if cell["arm"] == "dlm" else 0
+
+    tree.replan(in_blocks)
+    found, _ = told(tree)
+    assert [row["by_seed"] for row in found.tables[0].rows] == [
+        row["by_seed"] for row in expected.tables[0].rows
+    ]
+
+
 def test_runs_on_other_held_out_text_are_not_compared(fake_tree):
     tree = fake_tree(budgets=(20_000,), alone=(40_000,))
     tree.edit("ar", 40_000, 1, lambda result: result["data"]["hashes"].update(test="other"))
