@@ -3,10 +3,10 @@
     make block-diffusion                  on 2 cores in about 20 minutes; not measured
     make block-diffusion PRESET=smoke     in about a minute: does everything run?
 
-Blocks of B tokens are modelled left to right, the tokens within one by masked diffusion. At B = 1 a token is
-predicted from all before it, as in AR, but from a mask at its own place in a second stream of as many slots;
-one block of the whole window, here `factors.block` 0, is the DLM. A pass in blocks takes twice the FLOPs.
-Expected: NLL between AR's and the DLM's, nearer AR's the smaller the blocks; on scarce data it is not known.
+Blocks of B tokens are modelled left to right, the tokens within one by masked diffusion: at B = 1 each from
+all before it, as in AR, but from a mask in a second stream of as many slots, which doubles the FLOPs. With
+`factors.block` 0 one block is the whole window, as in the DLM.
+Expected: NLL between AR's and the DLM's, nearer AR's the smaller the blocks; not known on scarce data.
 """
 
 from lab.ablation import Ablation, Scale
@@ -15,8 +15,7 @@ from lab.registration import Registration
 from lab.sections import UNIQUE_TOKENS, Against, Contrast, Curves, Differences, Quantity
 
 BLOCK, SIZES = "factors.block", (1, 4, 16)
-ALONE = {"blocks": {BLOCK: SIZES}}
-WHOLE = "Block 0 is one block of the whole window, as in the DLM."
+ALONE, WHOLE = {"blocks": {BLOCK: SIZES}}, "Block 0 is one block of the whole window, as in the DLM."
 AGAINST_AR, AGAINST_DLM = (
     tuple(
         Contrast(arm="blocks", reference=reference, level={BLOCK: size}, reference_level={BLOCK: 0})

@@ -50,10 +50,6 @@ def nelbo(
     """
     if num_draws < 2 or num_draws % 2:
         raise ValueError(f"`num_draws` must be even and >= 2, but got num_draws={num_draws}.")
-    if scorer.block_size:
-        raise ValueError(
-            f"`scorer` must be of an arm of all orders, but got one of blocks of {scorer.block_size} tokens."
-        )
     half = num_draws // 2
     estimates = np.stack([_draw_nll(scorer, windows, number, half) for number in range(num_draws)])
     halves = estimates.reshape(2, half, len(windows)).mean(axis=1)
@@ -71,6 +67,10 @@ def nelbo(
 
 def _draw_nll(scorer: SlotScorer, windows: np.ndarray, number: int, strata: int) -> np.ndarray:
     """One draw's NLL per token of each window: (count,) float64."""
+    if scorer.block_size:
+        raise ValueError(
+            f"`scorer` must be of an arm of all orders, but got one of blocks of {scorer.block_size} tokens."
+        )
     count, length = windows.shape
     ids = np.arange(count, dtype=np.int32)
     numbers = np.full(count, number, np.int32)
