@@ -1,10 +1,13 @@
 """What a pass in blocks may know: the clean blocks before, and the revealed tokens of the same block."""
 
+import doctest
+
 import numpy as np
 import pytest
 from namespaces import host
 from tiny import BATCH, LENGTH, VOCAB, random_tokens, tiny_transformer
 
+from lab.models import attention
 from lab.models.attention import SelfAttention, block_pattern
 from lab.objectives.corruption import block_example, dense_example
 
@@ -80,3 +83,9 @@ def test_slots_hidden_from_attention_are_refused():
     inputs, angles = np.zeros((1, 4, 8), "float32"), np.zeros((1, 4, 1, 2), "float32")
     with pytest.raises(ValueError, match="`visible` must be None with block_size=2"):
         layer(inputs, angles, angles, np.ones((1, 4), bool), block_size=2)
+
+
+def test_the_docstring_prints_the_pattern():
+    (test,) = doctest.DocTestFinder().find(block_pattern, globs=vars(attention))
+    assert test.examples
+    assert doctest.DocTestRunner().run(test).failed == 0

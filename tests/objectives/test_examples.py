@@ -5,7 +5,7 @@ import pytest
 from lab.objectives import corruption, draws, input_noise, noise, place_draws
 
 EXAMPLES = {
-    corruption: {"causal_example", "dense_example"},
+    corruption: {"block_example", "causal_example", "dense_example"},
     draws: {"draw", "complement"},
     noise: {"bernoulli_hidden"},
     input_noise: {"add_input_noise"},
