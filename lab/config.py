@@ -658,11 +658,18 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _experts_see_no_future(self) -> "RunConfig":
-        if self.model.feed_forward == "expert_choice" and self.factors.compute != "dense":
+        mixture, factors = self.model.feed_forward, self.factors
+        if mixture == "expert_choice" and (factors.compute != "dense" or factors.ar_share):
             raise ValueError(
-                "`feed_forward` must be swiglu or token_choice unless compute=dense, as under expert_choice "
-                "a slot depends on later ones, "
-                f"but got feed_forward=expert_choice, compute={self.factors.compute}."
+                "`feed_forward` must be swiglu or token_choice unless compute=dense and ar_share=0, as under "
+                "expert_choice a slot depends on later ones, but got feed_forward=expert_choice, "
+                f"compute={factors.compute}, ar_share={factors.ar_share}."
+            )
+        if mixture != "swiglu" and self.block_size:
+            raise ValueError(
+                "`feed_forward` must be swiglu where factors.block is below data.length, as a token's place "
+                "with an expert would depend on later blocks, "
+                f"but got feed_forward={mixture}, block={factors.block}."
             )
         return self
 

@@ -61,6 +61,20 @@ INVALID = {
         {"model": {"feed_forward": "expert_choice", "experts": 4}},
         "`feed_forward` must be swiglu or token_choice unless compute=dense.*, but got .*compute=causal",
     ),
+    "experts that see the future in some rows": (
+        {
+            "model": {"feed_forward": "expert_choice", "experts": 4},
+            "factors": {"order": "any", "compute": "dense", "ar_share": 0.5},
+        },
+        "`feed_forward` must be swiglu or token_choice unless .*ar_share=0,.*, but got .*ar_share=0.5",
+    ),
+    "experts shared by blocks": (
+        {
+            "model": {"feed_forward": "token_choice", "experts": 4},
+            "factors": {"order": "any", "compute": "dense", "block": 4},
+        },
+        "`feed_forward` must be swiglu where factors.block .*, but got feed_forward=token_choice, block=4",
+    ),
     "capacity of no expert": (
         {"model": {"capacity_factor": 2.0}},
         r"`capacity_factor` must be 1\.25 where feed_forward=swiglu has no use for it, but got .*=2\.0",

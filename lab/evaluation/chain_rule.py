@@ -56,10 +56,9 @@ def place_logits(
         example, slots = causal_example(windows, order, mask_id, np), places
     else:
         numbers, slots = numbers.reshape(-1, 1), places.reshape(-1, 1)
-        windows = np.repeat(windows, places.shape[1], axis=0)
-        example = dense_example(
-            windows, np.arange(length) >= slots, mask_id, np.ones(len(windows), np.float32), np
-        )
+        windows, weights = np.repeat(windows, places.shape[1], axis=0), np.ones(places.size, np.float32)
+        corrupt, size = (block_example, scorer.block_size) if scorer.block_size else (dense_example, length)
+        example = corrupt(windows, np.arange(length) % size >= slots % size, mask_id, weights, np)
     for rows, logits in scorer.logits(example, slots.astype(np.int32), scorer.batch_size):
         yield numbers[rows].ravel(), logits.reshape(-1, logits.shape[-1])
 

@@ -102,7 +102,7 @@ class Learner(TrainStep, keras.Model):
         self.built = True
 
     def call(self, inputs: StepInputs, training: bool = False) -> PassLosses:
-        """The loss of each sequence, those of one part, then of the other, and what the network adds to it."""
+        """The loss of each sequence, part after part, and what the network adds to it."""
         parts = self.objective.parts(
             inputs["tokens"], inputs["places"], inputs["visits"], inputs["rows"], self.draw_seed.value, ops
         )
