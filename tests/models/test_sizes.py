@@ -21,6 +21,18 @@ def test_the_papers_sizes(name, expected):
     assert parameters_outside_embeddings(**SIZES[name]) == expected
 
 
+@pytest.mark.parametrize("name", ["paper_2b", "paper_4b", "paper_8b"])
+def test_the_papers_unpublished_sizes_have_the_ratios_of_its_1b(name):
+    published, derived = SIZES["paper_1b"], SIZES[name]
+    heads = derived["heads"]
+    assert derived["width"] == 128 * heads
+    assert derived["layers"] == round(heads * published["layers"] / published["heads"])
+    ffn_width = derived["width"] * published["ffn_width"] / published["width"]
+    assert derived["ffn_width"] == 128 * round(ffn_width / 128)
+    billions = float(name.removeprefix("paper_").removesuffix("b"))
+    assert parameters_outside_embeddings(**derived) == pytest.approx(billions * 1e9, rel=0.06)
+
+
 @pytest.mark.parametrize("name", [name for name in SIZES if not name.startswith("paper")])
 def test_a_name_says_the_parameters_outside_the_embeddings(name):
     number, unit = re.fullmatch(r"([0-9.]+)([mb])", name).groups()
