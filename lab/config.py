@@ -420,6 +420,10 @@ class TrainingConfig(Section):
     `model_parallel` parts and the micro-batch in as many as there are devices for, `model`. It changes the
     order of sums alone, so it is no part of the run's key.
 
+    `rematerialise` computes each block again in the backward pass in place of keeping what it computed: a
+    third more FLOPs, and a fraction of the memory (docs/paper_scale.md). The numbers are the same but for how
+    XLA rounds the two programs, so it is part of the run's key.
+
     The weights of all stops are kept if together they take at most `kept_megabytes`, and else those of the
     best and the last; so are the main run's checkpoints if they fit in what is left, and else the last two.
     What is kept can be measured again, and another stop be added, without training.
@@ -457,6 +461,7 @@ class TrainingConfig(Section):
     checkpoint_steps: Annotated[int, Unkeyed()] = Field(default=200, gt=0)
     parallel: Annotated[Literal["none", "data", "model"], Unkeyed()] = "none"
     model_parallel: Annotated[int, Unkeyed()] = Field(default=1, gt=0)
+    rematerialise: Annotated[bool, Neutral(False)] = False
     kept_megabytes: Annotated[float, Unkeyed()] = Field(default=64.0, ge=0)
     start_from: Annotated[str, Neutral("")] = Field(default="", pattern=rf"^({ARM})?$")
     patience: Annotated[int, Neutral(0)] = Field(default=0, ge=0)

@@ -1,9 +1,9 @@
 """Named shapes of the Transformer, from a tenth of a million parameters to the paper's.
 
 `paper_1b` and `paper_coder_1_7b` are the shapes of the public configurations that accompany
-Ni et al. 2025, arXiv:2511.03276. Its other shapes were not published: `paper_2b`, `paper_4b` and `paper_8b` have
-the ratios of `paper_1b`, h heads of 128 features, 26 / 14 h layers and a feed-forward width of 37 / 14 of the
-width, to whole layers and multiples of 128. Names count the parameters outside the embeddings.
+Ni et al. 2025, arXiv:2511.03276. Its other shapes were not published: `paper_2b`, `paper_4b` and `paper_8b`
+have the ratios of `paper_1b`, h heads of 128 features, 26 / 14 h layers and a feed-forward width of 37 / 14
+of the width, to whole layers and multiples of 128. Names count the parameters outside the embeddings.
 """
 
 from typing import TypedDict

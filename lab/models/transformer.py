@@ -12,6 +12,7 @@ from lab.models.block import Block
 from lab.models.features import Features
 from lab.models.from_architecture import FromArchitecture
 from lab.models.norm import RMSNorm
+from lab.models.rematerialisation import call_again
 from lab.models.rotary import rotary_angles
 from lab.models.seeds import derive_seed
 from lab.models.token_embedding import TokenEmbedding
@@ -34,9 +35,10 @@ class Transformer(FromArchitecture, keras.Model):
         attention_dropout: dropout of attention weights.
         mlp_dropout: dropout inside the feed-forward layers.
         seed: seed of the initial weights and of dropout.
+        rematerialise: whether the backward pass computes each block again, and only their inputs are kept.
     """
 
-    PLAIN = ("attention_dropout", "mlp_dropout", "seed")
+    PLAIN = ("attention_dropout", "mlp_dropout", "seed", "rematerialise")
 
     def __init__(
         self,
@@ -44,13 +46,16 @@ class Transformer(FromArchitecture, keras.Model):
         attention_dropout: float = 0.0,
         mlp_dropout: float = 0.0,
         seed: int = 0,
+        rematerialise: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Each part casts its weights itself; what `call_again` reads must be as it is stored.
+        super().__init__(autocast=not rematerialise, **kwargs)
         self.architecture = architecture
         self.attention_dropout = attention_dropout
         self.mlp_dropout = mlp_dropout
         self.seed = seed
+        self.rematerialise = rematerialise
 
         policy = self.dtype_policy
         self.token_embedding = TokenEmbedding(
@@ -150,15 +155,12 @@ class Transformer(FromArchitecture, keras.Model):
         losses: list[Tensor] = []
         counts: dict[str, Tensor] = {}
         for block in self.blocks * self.architecture.loops:
-            output = block(
-                stream,
-                cosine,
-                sine,
-                example.visible,
-                causal=causal,
-                training=training,
-                block_size=block_size,
-            )
+            arguments = (cosine, sine, example.visible)
+            options = {"causal": causal, "training": training, "block_size": block_size}
+            if training and self.rematerialise:
+                output = call_again(block, stream, *arguments, **options)
+            else:
+                output = block(stream, *arguments, **options)
             passed = Features.of(output)
             stream = passed.stream
             losses += [] if passed.auxiliary_loss is None else [passed.auxiliary_loss]

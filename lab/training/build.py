@@ -19,6 +19,7 @@ def build_transformer(config: RunConfig, vocab_size: int) -> Transformer:
         model.attention_dropout,
         model.mlp_dropout,
         config.training_seed,
+        config.training.rematerialise,
         dtype=model.dtype,
         name="transformer",
     )

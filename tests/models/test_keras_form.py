@@ -58,6 +58,7 @@ LAYERS = [
     (Transformer, {"architecture": PLAIN}, TOKENS, 2 + 2 * 4, 0),
     (Transformer, {"architecture": OTHER, "mlp_dropout": 0.2}, TOKENS, 2 + 2 * 8 + 1, 2),
     (Transformer, {"architecture": MIXTURE, "mlp_dropout": 0.2}, TOKENS, 2 + 5, 1),
+    (Transformer, {"architecture": PLAIN, "rematerialise": True}, TOKENS, 2 + 2 * 4, 0),
 ]
 
 
