@@ -1,4 +1,4 @@
-"""The command line: `python -m lab run|ablate|measure|status|report|dashboard|data --help`.
+"""The command line: `python -m lab run|ablate|measure|status|report|dashboard|data|plan --help`.
 
 What is slow to import is imported inside the command that needs it.
 """
@@ -312,6 +312,45 @@ def data(
         for cells in describe_baselines(measure_baselines(config, dataset, cache, BASELINE_TOKENS)):
             baselines.add_row(*cells)
         Console().print(baselines)
+
+
+@app.command()
+def plan(
+    config: Annotated[str, typer.Argument(help="A file in configs/, by name, or a .yaml file of yours.")],
+    devices: Annotated[int, typer.Option(help="GPUs or TPU chips of all processes together.")] = 1,
+    device: Annotated[
+        str, typer.Option(help="Which: h100, h200, a100, a100-40, tpu-v4, tpu-v5e, tpu-v5p or tpu-v6e.")
+    ] = "h100",
+    mfu: Annotated[float, typer.Option(help="Share of the devices' peak FLOP/s that is reached.")] = 0.4,
+    model_parallel: Annotated[
+        int | None, typer.Option(help="Parts of the weights; the configuration's own if not given.")
+    ] = None,
+    arm: Annotated[str, typer.Option(help="A corner of the cube, such as ar or dlm.")] = "dlm",
+    overrides: Overrides = [],  # noqa: B006
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Of a tokenizer whose name does not say it.", min=1)
+    ] = None,
+    peak: Annotated[float | None, typer.Option(help="TFLOP/s of a device that is not listed.")] = None,
+    memory: Annotated[float | None, typer.Option(help="GB of a device that is not listed.")] = None,
+) -> None:
+    """Say what a run asks of so many devices: memory, FLOPs and time; nothing is trained."""
+    with _clear_errors():
+        from rich.console import Console
+        from rich.table import Table
+
+        from lab.arms import arm_values
+        from lab.config import lay, read_preset
+        from lab.training.capacity import describe, plan_capacity
+        from lab.training.devices import find_device
+
+        values = lay(read_preset(config), arm_values(arm), _user_layer(overrides, []))
+        capacity = plan_capacity(
+            values, devices, find_device(device, peak, memory), model_parallel, vocab_size
+        )
+        table = Table("", f"{config}, {arm}, on {devices} x {device}")
+        for row in describe(capacity, mfu):
+            table.add_row(*row)
+        Console().print(table)
 
 
 def _run_config(

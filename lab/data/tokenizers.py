@@ -189,6 +189,17 @@ def tokenizer_identity(name: str) -> dict[str, str]:
     return {"preset": hasher.hexdigest()}
 
 
+def known_vocab_size(name: str) -> int | None:
+    """The ids that a tokenizer of this name has, the end included; None for a preset, which must be loaded.
+
+    Raises:
+        ValueError: if `bpe:N` has an N that no tokenizer can have.
+    """
+    if name == "bytes":
+        return ByteTokenizer().vocab_size
+    return _bpe_size(name) + 1 if name.startswith("bpe:") else None
+
+
 def find_tokenizer(name: str) -> Tokenizer | None:
     """The tokenizer of a name, or None for `bpe:N`, which has to be trained.
 

@@ -76,39 +76,82 @@ class Memory(NamedTuple):
     activations: int
 
 
-def training_memory(architecture: Architecture, rows: int, feature_bytes: int = FLOAT32) -> Memory:
+def training_memory(
+    architecture: Architecture,
+    rows: int,
+    feature_bytes: int = FLOAT32,
+    fused_attention: bool = False,
+    rematerialise: bool = False,
+    model_parallel: int = 1,
+) -> Memory:
     """Memory of a training step.
 
     Args:
         architecture: of the model.
-        rows: sequences a micro-batch, each of L slots.
-        feature_bytes: of a feature: 4 under float32, 2 under mixed_bfloat16.
+        rows: sequences a micro-batch that one device computes, each of L slots.
+        feature_bytes: as in `activation_bytes`, with all that follow.
+        fused_attention: whether attention is one kernel.
+        rematerialise: whether blocks are computed again in the backward pass.
+        model_parallel: parts in which the weights are kept. (Gains of norms are whole everywhere, and here
+            counted as the others: they are less than a thousandth.)
     """
-    total = parameters(architecture).total
-    activations = rows * architecture.length * activation_bytes(architecture, feature_bytes)
+    total = -(-parameters(architecture).total // model_parallel)
+    slot = activation_bytes(architecture, feature_bytes, fused_attention, rematerialise, model_parallel)
+    activations = rows * architecture.length * slot
     return Memory(FLOAT32 * total, FLOAT32 * total, 2 * FLOAT32 * total, activations)
 
 
-def activation_bytes(architecture: Architecture, feature_bytes: int = FLOAT32) -> int:
-    """Bytes a slot of what a forward pass keeps for the backward one, nothing being computed again.
+def activation_bytes(
+    architecture: Architecture,
+    feature_bytes: int = FLOAT32,
+    fused_attention: bool = False,
+    rematerialise: bool = False,
+    model_parallel: int = 1,
+) -> int:
+    """Bytes a slot of what a forward pass keeps for the backward one, and of the attention at work.
 
     For each block and loop: 4 d of the two norms' inputs and outputs; (h + 2 k) c of queries, keys and
-    values, (h + k) c of their rotations, and with `qk_norm` as much of their norms; h L of the attention
-    weights; h c of what is attended; 2 f of gate and up, f of their product and f of silu(gate). A mixture
-    keeps these 4 f for each place that its experts have for a token in training, c of them a slot, with what
-    goes in and out there, 2 d; and the logits and chances of the router, 2 E float32. At the end 2 d of the
-    norm, and the logits and their probabilities, 2 V float32.
+    values, (h + k) c of their rotations, and with `qk_norm` as much of their norms; what attention keeps; h c
+    of what is attended; 2 f of gate and up, f of the gate's sigmoid, f of silu(gate) and f of the product. A
+    mixture keeps these 5 f, and 2 d of what goes in and out, for each place that its experts have for a token
+    in training; and the logits and chances of the router, 2 E float32. At the end 2 d of the norm, and the
+    logits and their probabilities, 2 V float32.
+
+    Attention written out keeps h L of the weights, and in float32 2 h L of the scores' exponentials and what
+    they are divided by; at work it holds 2 h L float32 more, of the scores' gradient and its scale. So XLA's
+    CPU backend allots (tests/test_paper_scale.py). A fused kernel keeps h float32, the logarithms of the sums
+    of exponentials (Dao et al. 2022, arXiv:2205.14135, section 3.1).
+
+    Where blocks are computed again, each keeps its input alone, d, and at one time there is the inside of one
+    block, or else the end. In several model-parallel parts each has its share of heads and of f or of experts; the
+    residual stream, the norms over it, the router and the end are whole in each.
+
+    Args:
+        architecture: of the model.
+        feature_bytes: of a feature: 4 under float32, 2 under mixed_bfloat16.
+        fused_attention: whether attention is one kernel.
+        rematerialise: whether blocks are computed again in the backward pass.
+        model_parallel: parts; a divisor of h, k and f or E.
 
     Reference: after Korthikanti et al. 2022, arXiv:2205.05198, section 4.1.
     """
     a = architecture
     query_key = (a.heads + a.kv_heads) * a.head_dim
-    attention = (2 * a.heads + 2 * a.kv_heads) * a.head_dim + query_key * (1 + a.qk_norm) + a.heads * a.length
-    block: float = 4 * a.width + attention + 4 * a.ffn_width
-    router = 0
+    attention = (2 * a.heads + 2 * a.kv_heads) * a.head_dim + query_key * (1 + a.qk_norm)
+    feed_forward, router = float(5 * a.ffn_width), 0
     if a.feed_forward in MIXTURES:
         places = a.experts * expert_capacity(a, a.length) / a.length
-        block = 4 * a.width + attention + places * (4 * a.ffn_width + 2 * a.width)
-        router = 2 * a.experts
-    features = a.loops * a.layers * block + 2 * a.width
-    return round(feature_bytes * features + FLOAT32 * (2 * a.vocab_size + a.loops * a.layers * router))
+        feed_forward, router = places * (5 * a.ffn_width + 2 * a.width), 2 * FLOAT32 * a.experts
+    split = feature_bytes * (attention + feed_forward)
+    at_work = 0
+    if fused_attention:
+        split += FLOAT32 * a.heads
+    else:
+        split += a.heads * a.length * (feature_bytes + 2 * FLOAT32)
+        at_work = 2 * FLOAT32 * a.heads * a.length // model_parallel
+    block = feature_bytes * 4 * a.width + split / model_parallel + router
+    end = feature_bytes * 2 * a.width + 2 * FLOAT32 * a.vocab_size
+    passes = a.loops * a.layers
+    if rematerialise:
+        return round(passes * feature_bytes * a.width + max(block + at_work, end))
+    return round(passes * block + at_work + end)

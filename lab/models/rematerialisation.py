@@ -1,4 +1,4 @@
-"""Layers of which the backward pass computes all again, so that only their inputs are kept between the two."""
+"""Layers of which the backward pass computes all again, so that between the two only inputs are kept."""
 
 from typing import Any
 

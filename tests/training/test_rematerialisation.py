@@ -31,7 +31,7 @@ def test_dropout_moments_and_generators_are_those_of_a_run_that_keeps_all():
     expected, found = trained(False, layer), trained(True, layer)
     assert expected.keys() == found.keys()
     for path, values in expected.items():
-        rounding = 1e-5 * np.abs(values).max()
+        rounding = 1e-4 * np.abs(values).max()  # Adam's quotients make more of it
         np.testing.assert_allclose(found[path], values, rtol=0, atol=rounding, err_msg=path)
     states = [values for path, values in found.items() if path.endswith("seed_generator_state")]
     assert len(states) == 4

@@ -1,0 +1,105 @@
+"""The paper's 1B shape on a CPU: what a step is said to take up, and that it computes."""
+
+import keras
+import numpy as np
+import pytest
+
+from lab.arms import arm_values
+from lab.config import make_config, read_preset
+from lab.models.footprint import training_memory
+from lab.objectives.objective import Objective
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(keras.config.backend() != "jax", reason="reads what XLA allots"),
+]
+
+VOCAB = 50257
+BARRIERS_KEPT = {"xla_disable_hlo_passes": "cse_barrier_expander"}  # as they are on accelerators
+
+
+def paper_config(length, rows, rematerialise=False, **model):
+    evaluation = {"choice_context_tokens": 8, "choice_option_tokens": 8}
+    training = {"batch_size": rows, "parallel": "none", "rematerialise": rematerialise}
+    layer = {"data": {"length": length}, "model": model, "training": training, "evaluation": evaluation}
+    return make_config(read_preset("paper_1b"), arm_values("dlm"), layer)
+
+
+def allotted(config, **options):
+    """Bytes that XLA allots for a training step: arguments, results and what lies between. Nothing is computed."""
+    import jax
+
+    from lab.training.build import build_transformer
+    from lab.training.learner import Learner
+    from lab.training.optimizer import ScheduledAdamW
+
+    data, rows = config.data, config.training.batch_size
+    optimizer = ScheduledAdamW(config.training)
+    with keras.StatelessScope(initialize_variables=False):  # shapes alone
+        transformer = build_transformer(config, VOCAB)
+        objective = Objective(config.factors, data.length, transformer.mask_id, data.windows, rows)
+        learner = Learner(transformer, objective, config.training_seed)
+        optimizer.build(learner.trainable_variables)
+    learner.compile(optimizer=optimizer)
+    state = [
+        [jax.ShapeDtypeStruct(tuple(variable.shape), variable.dtype) for variable in variables]
+        for variables in (
+            learner.trainable_variables,
+            learner.non_trainable_variables,
+            optimizer.variables,
+            [],
+        )
+    ]
+    shapes = {
+        "tokens": (rows, data.length),
+        "places": (rows, data.length),
+        "visits": (rows,),
+        "rows": (rows,),
+    }
+    inputs = {name: jax.ShapeDtypeStruct(shape, "int32") for name, shape in shapes.items()}
+    step = jax.jit(learner.train_step, donate_argnums=0).lower(tuple(state), (inputs,))
+    found = step.compile(compiler_options=options).memory_analysis()
+    results = found.output_size_in_bytes - found.alias_size_in_bytes
+    return found.argument_size_in_bytes + results + found.temp_size_in_bytes
+
+
+@pytest.mark.parametrize(
+    ("layers", "rows", "rematerialise"), [(4, 1, False), (4, 2, False), (4, 2, True), (8, 1, True)]
+)
+def test_a_step_takes_up_what_is_said(layers, rows, rematerialise):
+    """In float32: XLA's CPU backend multiplies in no half precision, and allots copies in float32."""
+    config = paper_config(2048, rows, rematerialise, layers=layers, dtype="float32")
+    architecture = config.model.architecture(VOCAB, 2048)
+    said = sum(training_memory(architecture, rows, rematerialise=rematerialise))
+    found = allotted(config, **(BARRIERS_KEPT if rematerialise else {}))
+    assert said == pytest.approx(found, rel=0.1)
+
+
+def test_the_whole_shape_passes_forward_and_four_layers_of_it_learn():
+    """64 slots, so that it takes seconds. The forward pass needs some 5 GB of memory, the step 4."""
+    import jax
+
+    from lab.training.build import build_learner, build_transformer
+
+    tokens = np.arange(64, dtype=np.int32)[None]
+    inputs = {
+        "tokens": tokens,
+        "places": tokens,
+        "visits": np.zeros(1, np.int32),
+        "rows": np.zeros(1, np.int32),
+    }
+    model = build_transformer(paper_config(64, 1), VOCAB)
+    objective = Objective(paper_config(64, 1).factors, 64, model.mask_id, "jittered", 1)
+    example = objective.example(*inputs.values(), 0, np)
+    weights = [variable.value for variable in model.trainable_variables]
+    logits = jax.jit(lambda weights: model.stateless_call(weights, [], example)[0])(weights)
+    assert logits.shape == (1, 64, VOCAB)
+    found = np.array(logits, np.float64)
+    entropy = -(jax.nn.softmax(found) * jax.nn.log_softmax(found)).sum(-1)
+    assert entropy == pytest.approx(np.log(VOCAB), rel=0.1)  # weights as they are at first say little
+    del model, weights, logits
+
+    learner = build_learner(paper_config(64, 1, rematerialise=True, layers=4), VOCAB)
+    losses = [float(learner.train_on_batch(inputs)) for _ in range(2)]
+    assert losses[0] == pytest.approx(np.log(VOCAB), rel=0.2)
+    assert losses[1] != losses[0]
