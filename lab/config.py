@@ -421,8 +421,8 @@ class TrainingConfig(Section):
     order of sums alone, so it is no part of the run's key.
 
     `rematerialise` computes each block again in the backward pass in place of keeping what it computed: a
-    third more FLOPs, and a fraction of the memory (docs/paper_scale.md). The numbers are the same but for how
-    XLA rounds the two programs, so it is part of the run's key.
+    third more FLOPs, and a fraction of the activations (docs/paper_scale.md). The numbers are the same but
+    for the rounding of another program, so it is part of the run's key.
 
     The weights of all stops are kept if together they take at most `kept_megabytes`, and else those of the
     best and the last; so are the main run's checkpoints if they fit in what is left, and else the last two.

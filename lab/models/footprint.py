@@ -119,8 +119,8 @@ def activation_bytes(
 
     Attention written out keeps h L of the weights, and in float32 2 h L of the scores' exponentials and what
     they are divided by; at work it holds 2 h L float32 more, of the scores' gradient and its scale. So XLA's
-    CPU backend allots (tests/test_paper_scale.py). A fused kernel keeps h float32, the logarithms of the sums
-    of exponentials (Dao et al. 2022, arXiv:2205.14135, section 3.1).
+    CPU backend allots (tests/training/test_paper_scale.py). A fused kernel keeps h float32, the logarithms of
+    the sums of exponentials (Dao et al. 2022, arXiv:2205.14135, section 3.1).
 
     Where blocks are computed again, each keeps its input alone, d, and at one time there is the inside of one
     block, or else the end. In several model-parallel parts each has its share of heads and of f or of experts; the
