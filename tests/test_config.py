@@ -320,6 +320,7 @@ NEUTRAL = {
     "training.total_share": (1.0, 0.5),
     "training.weight_decay_warmup_steps": (0, 5),
     "training.start_from": ("", "ar"),
+    "training.rematerialise": (False, True),
     "training.perturbation": (0.0, 1e-6),
     "training.patience": (0, 2),
     "member": (0, 2),

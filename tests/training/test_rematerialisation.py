@@ -38,13 +38,6 @@ def test_dropout_moments_and_generators_are_those_of_a_run_that_keeps_all():
     assert all(state[1] == 2 * 2 for state in states)
 
 
-def test_it_is_part_of_a_runs_key_only_where_it_is_on():
-    layers = ({"training": {"rematerialise": each}} for each in (False, True))
-    off, on = (tiny_config("dlm", layer).keyed_values() for layer in layers)
-    assert "training.rematerialise" not in off
-    assert on == {**off, "training.rematerialise": True}
-
-
 @pytest.mark.skipif(keras.config.backend() != "jax", reason="reads what XLA allots")
 def test_xla_allots_less():
     """Where it keeps the barriers in front of what is computed again; on a CPU it takes them away unasked."""
