@@ -7,8 +7,8 @@ PRESET ?= laptop
 RESULTS ?= results
 
 comma := ,
-ABLATIONS := crossover windows model-size any-order super-dense monte-carlo ar-noise attribution conversion \
-  inference-compute regularization
+ABLATIONS := crossover windows model-size data-quality sparsity attribution any-order super-dense monte-carlo ar-noise \
+  regularization dual-objective block-diffusion conversion overfitting loss-vs-accuracy inference-compute
 
 # What a user may set, handed on as options. KERAS_BACKEND, JAX_PLATFORMS and STORAGE pass through the environment
 # (a storage URL may hold a password, and options show in the list of processes).
@@ -28,7 +28,7 @@ OPTIONS = --preset '$(PRESET)' \
   $(if $(filter-out results,$(RESULTS)),--results '$(RESULTS)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(ABLATIONS) ablate smoke status report board dashboard bench format lint type test test-backends test-extras clean
+.PHONY: help setup $(ABLATIONS) ablate smoke status report board dashboard bench format lint type test test-backends test-extras test-large clean
 
 help: ## list the targets
 	@echo 'Ablations (PRESET= DATA= SEEDS= LEVELS= SET= TUNE= RESULTS= WORKERS= PER_DEVICE= DEVICES= RANKS= ENGINE= SHARED= STORAGE=):'
@@ -100,6 +100,9 @@ test-backends: setup ## the numerics under TensorFlow, and under PyTorch where i
 
 test-extras: setup ## the tests that need extras, under JAX (EXTRAS=ray,postgres,dashboard)
 	KERAS_BACKEND=jax $(PYTEST) -m extra
+
+test-large: setup ## what takes gigabytes and minutes: the paper's shapes on this machine, under JAX
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m large
 
 clean: ## remove caches, never results
 	rm -rf .mypy_cache .ruff_cache .pytest_cache

@@ -123,8 +123,8 @@ def activation_bytes(
     the sums of exponentials (Dao et al. 2022, arXiv:2205.14135, section 3.1).
 
     Where blocks are computed again, each keeps its input alone, d, and at one time there is the inside of one
-    block, or else the end. In several model-parallel parts each has its share of heads and of f or of experts; the
-    residual stream, the norms over it, the router and the end are whole in each.
+    block, or else the end. In several model-parallel parts each has its share of heads and of f, or of
+    experts; the residual stream, the norms over it, the router and the end are whole in each.
 
     Args:
         architecture: of the model.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from lab.config import RunConfig, Values, make_config
 from lab.data.tokenizers import known_vocab_size
-from lab.evaluation.flops import train_flops_per_token
+from lab.evaluation.flops import TRAIN_PASSES, training_forward_flops_per_token
 from lab.models.architecture import Architecture
 from lab.models.footprint import FLOAT32, Parameters, block_matrices, parameters, training_memory
 from lab.training.devices import Device
@@ -114,8 +114,8 @@ class Capacity:
     @property
     def flops_per_token(self) -> float:
         """Of training, all passes of a step, nothing being computed again."""
-        factors = self.config.factors
-        return factors.passes * train_flops_per_token(self._architecture, factors.compute == "causal")
+        forward = training_forward_flops_per_token(self.config, self.vocab_size)
+        return self.config.factors.passes * TRAIN_PASSES * forward
 
     def seconds(self, utilisation: float) -> float:
         """Of all steps, those of the stops' branches too.

@@ -46,10 +46,10 @@ def test_where_1_is_the_best_temperature_nothing_changes():
     assert fit_temperature(uniform, TARGETS, WEIGHTS) == 1.0  # no temperature is better than another
 
 
-def test_what_is_always_right_ends_at_the_bound_and_is_finite():
+def test_what_is_always_right_has_a_finite_temperature_at_which_nothing_is_lost():
     right = np.eye(5)[TARGETS]
     fitted = fit_temperature(right, TARGETS, WEIGHTS)
-    assert fitted == pytest.approx(1 / 1000, rel=0.01)
+    assert 1 / 1000 <= fitted < 0.05  # below, all of 64 bits are as right
     assert nll(right, fitted) == pytest.approx(0)
 
 

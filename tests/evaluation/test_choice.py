@@ -82,7 +82,9 @@ def test_a_scorer_that_prefers_other_text_is_always_wrong(causal):
 
 def test_a_uniform_scorer_has_no_gap_and_its_ties_are_wrong():
     score = score_items(RiggedScorer(True, lambda previous, target: np.log(1000.0)), items())
-    assert score == (0.0, 0.0, 0.0, 0.0)
+    assert score.true_nll == score.wrong_nll == pytest.approx(np.log(1000.0))
+    assert (score.accuracy, score.option_gap) == (0.0, 0.0)
+    assert score[4:] == (0.0,) * 4
 
 
 def test_the_gap_is_the_mean_over_wrong_options_and_items():

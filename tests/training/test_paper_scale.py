@@ -10,7 +10,7 @@ from lab.models.footprint import training_memory
 from lab.objectives.objective import Objective
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.large,
     pytest.mark.skipif(keras.config.backend() != "jax", reason="reads what XLA allots"),
 ]
 
