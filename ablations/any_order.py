@@ -15,6 +15,7 @@ from lab.registration import Registration
 from lab.sections import compare, pairs
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 800_000}, "evaluation": {"stops": 6}}
+NIGHT = {"data": {"unique_tokens": 100_000}, "training": {"total_tokens": 20_000_000}}
 ORDERS = {
     "left_to_right": "left_to_right",
     **{f"fixed_{count}": f"fixed:{count}" for count in (1, 4, 16, 256)},
@@ -35,6 +36,7 @@ ABLATION = Ablation(
     scales={
         "smoke": Scale({}, seeds=1, budget="about a minute on 2 cores"),
         "laptop": Scale({}, seeds=3, budget="about 20 minutes on 2 cores", values=SMALL),
+        "night": Scale({}, seeds=3, budget="not measured", values=NIGHT),
         "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",

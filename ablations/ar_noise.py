@@ -16,6 +16,7 @@ from lab.registration import Registration
 from lab.sections import compare, pairs
 
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 500_000}, "evaluation": {"stops": 7}}
+NIGHT = {"data": {"unique_tokens": 100_000}, "training": {"total_tokens": 20_000_000}}
 
 # Percent of the inputs, of the attention slots, or of the weights and features that are dropped.
 NOISE: dict[str, Values] = {
@@ -41,6 +42,7 @@ ABLATION = Ablation(
     scales={
         "smoke": Scale({}, seeds=1, budget="about a minute on 2 cores"),
         "laptop": Scale({}, seeds=3, budget="about 25 minutes on 2 cores", values=SMALL),
+        "night": Scale({}, seeds=3, budget="not measured", values=NIGHT),
         "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",

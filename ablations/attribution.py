@@ -3,9 +3,8 @@
     make attribution                 on 2 cores in about 20 minutes
     make attribution PRESET=smoke    in about a minute: does everything run?
 
-The eight corners of the cube (any-order modelling, super-dense compute, Monte Carlo augmentation: each off or
-on) and two controls, all with the same parameters, data order and tokens seen (docs/cube.md). The gain from
-`ar` to `dlm` is divided into Shapley values, main effects and interactions. Expected: not known.
+The eight corners of the cube (any-order modelling, super-dense compute, Monte Carlo augmentation: off or on)
+and two controls, all else equal (docs/cube.md). The gain from `ar` to `dlm` is divided. Expected: not known.
 Found at laptop scale on corpus=stdlib: new draws earn it, dense passes cost; the gain itself is undecided.
 """
 
@@ -35,6 +34,7 @@ ABLATION = Ablation(
             budget="about 20 minutes on 2 cores",
             values={"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_200_000}},
         ),
+        "night": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 100_000}}),
         "gpu": Scale({}, seeds=5, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",

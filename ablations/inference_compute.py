@@ -34,11 +34,11 @@ ABLATION = Ablation(
     scales={
         "smoke": Scale({}, seeds=2, budget="about a minute on 2 cores", values=FEW),
         "laptop": Scale({}, seeds=3, budget="under 10 minutes on 2 cores", values=SMALL),
+        "night": Scale({}, 3, "not measured", {"data": {UNIQUE_TOKENS: 100_000}}),
         "gpu": Scale({}, seeds=3, budget="not measured", values=LARGE),
     },
     metric="judge_nll",
-    expected="A DLM that samples one token a pass costs as many times AR's FLOPs as there are tokens; fewer "
-    "passes cost quality, so it matches AR's text only near that ratio, if at all.",
+    expected="One token a pass costs the DLM as many times AR's FLOPs as there are tokens; fewer, quality.",
     measurements={"inference": "judge"},
     primary=Registration(contrasts=pairs({"dlm": "ar"}), metric="nll"),  # before any price: as good a model
     sections=(

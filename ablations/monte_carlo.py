@@ -16,6 +16,7 @@ from lab.sections import compare, pairs
 
 COUNTS = (1, 4, 16, 64)
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 800_000}, "evaluation": {"stops": 6}}
+NIGHT = {"data": {"unique_tokens": 100_000}, "training": {"total_tokens": 20_000_000}}
 
 # What changes against `dlm`: the number of draws, pairs, when they are drawn, and how many tokens are hidden.
 DLM: dict[str, Values] = {
@@ -43,6 +44,7 @@ ABLATION = Ablation(
     scales={
         "smoke": Scale({}, seeds=1, budget="about a minute on 2 cores"),
         "laptop": Scale({}, seeds=3, budget="about 20 minutes on 2 cores", values=SMALL),
+        "night": Scale({}, seeds=3, budget="not measured", values=NIGHT),
         "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",

@@ -17,6 +17,7 @@ from lab.sections import compare, pairs
 
 STOPS = {"evaluation": {"stops": 6}}
 SMALL = {"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_000_000}, **STOPS}
+NIGHT = {"data": {"unique_tokens": 100_000}, "training": {"total_tokens": 20_000_000}}
 LARGE = {"data": {"unique_tokens": 300_000}}
 DECAYS = (0.1, 1.0, 3.2)
 DROPOUTS = (0.0, 0.2)
@@ -46,6 +47,7 @@ ABLATION = Ablation(
     scales={
         "smoke": Scale({}, seeds=1, budget="about two minutes on 2 cores", tune=3),
         "laptop": Scale({}, seeds=3, budget="about 30 minutes on 2 cores", values=SMALL, tune=12),
+        "night": Scale({}, seeds=3, budget="not measured", values=NIGHT, tune=12),
         "gpu": Scale({}, seeds=3, budget="not measured", values=LARGE, tune=24),
     },
     metric="nll",

@@ -38,6 +38,7 @@ ABLATION = Ablation(
     scales={
         "smoke": Scale(LEVELS, seeds=1, budget="about a minute on 2 cores"),
         "laptop": Scale(LEVELS, seeds=3, budget="about 20 minutes on 2 cores (estimated)", values=SMALL),
+        "night": Scale(LEVELS, seeds=3, budget="not measured", values={"data": {"unique_tokens": 100_000}}),
         "gpu": Scale(LEVELS, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
     metric="nll",

@@ -37,7 +37,7 @@ def test_docstring_gives_command_time_and_expectation(name):
 def test_every_scale_with_a_preset_makes_valid_cells(name):
     ablation = load_ablation(name)
     present = sorted(set(ablation.scales) & set(preset_names()))
-    assert "smoke" in present
+    assert {"smoke", "laptop", "night", "gpu"} <= set(present)
     assert all(cells(ablation, preset) for preset in present)
 
 
