@@ -274,7 +274,7 @@ def test_sections_take_levels_and_measurements_that_there_are(section, message):
 def test_a_contrast_is_between_two_arms_or_two_levels_of_one():
     levels = {"data.unique_tokens": 1000}
     assert Differences(contrasts=(Contrast(arm="ar", reference="ar", reference_level=levels),))
-    with pytest.raises(ValueError, match="between two arms, or two levels of one, but got 'ar' with itself"):
+    with pytest.raises(ValueError, match="two arms, or two levels or stops of one, but got 'ar' with itself"):
         Differences(contrasts=pairs({"dlm": "ar", "ar": "ar"}))
 
 

@@ -177,6 +177,7 @@ def changed(tmp_path, monkeypatch):
 
 
 MEASURED = {*MODULES}
+MEMORISED = {"train_nll", "extraction"}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ MEASURED = {*MODULES}
         ("evaluation/measurements.py", set()),
         ("evaluation/held_out.py", set()),
         ("evaluation/nelbo.py", {"nelbo", "choice"}),
-        ("evaluation/denoising.py", {"real_text", "generation"}),
+        ("evaluation/denoising.py", {"real_text", "generation", *MEMORISED}),
         ("evaluation/measure_nll.py", {"nll", "nll_exact", "ensemble"}),
         ("evaluation/scorer.py", MEASURED),
         ("reporting/report.py", set()),
@@ -207,7 +208,7 @@ MEASURED = {*MODULES}
         ("training/engine.py", {"engine"}),
         ("training/optimizer.py", {"engine"}),
         ("objectives/noise.py", {"engine"}),
-        ("data/budget.py", {"engine"}),
+        ("data/budget.py", {"engine", *MEMORISED}),
         ("models/attention.py", {"engine", *MEASURED}),
         ("threefry.py", {"engine", *MEASURED}),
     ],

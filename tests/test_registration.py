@@ -60,7 +60,7 @@ def test_an_older_rule_keeps_its_hash_and_another_stop_has_another():
     rule = RULE.at_levels("nll", LEVELS)
     values = rule.model_dump(mode="json")
     for contrast in values["contrasts"]:
-        del contrast["reference_at"]
+        del contrast["reference_at"], contrast["best_of"]
     assert rule.digest() == digest(values)
     other = RULE.model_copy(update={"contrasts": over_best(("dlm",))})
     assert other.digest() != Registration(contrasts=pairs({"dlm": "ar"})).digest()

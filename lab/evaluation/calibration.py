@@ -7,7 +7,6 @@ Reference: Guo et al. 2017, arXiv:1706.04599, section 4.2.
 """
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 # Of 1/T, on either side of 1: where predictions are all right, or worse than uniform, there is no minimum.
 MOST = 1000.0
@@ -40,6 +39,7 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray
     Returns:
         T in 1/1000 .. 1000; never one with a higher NLL than T = 1.
     """
+    from scipy.optimize import minimize_scalar  # takes longer to import than a run to start
 
     def nll(log_inverse: float) -> float:
         return float(weights @ tempered_nll(logits, targets, float(np.exp(-log_inverse))))

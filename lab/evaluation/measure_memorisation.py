@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import binomtest, norm
 
 from lab.data.held_out import dataset_windows, scored_places
 from lab.evaluation.arm import Arm, Finding
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lab.data.dataset import Dataset
 
 LEFT_TO_RIGHT = "left_to_right"  # as measurements.py names it, which plans and decides no number
-ONE_ERROR = float(norm.cdf(1) - norm.cdf(-1))  # the confidence of an interval of one standard error
+ONE_ERROR = math.erf(math.sqrt(0.5))  # the confidence of an interval of one standard error, 68.3 %
 
 
 def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
@@ -112,6 +112,8 @@ def rate_error(found: np.ndarray) -> float:
 
     Reference: Wilson 1927, Journal of the American Statistical Association 22.
     """
+    from scipy.stats import binomtest  # takes longer to import than a run to start
+
     test = binomtest(int(found.sum()), len(found))
     interval = test.proportion_ci(confidence_level=ONE_ERROR, method="wilson")
     return float(interval.high - interval.low) / 2

@@ -62,11 +62,11 @@ def test_the_parameters_of_a_mixture_by_hand():
 
 @pytest.mark.parametrize("kind", MIXED)
 def test_the_activations_of_a_mixture_by_hand(kind):
-    """Each of four experts has room for 4 tokens of 6: a place holds what goes in and out, and four of 12."""
+    """Each of four experts has room for 4 tokens of 6: a place holds what goes in and out, and five of 12."""
     architecture = tiny_architecture(layers=2, **MIXED[kind])
     dense = activation_bytes(tiny_architecture(layers=2))
     places, router = 4 * 4 / 6, 2 * 4
-    added = places * (8 + 8 + 4 * 12) - 4 * 12 + router
+    added = places * (8 + 8 + 5 * 12) - 5 * 12 + router
     assert activation_bytes(architecture) == round(dense + 4 * 2 * added)
 
 

@@ -49,7 +49,13 @@ LAYERS = [
     ),
     (
         Transformer,
-        {"architecture": ARCHITECTURE, "attention_dropout": 0.2, "mlp_dropout": 0.1, "seed": 4},
+        {
+            "architecture": ARCHITECTURE,
+            "attention_dropout": 0.2,
+            "mlp_dropout": 0.1,
+            "seed": 4,
+            "rematerialise": True,
+        },
         EXAMPLE,
         {},
         VOCAB,

@@ -23,6 +23,12 @@ EXACT = {"nll_exact", "nll_exact_standard_error"}
 METRICS = {
     *NLL,
     *("choice_accuracy", "option_gap", "choice_accuracy_standard_error", "option_gap_standard_error"),
+    *(
+        "choice_true_nll",
+        "choice_wrong_nll",
+        "choice_true_nll_standard_error",
+        "choice_wrong_nll_standard_error",
+    ),
 }
 BOUND = {"nelbo", "nelbo_example_standard_error", "nelbo_mask_standard_error"}
 READINGS = ("annealed", "along_run")
