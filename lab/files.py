@@ -39,8 +39,12 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ValueError: naming the key, if a number is NaN or infinite.
     """
-    refuse_non_finite(value, path.name)
-    write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False)
+    except ValueError:
+        refuse_non_finite(value, path.name)  # says where
+        raise
+    write_atomic(path, f"{text}\n".encode())
 
 
 def read_json(path: Path) -> Any:
