@@ -245,8 +245,8 @@ class FactorsConfig(Section):
         input_noise: what a causal pass reads in place of some tokens; see `parse_input_noise`.
         loss_on: `all` targets, or only the `hidden` ones: those altered by `input_noise`.
         attention_mask_dropout: chance that a slot is hidden from the attention of all other slots.
-        block: B, or 0 for none: blocks of B tokens are modelled left to right, and within one its tokens as
-            the rest says, with k uniform on 1..B for each block. It divides L; B = L is as none.
+        block: B: blocks of B tokens are modelled left to right, and within one its tokens as the rest says,
+            with k uniform on 1..B for each block. It divides L; B = L is as `window`, one block for all.
         ar_share: share of the rows of each micro-batch that train as `ar` does, left to right in a causal
             pass; the others train as the rest of these factors says, in a dense one.
         read_as: how evaluation reads the weights where some rows are trained each way, in `dense` passes or
@@ -266,7 +266,7 @@ class FactorsConfig(Section):
     input_noise: Annotated[str, Neutral("none")] = "none"
     loss_on: Annotated[Literal["all", "hidden"], Neutral("all")] = "all"
     attention_mask_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
-    block: Annotated[int, Neutral(0)] = Field(default=0, ge=0)
+    block: Annotated[int | Literal["window"], Neutral("window")] = "window"
     ar_share: Annotated[float, Neutral(0.0)] = 0.0
     read_as: Annotated[Literal["dense", "causal"], Unkeyed()] = "dense"
 
@@ -306,6 +306,22 @@ class FactorsConfig(Section):
         """Whether anything of a training pass is drawn, so that two passes over a window can differ."""
         plain = (self.compute, self.order, self.input_noise) == ("causal", "left_to_right", "none")
         return not (plain or self.ar_share == 1) or bool(self.attention_mask_dropout)
+
+    @field_validator("block")
+    @classmethod
+    def _block_positive(cls, block: int | str) -> int | str:
+        if isinstance(block, int) and block < 1:
+            raise ValueError(f"`block` must be a whole number >= 1 or window, but got block={block}.")
+        return block
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether a size of blocks is given."""
+        return self.block != "window"
+
+    def block_size(self, length: int) -> int:
+        """B where a window of so many tokens has several blocks; 0 where it is one."""
+        return 0 if self.block == "window" else self.block % length
 
     @property
     def reads_causally(self) -> bool:
@@ -378,9 +394,11 @@ class FactorsConfig(Section):
                 "loss_on",
                 "needs tokens that input_noise altered; compute=dense has its loss on them anyway",
             )
-        if self.block and not (dense_any and counted):
+        if self.in_blocks and not (dense_any and counted):
             yield "block", "hides k tokens of each block: compute=dense, order=any, estimator=counted"
-        if self.block and (self.noise_window != "all" or self.complementary or self.attention_mask_dropout):
+        if self.in_blocks and (
+            self.noise_window != "all" or self.complementary or self.attention_mask_dropout
+        ):
             yield "block", "needs noise_window=all, complementary=false and attention_mask_dropout=0"
         if self.ar_share and self.compute != "dense":
             yield "ar_share", "adds rows in causal passes to those in dense ones: compute=dense"
@@ -623,7 +641,7 @@ class RunConfig(Section):
     @property
     def block_size(self) -> int:
         """Tokens of a block, where a window has several; else 0, and a window is all one block."""
-        return self.factors.block % self.data.length
+        return self.factors.block_size(self.data.length)
 
     @property
     def read_block_size(self) -> int:
@@ -632,7 +650,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _blocks_fill_the_window(self) -> "RunConfig":
-        if self.factors.block and self.data.length % self.factors.block:
+        if self.factors.block != "window" and self.data.length % self.factors.block:
             raise ValueError(
                 f"`block` must divide data.length={self.data.length}, but got block={self.factors.block}."
             )

@@ -117,6 +117,10 @@ INVALID = {
         {"training": {"total_steps": 9, "accumulation": 3}},
         r"`accumulation` must divide `batch_size`, but got accumulation=3, batch_size=32",
     ),
+    "blocks of nothing": (
+        {"factors": {"block": 0}},
+        r"`block` must be a whole number >= 1 or window.*block=0",
+    ),
     "blocks that do not fill the window": (
         {"factors": {"order": "any", "compute": "dense", "block": 5}},
         r"`block` must divide data\.length=64, but got block=5",
@@ -313,7 +317,7 @@ NEUTRAL = {
     "factors.input_noise": ("none", "mask:0-1"),
     "factors.loss_on": ("all", "hidden"),
     "factors.attention_mask_dropout": (0.0, 0.1),
-    "factors.block": (0, 4),
+    "factors.block": ("window", 4),
     "factors.ar_share": (0.0, 0.5),
     "training.accumulation": (1, 2),
     "training.ema": (0.0, 0.9),

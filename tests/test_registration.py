@@ -30,10 +30,10 @@ def test_a_contrast_is_taken_at_every_level_or_the_first_or_those_that_it_names(
 def test_a_named_level_may_be_one_that_not_every_arm_has():
     """Where both runs of the contrast are planned, and nowhere else."""
     block = "factors.block"
-    common = [{**level, block: 0} for level in LEVELS]
+    common = [{**level, block: "window"} for level in LEVELS]
     alone = [{**LEVELS[0], block: 4}, {**LEVELS[1], block: 4}, {TOKENS: 3000, block: 4}]
     runs = [(arm, level) for level in common for arm in ("ar", "dlm")] + [("dlm", level) for level in alone]
-    across = Contrast(arm="dlm", reference="ar", level={block: 4}, reference_level={block: 0})
+    across = Contrast(arm="dlm", reference="ar", level={block: 4}, reference_level={block: "window"})
     rule = Registration(contrasts=(across, *pairs({"dlm": "ar"})))
     found = [contrast.level for contrast in rule.at_levels("nll", common, runs).contrasts]
     assert found == [*alone[:2], *common]

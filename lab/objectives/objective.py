@@ -63,7 +63,7 @@ class Objective:
     @property
     def block_size(self) -> int:
         """Tokens of a block, where a window has several; else 0."""
-        return self.factors.block % self.length
+        return self.factors.block_size(self.length)
 
     @property
     def causal(self) -> bool:
@@ -95,7 +95,7 @@ class Objective:
         share = parse_ar_share(self.factors.ar_share)
         if share == 0:
             return (Part(self.example(*inputs, seed, xp), self.causal, self.block_size),)
-        plain = {"order": "left_to_right", "compute": "causal", "ar_share": 0.0, "block": 0}
+        plain = {"order": "left_to_right", "compute": "causal", "ar_share": 0.0, "block": "window"}
         left_to_right = replace(self, factors=self.factors.model_copy(update=plain))
         if share == 1:
             return (Part(left_to_right.example(*inputs, seed, xp), causal=True),)
@@ -148,8 +148,8 @@ class Objective:
                 share = np.int32(threefry.FRACTIONS // (self.batch_size * blocks))
                 own = xp.left_shift(xp.arange(blocks, dtype="int32") * share, np.int32(32 - 23))
                 level_words = xp.reshape(xp.expand_dims(level_words, -1) + own, (-1,))
-        elif factors.block:
-            factors = factors.model_copy(update={"block": 0})
+        elif factors.in_blocks:
+            factors = factors.model_copy(update={"block": "window"})
         if self.windows == "jittered":
             return PlaceDraws(factors, seed, places, numbers, xp, level_words)
         length = size or self.length

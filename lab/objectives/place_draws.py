@@ -88,7 +88,7 @@ class PlaceDraws:
     def hidden(self) -> tuple[Array, Array]:
         """What a dense pass hides, (batch, L) bool, and what each hidden token counts, (batch, 1 or L)."""
         factors, xp = self.factors, self.xp
-        if factors.order != "any" or factors.block:
+        if factors.order != "any" or factors.in_blocks:
             counts = self._counts()
             each = np.float32(1) / threefry.to_float32(counts, xp)
             return hidden_positions(Draw(self.order(), counts), xp), xp.expand_dims(each, -1)
@@ -166,7 +166,7 @@ class PlaceDraws:
         """How many positions a window hides whose order is not of the text: (batch,) int32."""
         low, high = count_range(self.factors.noise_window, self.length)
         number, words = high - low + 1, self.level_words
-        if words is None and self.factors.block:
+        if words is None and self.factors.in_blocks:
             words = draw_keys(self.seed, Stream.BLOCK_COUNTS, self.places[:, 0], self.numbers, self.xp)[0]
         if words is None and self.factors.order == "left_to_right":
             phase = threefry.below(self._first_block()[0], number, self.xp)

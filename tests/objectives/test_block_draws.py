@@ -34,7 +34,7 @@ def at_places(one, first, view=0, seed=0):
 @BOTH_WINDOWS
 @pytest.mark.parametrize("factors", [{}, {"stratified": True}, {"draws": 2, "redraw": "epoch"}], ids=str)
 def test_a_block_of_the_whole_window_is_the_dlm_bit_for_bit(windows, factors):
-    whole, dlm = (objective(block, windows, **factors) for block in (LENGTH, 0))
+    whole, dlm = (objective(block, windows, **factors) for block in (LENGTH, "window"))
     for view in range(3):
         assert same(examples(whole, 6, view), examples(dlm, 6, view))
     assert (whole.block_size, objective(2).block_size) == (0, 2)

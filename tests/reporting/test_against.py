@@ -113,6 +113,15 @@ def test_levels_that_are_no_numbers_stand_side_by_side(fake_tree, key, values, t
     assert [ax.xaxis.get_major_formatter()(place) for place in (1, 2, 3)] == told
 
 
+def test_numbers_come_before_words(fake_tree):
+    tree = fake_tree()
+    relevel(tree, "factors.block", ("window", 1, 4))
+    (ax,) = axes(Against(x="factors.block"), tree)
+    assert list(means(ax)) == [1, 2, 3]
+    assert means(ax) == pytest.approx({1: 2.135, 2: 1.535, 3: 2.735})
+    assert [ax.xaxis.get_major_formatter()(place) for place in (1, 2, 3)] == ["1", "4", "window"]
+
+
 def test_small_numbers_are_numbers(fake_tree):
     tree = fake_tree()
     relevel(tree, "training.learning_rate", (1e-5, 1e-4, 1e-3))

@@ -189,7 +189,7 @@ def test_a_reference_without_the_arms_other_levels_has_the_budgets_that_it_has(f
 
     def in_blocks(plan):
         for cell in plan["cells"]:
-            cell["level"]["factors.block"] = 4 if cell["arm"] == "dlm" else 0
+            cell["level"]["factors.block"] = 4 if cell["arm"] == "dlm" else "window"
 
     tree.replan(in_blocks)
     found, _ = told(tree)

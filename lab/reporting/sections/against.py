@@ -155,10 +155,14 @@ def _unmeasured(series: Sequence[Series], metrics: Sequence[Metric]) -> Iterator
 
 
 def _places(section: Against, tree: ResultTree) -> dict[str, float]:
-    """Text of a level -> its place, at its value if all can lie on a logarithmic axis; empty for a cost."""
+    """Text of a level -> its place, at its value if all can lie on a logarithmic axis; empty for a cost.
+
+    Numbers come before words, such as the `window` beside sizes of blocks.
+    """
     if section.x in COSTS:
         return {}
     values = list(dict.fromkeys(level[section.x] for level in tree.levels))
+    values.sort(key=lambda value: not isinstance(value, int | float))
     places = values if all(map(words.is_positive, values)) else range(1, len(values) + 1)
     return {_level_text(value): float(place) for value, place in zip(values, places, strict=True)}
 
@@ -216,6 +220,7 @@ def _panel(shown: Shown, metric: Metric) -> Figure:
         points = [
             point for point in one.points if shown.place(point) is not None and point.values(metric.key)
         ]
+        points.sort(key=lambda point: shown.place(point) or 0.0)
         if points:
             end = _line(ax, shown, points, metric, colours[one.arm], style)
             level = "" if shown.section.levels == "first" else words.level_words(one.level)
