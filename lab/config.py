@@ -301,18 +301,18 @@ class FactorsConfig(Section):
             raise ValueError(f"`draws` must be a whole number >= 1 or inf, but got draws={draws}.")
         return draws
 
-    @property
-    def drawn(self) -> bool:
-        """Whether anything of a training pass is drawn, so that two passes over a window can differ."""
-        plain = (self.compute, self.order, self.input_noise) == ("causal", "left_to_right", "none")
-        return not (plain or self.ar_share == 1) or bool(self.attention_mask_dropout)
-
     @field_validator("block")
     @classmethod
     def _block_positive(cls, block: int | str) -> int | str:
         if isinstance(block, int) and block < 1:
             raise ValueError(f"`block` must be a whole number >= 1 or window, but got block={block}.")
         return block
+
+    @property
+    def drawn(self) -> bool:
+        """Whether anything of a training pass is drawn, so that two passes over a window can differ."""
+        plain = (self.compute, self.order, self.input_noise) == ("causal", "left_to_right", "none")
+        return not (plain or self.ar_share == 1) or bool(self.attention_mask_dropout)
 
     @property
     def in_blocks(self) -> bool:

@@ -7,6 +7,8 @@ import numpy as np
 from lab.evaluation.canvas import Canvas, StopCondition
 from lab.evaluation.scorer import SlotScorer
 
+LEFT_TO_RIGHT = "left_to_right"  # as measurements.py names it, which plans and decides no number
+
 
 def sample_left_to_right(
     scorer: SlotScorer,

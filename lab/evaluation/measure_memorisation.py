@@ -14,7 +14,7 @@ from lab.evaluation.chain_rule import chain_rule_nll
 from lab.evaluation.denoising import denoise
 from lab.evaluation.documents import standard_error
 from lab.evaluation.flops import pass_flops
-from lab.evaluation.generation import sample_left_to_right
+from lab.evaluation.generation import LEFT_TO_RIGHT, sample_left_to_right
 from lab.evaluation.inference_flops import InferenceCounter
 from lab.evaluation.training_windows import training_windows
 from lab.results import Task
@@ -22,7 +22,6 @@ from lab.results import Task
 if TYPE_CHECKING:
     from lab.data.dataset import Dataset
 
-LEFT_TO_RIGHT = "left_to_right"  # as measurements.py names it, which plans and decides no number
 ONE_ERROR = math.erf(math.sqrt(0.5))  # the confidence of an interval of one standard error, 68.3 %
 
 

@@ -13,7 +13,7 @@ from lab.evaluation.arm import Arm, Finding
 from lab.evaluation.chain_rule import chain_rule_nll
 from lab.evaluation.denoising import denoise
 from lab.evaluation.documents import over_documents, standard_error, window_examples
-from lab.evaluation.generation import sample_left_to_right
+from lab.evaluation.generation import LEFT_TO_RIGHT, sample_left_to_right
 from lab.evaluation.inference_flops import InferenceCounter
 from lab.evaluation.text_quality import distinct_ngrams, parse_rate, repetition, unigram_entropy
 from lab.results import Task, Text
@@ -21,7 +21,6 @@ from lab.results import Task, Text
 if TYPE_CHECKING:
     from lab.data.dataset import Dataset
 
-LEFT_TO_RIGHT = "left_to_right"  # as measurements.py names it, which plans and decides no number
 KEPT_TEXTS = 2  # of each sampler and number of steps, to be looked at
 
 

@@ -304,8 +304,9 @@ def passes(config: RunConfig, task: Task) -> int:
             each = settings.get("num_draws") or (min(settings["option_tokens"], block) if dense else 1)
             return int(settings["items"] * settings["options"] * each)
         case "nll" | "nll_exact" | "ensemble" | "train_nll" | "calibration":
-            prefixes = ("", "validation_") if task.measurement == CALIBRATION else ("",)
-            each = {prefix: min(settings.get(f"{prefix}positions") or block, block) for prefix in prefixes}
+            calibrated = task.measurement == CALIBRATION  # which takes a row for each place, in blocks too
+            prefixes, most = (("", "validation_"), config.data.length) if calibrated else (("",), block)
+            each = {prefix: min(settings.get(f"{prefix}positions") or most, most) for prefix in prefixes}
             return sum(settings[f"{prefix}windows"] * (each[prefix] if dense else 1) for prefix in prefixes)
         case "extraction":
             return int(2 * settings["windows"] * settings["steps"])  # and of held-out text as many
