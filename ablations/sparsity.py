@@ -3,11 +3,12 @@
     make sparsity                    on 2 cores; not measured
     make sparsity PRESET=smoke       in about two minutes: does everything run?
 
-Three models of each: a dense one, a mixture of its FLOPs, and a dense one of the mixture's parameters, all on
-the same tokens. A token chooses 3 of 24 experts; for the DLM there is a mixture whose experts choose, too.
-FLOPs and parameters agree exactly at every width d: an expert has 3 d f, f = 56, and the router 24 d, so that
-3 experts and it are a dense layer of f = 176, and all of them one of f = 1352. Expected: as in the paper, the
-mixture gains the DLM less than the large dense model does, and is the worst of AR's.
+Three models of each: a dense one, a mixture of its FLOPs, and a dense one of the mixture's parameters, all
+on the same tokens. A token chooses 3 of 24 experts, each with room for a whole window, since masks choose
+alike; for the DLM there is a mixture whose experts choose, too. FLOPs and parameters agree exactly at every
+width d: an expert has 3 d f, f = 56, the router 24 d; 3 and it are a dense layer of f = 176, all one of f =
+1352. Expected: as in the paper, the mixture gains the DLM less than the large dense model does, and is the
+worst of AR's.
 """
 
 from lab.ablation import Ablation, Scale
@@ -17,7 +18,7 @@ from lab.registration import Registration
 from lab.sections import Curves, Differences, pairs
 
 EXPERTS = {"experts": 24, "experts_per_token": 3, "ffn_width": 56}
-TOKEN_CHOICE = {"feed_forward": "token_choice", "capacity_factor": 2.0, **EXPERTS}
+TOKEN_CHOICE = {"feed_forward": "token_choice", "capacity_factor": 8.0, **EXPERTS}
 EXPERT_CHOICE = {"feed_forward": "expert_choice", "capacity_factor": 1.0, **EXPERTS}
 SIZES = {"": {"ffn_width": 176}, "_mixture": TOKEN_CHOICE, "_large": {"ffn_width": 1352}}
 AR, DLM = ({f"{arm}{name}": model for name, model in SIZES.items()} for arm in ("ar", "dlm"))
