@@ -71,16 +71,20 @@ def baselines_of(cells: Iterable[CellResult]) -> list[LevelBaseline]:
 
 def ngram_lines(cells: Iterable[CellResult], metric: Metric, split: Split) -> list[tuple[str, float]]:
     """Names and heights of the n-gram's lines: means over seeds, in the metric's unit, each height once."""
-    lines: dict[float, str] = {}
+    lines: dict[float, list[LevelBaseline]] = {}
     for one in baselines_of(cells):
         height = one.point(split).mean(metric.key) if one.name == NGRAM else None
         if height is not None:
-            where = [
-                words.level_words(one.level),
-                "" if one.alone else f"{one.unique_tokens:,} unique tokens",
-            ]
-            lines.setdefault(height, ", ".join(filter(None, [NGRAM, *where])))
-    return [(NGRAM if len(lines) == 1 else name, height) for height, name in lines.items()]
+            lines.setdefault(height, []).append(one)
+    return [(_line_name(own) if len(lines) > 1 else NGRAM, height) for height, own in lines.items()]
+
+
+def _line_name(own: Sequence[LevelBaseline]) -> str:
+    """The name of the line of an n-gram that is one at all these levels: by what they have in common."""
+    first = own[0]
+    shared = {k: v for k, v in first.level.items() if all(one.level.get(k) == v for one in own)}
+    where = [words.level_words(shared), "" if first.alone else f"{first.unique_tokens:,} unique tokens"]
+    return ", ".join(filter(None, [NGRAM, *where]))
 
 
 def over_ngram(runs: Runs) -> float | None:

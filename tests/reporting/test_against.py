@@ -166,6 +166,25 @@ def test_another_factor_parts_the_lines(fake_tree):
     assert [text.get_text() for text in ax.texts] == ["AR, size=0.8m", "AR, size=0.1m"]
 
 
+def test_a_factor_that_does_not_change_a_cost_parts_the_lines_too(fake_tree):
+    tree = fake_tree(budgets=(20_000, 40_000, 80_000, 160_000), arms=("ar",))
+    levels = [(size, tokens) for size in (7_000, 9_000) for tokens in (10, 20)]
+    for budget, (parameters, _) in zip(tree.budgets, levels, strict=True):
+        for seed in tree.seeds:
+            tree.edit("ar", budget, seed, lambda result, count=parameters: result.update(parameters=count))
+
+    def change(plan):
+        for cell in plan["cells"]:
+            parameters, tokens = levels[tree.budgets.index(cell["level"][UNIQUE])]
+            cell["level"] = {"model.size": str(parameters), UNIQUE: tokens}
+
+    tree.replan(change)
+    (ax,) = axes(Against(x="parameters"), tree)
+    drawn = [list(line.get_xdata()) for line in ax.lines if line.get_linewidth() == 1.8]
+    assert drawn == [[7_000, 9_000], [7_000, 9_000]]
+    assert {text.get_text() for text in ax.texts} == {"AR, 10 unique tokens", "AR, 20 unique tokens"}
+
+
 def test_runs_are_compared_with_the_reference_at_their_own_level(fake_tree):
     section = Against(x=UNIQUE, reference="ar")
     tree = fake_tree(seeds=(0, 1, 2))

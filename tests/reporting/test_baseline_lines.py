@@ -163,6 +163,9 @@ def test_another_factor_parts_the_line_only_where_the_n_gram_differs(fake_tree):
     lines = [list(one.get_ydata()) for one in ax.lines if one.get_marker() == "x"]
     assert sorted(lines) == [pytest.approx([height] * 2) for height in (2.24, 2.34)]
     assert {"n-gram, 10 unique tokens", "n-gram, 20 unique tokens"} <= texts(ax)
+    _, ax = against_panel(tree, Against(x="parameters"))
+    assert sorted(level_lines(ax)) == pytest.approx([2.24, 2.34])
+    assert {"n-gram, 10 unique tokens", "n-gram, 20 unique tokens"} <= texts(ax)
 
 
 def test_against_a_cost_each_level_has_its_line(fake_tree):

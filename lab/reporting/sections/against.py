@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -127,15 +128,30 @@ def _of_runs(section: Against, tree: ResultTree) -> list[Series]:
         return [replace(one, level={}, variant=words.level_words(one.level)) for one in over]
     groups: dict[tuple[str, str], list[Runs]] = {}
     for arm in section.arms or tree.plan.arms:
-        for level in tree.levels:
-            rest = {key: value for key, value in level.items() if section.x in level and key != section.x}
-            if (runs := runs_of(tree, arm, level)).cells:
-                groups.setdefault((arm, words.level_words(rest)), []).append(runs)
+        own = [runs for level in tree.levels if (runs := runs_of(tree, arm, level)).cells]
+        along = _keys_along(section, own)
+        for runs in own:
+            rest = {key: value for key, value in runs.level.items() if key not in along}
+            groups.setdefault((arm, words.level_words(rest)), []).append(runs)
     series = []
     for (arm, variant), own in groups.items():
         points = tuple(point for runs in own if (point := runs.at(section.at)))
         series.append(Series(arm, {}, points, tuple(cell for runs in own for cell in runs.cells), variant))
     return series
+
+
+def _keys_along(section: Against, own: Sequence[Runs]) -> set[str]:
+    """The keys of an arm's levels by which it moves along the axis: of a cost, those that change it."""
+    if section.x not in COSTS:
+        return {section.x}
+    points = [point for runs in own if (point := runs.at(section.at))]
+    return {
+        key
+        for one, other in combinations(points, 2)
+        if one.at.get(section.x) != other.at.get(section.x)
+        and len(differ := [key for key, value in one.level.items() if other.level[key] != value]) == 1
+        for key in differ
+    }
 
 
 def _unmeasured(series: Sequence[Series], metrics: Sequence[Metric]) -> Iterator[str]:
