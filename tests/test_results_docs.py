@@ -1,0 +1,76 @@
+"""Figures in the docs are those of the committed studies: every interval, every number of three decimals."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STUDIES = ROOT / "docs" / "studies"
+NUMBER = r"[−+]?\d+\.\d{3}(?!\d)"
+INTERVAL = re.compile(rf"({NUMBER})[^()|]{{0,40}}\(({NUMBER})(?: to |, )({NUMBER})")
+
+
+def sections():
+    """Study -> the text of docs/results.md about it, of today's protocol."""
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    today, _ = text.split("\n# Under an earlier protocol")
+    found = {}
+    for section in today.split("\n## ")[1:]:
+        linked = re.findall(r"\]\(studies/([\w-]+/\w+)\)", section)
+        if linked and (STUDIES / linked[0] / "summary.json").is_file():
+            found[linked[0]] = re.sub(r"\n### .*", "", section, flags=re.DOTALL)
+    return found
+
+
+def rows_of(study):
+    """The rows of a study's tables, each as {name: number}."""
+    summary = json.loads((STUDIES / study / "summary.json").read_text(encoding="utf-8"))
+    tables = [summary["arms"]]
+    for part in (summary["primary"], summary["components"], *summary["sections"]):
+        tables += part["tables"].values() if part else []
+    rows = [row for table in tables for row in table]
+    return [{name: value for name, value in row.items() if isinstance(value, float)} for row in rows]
+
+
+def rounded(number):
+    return f"{abs(number):.3f}"
+
+
+def unsupported(text, rows):
+    """The intervals and numbers of a text that no row has."""
+    intervals = {
+        tuple(rounded(row[f"{part}{end}"]) for end in ("mean", "interval_low", "interval_high"))
+        for row in rows
+        for part in ("", "best_", "end_", "gain_")
+        if {f"{part}mean", f"{part}interval_low", f"{part}interval_high"} <= row.keys()
+    }
+    numbers = {rounded(value) for row in rows for value in row.values()}
+    wrong = []
+    for found in INTERVAL.finditer(text):
+        mean, low, high = (number.lstrip("−+") for number in found.groups())
+        if not {(mean, low, high), (mean, high, low)} & intervals:
+            wrong.append(found[0])
+    return wrong + [one for one in re.findall(NUMBER, text) if one.lstrip("−+") not in numbers]
+
+
+@pytest.mark.parametrize("study", sections())
+def test_every_figure_is_of_the_committed_summary(study):
+    assert unsupported(sections()[study], rows_of(study)) == []
+
+
+@pytest.mark.parametrize("study", sections())
+def test_figures_are_there_and_one_that_is_altered_is_found(study):
+    text, rows = sections()[study], rows_of(study)
+    intervals = list(INTERVAL.finditer(text))
+    assert intervals
+    for found in intervals:
+        altered = f"{found[1][:-1]}{(int(found[1][-1]) + 1) % 10}"
+        assert unsupported(found[0].replace(found[1], altered, 1), rows)
+    assert unsupported("9.876", rows) == ["9.876"]
+
+
+def test_every_committed_study_is_written_about():
+    kept = {path.parent.relative_to(STUDIES).as_posix() for path in STUDIES.glob("*/*/summary.json")}
+    assert kept == set(sections())
