@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STUDIES = ROOT / "docs" / "studies"
 NUMBER = r"[−+]?\d+\.\d{3}(?!\d)"
-INTERVAL = re.compile(rf"({NUMBER})[^()|]{{0,40}}\(({NUMBER})(?: to |, )({NUMBER})")
+INTERVAL = re.compile(rf"({NUMBER})[^()|0-9]{{0,40}}\(({NUMBER})(?: to |, )({NUMBER})")
 
 
 def sections():

@@ -58,15 +58,15 @@ def write(tree: ResultTree) -> Content | None:
     registered = tree.plan.registration
     rule, metric = registered.rule, find_metric(registered.rule.metric)
     primaries = _primaries(tree, rule)
-    sentences = [_sentence(one, rule, metric, _when(registered)) for one in primaries]
-    few = len(primaries) <= 2
+    when = _when(registered)
+    few = " ".join(_sentence(one, rule, metric, when) for one in primaries) if len(primaries) <= 2 else ""
     looked = any(one.decision.seeds for one in primaries)
     level = f"Intervals are at the level of their look, {words.join(_levels(primaries))}, "
     level += "after a sequential stop." if tree.plan.auto else "by which more seeds may still be added."
     return Content(
         title=TITLE,
-        headline=" ".join(sentences) if few else _counted(primaries, _when(registered)),
-        verdict=(*([] if few else sentences), _where(primaries, rule, tree)),
+        headline=few or _counted(primaries, when),
+        verdict=(_where(primaries, rule, tree),),
         tables=(_table(primaries, rule, metric),),
         certain=(*[level] * looked, f"Rule {registered.hash}: {rule_words(rule)}."),
         note="All other comparisons on this page were looked at besides.",
@@ -118,7 +118,7 @@ def rule_words(rule: Registration) -> str:
     alpha = words.percent(rule.alpha)
     family = f"Holm over {len(contrasts)} contrasts, " * (len(contrasts) > 1)
     return (
-        f"{words.join(contrasts)}, by {metric.name} {words.PLACE_WORDS[rule.place]} on the test split; "
+        f"{words.some(contrasts)}, by {metric.name} {words.PLACE_WORDS[rule.place]} on the test split; "
         f"paired t, {family}{alpha} spent over looks at {words.join([*map(str, rule.looks)])} seeds "
         f"(Lan-DeMets, Pocock type); equivalence within {words.amount(rule.margin, metric)} by two one-sided "
         f"tests at {alpha} of their own"

@@ -11,12 +11,14 @@ from lab.reporting.replicates import Replicates
 from lab.reporting.statistics import ALPHA, Estimate, Verdict
 from lab.reporting.tree import ResultTree, level_name
 from lab.results import Reading
-from lab.sections import UNIQUE_TOKENS, Contrast
+from lab.sections import Contrast
 
 READING_WORDS = {"annealed": "annealed stops", "along_run": "stops along one run"}
 PLACE_NAMES = {"best": "best stop", "end": "end"}
 PLACE_WORDS = {"best": "at the best stop", "end": "at the end of training"}
 _AXES = {
+    "factors.ar_share": "share of AR",
+    "factors.block": "size of blocks",
     "epoch": "epochs",
     "train_flops": "training FLOPs",
     "seconds": "training time",
@@ -32,6 +34,7 @@ BOUND = (
 )
 AT = "@"  # in a variant, before the stop where it is taken
 NAMED = 6  # items in a sentence; the rest is counted
+TOKENS = " unique tokens"
 # Set behind a verdict on an arm that was still improving when its run ended.
 MARK = "†"
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -193,7 +196,7 @@ def level_words(level: Mapping[str, Any]) -> str:
 
 def named_level(name: str) -> str:
     """A level's name in words: `unique_tokens=10000` as `10,000 unique tokens`."""
-    text = re.sub(r"unique_tokens=(\d+)", lambda match: f"{int(match[1]):,} unique tokens", name)
+    text = re.sub(r"unique_tokens=(\d+)", lambda match: f"{int(match[1]):,}{TOKENS}", name)
     return text.replace("unique_tokens=None", "the whole corpus")
 
 
@@ -214,10 +217,20 @@ def reference_place(contrast: Contrast) -> str:
 
 
 def levels_words(levels: Sequence[Mapping[str, Any]]) -> str:
-    """`10,000 and 30,000 unique tokens`; other levels each in full."""
-    if all(set(level) == {UNIQUE_TOKENS} and level[UNIQUE_TOKENS] is not None for level in levels):
-        return join([f"{level[UNIQUE_TOKENS]:,}" for level in levels]) + " unique tokens"
-    return some([level_words(level) for level in levels])
+    """Levels joined, what they share said once: `10,000 unique tokens, size=0.1m and 0.3m`."""
+    first = levels[0]
+    varying = [key for key in first if any(level.get(key) != first[key] for level in levels)]
+    if len(varying) != 1 or any(level.keys() != first.keys() for level in levels):
+        return some([level_words(level) for level in levels])
+    (key,) = varying
+    names = [level_words({key: level[key]}) for level in levels]
+    if all(name.endswith(TOKENS) for name in names):
+        own = some([name.removesuffix(TOKENS) for name in names]) + TOKENS
+    else:
+        head = f"{key.rpartition('.')[2]}="
+        own = some([names[0], *(name.removeprefix(head) for name in names[1:])])
+    shared = level_words({other: value for other, value in first.items() if other != key})
+    return ", ".join(filter(None, [shared, own]))
 
 
 class Suffix(NamedTuple):

@@ -185,6 +185,21 @@ def test_a_factor_that_does_not_change_a_cost_parts_the_lines_too(fake_tree):
     assert {text.get_text() for text in ax.texts} == {"AR, 10 unique tokens", "AR, 20 unique tokens"}
 
 
+def test_a_budget_of_one_arm_alone_at_one_point_is_no_line(fake_tree):
+    tree = fake_tree(budgets=(20_000, 40_000, 80_000))
+    levels = [("0.1m", 10), ("0.8m", 10), ("0.8m", 20)]
+
+    def change(plan):
+        for cell in plan["cells"]:
+            size, tokens = levels[tree.budgets.index(cell["level"][UNIQUE])]
+            cell["level"] = {"model.size": size, UNIQUE: tokens}
+        plan["cells"] = [cell for cell in plan["cells"] if cell["arm"] == "ar" or cell["level"][UNIQUE] == 10]
+
+    tree.replan(change)
+    (ax,) = axes(Against(x="model.size"), tree)
+    assert {text.get_text() for text in ax.texts} == {"AR, 10 unique tokens", "DLM, 10 unique tokens"}
+
+
 def test_runs_are_compared_with_the_reference_at_their_own_level(fake_tree):
     section = Against(x=UNIQUE, reference="ar")
     tree = fake_tree(seeds=(0, 1, 2))

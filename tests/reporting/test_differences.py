@@ -335,6 +335,14 @@ def test_what_came_out_is_told_in_a_few_sentences(fake_sweep, values, lost, sect
     assert not any(". " in sentence for sentence in (*content.verdict, *content.certain))
 
 
+def test_many_levels_are_counted_and_left_to_the_table(fake_tree):
+    tree = fake_tree(budgets=tuple(2**k * 10_000 for k in range(7)), seeds=(0, 1, 2))
+    content = written(tree, contrasts=pairs({"dlm": "ar"}))
+    assert content.headline.startswith("Of 7 comparisons with AR in NLL, ")
+    assert content.verdict == ()
+    assert len(content.tables[0].rows) == 7
+
+
 def test_what_is_certain_names_seeds_tests_and_the_arms_that_were_still_improving(fake_sweep):
     tree = fake_sweep(**LEVELS)
     assert written(tree).certain == (

@@ -130,8 +130,8 @@ def test_levels_are_named_and_many_contrasts_counted(fake_tree):
     content = written(tree)
     assert content.headline.startswith("Of 3 primary contrasts ")
     assert content.headline.endswith(f" ({BEFORE}).")
-    assert "DLM is better than AR in NLL at 20,000 unique tokens by" in content.verdict[0]
-    assert len(content.verdict) == 4
+    assert content.verdict == ("Look 1 of 5, at 3 seeds, decided the last of them.",)
+    assert content.tables[0].rows[0]["level"] == "unique_tokens=20000"  # the table tells each
     first = written(
         fake_tree(seeds=(0, 1, 2), primary=Registration(contrasts=pairs({"dlm": "ar"}), levels="first"))
     )

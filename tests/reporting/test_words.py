@@ -72,6 +72,18 @@ def test_levels_for_reading(level, expected):
     assert words.level_words(level) == expected.removeprefix(" at ")
 
 
+def test_levels_say_once_what_they_share():
+    tokens, size = "data.unique_tokens", "model.size"
+    levels = [{tokens: budget, size: "0.1m"} for budget in (10_000, 30_000)]
+    assert words.levels_words(levels) == "size=0.1m, 10,000 and 30,000 unique tokens"
+    levels = [{tokens: 10_000, size: size_} for size_ in ("0.1m", "0.3m", "0.8m")]
+    assert words.levels_words(levels) == "10,000 unique tokens, size=0.1m, 0.3m and 0.8m"
+    levels = [{tokens: None}, {tokens: 5}]
+    assert words.levels_words(levels) == "the whole corpus and 5 unique tokens"
+    levels = [{tokens: 5, size: "0.1m"}, {tokens: 6, size: "0.3m"}]
+    assert words.levels_words(levels) == "5 unique tokens, size=0.1m and 6 unique tokens, size=0.3m"
+
+
 @pytest.mark.parametrize(
     ("verdict", "expected"),
     [

@@ -1,5 +1,6 @@
 """Metrics against a level or a cost: of the runs' test split, or of what was measured after them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -133,6 +134,10 @@ def _of_runs(section: Against, tree: ResultTree) -> list[Series]:
         for runs in own:
             rest = {key: value for key, value in runs.level.items() if key not in along}
             groups.setdefault((arm, words.level_words(rest)), []).append(runs)
+    # An arm alone at one point, such as another budget of AR, is no line to compare with.
+    variants = Counter(variant for _, variant in groups)
+    if lines := {key: own for key, own in groups.items() if len(own) > 1 or variants[key[1]] > 1}:
+        groups = lines
     series = []
     for (arm, variant), own in groups.items():
         points = tuple(point for runs in own if (point := runs.at(section.at)))

@@ -187,8 +187,8 @@ def headline(compared: Sequence[Compared], place: Place) -> str:
 
 
 def _sentence(compared: Sequence[Compared], place: Place, other: str = "") -> str:
-    """Of a pair, at which level it is what; of several, how many are what."""
-    several = len({(one.who, one.whom) for one in compared}) > 1
+    """Of a pair, at which level it is what; of several, or at many levels, how many are what."""
+    several = len({(one.who, one.whom) for one in compared}) > 1 or len(compared) > words.NAMED
     text = _counted(compared, place, other) if several else _pair(compared, place)
     within = [one.within_run_length for one in compared if one.gains[place]]
     if place == "best" and any(within):
@@ -256,8 +256,8 @@ def _counted(compared: Sequence[Compared], place: Place, other: str) -> str:
 
 
 def detail(compared: Sequence[Compared], place: Place) -> tuple[str, ...]:
-    """Every comparison with its gain and interval, a sentence for each verdict."""
-    if len(compared) < 2:
+    """Every comparison with its gain and interval, a sentence for each verdict; of many the table tells."""
+    if not 2 <= len(compared) <= words.NAMED:
         return ()
     kinds = _by_kind([one for one in compared if one.gains[place]], place)
     return tuple(_side(kind, own, compared, place) for kind, own in kinds.items())
