@@ -30,6 +30,7 @@ ARM = "[A-Za-z0-9][A-Za-z0-9_.=-]*"  # a regular expression of arms' names, whic
 
 Values = Mapping[str, Any]
 Tier = Literal["low", "medium", "high"]  # of quality, the lowest first
+JUDGED = ("packages", "stdlib")  # the corpora whose documents a rule of the lab's judges
 
 
 def shipped_folder(name: str) -> Path:
@@ -108,7 +109,8 @@ class DataConfig(Section):
 
     `corpus` is `packages`, the source of Keras and KerasHub (lab/data/packages.py), the same text everywhere;
     `stdlib`, the standard library of the Python that runs, another text for each version of it; or `text`,
-    the files of `paths`. `document_characters` cuts longer documents into pieces of at least so many
+    the files of `paths`; or `functions`, so many small Python functions as `functions` says, made by rule
+    (lab/data/functions.py). `document_characters` cuts longer documents into pieces of at least so many
     characters, each a document of its own (lab/data/pieces.py); 0 leaves them whole. `windows` are cut at
     other places in each epoch, `jittered`, or always at the same, `fixed` (lab/data/windows.py).
 
@@ -120,12 +122,13 @@ class DataConfig(Section):
     with `fixed` all seeds have those of seed 0, and a claim is about this text alone.
     """
 
-    corpus: Annotated[Literal["packages", "stdlib", "text"], Unkeyed()] = "packages"
+    corpus: Annotated[Literal["packages", "stdlib", "text", "functions"], Unkeyed()] = "packages"
     paths: Annotated[tuple[str, ...], Unkeyed()] = ()
     text_field: Annotated[str, Unkeyed()] = "text"
     quality_field: Annotated[str, Unkeyed()] = ""
     quality: Annotated[Literal["", Tier], Neutral("")] = ""
     document_characters: Annotated[int, Unkeyed()] = Field(default=0, ge=0)
+    functions: Annotated[int, Unkeyed()] = Field(default=20_000, gt=0, le=200_000)
     tokenizer: Annotated[str, Unkeyed()] = "bytes"
     unique_tokens: int | None = Field(default=None, gt=0)
     subset: Literal["replicate", "fixed"] = "replicate"
@@ -141,6 +144,18 @@ class DataConfig(Section):
                 "`paths` must name files for corpus=text and be empty for any other, "
                 f"but got corpus={self.corpus} and paths={list(self.paths)}."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _functions_are_made(self) -> "DataConfig":
+        made = self.corpus == "functions"
+        for name in ("document_characters", "quality", "quality_field") if made else ("functions",):
+            default, value = type(self).model_fields[name].default, getattr(self, name)
+            if value != default:
+                raise ValueError(
+                    f"`{name}` must be {default!r} where corpus={self.corpus} has no use for it, "
+                    f"but got {name}={value!r}."
+                )
         return self
 
     @model_validator(mode="after")

@@ -287,7 +287,8 @@ class DataRecord(Record):
         documents: held-out split -> documents that windows of this length are drawn of.
         seen_tokens: held-out split -> share of its tokens that the training split holds too, in strings of 32
             bytes (lab/data/overlaps.py).
-        seen_windows: held-out split -> share of its windows of which all tokens are; they are left out.
+        seen_windows: held-out split -> share of its windows of which all tokens are; they are left out. None
+            is of a corpus that itself says which documents belong together (`Dataset.seen`).
     """
 
     hash: str

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from lab.config import DataConfig
+from lab.data.functions import make_functions
 from lab.data.packages import find_packages
 from lab.data.quality import Quality, QualityField, documentation_share
 from lab.data.records import (
@@ -40,12 +41,15 @@ class Document:
         rest: what follows, a part at a time; read once, before the next document.
         quality: how good the text is taken to be (lab/data/quality.py); None if nothing judges it. Of Python
             source that has a rest, the first part is judged.
+        group: which documents must lie in one split, where the corpus says so of all; empty where near
+            duplicates must.
     """
 
     name: str
     text: str
     rest: Iterable[str] = field(default=(), compare=False)
     quality: Quality | None = field(default=None, compare=False)
+    group: str = field(default="", compare=False)
 
     def parts(self) -> Iterator[str]:
         """All of the text."""
@@ -91,6 +95,10 @@ def read_corpus(config: DataConfig) -> Iterator[Document]:
             whose text or quality is none.
         OSError: if the system fails to read a file that is there.
     """
+    if config.corpus == "functions":
+        for number, (function, group) in enumerate(make_functions(config.functions)):
+            yield Document(f"function {number}", function.text, group=" ".join(group))
+        return
     empty = True
     judge = _judge(config)
     for source in find_sources(config):
@@ -107,7 +115,7 @@ def read_corpus(config: DataConfig) -> Iterator[Document]:
 
 
 def find_sources(config: DataConfig) -> list[Source]:
-    """The files of the configured corpus, each once, in a fixed order.
+    """The files of the configured corpus, each once, in a fixed order; a corpus that is made has none.
 
     Raises:
         ValueError: if a path is missing, remote, of an unknown kind, or leads to no file that can be read; or
@@ -120,6 +128,8 @@ def find_sources(config: DataConfig) -> list[Source]:
             for package in find_packages()
             for name, path in package.files().items()
         ]
+    if config.corpus == "functions":
+        return []
     if config.corpus == "stdlib":
         root = Path(sysconfig.get_path("stdlib"))
         with reading(root):

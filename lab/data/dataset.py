@@ -16,12 +16,13 @@ from lab.code import closure_hash
 from lab.config import DataConfig
 from lab.data.cache import is_intact, write_folder
 from lab.data.corpora import Document, Source, find_sources, read_corpus
+from lab.data.functions import count_structures
 from lab.data.overlaps import seen_tokens
 from lab.data.packages import describe_packages, say_once
 from lab.data.pieces import pieces_of
 from lab.data.progress import tell, watched
 from lab.data.quality import TIERS, Qualities, judged_by
-from lab.data.shortage import counted, listed, remedy, suggest_characters
+from lab.data.shortage import counted, listed, read_from, remedy, suggest_characters
 from lab.data.splits import SPLITS, split_texts
 from lab.data.text_store import Texts, TextStore
 from lab.data.tokenizers import (
@@ -63,11 +64,14 @@ class Dataset:
             `byte_coverage` (bytes by `byte_lengths` over bytes of text), `exact_duplicates_removed`,
             `near_duplicate_groups`, `near_duplicate_documents`; `seen`, by held-out split the share of the
             tokens looked at that the whole training split holds too. For corpus=packages also what
-            `describe_packages` says. `judged_by`: what says how good a document is, in words, and `tiers`: by
+            `describe_packages` says; for corpus=functions `structures` by split, and groups are of those that
+            compute the same. `judged_by`: what says how good a document is, in words, and `tiers`: by
             tier of quality the `documents` and `tokens` of the training split; empty if nothing does.
         key: its place in the cache: with it, `prepare` need not look at the sources.
         seen: by held-out split, (m,) bool, mapped from disk: which of its first m tokens the training split
-            holds too (lab/data/overlaps.py). Nothing is measured on the rest of a larger split.
+            holds too (lab/data/overlaps.py). Nothing is measured on the rest of a larger split. Of a corpus
+            that itself says which documents belong together none count as held: what must be kept apart is,
+            and what is made of few parts, such as lines of code, has all of them in every split.
     """
 
     train: np.ndarray
@@ -178,6 +182,7 @@ def cache_key(config: DataConfig, digests: Mapping[Source, str], packages: Mappi
         "tokenizer": tokenizer_identity(config.tokenizer),
         "validation_share": config.validation_share,
         "test_share": config.test_share,
+        **({"functions": config.functions} if config.corpus == "functions" else {}),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -252,6 +257,10 @@ def _build(
                     "try again."
                 )
         statistics = {**packages, "files": len(stamps), **divided.statistics}
+        if config.corpus == "functions":
+            statistics["structures"] = {
+                split: count_structures(texts) for split, texts in divided.texts.items()
+            }
         if empty := [split for split in SPLITS if not divided.texts[split]]:
             raise ValueError(
                 f"each split must get a document, but {listed(empty)} got none: the corpus has "
@@ -279,7 +288,7 @@ def _fill(folder: Path, divided: "_Divided", tokenizer: Tokenizer, statistics: M
     train = chunks.pop("train")
     seen = seen_tokens(train, chunks, held_out, tokenizer, folder.parent)
     for split, mask in seen.items():
-        np.save(_seen_path(folder, split), mask)
+        np.save(_seen_path(folder, split), mask & (not divided.grouped))
     hashed = {split: [path] for split, path in paths.items()}
     for split in HELD_OUT:
         hashed[split].append(_seen_path(folder, split))
@@ -361,9 +370,10 @@ def _write_array(path: Path, dtype: np.dtype, parts: Iterable[np.ndarray]) -> in
 
 @dataclass(frozen=True)
 class _Divided:
-    """The texts of each split, how many documents and groups of near duplicates they are, and counts.
+    """The texts of each split, how many documents and groups they are, and counts.
 
     Attributes:
+        grouped: whether the corpus said which documents belong together.
         tiers: (documents of the training split,) uint8, the tier of each, a place in TIERS; None if nothing
             judges them.
     """
@@ -371,6 +381,7 @@ class _Divided:
     texts: dict[str, Texts]
     distinct: int
     groups: int
+    grouped: bool
     statistics: dict[str, Any]
     tiers: np.ndarray | None
 
@@ -382,6 +393,7 @@ def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore)
 
     counts: Counter[str] = Counter()
     qualities = Qualities()
+    groups: list[str] = []
 
     def read(parts: Iterable[str]) -> Iterator[str]:
         for part in parts:
@@ -399,16 +411,19 @@ def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore)
             for piece in pieces_of(whole, config.document_characters):
                 counts["pieces"] += 1
                 qualities.append(document.quality)
+                if document.group:
+                    groups.append(document.group)
                 yield piece.parts()
             counts["cut"] += counts["pieces"] - before > 1
 
-    unique = deduplicate(pieces(), store)
+    unique = deduplicate(pieces(), store, groups)
     splits = split_texts(unique, config.validation_share, config.test_share)
     sizes = unique.group_sizes
     return _Divided(
         texts={split: Texts(store, chosen) for split, chosen in splits.items()},
         distinct=len(unique),
         groups=len(sizes),
+        grouped=bool(groups),
         statistics={
             "judged_by": judged_by(config),
             "documents_read": counts["documents"],
@@ -425,6 +440,8 @@ def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore)
 
 def _remedy(config: DataConfig, cache_dir: Path, statistics: Mapping[str, int]) -> str:
     """What to give, with a `document_characters` by which every split gets a window, if there is one."""
+    if config.corpus == "functions":
+        return "Let more be made: raise data.functions, by --set, SET= for make."
 
     def worth(characters: int) -> float:
         cut = config.model_copy(update={"document_characters": characters})
@@ -459,17 +476,18 @@ def _train(name: str, texts: Texts) -> Tokenizer:
 
 def _corpus_size(statistics: Mapping[str, int]) -> str:
     return (
-        f"{counted(statistics['documents_read'], 'document')} in {counted(statistics['files'], 'file')} "
+        f"{read_from(statistics['documents_read'], statistics['files'])} "
         f"({counted(statistics['characters'], 'character')})"
     )
 
 
 def _alike(divided: _Divided) -> str:
-    """How many documents a split can tell apart, where near duplicates must stay together."""
+    """How many documents a split can tell apart, where those of a group must stay together."""
     if divided.groups == divided.distinct:
         return f", of which {divided.distinct:,} distinct"
     groups = counted(divided.groups, "group")
-    return f", of which {divided.distinct:,} distinct in {groups} of near duplicates"
+    alike = "" if divided.grouped else " of near duplicates"
+    return f", of which {divided.distinct:,} distinct in {groups}{alike}"
 
 
 def token_dtype(tokenizer: Tokenizer) -> np.dtype:

@@ -1,10 +1,13 @@
-"""Exact duplicates removed; near duplicates grouped, so that a split can keep them on one side."""
+"""Exact duplicates removed; what belongs together grouped, so that a split can keep it on one side.
+
+Near duplicates belong together, unless the corpus itself says what does.
+"""
 
 import hashlib
 import tempfile
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache, reduce
 from itertools import zip_longest
@@ -37,7 +40,7 @@ _SPACES = bytes.maketrans(b"\x1c\x1d\x1e\x1f", b"    ")  # to `str.split` they a
 
 
 class UniqueText(NamedTuple):
-    """A text of a store, with the sha256 (hex) of its content and of its near-duplicate group's first one."""
+    """A text of a store, with the sha256 (hex) of its content and of its group's first one."""
 
     number: int
     digest: str
@@ -45,7 +48,7 @@ class UniqueText(NamedTuple):
 
 
 class UniqueTexts:
-    """Texts of a store by rising digest; those of one group are near duplicates, directly or by a chain.
+    """Texts of a store by rising digest, in groups: of near duplicates, directly or by a chain, say.
 
     Args:
         numbers: (n,) int, of the texts in the store.
@@ -73,7 +76,9 @@ class UniqueTexts:
         return np.unique(self._groups, return_counts=True)[1]
 
 
-def deduplicate(texts: Iterable[str | Iterable[str]], store: TextStore) -> UniqueTexts:
+def deduplicate(
+    texts: Iterable[str | Iterable[str]], store: TextStore, groups: Sequence[str] = ()
+) -> UniqueTexts:
     """Keep one text of each content, and tell them in the order of their digests.
 
     The order of the input decides nothing. Content counts as equal if it differs only in line ends, in white
@@ -85,6 +90,8 @@ def deduplicate(texts: Iterable[str | Iterable[str]], store: TextStore) -> Uniqu
     Args:
         texts: read once; a long one may come in parts (lab/data/parts.py).
         store: gets them; still empty.
+        groups: the name of each text's group, read after the texts; those of equal content have one name.
+            Empty where near duplicates are the groups.
     """
     digests = bytearray()
     for text in texts:
@@ -92,7 +99,10 @@ def deduplicate(texts: Iterable[str | Iterable[str]], store: TextStore) -> Uniqu
         store.append(_digested((text,) if isinstance(text, str) else text, hasher))
         digests += hasher.digest()
     numbers, distinct, kept = _one_of_each(np.frombuffer(digests, f"S{_DIGEST}"), store)
-    labels = _near_duplicate_labels(Texts(store, array("q", numbers.tobytes())), store.folder)
+    if groups:
+        labels = np.array(groups)[numbers]
+    else:
+        labels = _near_duplicate_labels(Texts(store, array("q", numbers.tobytes())), store.folder)
     _, first, group = np.unique(labels, return_index=True, return_inverse=True)
     return UniqueTexts(numbers, distinct, first[group], kept)
 

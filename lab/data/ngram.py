@@ -107,6 +107,23 @@ class _Order:
         places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         return np.where((contexts >= 0) & (self.keys[places] == keys), places, -1)
 
+    def distribution(self, counts: _Counts, context: int, lower: np.ndarray) -> np.ndarray:
+        """The probabilities of all tokens behind a context that was seen, (V,).
+
+        Args:
+            counts: `raw` or `continued`.
+            context: its id.
+            lower: (V,), of all tokens behind the context without its first token.
+        """
+        if not (total := counts.totals[context]):
+            return lower
+        first, end = np.searchsorted(
+            self.keys, [context * self._vocab_size, (context + 1) * self._vocab_size]
+        )
+        probabilities = counts.taken[context] * lower
+        probabilities[self.keys[first:end] - context * self._vocab_size] += counts.left[first:end]
+        return np.asarray(probabilities / total)
+
 
 class KneserNey:
     """The counts of a text, from which each order up to a highest one predicts.
@@ -154,6 +171,36 @@ class KneserNey:
                 lower = order.continued.interpolated(ngrams, contexts, lower)[:, 1:]
                 contexts = ngrams[:, :-1]
         return -np.log(probabilities)
+
+    def distribution(self, context: np.ndarray) -> np.ndarray:
+        """The probability of every token behind a context, under the highest order.
+
+        Args:
+            context: (n,) int, ids in [0, V), of which the last `max_order` - 1 count; it may be shorter.
+
+        Returns:
+            (V,) float64, which add up to 1.
+
+        Raises:
+            ValueError: if an id is not below V.
+        """
+        _check_ids(context, self.vocab_size)
+        longest = min(len(context), self.max_order - 1)
+        probabilities = np.full(self.vocab_size, 1 / self.vocab_size)
+        for n, order in enumerate(self._orders[: longest + 1]):
+            found = self._id(context[len(context) - n :])
+            if found < 0:  # nor was any longer one seen
+                break
+            counts = order.raw if n == longest or order.continued is None else order.continued
+            probabilities = order.distribution(counts, found, probabilities)
+        return probabilities
+
+    def _id(self, context: np.ndarray) -> int:
+        """The id of a context; -1 where it was never seen."""
+        found = np.zeros(1, np.int64)
+        for order, token in zip(self._orders, context, strict=False):
+            found = order.find(found, token)
+        return int(found[0])
 
 
 def fit(tokens: np.ndarray, vocab_size: int, max_order: int) -> KneserNey:

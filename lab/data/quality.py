@@ -16,7 +16,7 @@ from typing import get_args
 
 import numpy as np
 
-from lab.config import DataConfig, Tier
+from lab.config import JUDGED, DataConfig, Tier
 from lab.data.records import Record
 from lab.data.text_store import TextStore
 
@@ -29,7 +29,7 @@ _DOCUMENTATION = re.compile(r"(\"\"\"|''').*?\1|^[ \t]*#[^\n]*", re.DOTALL | re.
 
 def judged_by(config: DataConfig) -> str:
     """What says how good the text of a corpus is, in words; empty if nothing does."""
-    if config.corpus != "text":
+    if config.corpus in JUDGED:
         return "share of characters in comment lines and triple-quoted strings"
     return f"data.quality_field={config.quality_field}" if config.quality_field else ""
 

@@ -36,6 +36,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def read_from(documents: int, files: int) -> str:
+    """`2 documents in 1 file`; of a corpus that is made, and has no files, `2 documents, made by rule`."""
+    return counted(documents, "document") + (f" in {counted(files, 'file')}" if files else ", made by rule")
+
+
 def listed(names: Sequence[str]) -> str:
     """`train`, `train and test`, `train, validation and test`."""
     return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])

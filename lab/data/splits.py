@@ -1,4 +1,4 @@
-"""Documents to train, validation and test by a hash of content, near duplicates on one side."""
+"""Documents to train, validation and test by a hash of content, each group of them on one side."""
 
 import hashlib
 from array import array
@@ -12,7 +12,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_of(group: str, validation_share: float, test_share: float) -> str:
-    """The split of a near-duplicate group.
+    """The split of a group of documents, such as near duplicates.
 
     Args:
         group: the digest that names the group.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.data.dataset import HELD_OUT, Dataset
-from lab.data.shortage import counted, listed
+from lab.data.shortage import counted, listed, read_from
 from lab.data.splits import SPLITS
 from lab.results import Baseline
 
@@ -19,27 +19,32 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
         for key, label in (("documents", "documents"), ("bytes", "bytes"), ("tokens", "unique tokens"))
         for split in SPLITS
     ]
+    made = "structures" in statistics  # by rule, with groups of its own
     seen = [
-        (f"tokens that the training split holds too, {split}", f"{statistics['seen'][split]:.1%}")
+        (
+            f"tokens that the training split holds too, {split}",
+            f"{statistics['seen'][split]:.1%}{', none left out' if made else ''}",
+        )
         for split in HELD_OUT
+    ]
+    structures = [
+        (f"structures, {split}", f"{statistics['structures'][split]:,}") for split in SPLITS if made
     ]
     return [
         *((f"hash, {split}", dataset.hashes[split]) for split in SPLITS),
         *_packages(statistics),
         ("tokenizer", f"{dataset.tokenizer.name} ({dataset.tokenizer.vocab_size:,} ids)"),
-        (
-            "read",
-            f"{counted(statistics['documents_read'], 'document')} in {counted(statistics['files'], 'file')}",
-        ),
+        ("read", read_from(statistics["documents_read"], statistics["files"])),
         ("cut into pieces, each a document", _cut(statistics)),
         *by_split,
+        *structures,
         ("largest data.unique_tokens", f"{statistics['tokens']['train']:,}"),
         *_tiers(statistics),
         ("bytes/token", f"{statistics['bytes_per_token']:.3f}"),
         ("bytes that the tokens cover", f"{statistics['byte_coverage']:.2%}"),
         ("exact duplicates removed", f"{statistics['exact_duplicates_removed']:,}"),
         (
-            "near-duplicate groups",
+            "groups that compute the same" if made else "near-duplicate groups",
             f"{statistics['near_duplicate_groups']:,} ({statistics['near_duplicate_documents']:,} documents)",
         ),
         *seen,

@@ -54,7 +54,7 @@ def measure_baselines(
             themselves, training and held-out, and of the code. Of several processes one computes.
         most_tokens: of a larger budget so many are counted: the smaller budget that is part of it.
     """
-    tokens = _unique_tokens(config, dataset, most_tokens)
+    tokens = unique_tokens(config, dataset, most_tokens)
     held_out = {split: _held_out(config, dataset, split) for split in SPLITS}
     key = _key(tokens, held_out, dataset)
     path = cache_dir / f"baselines-{key}.json"
@@ -67,12 +67,12 @@ def measure_baselines(
     return kept
 
 
-def _unique_tokens(config: RunConfig, dataset: Dataset, most: int) -> np.ndarray:
+def unique_tokens(config: RunConfig, dataset: Dataset, most: int = MOST_TOKENS) -> np.ndarray:
     """(n,) int32, the tokens that the run trains on, up to `most`."""
-    unique_tokens, length = config.data.unique_tokens, config.data.length
-    if (unique_tokens or len(dataset.train)) > most:
-        unique_tokens = most
-    tokens = budget(dataset.train, unique_tokens, length, config.replicate)
+    count, length = config.data.unique_tokens, config.data.length
+    if (count or len(dataset.train)) > most:
+        count = most
+    tokens = budget(dataset.train, count, length, config.replicate)
     return np.asarray(tokens[np.arange(len(tokens) // length * length)], np.int32)
 
 

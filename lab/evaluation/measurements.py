@@ -26,7 +26,7 @@ CALIBRATION = "calibration"
 TRAIN_NLL, EXTRACTION = "train_nll", "extraction"
 REAL_TEXT, GENERATION = "real_text", "generation"
 LEFT_TO_RIGHT = "left_to_right"
-PYTHON_CORPORA = ("packages", "stdlib")
+PYTHON_CORPORA = ("packages", "stdlib", "functions")
 
 # The module of each measurement; its import closure is the measurement's code.
 MODULES: Mapping[str, str] = {
