@@ -286,7 +286,8 @@ def test_yaml_round_trip_keeps_every_value_and_the_key(tmp_path):
 # Every field of what a run is trained from has decided whether it is in the run's key.
 UNKEYED = {
     *(f"data.{key}" for key in ("corpus", "paths", "text_field", "document_characters", "tokenizer")),
-    *("data.quality_field", "data.validation_share", "data.test_share"),  # all in the hash of the data
+    # all in the hash of the data
+    *("data.functions", "data.quality_field", "data.validation_share", "data.test_share"),
     "model.size",  # stands for layers, width, heads and ffn_width
     *(f"training.{key}" for key in ("log_steps", "checkpoint_steps", "kept_megabytes")),
     *("training.parallel", "training.model_parallel"),
@@ -405,6 +406,7 @@ def test_a_neutral_value_is_as_if_the_field_were_not_there(key):
         ("data.text_field", "body"),
         ("data.quality_field", "stars"),
         ("data.document_characters", 500),
+        ("data.functions", 500),
         ("data.tokenizer", "bpe:300"),
         ("data.validation_share", 0.2),
         ("data.test_share", 0.2),

@@ -5,6 +5,7 @@ What an arm must beat to have learnt more than to copy a whole document of its t
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -53,13 +54,13 @@ def retrieve_bodies(prompts: Sequence[str], trained: Sequence[tuple[str, str]]) 
 
     def matrix(rows: list[list[int]]) -> csr_array:
         edges = np.cumsum([0, *map(len, rows)])
-        places = np.concatenate(rows).astype(np.int64)
+        places = np.fromiter(chain.from_iterable(rows), np.int64)
         return csr_array((np.ones(len(places), np.int32), places, edges), shape=(len(rows), len(index)))
 
     of_known, asked = sets([prompt for prompt, _ in known]), sets(prompts)
     common = (matrix(asked) @ matrix(of_known).T).toarray()
     sizes = np.array([*map(len, asked)])[:, None] + np.array([*map(len, of_known)])
-    nearest = np.argmax(common / (sizes - common), axis=1)
+    nearest = np.argmax(common / np.maximum(1, sizes - common), axis=1)
     return [known[place][1] for place in nearest]
 
 

@@ -171,3 +171,22 @@ def test_content_is_digested_in_parts_to_the_same_digest(part, tmp_path, monkeyp
 def normalised(text):
     """By the words of `deduplicate`: line ends, white space before them, and the end of the text."""
     return re.sub(r"[ \t]+$", "", text.replace("\r\n", "\n").replace("\r", "\n"), flags=re.MULTILINE).rstrip()
+
+
+def test_groups_that_the_corpus_gives_take_the_place_of_near_duplicates(tmp_path):
+    near = [text_of(words(0)), text_of([*words(0), "more"])]
+    texts = [*near, text_of(words(1)), text_of(words(1)) + "\n", text_of(words(2))]
+    names: list[str] = []
+
+    def read():
+        for text, name in zip(texts, ("one", "other", "one", "one", "third"), strict=True):
+            names.append(name)
+            yield text
+
+    with TextStore(tmp_path) as store:
+        unique = deduplication.deduplicate(read(), store, names)
+    digests = [content_digest(text) for text in texts]
+    first = min(digests[0], digests[2])
+    group = {digests[0]: first, digests[1]: digests[1], digests[2]: first, digests[4]: digests[4]}
+    assert {item.digest: item.group for item in unique} == group
+    assert sorted(unique.group_sizes) == [1, 1, 2]

@@ -131,3 +131,29 @@ def test_what_cannot_be_counted_is_refused():
         fit(np.array([0, 3]), 3, 2)
     with pytest.raises(ValueError, match=r"ids from -1 to 2"):
         fit(np.array([0, 1]), 3, 2).nll_by_order(np.array([[-1, 2]]))
+
+
+@pytest.mark.parametrize(("length", "vocab_size", "max_order"), [(60, 5, 1), (60, 5, 4), (400, 8, 5)])
+def test_the_distribution_behind_a_context_is_that_of_its_tokens_one_by_one(length, vocab_size, max_order):
+    model = fit(random_text(length, vocab_size, seed=length), vocab_size, max_order)
+    draw = np.random.default_rng(2)
+    for size in range(9):
+        context = draw.integers(0, vocab_size, size)  # some of them, and the last ids, were never seen
+        windows = np.column_stack([np.tile(context, (vocab_size, 1)), np.arange(vocab_size)])
+        behind = model.distribution(context)
+        assert behind.sum() == pytest.approx(1, abs=1e-12)
+        expected = np.exp(-model.nll_by_order(windows)[-1, :, -1])
+        np.testing.assert_allclose(behind, expected, rtol=1e-10)
+
+
+def test_the_end_of_a_text_was_seen_with_nothing_behind_it():
+    model = fit(np.array([0, 1, 0, 2]), 4, 3)
+    windows = np.column_stack([np.tile([0, 2], (4, 1)), np.arange(4)])
+    expected = np.exp(-model.nll_by_order(windows)[-1, :, -1])
+    np.testing.assert_allclose(model.distribution(np.array([0, 2])), expected, rtol=1e-12)
+
+
+def test_a_context_of_other_ids_is_refused():
+    model = fit(np.array([0, 1, 2]), 3, 2)
+    with pytest.raises(ValueError, match=r"`tokens` must be ids in \[0, 3\), but got ids from 3 to 3"):
+        model.distribution(np.array([3]))

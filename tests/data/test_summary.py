@@ -71,6 +71,17 @@ def test_tiers_of_quality_are_shown_with_what_tells_them_apart():
     assert "of data.quality=high: 3,000 (3 documents)\ntiers of quality by: data.quality_field=stars" in text
 
 
+def test_a_corpus_that_is_made_says_what_its_splits_are_of():
+    assert "structures" not in shown()
+    structures = dict(zip(("train", "validation", "test"), (1107, 108, 109), strict=True))
+    text = shown(structures=structures, files=0)
+    assert "structures, train: 1,107\nstructures, validation: 108\nstructures, test: 109" in text
+    assert "read: 2 documents, made by rule" in text
+    assert "groups that compute the same: 108 (109 documents)" in text
+    assert "near-duplicate" not in text
+    assert "tokens that the training split holds too, test: 32.0%, none left out" in text
+
+
 def test_the_packages_that_were_read_are_named():
     assert "packages" not in shown()
     packages = {"keras": "3.15.1", "keras-hub": "0.32.0"}
