@@ -174,7 +174,8 @@ class Problem(NamedTuple):
     """A body to be written.
 
     Attributes:
-        prompt: signature and docstring, up to the line break before the body. No token crosses this place.
+        prompt: signature and docstring, up to the line break before the body: a place that no token of bytes
+            or `bpe:N` crosses, so that it is met as in training.
         body: the reference: what follows in the document.
         calls: what prompt and body are judged by.
     """

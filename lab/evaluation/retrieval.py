@@ -15,18 +15,19 @@ NGRAM = 3  # words, at most: so much of their order counts
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
-def whole_documents(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
-    """The texts between the ends of documents in the tokens that a run trains on.
+def documents_of(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
+    """The texts before the ends of documents in tokens.
 
-    A budget is laid out in pieces (lab/data/budget.py): where one ends, the rest of a document of another may
-    follow, and the first and the last text may be parts. Whoever knows the corpus leaves these out.
+    Of a split these are its documents. A budget is laid out in pieces (lab/data/budget.py): where one ends,
+    the rest of a document of another may follow, and the first text may be a part of one. Whoever knows the
+    corpus leaves these out, as `functions_of` of lab/data/functions.py does.
 
     Args:
-        tokens: (n,) int, such as `unique_tokens` of lab/evaluation/baselines.py.
+        tokens: (n,) int: a split, or `unique_tokens` of lab/evaluation/baselines.py.
         tokenizer: what made them.
     """
     ends = np.flatnonzero(tokens == tokenizer.end_id)
-    return [tokenizer.decode(text) for text in np.split(tokens, ends + 1)]
+    return [tokenizer.decode(text) for text in np.split(tokens, ends + 1)[:-1]]
 
 
 def retrieve_bodies(prompts: Sequence[str], trained: Sequence[tuple[str, str]]) -> list[str]:

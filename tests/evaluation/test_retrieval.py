@@ -8,7 +8,7 @@ from lab.data.dataset import prepare
 from lab.data.functions import functions_of, problems
 from lab.data.tokenizers import ByteTokenizer
 from lab.evaluation.baselines import unique_tokens
-from lab.evaluation.retrieval import retrieve_bodies, whole_documents
+from lab.evaluation.retrieval import documents_of, retrieve_bodies
 
 
 def shingles(text):
@@ -52,9 +52,10 @@ def test_nothing_to_retrieve_is_refused():
         retrieve_bodies(["a"], [])
 
 
-def test_documents_are_what_lies_between_ends():
+def test_a_document_is_what_lies_before_its_end():
     tokens = np.array([*b"end of one", 256, *b"two", 256, *b"thr"])
-    assert whole_documents(tokens, ByteTokenizer()) == ["end of one", "two", "thr"]
+    assert documents_of(tokens, ByteTokenizer()) == ["end of one", "two"]
+    assert documents_of(tokens[-3:], ByteTokenizer()) == []
 
 
 def test_looking_up_passes_no_call_of_what_is_held_out(tmp_path):
@@ -63,9 +64,9 @@ def test_looking_up_passes_no_call_of_what_is_held_out(tmp_path):
     evaluation = {"choice_context_tokens": 8}
     config = make_config({"training": {"total_steps": 9}, "data": data, "evaluation": evaluation})
     dataset = prepare(config.data, tmp_path)
-    trained = functions_of(whole_documents(unique_tokens(config, dataset), dataset.tokenizer))
+    trained = functions_of(documents_of(unique_tokens(config, dataset), dataset.tokenizer))
     assert 200 < len(trained) < 500  # of 60,000 bytes
-    held_out = problems(whole_documents(dataset.test, dataset.tokenizer)[:-1])
+    held_out = problems(documents_of(dataset.test, dataset.tokenizer))
     known = [(function.prompt, function.body) for function in trained]
     assert set(retrieve_bodies([problem.prompt for problem in held_out], known)) <= {
         body for _, body in known
