@@ -44,7 +44,7 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
         ("bytes that the tokens cover", f"{statistics['byte_coverage']:.2%}"),
         ("exact duplicates removed", f"{statistics['exact_duplicates_removed']:,}"),
         (
-            "groups that compute the same" if made else "near-duplicate groups",
+            "groups kept in one split" if made else "near-duplicate groups",
             f"{statistics['near_duplicate_groups']:,} ({statistics['near_duplicate_documents']:,} documents)",
         ),
         *seen,

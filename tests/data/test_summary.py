@@ -77,7 +77,7 @@ def test_a_corpus_that_is_made_says_what_its_splits_are_of():
     text = shown(structures=structures, files=0)
     assert "structures, train: 1,107\nstructures, validation: 108\nstructures, test: 109" in text
     assert "read: 2 documents, made by rule" in text
-    assert "groups that compute the same: 108 (109 documents)" in text
+    assert "groups kept in one split: 108 (109 documents)" in text
     assert "near-duplicate" not in text
     assert "tokens that the training split holds too, test: 32.0%, none left out" in text
 
