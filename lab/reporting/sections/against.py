@@ -130,7 +130,7 @@ def _of_runs(section: Against, tree: ResultTree) -> list[Series]:
     groups: dict[tuple[str, str], list[Runs]] = {}
     for arm in section.arms or tree.plan.arms:
         own = [runs for level in tree.levels if (runs := runs_of(tree, arm, level)).cells]
-        along = _keys_along(section, own)
+        along = _keys_along(section.x, [point for runs in own if (point := runs.at(section.at))])
         for runs in own:
             rest = {key: value for key, value in runs.level.items() if key not in along}
             groups.setdefault((arm, words.level_words(rest)), []).append(runs)
@@ -145,18 +145,13 @@ def _of_runs(section: Against, tree: ResultTree) -> list[Series]:
     return series
 
 
-def _keys_along(section: Against, own: Sequence[Runs]) -> set[str]:
-    """The keys of an arm's levels by which it moves along the axis: of a cost, those that change it."""
-    if section.x not in COSTS:
-        return {section.x}
-    points = [point for runs in own if (point := runs.at(section.at))]
-    return {
-        key
-        for one, other in combinations(points, 2)
-        if one.at.get(section.x) != other.at.get(section.x)
-        and len(differ := [key for key, value in one.level.items() if other.level[key] != value]) == 1
-        for key in differ
-    }
+def _keys_along(x: str, points: Sequence[Point]) -> set[str]:
+    """The keys of levels by which an arm's points move along the axis: of a cost, those that change it."""
+    if x not in COSTS:
+        return {x}
+    pairs = (pair for pair in combinations(points, 2) if pair[0].at.get(x) != pair[1].at.get(x))
+    differing = ([key for key in one.level if one.level[key] != other.level[key]] for one, other in pairs)
+    return {keys[0] for keys in differing if len(keys) == 1}
 
 
 def _unmeasured(series: Sequence[Series], metrics: Sequence[Metric]) -> Iterator[str]:
