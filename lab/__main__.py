@@ -92,7 +92,7 @@ def run(
 @app.command()
 def measure(
     measurement: Annotated[
-        str, typer.Argument(help="What to measure: ability, inference, memorisation or yardstick.")
+        str, typer.Argument(help="What to measure: ability, inference, memorisation, tasks or yardstick.")
     ] = "",
     run: Annotated[
         Path | None,
@@ -429,7 +429,7 @@ def _measure(config: "MeasurementConfig", logdir: Path, cache: Path, data_key: s
     for row in measure_here(config, logdir, cache, data_key).rows:
         settings = " ".join(f"{name}={value}" for name, value in row.task.settings.items())
         values = ", ".join(
-            f"{metric.name} {row.values[key]:.{metric.decimals}f} {metric.unit}".strip()
+            metric.with_errors(row.values)
             for key, metric in METRICS.items()
             if row.values.get(key) is not None
         )

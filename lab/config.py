@@ -613,6 +613,74 @@ class MemorisationConfig(Section):
         return int(self.prompt_share * length), max(1, int(self.continuation_share * length))
 
 
+class TaskConfig(Section):
+    """A benchmark task from files, measured of finished runs where asked for (lab/evaluation/task_files.py).
+
+    `files` are paths or globs of files in one of the published forms. Of each the first `questions` are
+    asked, or all with 0. Before each question stand `shots` others with their answers, the first of
+    `dev_files`. With `draws` an arm that reads any order scores an answer by so many Monte Carlo draws; all
+    others, and all with 0, take the exact chain rule. `name` is for tasks that would else be called alike.
+    """
+
+    name: str = ""
+    form: Literal["hellaswag", "mmlu", "lambada", "blimp", "choice"] = "choice"
+    files: tuple[str, ...] = ()
+    dev_files: tuple[str, ...] = ()
+    shots: int = Field(default=0, ge=0)
+    questions: int = Field(default=0, ge=0)
+    draws: int = Field(default=0, ge=0)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a task is called in records: all but where its files lie and how its answers are scored."""
+        own = {name: getattr(self, name) for name in ("name", "form", "shots", "questions")}
+        return {name: value for name, value in own.items() if value}
+
+    @model_validator(mode="after")
+    def _shots_have_a_file(self) -> "TaskConfig":
+        if bool(self.shots) != bool(self.dev_files):
+            raise ValueError(
+                "`shots` and `dev_files` must be given together, "
+                f"but got shots={self.shots}, dev_files={list(self.dev_files)}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _form_allows(self) -> "TaskConfig":
+        for name, forms in (("shots", ("lambada", "blimp")), ("draws", ("lambada",))):
+            if self.form in forms and (value := getattr(self, name)):
+                raise ValueError(f"`{name}` must be 0 for form={self.form}, but got {name}={value}.")
+        return self
+
+
+class TasksConfig(TaskConfig):
+    """A task, and `more` of them beside it, each with all of its own settings."""
+
+    more: tuple[TaskConfig, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[TaskConfig, ...]:
+        """All of them; none where there are no files."""
+        return (self, *self.more) if self.files else ()
+
+    def find(self, settings: Values) -> TaskConfig:
+        """The task of this configuration whose record's settings these are."""
+        called = {key: value for key, value in settings.items() if key in TaskConfig.model_fields}
+        (found,) = (task for task in self.tasks if task.settings == called)
+        return found
+
+    @model_validator(mode="after")
+    def _each_has_files_and_a_name(self) -> "TasksConfig":
+        called = [task.settings for task in (self, *self.more)]
+        if self.more and not all(task.files for task in (self, *self.more)):
+            raise ValueError("`files` must be given for each task where there are `more`, but one has none.")
+        if twice := [one for one in called if called.count(one) > 1]:
+            raise ValueError(
+                f"`name` must tell tasks apart that are else called alike, but two are {twice[0]}."
+            )
+        return self
+
+
 class RunConfig(Section):
     """All that decides one run's numbers: one arm at one seed, which is a replicate of the experiment.
 
@@ -629,6 +697,7 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     inference: InferenceConfig = InferenceConfig()
     memorisation: MemorisationConfig = MemorisationConfig()
+    tasks: TasksConfig = TasksConfig()
 
     @property
     def replicate(self) -> int:
@@ -760,8 +829,8 @@ class MeasurementConfig(Section):
 
     `measurement` names the set of tasks; of `stops` the first is the subject's best, those of the same run
     are the subject's too, and the others are of those that it is measured with. `config` is the subject's
-    configuration as it is now: data may have moved, and `evaluation`, `inference` and `memorisation` may ask
-    for more than when it was trained.
+    configuration as it is now: data may have moved, and `evaluation`, `inference`, `memorisation` and `tasks`
+    may ask for more than when it was trained.
     """
 
     measurement: str
@@ -1033,7 +1102,8 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         section: Any = RunConfig
         for part in problem["loc"][:-1]:
-            section = section.model_fields[part].annotation
+            # A number is a place in a tuple.
+            section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
         name = ".".join(map(str, problem["loc"][:-1])) or "the top level"
         return f"{where}: no such key; {name} has {sorted(section.model_fields)}."
     message = problem["msg"].removeprefix("Value error, ")

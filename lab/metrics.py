@@ -1,6 +1,7 @@
 """Every metric, declared once: TensorBoard, tables, figures, CSV files and sentences take it from here."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,6 +75,17 @@ class Metric:
     def shown(self, value: float) -> str:
         """A value as pages show it, without its unit, but for a share's `%`."""
         return f"{self.scale * value:.{self.decimals}f}{' %' if self.percent else ''}"
+
+    def with_errors(self, values: Mapping[str, float | None]) -> str:
+        """Its name and value in a line, and after it the standard errors that there are: `NLL 1.20 ± 0.02`.
+
+        Args:
+            values: metric -> value, and standard error -> value.
+        """
+        errors = (error for key in self.errors if (error := values.get(key)) is not None)
+        numbers = [values[self.key] or 0.0, *errors]
+        shown = " ± ".join(f"{self.scale * number:.{self.decimals}f}" for number in numbers)
+        return f"{self.name} {shown} {'%' if self.percent else self.unit}".rstrip()
 
     def improvement(self, before: float, after: float) -> float:
         """How much better `after` is, in the metric's unit: positive if it is."""
@@ -216,6 +228,59 @@ _DECLARED = (
         lower_is_better=False,
         errors=("extraction_rate_held_out_standard_error",),
         sample="windows",
+        percent=True,
+        decimals=1,
+        after_runs=True,
+        names_text=True,
+    ),
+    # Of benchmark tasks from files.
+    Metric(
+        "task_accuracy",
+        "task accuracy",
+        lower_is_better=False,
+        errors=("task_accuracy_standard_error", "task_accuracy_draw_standard_error"),
+        sample="items",
+        percent=True,
+        decimals=1,
+        margin=SHARE_MARGIN,
+        after_runs=True,
+        names_text=True,
+    ),
+    Metric(
+        "task_accuracy_norm",
+        "task accuracy by characters",
+        lower_is_better=False,
+        errors=("task_accuracy_norm_standard_error", "task_accuracy_norm_draw_standard_error"),
+        sample="items",
+        percent=True,
+        decimals=1,
+        margin=SHARE_MARGIN,
+        after_runs=True,
+        names_text=True,
+    ),
+    Metric(
+        "task_nll",
+        "NLL of right answers",
+        "nats/answer",
+        errors=("task_nll_standard_error", "task_nll_draw_standard_error"),
+        sample="items",
+        after_runs=True,
+        names_text=True,
+    ),
+    Metric("task_questions", "questions", sample="items", decimals=0, after_runs=True, names_text=True),
+    Metric(
+        "task_cut",
+        "questions with a cut context",
+        sample="items",
+        percent=True,
+        decimals=1,
+        after_runs=True,
+        names_text=True,
+    ),
+    Metric(
+        "task_left_out",
+        "questions that did not fit",
+        sample="items",
         percent=True,
         decimals=1,
         after_runs=True,

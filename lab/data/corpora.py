@@ -23,6 +23,7 @@ from lab.data.records import (
     read_records,
     reading,
     suffixes,
+    text_of,
 )
 
 # Tests are not modules people import, and installed packages are not the standard library.
@@ -226,23 +227,10 @@ def _read_documents(
     field = TEXT if whole else config.text_field
     empty = True
     for record in read_records(source.path, [field, *filter(None, [config.quality_field])]):
-        text = _text_of(record, field)
+        text = text_of(record, field, record.fields[field])
         if text and not text.isspace():
             empty = False
             name = source.name if whole else f"{source.name}:{record.number}"
             yield Document(name, text, record.rest, judge(record))
     if empty:
         raise EmptyFileError(f"{source.path}: expected text, but the file holds only white space.")
-
-
-def _text_of(record: Record, field: str) -> str:
-    value = record.fields[field]
-    if not isinstance(value, str):
-        raise ValueError(f"{record.place}: expected text in {field!r}, but got {type(value).__name__}.")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which UTF-8 cannot
-        raise ValueError(
-            f"{record.place}: expected Unicode text in {field!r}, but {error.reason}."
-        ) from error
-    return value

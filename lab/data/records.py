@@ -1,23 +1,26 @@
-"""Records of a file: text, JSON lines or parquet, plain or compressed, one at a time.
+"""Records of a file: text, JSON lines, CSV or parquet, plain or compressed, one at a time.
 
 A record is a mapping with a place. Every error names the file, and the line or row where there is one. In
 memory is one record, or one batch of rows of a parquet file; of a long text file a part.
 """
 
 import codecs
+import csv
 import gzip
 import json
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from lab.data.parts import PART, in_parts
 
 KINDS = {".txt": "text", ".md": "text", ".py": "text", ".jsonl": "jsonl", ".parquet": "parquet"}
+ALL_KINDS = {**KINDS, ".csv": "csv"}  # a folder of text may hold a .csv that is none of it
 TEXT = "text"  # the field of a text file
 
 _BATCH_ROWS = 64  # parquet's rows in memory at once: up to a few MB of usual documents, and few calls
@@ -48,23 +51,26 @@ class NotTextError(ValueError):
     """A file holds bytes that are not UTF-8 text."""
 
 
-def read_records(path: Path, fields: Sequence[str] = ()) -> Iterator[Record]:
+def read_records(path: Path, fields: Sequence[str] = (), columns: Sequence[str] = ()) -> Iterator[Record]:
     """The records of a file, in its order.
 
     Args:
-        path: ends in .txt, .md, .py (a file is a record), .jsonl (a line is one, a blank line none) or
+        path: ends in .txt, .md, .py (a file is a record), .jsonl (a line is one, a blank line none), .csv or
             .parquet (a row is one), each also with .gz.
         fields: what each record must have; of parquet, which columns are read. All there are by default.
+        columns: the names of all columns of a .csv file that has no header; by default its first row.
 
     Raises:
         ValueError: naming file, and line or row, if it cannot be read, is of no such kind, empty
             (EmptyFileError), not UTF-8 (NotTextError), damaged, or lacks a field.
         OSError: if the system fails to read a file that is there.
     """
-    kind = kind_of(path)
+    kind = kind_of(path, ALL_KINDS)
     if kind is None:
-        raise ValueError(f"`path` must end in {suffixes()}, but got {str(path)!r}.")
+        raise ValueError(f"`path` must end in {suffixes(ALL_KINDS)}, but got {str(path)!r}.")
     read = _READERS[kind.removesuffix(".gz")]
+    if read is _read_csv:
+        read = partial(_read_csv, columns=columns)
     with reading(path), path.open("rb") as file:
         stream: Any = gzip.GzipFile(fileobj=file) if kind.endswith(".gz") else file
         try:
@@ -75,17 +81,37 @@ def read_records(path: Path, fields: Sequence[str] = ()) -> Iterator[Record]:
             raise ValueError(f"{path}: not a readable gzip file: {error}.") from error
 
 
-def kind_of(path: Path) -> str | None:
-    """`text`, `jsonl` or `parquet`, followed by `.gz` if compressed; None for a file of another kind."""
+def kind_of(path: Path, kinds: Mapping[str, str] = KINDS) -> str | None:
+    """`text`, `jsonl`, `parquet`, or another of `kinds`, followed by `.gz` if compressed; None if of none."""
     name = path.name.lower()
     stem = name.removesuffix(".gz")
-    kind = KINDS.get(Path(stem).suffix)
+    kind = kinds.get(Path(stem).suffix)
     return kind if kind is None or stem == name else f"{kind}.gz"
 
 
-def suffixes() -> str:
+def suffixes(kinds: Mapping[str, str] = KINDS) -> str:
     """The ends of names that can be read, in words."""
-    return ", ".join(KINDS) + " (each also with .gz)"
+    return ", ".join(kinds) + " (each also with .gz)"
+
+
+def text_of(record: Record, name: str, value: Any) -> str:
+    """A value of a record as the text that it must be.
+
+    Args:
+        record: where it is of.
+        name: of the field, for the message.
+        value: what stands there.
+
+    Raises:
+        ValueError: naming the place, if it is no text, or none that UTF-8 can hold.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{record.place}: expected text in {name!r}, but got {type(value).__name__}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which UTF-8 cannot
+        raise ValueError(f"{record.place}: expected Unicode text in {name!r}, but {error.reason}.") from error
+    return value
 
 
 @contextmanager
@@ -160,6 +186,42 @@ def _read_jsonl(file: BinaryIO, path: Path, fields: Sequence[str]) -> Iterator[R
         yield Record(place, number, record)
 
 
+def _read_csv(
+    file: BinaryIO, path: Path, fields: Sequence[str], columns: Sequence[str] = ()
+) -> Iterator[Record]:
+    lines = (
+        _decode(line, f"{path}, line {number}", number == 1) for number, line in enumerate(file, start=1)
+    )
+    rows = csv.reader(lines, strict=True)  # a quoted field may go on over several lines
+    names = list(columns)
+    while True:
+        number = rows.line_num + 1
+        place = f"{path}, line {number}"
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise ValueError(f"{place}: expected a row of CSV, but it is none: {error}.") from error
+        if row is None:
+            return
+        if not row:
+            continue
+        if not names:
+            names = _header(row, place, fields)
+            continue
+        if len(row) != len(names):
+            raise ValueError(f"{place}: expected {len(names)} columns, {names}, but got {len(row)}.")
+        yield Record(place, number, dict(zip(names, row, strict=True)))
+
+
+def _header(names: list[str], place: str, fields: Sequence[str]) -> list[str]:
+    """The names of columns."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{place}: expected each column once, but {twice[0]!r} is there twice.")
+    if missing := [field for field in fields if field not in names]:
+        raise ValueError(f"{place}: expected a column {missing[0]!r}, but there are {names}.")
+    return names
+
+
 def _read_parquet(file: BinaryIO, path: Path, fields: Sequence[str]) -> Iterator[Record]:
     import pyarrow
     from pyarrow import parquet
@@ -215,5 +277,6 @@ def _decode(data: bytes, place: str, first: bool = True) -> str:
 _READERS: dict[str, Callable[[Any, Path, Sequence[str]], Iterator[Record]]] = {
     "text": _read_text,
     "jsonl": _read_jsonl,
+    "csv": _read_csv,
     "parquet": _read_parquet,
 }

@@ -6,10 +6,11 @@ from typing import NamedTuple
 from lab.config import RunConfig
 from lab.data.dataset import HELD_OUT, Dataset
 from lab.data.held_out import held_out_room
+from lab.evaluation.task_files import read_questions
+from lab.evaluation.task_windows import LEAST, require_fit
 from lab.evaluation.training_windows import training_room
 
 BUDGET = "the training budget"
-LEAST = 2  # of windows, items and prompts: a standard error needs two
 
 
 class _Need(NamedTuple):
@@ -33,16 +34,19 @@ class _Need(NamedTuple):
 
 
 def require_held_out(config: RunConfig, dataset: Dataset, *sections: str) -> None:
-    """Refuse a corpus whose held-out splits, or a budget that, have no room for what is measured on them.
+    """Refuse a corpus whose held-out splits, or a budget that, have no room for what is measured on them, and
+    files of tasks that cannot be read, or do not fit in a window.
 
     Args:
         config: the run.
         dataset: its corpus.
-        sections: of the configuration: `evaluation`, `inference`, `memorisation`, or several.
+        sections: of the configuration: `evaluation`, `inference`, `memorisation`, `tasks`, or several.
 
     Raises:
-        ValueError: naming each text that is too short, and what to set.
+        ValueError: naming each text that is too short, and what to set; or what is wrong with a task.
     """
+    for task in config.tasks.tasks if "tasks" in sections else ():
+        require_fit(read_questions(task), dataset.tokenizer, config.data.length)
     needs = (need for need in _needs(config, dataset) if need.key.split(".")[0] in sections)
     missing = [need for need in needs if need.most < need.value]
     if not missing:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.code import closure_hash
 from lab.config import RunConfig, StopConfig
+from lab.evaluation.task_files import read_questions
 from lab.results import Measured, Split, StopChoice, StopReference, Task
 from lab.version import digest
 
@@ -25,6 +26,7 @@ ENSEMBLE = "ensemble"
 CALIBRATION = "calibration"
 TRAIN_NLL, EXTRACTION = "train_nll", "extraction"
 REAL_TEXT, GENERATION = "real_text", "generation"
+TASK = "task"
 LEFT_TO_RIGHT = "left_to_right"
 PYTHON_CORPORA = ("packages", "stdlib", "functions")
 
@@ -40,6 +42,7 @@ MODULES: Mapping[str, str] = {
     CALIBRATION: "lab.evaluation.measure_calibration",
     TRAIN_NLL: "lab.evaluation.measure_memorisation",
     EXTRACTION: "lab.evaluation.measure_memorisation",
+    TASK: "lab.evaluation.measure_tasks",
 }
 # What is read beside the split that a task is of: of `train` the part that the run was trained on.
 READ_BESIDE: Mapping[str, tuple[str, ...]] = {
@@ -143,6 +146,29 @@ def memorisation(config: RunConfig) -> list[Task]:
     ]
 
 
+def file_tasks(config: RunConfig) -> list[Task]:
+    """The benchmark tasks whose files the configuration names.
+
+    Raises:
+        ValueError: if it names none.
+    """
+    if not config.tasks.tasks:
+        raise ValueError("`tasks.files` must name the files of a task, but got none.")
+    by_draws = config.factors.reads_any_order and not config.read_block_size
+    return [
+        Task(
+            measurement=TASK,
+            split="test",
+            settings={
+                **task.settings,
+                **({"num_draws": task.draws} if task.draws and by_draws else {}),
+                **_reading(config),
+            },
+        )
+        for task in config.tasks.tasks
+    ]
+
+
 def _samplings(config: RunConfig, samplers: Sequence[str], tokens: int) -> list[tuple[str, int]]:
     """How an arm continues a prompt: samplers with their passes."""
     if config.factors.reads_causally or config.read_block_size:
@@ -171,6 +197,7 @@ SETS: Mapping[str, TaskSet] = {
     ENSEMBLE: TaskSet(ensemble, "evaluation"),
     "inference": TaskSet(inference, "inference"),
     "memorisation": TaskSet(memorisation, "memorisation", stops="picked"),
+    "tasks": TaskSet(file_tasks, "tasks"),
     "yardstick": TaskSet(lambda config: yardstick(config, "test"), "evaluation"),
 }
 
@@ -199,13 +226,19 @@ def load_measurements() -> None:
         closure_hash(module)
 
 
-def text_hash(task: Task, hashes: Mapping[str, str]) -> str:
-    """What names the text that a task reads.
+def text_hash(task: Task, hashes: Mapping[str, str], config: RunConfig) -> str:
+    """What names the text that a task reads: of a benchmark its questions, wherever their files lie.
 
     Args:
         task: what is measured.
         hashes: split -> hash of its content.
+        config: of the subject.
+
+    Raises:
+        ValueError: if the files of a benchmark are not there, or not of its form.
     """
+    if task.measurement == TASK:
+        return read_questions(config.tasks.find(task.settings)).digest
     beside = READ_BESIDE.get(task.measurement, ())
     return digest([hashes[split] for split in (task.split, *beside)]) if beside else hashes[task.split]
 
@@ -237,7 +270,7 @@ def wanted_rows(
     own = [stop for stop in stops if stop.run == stops[0].run]
     beside = [StopReference.to(stop) for stop in stops if stop not in own]
     return {
-        row_key(task, [StopReference.to(stop), *beside], text_hash(task, hashes)): (task, stop)
+        row_key(task, [StopReference.to(stop), *beside], text_hash(task, hashes, config)): (task, stop)
         for stop in own
         for task in find_set(name).tasks(config)
     }
@@ -291,7 +324,7 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Measured:
     arms = arms[: _arms_read(task)]
     finding = importlib.import_module(MODULES[task.measurement]).measure(task, arms, dataset)
     stops = tuple(arm.stop for arm in arms)
-    key = row_key(task, stops, text_hash(task, dataset.hashes))
+    key = row_key(task, stops, text_hash(task, dataset.hashes, arms[0].config))
     return Measured(key=key, task=task, stops=stops, **finding._asdict())
 
 
@@ -312,16 +345,27 @@ def passes(config: RunConfig, task: Task) -> int:
             return int(2 * settings["windows"] * settings["steps"])  # and of held-out text as many
         case "nelbo":
             return int(settings["windows"] * settings["draws"])
+        case "task":
+            asked = read_questions(config.tasks.find(settings)).questions
+            options = [option for question in asked for option in question.options]
+            if draws := settings.get("num_draws"):
+                return int(2 * draws * len(options))
+            # A dense arm takes one for each token, of which an option has no more than bytes.
+            return sum(min(len(option.encode()), block) if dense else 1 for option in options)
         case _:
             return int(settings["prompts"] * (1 + settings.get("steps", 0)))
 
 
 def _task(config: RunConfig, measurement: str, split: Split, **settings: Any) -> Task:
     """A task on the held-out sample of the run's replicate."""
-    settings = {"sample": config.replicate, **settings}
-    if 0 < config.factors.ar_share < 1 and config.factors.reads_causally:
-        settings["read_as"] = "causal"  # of weights that may have been read otherwise before
+    settings = {"sample": config.replicate, **settings, **_reading(config)}
     return Task(measurement=measurement, split=split, settings=settings)
+
+
+def _reading(config: RunConfig) -> dict[str, str]:
+    """How weights are read that may have been read otherwise before."""
+    both = 0 < config.factors.ar_share < 1 and config.factors.reads_causally
+    return {"read_as": "causal"} if both else {}
 
 
 def _choice(config: RunConfig, split: Split, items: int, num_draws: int | None = None) -> Task:

@@ -9,7 +9,7 @@ from operator import itemgetter
 from statistics import fmean, median, stdev
 from typing import Any
 
-from lab.evaluation.measurements import CHOICE, ENSEMBLE, EXTRACTION, GENERATION, REAL_TEXT, find_set
+from lab.evaluation.measurements import CHOICE, ENSEMBLE, EXTRACTION, GENERATION, REAL_TEXT, TASK, find_set
 from lab.metrics import Metric, find_metric
 from lab.reporting.documents import paired_error
 from lab.reporting.statistics import Estimate, Measured, paired_gain
@@ -474,8 +474,10 @@ def _temperature(row: Row) -> float:
 
 
 def _variant(row: Row) -> str:
-    """The sampler, or how options were scored."""
+    """The sampler, the benchmark task, or how options were scored."""
     settings = row.task.settings
+    if row.task.measurement == TASK:
+        return str(settings.get("name") or settings["form"])
     scored = "exact" if settings.get("num_draws") is None else "draws"
     return settings.get("sampler") or (scored if row.task.measurement == CHOICE else "")
 

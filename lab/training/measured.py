@@ -43,7 +43,7 @@ class MeasuredStops:
         self, config: RunConfig, run: str, hashes: Mapping[str, str], timeline: Timeline, rows: Sequence[Row]
     ) -> None:
         self.timeline = timeline
-        self._run, self._hashes = run, hashes
+        self._config, self._run, self._hashes = config, run, hashes
         self._tasks = {split: yardstick(config, split) for split in ("validation", "test")}
         self._measured = {one.key: one for row in rows if (one := measured_of(row)) is not None}
         self._patience = config.training.patience
@@ -63,7 +63,8 @@ class MeasuredStops:
         return {
             stop: {
                 split: [
-                    row_key(task, [self.reference(stop)], text_hash(task, self._hashes)) for task in tasks
+                    row_key(task, [self.reference(stop)], text_hash(task, self._hashes, self._config))
+                    for task in tasks
                 ]
                 for split, tasks in self._tasks.items()
             }
