@@ -418,6 +418,8 @@ def test_a_neutral_value_is_as_if_the_field_were_not_there(key):
         ("training.kept_megabytes", 0.0),
         *((f"evaluation.{key}", 99) for key in EvaluationConfig.model_fields),
         *((f"inference.{key}", 99) for key in InferenceConfig.model_fields),
+        ("tasks.files", ("a.jsonl",)),
+        ("tasks.form", "mmlu"),
     ],
 )
 def test_what_the_weights_do_not_depend_on_is_not_in_the_key(key, value):
@@ -739,3 +741,56 @@ def test_inference_settings_are_checked():
     ):
         with pytest.raises(ValueError, match=message):
             make_config({"inference": wrong, "training": training})
+
+
+def test_tasks_are_the_first_and_those_beside_it():
+    more = {"form": "blimp", "files": ["b.jsonl"], "name": "pairs", "questions": 5}
+    tasks = make_config(BASE, {"tasks": {"files": ["a.jsonl"], "draws": 4, "more": [more]}}).tasks
+    assert [task.settings for task in tasks.tasks] == [
+        {"form": "choice"},
+        {"name": "pairs", "form": "blimp", "questions": 5},
+    ]
+    assert tasks.find({"form": "choice", "num_draws": 4, "read_as": "causal"}).files == ("a.jsonl",)
+    assert tasks.find(tasks.more[0].settings) == tasks.more[0]
+    assert make_config(BASE).tasks.tasks == ()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({"form": "piqa"}, r"tasks\.form: Input should be 'hellaswag', 'mmlu', .* but got 'piqa'"),
+        ({"files": "a.jsonl"}, r"tasks\.files: Input should be a valid tuple, but got 'a\.jsonl'"),
+        ({"shots": 2}, r"`shots` and `dev_files` must be given together, but got shots=2, dev_files=\[\]\."),
+        (
+            {"dev_files": ["d"]},
+            r"`shots` and `dev_files` must be given together, but got shots=0, dev_files=",
+        ),
+        (
+            {"form": "blimp", "shots": 1, "dev_files": ["d"]},
+            r"`shots` must be 0 for form=blimp, but got shots=1",
+        ),
+        ({"form": "lambada", "shots": 1, "dev_files": ["d"]}, r"`shots` must be 0 for form=lambada, but got"),
+        ({"form": "lambada", "draws": 3}, r"`draws` must be 0 for form=lambada, but got draws=3\."),
+        ({"questions": -1}, r"tasks\.questions: Input should be greater than or equal to 0, but got -1"),
+        (
+            {"files": ["a"], "more": [{"form": "mmlu"}]},
+            r"`files` must be given for each task where there are",
+        ),
+        (
+            {"more": [{"form": "mmlu", "files": ["a"]}]},
+            r"`files` must be given for each task where there are",
+        ),
+        (
+            {"files": ["a"], "more": [{"files": ["b"], "draws": 2}]},
+            r"`name` must tell tasks apart that are els",
+        ),
+        (
+            {"more": [{"colour": 1}]},
+            r"tasks\.more\.0\.colour: no such key; tasks\.more\.0 has \['dev_files', 'dr",
+        ),
+        ({"colour": 1}, r"tasks\.colour: no such key; tasks has \['dev_files', .*'more'"),
+    ],
+)
+def test_a_task_that_cannot_be_asked_so_is_refused(tasks, message):
+    with pytest.raises(ValueError, match=message):
+        make_config(BASE, {"tasks": tasks})

@@ -61,6 +61,16 @@ def test_a_share_is_shown_in_percent_and_a_difference_of_shares_in_points():
     assert (nll.shown(2.5), nll.scale, nll.difference_unit) == ("2.500", 1, "nats/token")
 
 
+def test_a_value_is_followed_by_its_errors_in_its_unit():
+    accuracy, nelbo = METRICS["task_accuracy"], METRICS["nelbo"]
+    values = {"task_accuracy": 0.25, "task_accuracy_standard_error": 0.031, "nelbo": 2.5}
+    assert accuracy.with_errors(values) == "task accuracy 25.0 ± 3.1 %"
+    values["task_accuracy_draw_standard_error"] = 0.004
+    assert accuracy.with_errors(values) == "task accuracy 25.0 ± 3.1 ± 0.4 %"
+    assert nelbo.with_errors({**values, "nelbo_example_standard_error": None}) == "NELBO 2.500 nats/token"
+    assert METRICS["temperature"].with_errors({"temperature": 1.5}) == "temperature of calibration 1.500"
+
+
 def test_runs_measure_of_their_stops_what_needs_no_sampling():
     measured = {key for key, metric in METRICS.items() if metric.of_stops}
     by_items = {"choice_accuracy", "option_gap", "choice_true_nll", "choice_wrong_nll"}

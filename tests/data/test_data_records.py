@@ -91,6 +91,26 @@ def test_lines_are_counted_with_the_blank_ones_and_end_at_line_feeds_alone(tmp_p
     ]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.csv.gz"])
+def test_a_row_of_csv_may_take_several_lines(name, tmp_path):
+    data = '\ufeffa,b\r\n\r\n"one\r\ntwo","say ""ü"", please"\r\n,\u2028\r\n'.encode()
+    path = write(tmp_path / name, data)
+    found = list(read_records(path, ["a"]))
+    assert [(record.place, record.number) for record in found] == [(f"{path}, line {n}", n) for n in (3, 5)]
+    assert [record.fields for record in found] == [
+        {"a": "one\r\ntwo", "b": 'say "ü", please'},
+        {"a": "", "b": "\u2028"},
+    ]
+    named = [record.fields for record in read_records(path, columns=("x", "y"))]
+    assert named[0] == {"x": "a", "y": "b"}
+    assert len(named) == 3
+
+
+def test_a_csv_is_no_text_of_a_folder(tmp_path):
+    assert kind_of(tmp_path / "a.csv") is None
+    assert kind_of(tmp_path / "a.csv.gz", records.ALL_KINDS) == "csv.gz"
+
+
 def test_rows_are_counted_through_all_batches(tmp_path):
     table = pyarrow.table({"a": list(range(3000)), "b": ["x"] * 3000})
     path = write(tmp_path / "a.parquet", parquet_bytes(table, row_group_size=700))
@@ -106,7 +126,18 @@ def test_rows_are_counted_through_all_batches(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "error", "message"),
     [
-        ("a.csv", b"x", ValueError, r"`path` must end in \.txt, .*, but got '.*a\.csv'"),
+        ("a.xls", b"x", ValueError, r"`path` must end in \.txt, .*\.csv .*, but got '.*a\.xls'"),
+        ("a.csv", b"", EmptyFileError, r"a\.csv: expected text, but the file is empty"),
+        ("a.csv", b"b,c\n1,2\n", ValueError, r"line 1: expected a column 'a', but there are \['b', 'c'\]"),
+        ("a.csv", b"\na,b,a\n", ValueError, r"line 2: expected each column once, but 'a' is there twice"),
+        ("a.csv", b"a,b\n1,2\n1\n", ValueError, r"line 3: expected 2 columns, \['a', 'b'\], but got 1\."),
+        ("a.csv", b'a,b\n"1\n2",3\n4,5,6\n', ValueError, r"a\.csv, line 4: expected 2 columns, .* got 3"),
+        ("a.csv", b'a\n1\n"2\n3\n', ValueError, r"line 3: expected a row of CSV, .* unexpected end of data"),
+        ("a.csv", b'a\n"1"2\n', ValueError, r"a\.csv, line 2: expected a row of CSV, but it is none: ',' ex"),
+        ("a.csv", b"a\r1\r2\r", ValueError, r"a\.csv, line 1: expected a row of CSV, but it is none: new-l"),
+        ("a.csv", b"a\n" + b"x" * 200_000, ValueError, r"line 2: .* field larger than field limit"),
+        ("a.csv", b'a\n"\n\xe9"\n', NotTextError, r"a\.csv, line 3: .* but byte 0 is not"),
+        ("a.csv", b"a\n\0\n", NotTextError, r"a\.csv, line 2: expected UTF-8 text, but it is binary"),
         ("a.jsonl", b"", EmptyFileError, r"a\.jsonl: expected text, but the file is empty"),
         ("a.txt.gz", b"", EmptyFileError, r"a\.txt\.gz: expected text, but the file is empty"),
         ("a.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', NotTextError, r"a\.jsonl, line 2: .* but byte 7 is not"),

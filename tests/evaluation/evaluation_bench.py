@@ -1,5 +1,6 @@
 """What the tests of evaluation share: tiny arms whose weights matter, rigged scorers, and texts."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -115,6 +116,7 @@ MEASURED = {
         **{"draws": [1, 3], "choice_items": 4},
     },
     "memorisation": {"windows": 6},
+    "tasks": {"form": "choice", "files": [str(Path(__file__).with_name("questions.jsonl"))], "draws": 2},
 }
 STOP = StopReference(run="run", reading="annealed", step=7)
 TEXT = "".join(f"if value_{i}:\n    return {i}\nelse:\n    (\n# note {i}\n\n" for i in range(30))

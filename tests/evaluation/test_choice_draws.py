@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from evaluation_bench import RiggedScorer, scorer_of
 
-from lab.evaluation.choice import Items, make_items, option_nll
-from lab.evaluation.choice_draws import sampled_option_nll
+from lab.evaluation.choice import Items, OptionWindows, make_items, option_nll, option_windows
+from lab.evaluation.choice_draws import sampled_option_nll, span_draws
 from lab.evaluation.nelbo import stratified_count
 from lab.objectives.corruption import Example
 
@@ -156,11 +156,32 @@ def test_a_draw_counts_the_mean_over_its_hidden_tokens():
     np.testing.assert_allclose(found, expected)
 
 
-@pytest.mark.parametrize(("contexts", "options"), [((2, 2), (3, 1)), ((1, 2), (3, 3))])
-def test_contexts_or_options_of_several_lengths_are_refused(contexts, options):
-    items = Items([np.zeros(n, int) for n in contexts], [[np.zeros(n, int)] * 2 for n in options])
-    with pytest.raises(ValueError, match=r"must be of one length, as the options of an item share"):
-        sampled_option_nll(rigged(False), items, 1)
+@pytest.mark.backend
+@pytest.mark.parametrize("arm", ["dlm", "any_order_ar"])
+def test_options_of_several_lengths_are_scored_as_each_alone(arm):
+    scorer, numbers = numpy_scorer(arm, batch_size=16), np.random.default_rng(3)
+    contexts = [numbers.integers(0, 5, n) for n in (2, 0, 5)]
+    options = [[numbers.integers(0, 5, n) for n in own] for own in ((3, 1), (6, 8), (2, 2))]
+    spans, ids = option_windows(Items(contexts, options), 8), np.repeat(np.arange(3, dtype=np.int32), 2)
+    found = span_draws(scorer, spans, ids, 4, 2)
+    for row in range(6):
+        alone = span_draws(scorer, OptionWindows(*(part[[row]] for part in spans)), ids[[row]], 4, 2)
+        np.testing.assert_allclose(found[:, row], alone[:, 0], rtol=1e-5)
+    mean = sampled_option_nll(scorer, Items(contexts, options), 4)
+    np.testing.assert_allclose(mean.ravel(), found[0])
+    # The second replicate has other draws; of one token there is but one.
+    assert (found[0] != found[1]).tolist() == [True, False, True, True, True, True]
+
+
+def test_options_of_other_lengths_are_hidden_by_the_same_words():
+    """Of 4 and 8 tokens as large a share is hidden."""
+    scorer = rigged(False)
+    items = Items([np.arange(2)] * 40, [[np.arange(10, 14), np.arange(10, 18)]] * 40)
+    sampled_option_nll(scorer, items, 1)
+    hidden = scorer.examples[0].tokens.reshape(40, 2, -1)[..., 2:10] == 1000
+    short, long = hidden[:, 0, :4].sum(axis=1), hidden[:, 1].sum(axis=1)
+    assert (np.ceil(long / 2) == short).all()
+    assert len(set(short.tolist())) == 4
 
 
 def test_no_draws_are_refused():

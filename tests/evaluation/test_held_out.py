@@ -104,6 +104,20 @@ def test_a_budget_must_have_the_training_windows_that_are_measured():
     require_held_out(enough, dataset(175, 334), "memorisation")
 
 
+def test_the_files_of_tasks_are_read_and_their_options_must_fit(tmp_path):
+    path = tmp_path / "a.jsonl"
+    config = make_config(LAYER, {"tasks": {"files": [str(path)]}})
+    require_held_out(config, dataset(175, 335), "evaluation")
+    with pytest.raises(ValueError, match=r"`tasks\.files` must exist, but there is no file '.*a\.jsonl'"):
+        require_held_out(config, dataset(175, 335), "evaluation", "tasks")
+    row = '{"context": "", "options": ["%s", "b"], "answer": 0}\n'
+    path.write_text(row % ("x" * 17) * 9 + row % "x")
+    with pytest.raises(ValueError, match=r"fit in data\.length=16 tokens, but 1 of 10 have"):
+        require_held_out(config, dataset(0, 0), "tasks")
+    path.write_text(row % ("x" * 16) * 2)
+    require_held_out(config, dataset(0, 0), "tasks")
+
+
 def test_no_setting_is_suggested_where_none_would_do():
     with pytest.raises(ValueError, match=r"Give more text, raise data\.validation_share\.$"):
         require_held_out(make_config(LAYER), dataset(20, 1000), "evaluation")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,7 +175,7 @@ def test_every_value_is_of_a_declared_metric():
     declared = {*METRICS, *(error for metric in METRICS.values() for error in metric.errors)}
     arm = trained_arm("any_order_ar")
     tasks = [*yardstick(arm.config, "test"), *inference(arm.config)]
-    for name in ("ensemble", "ability", "memorisation"):
+    for name in ("ensemble", "ability", "memorisation", "tasks"):
         tasks += [task for task in find_set(name).tasks(arm.config) if task not in tasks]
     assert {task.measurement for task in tasks} == set(MODULES)
     for task in tasks:
@@ -272,10 +273,10 @@ def test_another_held_out_text_or_code_is_another_evaluation(monkeypatch):
 
 def test_sets_are_found_by_name():
     assert find_set("inference").tasks(config_of("dlm")) == inference(config_of("dlm"))
-    names = r"\['ability', 'ensemble', 'inference', 'memorisation', 'yardstick'\]"
+    names = r"\['ability', 'ensemble', 'inference', 'memorisation', 'tasks', 'yardstick'\]"
     with pytest.raises(ValueError, match=rf"`measurement` must be one of {names}, but got measurement='x'"):
         find_set("x")
-    assert {section.section for section in SETS.values()} <= {"evaluation", "inference", "memorisation"}
+    assert {one.section for one in SETS.values()} == {"evaluation", "inference", "memorisation", "tasks"}
     stops = {name: tasks.stops for name, tasks in SETS.items() if tasks.stops != "best"}
     assert stops == {"ability": "every", "memorisation": "picked"}
 
@@ -319,10 +320,69 @@ def test_rows_are_of_every_stop_of_the_subject_and_of_all_text_that_is_read():
     }
 
 
+def test_a_task_of_files_is_named_by_what_they_ask_and_not_by_where_they_lie(tmp_path):
+    stop = StopConfig(run="../run", version="v", reading="annealed", step=4, tokens_seen=1, epoch=1.0)
+
+    def keys(layer, hashes=HASHES):
+        return list(wanted_rows("tasks", config_of("ar", {"tasks": layer}), [stop], hashes))
+
+    source = Path(config_of("ar").tasks.files[0])
+    (first,) = keys({})
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(source.read_bytes())
+    assert keys({"files": [str(moved)]}) == [first]
+    assert keys({"draws": 0}) == keys({}, dict.fromkeys(HASHES, "other")) == [first]
+    moved.write_text(source.read_text().replace("blue", "green"))
+    more = {"more": [{"name": "green", "files": [str(moved)]}, {"questions": 2, "files": [str(source)]}]}
+    assert keys(more)[0] == first
+    others = [*keys(more)[1:], *keys({"files": [str(moved)]}), *keys({"name": "mine"})]
+    assert len({first, *others}) == 5
+
+
+def test_tasks_are_measured_of_the_arm_that_reads_the_files():
+    """Each finds its own file by its settings."""
+    here = config_of("ar").tasks.files
+    more = {
+        "more": [
+            {"name": "two", "files": here, "questions": 2},
+            {"form": "choice", "shots": 0, "name": "x", "files": here},
+        ]
+    }
+    arm = rigged_arm("ar", nll_of, {"tasks": more})
+    found = [measure(task, [arm], DATA) for task in find_set("tasks").tasks(arm.config)]
+    assert [row.values["task_questions"] for row in found] == [3, 2, 3]
+    assert [row.key for row in found] == list(
+        wanted_rows(
+            "tasks",
+            arm.config,
+            [
+                StopConfig(
+                    run="r", version="run", tokens_seen=1, epoch=1.0, **{"reading": "annealed", "step": 7}
+                )
+            ],
+            HASHES,
+        )
+    )
+
+
+def test_a_set_of_tasks_without_files_is_refused():
+    with pytest.raises(ValueError, match=r"`tasks\.files` must name the files of a task, but got none\."):
+        find_set("tasks").tasks(config_of("ar", {"tasks": {"files": []}}))
+
+
+def test_passes_of_a_task_count_its_options_and_about_their_tokens():
+    dlm, ar = config_of("dlm"), config_of("ar")
+    (drawn,), (causal,) = find_set("tasks").tasks(dlm), find_set("tasks").tasks(ar)
+    assert (passes(dlm, drawn), passes(ar, causal)) == (2 * 2 * 7, 7)
+    exact = config_of("dlm", {"tasks": {"draws": 0}})
+    assert passes(exact, find_set("tasks").tasks(exact)[0]) == 5 + 4 + 3 + 3
+
+
 def test_planning_imports_no_backend():
     code = (
         "import sys; from lab.config import make_config;"
         "from lab.evaluation.measurements import evaluation_digest, inference, passes, row_key, yardstick;"
+        "import lab.evaluation.held_out;"
         "config = make_config({'training': {'total_steps': 1}});"
         "[passes(config, task) for task in [*yardstick(config, 'test'), *inference(config)]];"
         "evaluation_digest(config, {'validation': 'a', 'test': 'b'});"

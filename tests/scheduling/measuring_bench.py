@@ -62,12 +62,12 @@ class Tree:
         preset = {**PRESET, "data": {**PRESET["data"], "paths": [str(self.folder / "corpus")]}}
         (self.folder / "configs" / "tiny.yaml").write_text(yaml.safe_dump(preset))
 
-    def plan(self, **overrides):
+    def plan(self, measurements=None, sections=(), **overrides):
         ablation = tiny_ablation(
             arms={"ar": arm_values("ar"), "judge": arm_values("ar")},
-            sections=(),
+            sections=sections,
             scales={"tiny": Scale({}, seeds=1, budget="seconds")},
-            measurements={"inference": "judge"},
+            measurements=measurements or {"inference": "judge"},
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(lab.config, "PRESETS_DIR", self.folder / "configs")
@@ -75,9 +75,9 @@ class Tree:
         facts = prepare_data(planned, ablation.measurements, self.cache)
         return Plan(self.tree, ablation, "tiny", planned, "python -m lab ablate tiny", facts)
 
-    def drive(self, executor=None, **overrides):
+    def drive(self, executor=None, **planned):
         """What became of the runs, and of the measurements."""
-        plan = self.plan(**overrides)
+        plan = self.plan(**planned)
         progress = RunsProgress(Console(quiet=True))
         with driving(
             plan, executor or LocalExecutor(2, COMMAND), Places(cache=self.cache), progress

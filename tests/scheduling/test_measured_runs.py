@@ -13,9 +13,13 @@ from measuring_bench import Tree
 from typer.testing import CliRunner
 
 from lab.__main__ import app
+from lab.api import load_results, report
 from lab.config import load_measurement
 from lab.evaluation.measurements import find_set
+from lab.reporting.series import after_runs
 from lab.results import MeasurementResult, read_record, read_result
+from lab.scheduling.status import TreeStatus
+from lab.sections import Against, Differences, pairs
 from lab.training.measuring import measure_runs, measurement_of
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +173,83 @@ def test_every_stop_is_measured_with_its_own_weights_and_once(tree, monkeypatch)
             (stop,) = (stop for stop in stops if result.reference(stop) == row.stops[0])
             assert row.values["nll"] == pytest.approx(stop.test.get("nll", row.values["nll"]), rel=1e-5)
     assert len({row.values["nll"] for row in anew.rows if row.task.measurement == "nll"}) == 2
+
+
+def write_questions(path, *options):
+    rows = [{"context": f"{number} aaa", "options": options, "answer": 1} for number in range(3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def measured_lines(folder):
+    return len((folder / "metrics.jsonl").read_bytes().splitlines())
+
+
+def test_lab_measure_asks_the_questions_of_a_file(tree):
+    (ar,) = tree.run("ar")
+    trained, folder = tree.trained(), ar.parent / "measurements" / "seed=0-tasks"
+    path = write_questions(tree.folder / "a.jsonl", "b", "cc")
+
+    def ask(path, *more):
+        return invoke("measure", "tasks", ar, "--set", f"tasks.files=[{path}]", *more, "--cache", tree.cache)
+
+    said = ask(path)
+    assert said.exit_code == 0, said.output
+    line = said.stdout.splitlines()[0]
+    assert re.match(r"task test step \d+ form=choice: task accuracy \d+\.0 ± \d+\.\d %, task acc", line), line
+    assert "questions 3" in line
+    moved = path.rename(tree.folder / "b.jsonl")
+    assert ask(moved).stdout.splitlines()[0] == line
+    assert measured_lines(folder) == 1  # a file that moved is not measured anew
+    write_questions(moved, "b", "dd")
+    assert ask(moved).exit_code == 0
+    assert measured_lines(folder) == 2
+    assert {path: content for path, content in tree.trained().items() if path in trained} == trained
+    for file, more, message in (
+        (tree.folder / "none.jsonl", (), "`tasks.files` must exist, but there is no file"),
+        (moved, ("--set", "tasks.form=blimp"), "b.jsonl, line 1: expected the field 'sentence_good'"),
+        (write_questions(tree.folder / "c.jsonl", "b", "x" * 17), (), "but 0 of 3 have"),
+    ):
+        wrong = ask(file, *more)
+        assert wrong.exit_code == 2
+        assert (wrong.stderr.startswith("error: "), len(wrong.stderr.splitlines())) == (True, 1)
+        assert message in wrong.stderr
+
+
+def test_an_ablation_that_asks_for_tasks_besides_trains_nothing(tree):
+    """Two tasks of every run; its pages compare by the first, and show both."""
+    trained = tree.trained()
+    first = write_questions(tree.folder / "a.jsonl", "b", "cc")
+    more = {"name": "other", "files": [str(write_questions(tree.folder / "b.jsonl", "d", "eee", "f"))]}
+    sections = (
+        Differences(contrasts=pairs({"ar": "judge"}), metrics=("task_accuracy", "task_nll")),
+        Against(x="num_draws", metrics=("task_nll",), measurement="task"),
+    )
+    asked = {
+        "measurements": {"tasks": ""},
+        "sections": sections,
+        "tasks": {"files": [str(first)], "more": [more]},
+    }
+    runs, measured = tree.drive(**asked)
+    assert (runs.reused, runs.done, measured.done, measured.failed) == (2, 0, 2, {})
+    assert {path: content for path, content in tree.trained().items() if path in trained} == trained
+    tree.plan(**asked).write()
+    first.unlink()  # a page needs no file
+    results = load_results(tree.tree)
+    for cell, result in results.measurements["tasks"]:
+        assert [row.task.settings for row in result.rows] == [
+            {"form": "choice"},
+            {"name": "other", "form": "choice"},
+        ]
+        assert cell.done.best().test["task_nll"] == result.rows[0].values["task_nll"]
+    assert len(results.measurements["tasks"]) == 2
+    series = after_runs(results.tree).series["task"]
+    assert [(one.arm, one.variant) for one in series] == [
+        (arm, variant) for arm in ("ar", "judge") for variant in ("choice", "other")
+    ]
+    page = report(tree.tree).page.read_text(encoding="utf-8")
+    assert "NLL of right answers" in page
+    assert all(job.state == "done" for job in TreeStatus(tree.tree).jobs())
 
 
 def forget_result(tree):
