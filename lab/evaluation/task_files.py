@@ -105,8 +105,9 @@ def _read(task: TaskConfig, files: Sequence[Path], dev: Sequence[Path], stamps: 
         question for path in files for question in _questions_of(path, task.form)[: task.questions or None]
     )
     examples = [question for path in dev for question in _questions_of(path, task.form)]
+    asked = set(questions)
     before = {
-        subject: _before(task, subject, examples, set(questions))
+        subject: _before(task, subject, examples, asked)
         for subject in dict.fromkeys(question.subject for question in questions)
     }
     return Questions(questions, before, digest([questions, before]))
