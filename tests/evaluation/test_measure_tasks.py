@@ -52,7 +52,7 @@ def task(tmp_path):
     def made(records, **settings):
         path = tmp_path / "task.jsonl"
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
-        return {"tasks": {"files": [str(path)], **settings}}
+        return {"tasks": {"files": [str(path)], "draws": 0, **settings}}
 
     return made
 
