@@ -111,10 +111,11 @@ def _gains(arm: Point | None, reference: Point | None, metric: Metric) -> tuple[
 def rule_words(rule: Registration) -> str:
     """A rule in words, as it follows a colon."""
     metric = find_metric(rule.metric)
-    contrasts = [
-        f"{words.arm_name(one.arm)} against {words.reference_name(one)}{words.at_level(one.level)}"
-        for one in rule.contrasts
-    ]
+    contrasts = []
+    for one in rule.contrasts:
+        who, whom = words.arm_name(one.arm), words.reference_name(one)
+        at = words.at_level(one.level)
+        contrasts.append(f"{who}{at} against {whom}" if one.reference_level else f"{who} against {whom}{at}")
     alpha = words.percent(rule.alpha)
     family = f"Holm over {len(contrasts)} contrasts, " * (len(contrasts) > 1)
     return (
