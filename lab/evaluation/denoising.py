@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lab import threefry
-from lab.evaluation.canvas import Canvas, StopCondition
+from lab.evaluation.canvas import Canvas, StopCondition, Watch
 from lab.evaluation.scorer import SlotScorer
 from lab.threefry import Stream
 
@@ -21,6 +21,10 @@ def denoise(
     stop: StopCondition | None = None,
     row_ids: np.ndarray | None = None,
     temperature: float = 1.0,
+    top_p: float = 1.0,
+    suffixes: Sequence[np.ndarray] | None = None,
+    earlier: Sequence[np.ndarray] | None = None,
+    watch: Watch | None = None,
 ) -> list[np.ndarray]:
     """Continue prompts by unmasking the continuation in `steps` passes.
 
@@ -35,11 +39,12 @@ def denoise(
       block where n / T divides B. `blocks:1` at T = n is `sample_left_to_right`.
 
     At T = 1 all samplers are one: every token is sampled given the prompt alone. What the window has room for
-    after the n tokens stays masked.
+    after the n tokens, and after a suffix, stays masked.
 
-    A temperature changes the distribution that each token is sampled from, and nothing else, whatever the
-    sampler: `confidence` ranks by the model's own probabilities, as at temperature 1, and the orders of
-    `ancestral` and `blocks` have no part in it. Tokens that were sampled at it change what later passes see.
+    A temperature, or `top_p`, changes the distribution that each token is sampled from, and nothing else,
+    whatever the sampler: `confidence` ranks by the model's own probabilities, as at temperature 1, and the
+    orders of `ancestral` and `blocks` have no part in it. Tokens that were sampled at it change what later
+    passes see.
 
     A row ends before its n tokens where `stop` holds of a part of it that has no gap from the prompt on; what
     lies after is left out. The n tokens are planned all the same: a row is whole early, and its passes are
@@ -55,9 +60,13 @@ def denoise(
         stop: when a continuation ends before its n tokens.
         row_ids: which random numbers each prompt has.
         temperature: >= 0, of each token's distribution; at 0 the most likely token is taken.
+        top_p: share of it that tokens are sampled from.
+        suffixes: what stands behind each continuation and is seen from the start, by default nothing.
+        earlier: what was written of each continuation before.
+        watch: told after each pass.
 
     Returns:
-        Each prompt with its continuation, (length,) int32.
+        Each prompt with its continuation and suffix, (length,) int32.
 
     Raises:
         ValueError: if the arm is causal, or a number or the sampler is none of the above; or if the arm is of
@@ -70,7 +79,9 @@ def denoise(
     if scorer.causal:
         raise ValueError("`denoise` needs a dense arm, but got a causal one: see `sample_left_to_right`.")
     block = parse_sampler(sampler)
-    canvas = Canvas(scorer, prompts, new_tokens, seed, stop, row_ids, temperature)
+    canvas = Canvas(
+        scorer, prompts, new_tokens, seed, stop, row_ids, temperature, top_p, suffixes, earlier, watch
+    )
     per_pass = unmasked_per_pass(new_tokens, steps)
     # When each token is unmasked.
     ranks = None if block is None else np.argsort(_order(seed, canvas.ids, new_tokens, block), axis=1)
@@ -80,7 +91,7 @@ def denoise(
         if not len(canvas.open):
             break
         rows, masked = canvas.open, canvas.continuations() == scorer.transformer.mask_id
-        slots = (canvas.first[rows, None] + np.arange(new_tokens)).astype(np.int32)
+        slots = canvas.slots(rows, np.arange(new_tokens))
         for some, logits in scorer.logits(canvas.example(), slots, canvas.batch_size):
             if ranks is None:
                 chosen = _most_confident(logits, masked[some], count)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lab.evaluation.canvas import Canvas, StopCondition
+from lab.evaluation.canvas import Canvas, StopCondition, Watch
 from lab.evaluation.scorer import SlotScorer
 
 LEFT_TO_RIGHT = "left_to_right"  # as measurements.py names it, which plans and decides no number
@@ -18,6 +18,10 @@ def sample_left_to_right(
     stop: StopCondition | None = None,
     row_ids: np.ndarray | None = None,
     temperature: float = 1.0,
+    top_p: float = 1.0,
+    suffixes: Sequence[np.ndarray] | None = None,
+    earlier: Sequence[np.ndarray] | None = None,
+    watch: Watch | None = None,
 ) -> list[np.ndarray]:
     """Continue prompts, at temperature 1 by the arm's own chain-rule distribution.
 
@@ -29,18 +33,25 @@ def sample_left_to_right(
         stop: when a continuation ends before that.
         row_ids: which random numbers each prompt has.
         temperature: >= 0, of each token's distribution; at 0 the most likely token is taken.
+        top_p: share of it that tokens are sampled from.
+        suffixes: what stands behind each continuation, by default nothing. An arm of left to right alone has
+            not learnt to see it.
+        earlier: what was written of each continuation before.
+        watch: told after each pass.
 
     Returns:
-        Each prompt with its continuation, (n,) int32.
+        Each prompt with its continuation and suffix, (n,) int32.
 
     Raises:
         ValueError: as `Canvas`.
     """
-    canvas = Canvas(scorer, prompts, new_tokens, seed, stop, row_ids, temperature)
+    canvas = Canvas(
+        scorer, prompts, new_tokens, seed, stop, row_ids, temperature, top_p, suffixes, earlier, watch
+    )
     while len(canvas.open):
         rows = canvas.open
         offsets = canvas.read[rows]
-        slots = (canvas.first[rows] + offsets)[:, None].astype(np.int32)
+        slots = canvas.slots(rows, offsets[:, None])
         for some, logits in scorer.logits(canvas.example(), slots, canvas.batch_size):
             canvas.reveal(rows[some], offsets[some], logits[:, 0])
         canvas.close()

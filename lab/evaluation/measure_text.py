@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lab.data.characters import decode_behind, decode_whole
 from lab.data.held_out import dataset_windows
 from lab.data.tokenizers import Tokenizer
 from lab.evaluation.arm import Arm, Finding
@@ -62,7 +63,7 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
     by_window = nll.mean(axis=1)
     texts = windows[:, first:]
     tokenizer: Tokenizer = dataset.tokenizer
-    decoded = [tokenizer.decode(text) for text in texts]
+    decoded = [decode_behind(tokenizer, window[:first], window[first:]) for window in windows]
     repeated = repetition(texts)
     return Finding(
         {
@@ -75,7 +76,7 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
         },
         window_examples("judge_nll", by_window, held_out),
         tuple(
-            Text(prompt=tokenizer.decode(window[:first]), text=text)
+            Text(prompt=decode_whole(tokenizer, window[:first]), text=text)
             for window, text in zip(windows[:KEPT_TEXTS], decoded, strict=False)
         ),
         costs,

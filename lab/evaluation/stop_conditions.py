@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from lab.data.characters import decode_behind
 from lab.data.tokenizers import Tokenizer
 
 
@@ -53,8 +54,13 @@ class StopStrings:
         text = self._tokenizer.decode(continuation)
         return any(string in text for string in self._strings)
 
-    def text(self, continuation: np.ndarray) -> str:
-        """The text of a continuation up to the first of the strings, which a token may have gone beyond."""
-        text = self._tokenizer.decode(continuation)
+    def text(self, continuation: np.ndarray, prompt: Sequence[int] | np.ndarray = ()) -> str:
+        """The text of a continuation in whole characters, up to the first of the strings.
+
+        Args:
+            continuation: (n,) int32; its last token may have gone beyond the string.
+            prompt: what it continues, whose last character it may complete.
+        """
+        text = decode_behind(self._tokenizer, prompt, continuation)
         places = [text.find(string) for string in self._strings]
         return text[: min((place for place in places if place >= 0), default=len(text))]

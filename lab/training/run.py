@@ -11,6 +11,7 @@ import numpy as np
 
 from lab.code import closure_hash
 from lab.config import RunConfig
+from lab.data.characters import decode_whole
 from lab.data.dataset import Dataset, prepare
 from lab.evaluation.arm import Arm, make_scorer
 from lab.evaluation.baselines import measure_baselines
@@ -318,7 +319,7 @@ class Run:
         sampled = sample_left_to_right(
             self.scorer, prompt[None], total - len(prompt), self.config.training_seed
         )
-        return self.dataset.tokenizer.decode(sampled[0])
+        return decode_whole(self.dataset.tokenizer, sampled[0])
 
     def _save(self) -> None:
         """Save the main run; weights of stops that can be neither the best nor the last may go."""

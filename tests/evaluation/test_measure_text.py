@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from evaluation_bench import TEXT, rigged_arm, task_of, text_dataset, trained_arm
 
+from lab.data.characters import decode_behind
 from lab.data.held_out import dataset_windows
 from lab.evaluation.measure_text import measure
 from lab.evaluation.measurements import inference
@@ -12,6 +13,11 @@ LONGER = {"data": {"length": 32}}
 
 def drawn():
     return dataset_windows(DATA, "test", 5, 32, 0).windows
+
+
+def shown(rows):
+    """What follows the 8 tokens of a prompt, as a page shows it."""
+    return [decode_behind(DATA.tokenizer, row[:8], row[8:]) for row in rows]
 
 
 def rigged_judge(nats):
@@ -75,10 +81,11 @@ def test_an_arm_is_judged_on_its_own_samples_after_the_prompt():
     arm = trained_arm("ar", LONGER)
     judge = rigged_arm("ar", lambda previous, target: target / 100, LONGER)
     found = measure(tasks_of(arm)[1], [arm, judge], DATA)
-    sampled = np.stack(sample_left_to_right(arm.scorer, drawn()[:, :8], 24, arm.config.training_seed))[:, 8:]
+    written = np.stack(sample_left_to_right(arm.scorer, drawn()[:, :8], 24, arm.config.training_seed))
+    sampled = written[:, 8:]
     assert found.values["judge_nll"] == pytest.approx(sampled.mean() / 100)
     assert found.examples.values == pytest.approx(sampled.mean(axis=1) / 100)
-    assert [example.text for example in found.texts] == [DATA.tokenizer.decode(row) for row in sampled[:2]]
+    assert [example.text for example in found.texts] == shown(written[:2])
 
 
 @pytest.mark.backend
@@ -95,9 +102,7 @@ def test_a_dense_arm_writes_with_the_sampler_and_the_steps_of_the_task(sampler):
         )
         found = measure(task, [arm, rigged_judge(2.0)], DATA)
         written = denoise(arm.scorer, drawn()[:, :8], 24, sampler, steps, arm.config.seed)
-        assert [example.text for example in found.texts] == [
-            DATA.tokenizer.decode(row[8:]) for row in written[:2]
-        ]
+        assert [example.text for example in found.texts] == shown(written[:2])
 
 
 @pytest.mark.backend
@@ -113,7 +118,7 @@ def test_an_arm_writes_at_the_temperature_of_the_task(name):
         written = sample_left_to_right(arm.scorer, prompts, 24, seed, temperature=0.05)
     else:
         written = denoise(arm.scorer, prompts, 24, "ancestral", 24, seed, temperature=0.05)
-    assert [one.text for one in found.texts] == [DATA.tokenizer.decode(row[8:]) for row in written[:2]]
+    assert [one.text for one in found.texts] == shown(written[:2])
 
 
 @pytest.mark.backend
@@ -123,6 +128,21 @@ def test_only_python_is_parsed_as_python():
         for task in tasks_of(arm):
             values = measure(task, [arm, rigged_judge(2.0)], DATA).values
             assert ({"parse_rate", "parse_rate_standard_error", "lines"} <= values.keys()) == parsed
+
+
+def test_texts_are_shown_up_to_whole_characters():
+    """Prompts of 8 bytes end inside the third character, windows of 32 inside the eleventh."""
+    chinese = text_dataset()
+    object.__setattr__(
+        chinese, "test", np.tile(np.frombuffer("漢".encode(), np.uint8), 100).astype(np.uint16)
+    )
+    arm = trained_arm("ar", LONGER)
+    found = measure(task_of(tasks_of(arm), "real_text"), [arm, rigged_judge(2.0)], chinese)
+    windows = dataset_windows(chinese, "test", 5, 32, 0).windows
+    for window, text in zip(windows[:2], found.texts, strict=True):
+        start = int(np.flatnonzero(window == 0xE6)[0])  # a window begins anywhere
+        assert text.prompt.lstrip("\ufffd") == "漢" * ((8 - start) // 3)
+        assert text.prompt.lstrip("\ufffd") + text.text == "漢" * ((32 - start) // 3)
 
 
 def test_where_no_line_is_tried_the_rate_is_none():
