@@ -92,7 +92,10 @@ def run(
 @app.command()
 def measure(
     measurement: Annotated[
-        str, typer.Argument(help="What to measure: ability, inference, memorisation, tasks or yardstick.")
+        str,
+        typer.Argument(
+            help="What to measure: ability, inference, infilling, memorisation, tasks or yardstick."
+        ),
     ] = "",
     run: Annotated[
         Path | None,

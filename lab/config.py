@@ -681,6 +681,32 @@ class TasksConfig(TaskConfig):
         return self
 
 
+class InfillingConfig(Section):
+    """How well an arm fills gaps, measured after training where asked for.
+
+    The gap is `gap_share` of a window, in its middle, at least one token. Of the `options` for it one is the
+    true one, the others are the middles of other windows, of which there are `windows`.
+    """
+
+    windows: int = Field(default=64, gt=1)
+    gap_share: float = Field(default=0.25, gt=0, lt=1)
+    options: int = Field(default=4, gt=1)
+
+    @model_validator(mode="after")
+    def _options_are_there(self) -> "InfillingConfig":
+        if self.windows < self.options:
+            raise ValueError(
+                "`windows` must be >= `options`, as wrong middles come from other windows, but got "
+                f"windows={self.windows}, options={self.options}."
+            )
+        return self
+
+    def left_and_gap(self, length: int) -> tuple[int, int]:
+        """Tokens before the gap, and in it, of a window of `length` tokens."""
+        tokens = max(1, int(self.gap_share * length))
+        return (length - tokens) // 2, tokens
+
+
 class RunConfig(Section):
     """All that decides one run's numbers: one arm at one seed, which is a replicate of the experiment.
 
@@ -697,6 +723,7 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     inference: InferenceConfig = InferenceConfig()
     memorisation: MemorisationConfig = MemorisationConfig()
+    infilling: InfillingConfig = InfillingConfig()
     tasks: TasksConfig = TasksConfig()
 
     @property
@@ -731,6 +758,11 @@ class RunConfig(Section):
     def read_block_size(self) -> int:
         """The same of the passes in which evaluation reads the weights."""
         return 0 if self.factors.reads_causally else self.block_size
+
+    @property
+    def sees_both_sides(self) -> bool:
+        """Whether its arm has learnt to predict a token from those on both sides of it."""
+        return self.factors.reads_any_order and not self.read_block_size
 
     @model_validator(mode="after")
     def _blocks_fill_the_window(self) -> "RunConfig":
@@ -829,8 +861,8 @@ class MeasurementConfig(Section):
 
     `measurement` names the set of tasks; of `stops` the first is the subject's best, those of the same run
     are the subject's too, and the others are of those that it is measured with. `config` is the subject's
-    configuration as it is now: data may have moved, and `evaluation`, `inference`, `memorisation` and `tasks`
-    may ask for more than when it was trained.
+    configuration as it is now: data may have moved, and `evaluation`, `inference`, `memorisation`, `infilling`
+    and `tasks` may ask for more than when it was trained.
     """
 
     measurement: str

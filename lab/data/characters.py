@@ -45,5 +45,5 @@ def _is_begun(tokenizer: Tokenizer, ids: Sequence[int] | np.ndarray) -> bool:
     """
     tail = [number for number in ids if number != tokenizer.end_id][-_LONGEST:]
     shown = len(tokenizer.decode(tail))
-    every_byte = np.flatnonzero(tokenizer.byte_lengths == 1)
+    every_byte = np.flatnonzero(tokenizer.byte_lengths == 1).tolist()
     return any(len(tokenizer.decode([*tail, byte])) == shown for byte in every_byte)

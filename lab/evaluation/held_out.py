@@ -40,7 +40,8 @@ def require_held_out(config: RunConfig, dataset: Dataset, *sections: str) -> Non
     Args:
         config: the run.
         dataset: its corpus.
-        sections: of the configuration: `evaluation`, `inference`, `memorisation`, `tasks`, or several.
+        sections: of the configuration: `evaluation`, `inference`, `memorisation`, `infilling`, `tasks`, or
+            several.
 
     Raises:
         ValueError: naming each text that is too short, and what to set; or what is wrong with a task.
@@ -88,6 +89,7 @@ def _needs(config: RunConfig, dataset: Dataset) -> Iterator[_Need]:
     yield items("evaluation.choice_items", evaluation.choice_items, "test")
     yield windows("inference.prompts", config.inference.prompts, "test")
     yield items("inference.choice_items", config.inference.choice_items, "test")
+    yield windows("infilling.windows", config.infilling.windows, "test")
     room[BUDGET] = training_room(config, dataset)
     for text in ("test", BUDGET):
         yield windows("memorisation.windows", config.memorisation.windows, text)

@@ -25,6 +25,7 @@ NLL, NLL_EXACT, CHOICE, NELBO = "nll", "nll_exact", "choice", "nelbo"
 ENSEMBLE = "ensemble"
 CALIBRATION = "calibration"
 TRAIN_NLL, EXTRACTION = "train_nll", "extraction"
+INFILLING = "infilling"
 REAL_TEXT, GENERATION = "real_text", "generation"
 TASK = "task"
 LEFT_TO_RIGHT = "left_to_right"
@@ -43,6 +44,7 @@ MODULES: Mapping[str, str] = {
     TRAIN_NLL: "lab.evaluation.measure_memorisation",
     EXTRACTION: "lab.evaluation.measure_memorisation",
     TASK: "lab.evaluation.measure_tasks",
+    INFILLING: "lab.evaluation.measure_infilling",
 }
 # What is read beside the split that a task is of: of `train` the part that the run was trained on.
 READ_BESIDE: Mapping[str, tuple[str, ...]] = {
@@ -68,7 +70,7 @@ def yardstick(config: RunConfig, split: Split) -> list[Task]:
         _task(config, NLL, split, windows=windows, positions=positions),
         _choice(config, split, evaluation.choice_items),
     ]
-    if config.factors.reads_any_order and not config.read_block_size:
+    if config.sees_both_sides:
         tasks.append(_task(config, NELBO, split, windows=windows, draws=evaluation.nelbo_draws))
     return [*tasks, _task(config, NLL_EXACT, split, windows=evaluation.exact_windows)]
 
@@ -94,7 +96,7 @@ def inference(config: RunConfig) -> list[Task]:
         *({"sampler": sampler, "steps": steps} for sampler, steps in samplings),
         *({"sampler": first[0], "steps": first[1], "temperature": temperature} for temperature in others),
     ]
-    draws = config.inference.draws if config.factors.reads_any_order and not config.read_block_size else ()
+    draws = config.inference.draws if config.sees_both_sides else ()
     return [
         _task(config, REAL_TEXT, "test", **text),
         *(_task(config, GENERATION, "test", **text, **settings) for settings in generations),
@@ -154,7 +156,7 @@ def file_tasks(config: RunConfig) -> list[Task]:
     """
     if not config.tasks.tasks:
         raise ValueError("`tasks.files` must name the files of a task, but got none.")
-    by_draws = config.factors.reads_any_order and not config.read_block_size
+    by_draws = config.sees_both_sides
     return [
         Task(
             measurement=TASK,
@@ -167,6 +169,13 @@ def file_tasks(config: RunConfig) -> list[Task]:
         )
         for task in config.tasks.tasks
     ]
+
+
+def infilling(config: RunConfig) -> list[Task]:
+    """How well an arm fills a gap in the middle of held-out windows."""
+    left_tokens, tokens = config.infilling.left_and_gap(config.data.length)
+    gap = {"left_tokens": left_tokens, "tokens": tokens, "options": config.infilling.options}
+    return [_task(config, INFILLING, "test", windows=config.infilling.windows, **gap)]
 
 
 def _samplings(config: RunConfig, samplers: Sequence[str], tokens: int) -> list[tuple[str, int]]:
@@ -196,6 +205,7 @@ SETS: Mapping[str, TaskSet] = {
     "ability": TaskSet(ability, "evaluation", stops="every"),
     ENSEMBLE: TaskSet(ensemble, "evaluation"),
     "inference": TaskSet(inference, "inference"),
+    INFILLING: TaskSet(infilling, "infilling"),
     "memorisation": TaskSet(memorisation, "memorisation", stops="picked"),
     "tasks": TaskSet(file_tasks, "tasks"),
     "yardstick": TaskSet(lambda config: yardstick(config, "test"), "evaluation"),
@@ -352,6 +362,10 @@ def passes(config: RunConfig, task: Task) -> int:
                 return int(2 * draws * len(options))
             # A dense arm takes one for each token, of which an option has no more than bytes.
             return sum(min(len(option.encode()), block) if dense else 1 for option in options)
+        case "infilling":
+            gap, rest = settings["tokens"], config.data.length - settings["left_tokens"]
+            spans = [gap] + settings["options"] * [gap if config.sees_both_sides else rest]
+            return int(settings["windows"] * sum(min(span, block) if dense else 1 for span in spans))
         case _:
             return int(settings["prompts"] * (1 + settings.get("steps", 0)))
 

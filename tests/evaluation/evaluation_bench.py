@@ -117,6 +117,7 @@ MEASURED = {
     },
     "memorisation": {"windows": 6},
     "tasks": {"form": "choice", "files": [str(Path(__file__).with_name("questions.jsonl"))], "draws": 2},
+    "infilling": {"windows": 8},
 }
 STOP = StopReference(run="run", reading="annealed", step=7)
 TEXT = "".join(f"if value_{i}:\n    return {i}\nelse:\n    (\n# note {i}\n\n" for i in range(30))

@@ -74,6 +74,15 @@ def test_the_suggestion_works(sizes, sections):
         assert sections == EVALUATION
 
 
+def test_gaps_take_windows_of_their_own_section():
+    config = make_config(LAYER, {"infilling": {"windows": 21}})
+    require_held_out(config, dataset(0, 351), "infilling")
+    with pytest.raises(
+        ValueError, match=r"infilling\.windows=21 takes 21 windows of 16 tokens of test, which"
+    ):
+        require_held_out(config, dataset(0, 350), "infilling")
+
+
 def test_text_that_the_training_split_holds_is_no_room():
     config = make_config(LAYER)
     held_out = dataset(175, 335)

@@ -175,7 +175,7 @@ def test_every_value_is_of_a_declared_metric():
     declared = {*METRICS, *(error for metric in METRICS.values() for error in metric.errors)}
     arm = trained_arm("any_order_ar")
     tasks = [*yardstick(arm.config, "test"), *inference(arm.config)]
-    for name in ("ensemble", "ability", "memorisation", "tasks"):
+    for name in ("ensemble", "ability", "memorisation", "infilling", "tasks"):
         tasks += [task for task in find_set(name).tasks(arm.config) if task not in tasks]
     assert {task.measurement for task in tasks} == set(MODULES)
     for task in tasks:
@@ -273,7 +273,7 @@ def test_another_held_out_text_or_code_is_another_evaluation(monkeypatch):
 
 def test_sets_are_found_by_name():
     assert find_set("inference").tasks(config_of("dlm")) == inference(config_of("dlm"))
-    names = r"\['ability', 'ensemble', 'inference', 'memorisation', 'tasks', 'yardstick'\]"
+    names = r"\['ability', 'ensemble', 'inference', 'infilling', 'memorisation', 'tasks', 'yardstick'\]"
     with pytest.raises(ValueError, match=rf"`measurement` must be one of {names}, but got measurement='x'"):
         find_set("x")
     assert {one.section for one in SETS.values()} == {"evaluation", "inference", "memorisation", "tasks"}
