@@ -1,4 +1,4 @@
-"""The command line: `python -m lab run|ablate|measure|status|report|dashboard|data|plan --help`.
+"""The command line: `lab run|ablate|measure|generate|eval|status|report|dashboard|data|plan --help`.
 
 What is slow to import is imported inside the command that needs it.
 """
@@ -126,6 +126,117 @@ def measure(
     with _exit_code_of_run():
         chosen, folder = _measurement_config(config, logdir, measurement, run, beside, overrides)
         _measure(chosen, folder, cache, data_key)
+
+
+@app.command()
+def generate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    prompt: Annotated[str, typer.Option(help="What the text begins with; free text if it is empty.")] = "",
+    infill: Annotated[
+        str, typer.Option(help="Text with one [MASK], which is filled in; in place of --prompt.")
+    ] = "",
+    tokens: Annotated[
+        int | None,
+        typer.Option(help="To write; what a window has room for if not given, 16 of a gap.", min=1),
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the most likely token.")] = 1.0,
+    top_p: Annotated[
+        float,
+        typer.Option(help="Sample from the most likely tokens that have this share of the probability."),
+    ] = 1.0,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="left_to_right, and of a dense arm ancestral, confidence or blocks:B; by default as the arm "
+            "was trained. Text longer than a window needs left_to_right or blocks:B."
+        ),
+    ] = "",
+    passes: Annotated[
+        int | None, typer.Option(help="Of a dense arm, for all tokens; one for each if not given.", min=1)
+    ] = None,
+    stop: Annotated[list[str], typer.Option(help="A string before which the text ends; repeat.")] = [],  # noqa: B006
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            help="For a gap, of an arm that sees the left side alone: it chooses from so many.", min=1
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Texts, with a line --- between them.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Of the sampling.", min=0, max=2**31 - 1)] = 0,
+    stop_at: Annotated[str, typer.Option(help="Which stop of the run writes: best or last.")] = "best",
+    cache: Cache = Path(".cache"),
+) -> None:
+    """Write text with a finished run: continue a prompt or fill a gap; a terminal shows every pass."""
+    from lab.training.lean import import_keras
+    from lab.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    with _clear_errors():
+        if prompt and infill:
+            raise ValueError("one of --prompt and --infill must be given, but got both.")
+        import_keras()
+        from rich.console import Console
+
+        from lab.evaluation.writing import Sampling
+        from lab.scheduling.writing import BETWEEN, Order, parse_gap, printable, texts, write_here
+
+        before, after = parse_gap(infill) if infill else (prompt, None)
+        sampling = Sampling(sampler, passes, temperature, top_p, seed, samples)
+        order = Order(before, after, tokens, stop, candidates, sampling)
+        console = Console(highlight=False)
+        written = write_here(
+            run, stop_at, order, cache, console, lambda note: typer.echo(f"note: {note}", err=True)
+        )
+        if console.is_terminal:
+            console.print(texts(written, console.encoding), soft_wrap=True)
+        else:
+            text = f"\n{BETWEEN}\n".join(one.whole() for one in written)
+            typer.echo(printable(text, console.encoding))
+
+
+@app.command("eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run; its corpus must be there too.")],
+    data: Annotated[list[str], typer.Option(help="The text: a file, folder or glob; repeat.")],
+    stop: Annotated[str, typer.Option(help="Which stop of the run is measured: best or last.")] = "best",
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="evaluation.test_windows=200 for a sample of the text, say, or data.text_field; repeat.",
+        ),
+    ] = [],  # noqa: B006
+    json_: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    cache: Cache = Path(".cache"),
+) -> None:
+    """Measure a finished run on any text: exact NLL, bits/byte, bound, choice, and an n-gram beside it."""
+    from lab.training.lean import import_keras
+    from lab.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    with _clear_errors():
+        import_keras()
+        import json
+
+        from rich.console import Console
+        from rich.table import Table
+
+        from lab.config import parse_overrides
+        from lab.data.progress import shown_on
+        from lab.training.other_text import as_json, describe, measure_other_text
+
+        with shown_on(Console(stderr=True)):
+            result = measure_other_text(run, stop, data, parse_overrides(overrides), cache)
+        for note in result.notes:
+            typer.echo(f"note: {note}", err=True)
+        if json_:
+            typer.echo(json.dumps(as_json(run, result), indent=1))
+            return
+        columns, rows = describe(result)
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
 
 
 @app.command(hidden=True)

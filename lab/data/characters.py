@@ -1,9 +1,10 @@
-"""Text of ids that were cut anywhere: shown up to the last whole character.
+"""Text as it can be shown: up to the last whole character, where ids were cut anywhere, and without controls.
 
 A token may be a part of a character: a byte, or what byte-level BPE splits. A module of its own, which no
 corpus and no measured NLL depends on (lab/code.py).
 """
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,6 +37,12 @@ def decode_behind(
     """
     shown = decode_whole(tokenizer, before)
     return decode_whole(tokenizer, np.concatenate([before, ids]).astype(int))[len(shown) :]
+
+
+def safe_text(text: str) -> str:
+    """A text that any storage, terminal and page takes: control characters and lone surrogates replaced."""
+    kept = {"\n", "\t"}
+    return "".join(BROKEN if unicodedata.category(c) in ("Cc", "Cs") and c not in kept else c for c in text)
 
 
 def _is_begun(tokenizer: Tokenizer, ids: Sequence[int] | np.ndarray) -> bool:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.config import RunConfig
+from lab.data.dataset import Dataset, prepare
+from lab.data.tokenizers import Tokenizer, find_tokenizer
 from lab.evaluation.arm import Arm, make_scorer
-from lab.results import RESULT, RunResult, StopReference, read_result
+from lab.results import PLAN, RESULT, RunResult, Stop, StopReference, read_result
 from lab.training.build import build_transformer
 from lab.training.checkpoint import load_arrays, stop_weights_path
 from lab.training.distribution import Ranks
@@ -23,8 +25,70 @@ def finished_result(logdir: Path) -> RunResult:
     """
     result = read_result(logdir)
     if result is None:
-        raise ValueError(f"{logdir} must be the folder of a finished run, but it has no {RESULT}.")
+        raise ValueError(f"{logdir} must be the folder of a finished run, but {_lacks(logdir)}.")
     return result
+
+
+def _lacks(logdir: Path) -> str:
+    """What a folder is in place of a finished run's."""
+    if not logdir.is_dir():
+        return "it is a file" if logdir.exists() else "there is none"
+    if (logdir / PLAN).is_file():
+        runs = sorted(logdir.glob(f"runs/**/{RESULT}"))
+        return f"it is a result tree{f', which holds {runs[0].parent}' if runs else ' without one'}"
+    return f"it has no {RESULT}"
+
+
+def find_stop(result: RunResult, which: str) -> Stop:
+    """The best or the last stop of a run, by the reading that arms are compared by.
+
+    Raises:
+        ValueError: if neither is asked for.
+    """
+    if which not in ("best", "last"):
+        raise ValueError(f"`stop` must be best or last, but got stop={which!r}.")
+    return result.best() if which == "best" else result.end()
+
+
+def corpus_of(logdir: Path, config: RunConfig, cache_dir: Path) -> Dataset:
+    """The corpus of a finished run.
+
+    Args:
+        logdir: of the run.
+        config: of the run; its data may have moved.
+        cache_dir: where tokenized corpora are kept.
+
+    Raises:
+        ValueError: if it is not there, or is not what it was.
+    """
+    dataset = prepare(config.data, cache_dir)
+    require_corpus(logdir, dataset)
+    return dataset
+
+
+def require_corpus(logdir: Path, dataset: Dataset) -> None:
+    """Refuse another corpus than that of a run.
+
+    Raises:
+        ValueError: if the run was trained on other tokens.
+    """
+    version = read_version(logdir)
+    trained = version and version.values.get("data")
+    if trained != dataset.hash:
+        raise ValueError(
+            f"{logdir} must be measured on the corpus that it was trained on, whose hash is {trained}, "
+            f"but got {dataset.hash}."
+        )
+
+
+def tokenizer_of(logdir: Path, config: RunConfig, cache_dir: Path) -> Tokenizer:
+    """The tokenizer of a finished run, which is that of its corpus where it was trained on it.
+
+    Raises:
+        ValueError: if it cannot be loaded, or needs the corpus, which is not there or is not what it was.
+    """
+    tokenizer = find_tokenizer(config.data.tokenizer)
+    return tokenizer or corpus_of(logdir, config, cache_dir).tokenizer
 
 
 def load_arm(logdir: Path, stop: StopReference, vocab_size: int, config: RunConfig) -> Arm:

@@ -12,11 +12,10 @@ from lab.files import write_atomic
 from lab.results import RESULT, Measured, MeasurementResult, StopReference, stops_of, write_record
 from lab.tracking.records import METRICS, MetricsLog
 from lab.training.ending import Notice
-from lab.training.finished import at_stop, finished_result, load_arm
+from lab.training.finished import at_stop, finished_result, load_arm, require_corpus
 from lab.training.measured import MEASURED, measured_of, require_finite
 from lab.training.progress import ProgressFile
 from lab.training.records import this_process
-from lab.version import read_version
 
 
 def measure_runs(
@@ -142,11 +141,5 @@ def _load_arms(config: MeasurementConfig, logdir: Path, dataset: Dataset) -> lis
         )
         for place, (folder, stop) in enumerate(zip(folders, read, strict=True))
     ]
-    version = read_version(folders[0])
-    trained = version and version.values.get("data")
-    if trained != dataset.hash:
-        raise ValueError(
-            f"{folders[0]} must be measured on the corpus that it was trained on, whose hash is {trained}, "
-            f"but got {dataset.hash}."
-        )
+    require_corpus(folders[0], dataset)
     return arms

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import RetryCallState
 
+from lab.data.characters import safe_text
 from lab.files import write_atomic
 from lab.scheduling.jobs import RUN_VALUE, Job
 from lab.scheduling.ledger.secrets import masked, redacted
@@ -33,7 +34,7 @@ from lab.scheduling.ledger.storage import (
     safe_name,
     trouble,
 )
-from lab.scheduling.ledger.trials import attributes, known_choices, parameters, safe_text
+from lab.scheduling.ledger.trials import attributes, known_choices, parameters
 
 # Rises when what trials mean changes. A study of a newer lab is refused; one of an older is taken over:
 # its trials have no version, so its jobs are recorded again from their results.

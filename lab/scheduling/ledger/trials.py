@@ -5,7 +5,6 @@ and importances read nothing else. Optuna holds a study to the choices that a pa
 trial, so these stay: a value that a later plan adds counts as `other` among them.
 """
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from lab.data.characters import safe_text
 from lab.scheduling.jobs import Job
 
 OTHER = "other"
@@ -56,15 +56,6 @@ def parameters(job: Job, known: Mapping[str, Sequence[Any]]) -> Parameters:
         distributions[name] = CategoricalDistribution(choices)
         params[name] = _choice(value) if _choice(value) in choices else OTHER
     return Parameters(params, distributions)
-
-
-def safe_text(text: str) -> str:
-    """A text that any storage, terminal and page takes: control characters and lone surrogates replaced."""
-    kept = {"\n", "\t"}
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") and c not in kept else c
-        for c in text
-    )
 
 
 def _choice(value: Any) -> Any:

@@ -1,0 +1,88 @@
+"""Any text in the place of a corpus's test split, by the corpus's own tokenizer."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lab.config import DataConfig
+from lab.data.corpora import Document, read_corpus
+from lab.data.dataset import Dataset, tokenize
+from lab.data.overlaps import seen_tokens
+from lab.data.pieces import pieces_of
+from lab.data.tokenizers import Tokenizer
+
+
+class OtherText(NamedTuple):
+    """A text to measure.
+
+    Attributes:
+        dataset: the corpus with the text for its test split, of which nothing is left out as seen.
+        config: how it was read.
+        documents: how many it has.
+        bytes: of UTF-8.
+    """
+
+    dataset: Dataset
+    config: DataConfig
+    documents: int
+    bytes: int
+
+
+def with_other_text(dataset: Dataset, config: DataConfig) -> OtherText:
+    """Read a text, all of it as it is, and put it in the place of the test split.
+
+    Args:
+        dataset: the corpus.
+        config: which text; its files, their field, and into what pieces long documents are cut.
+
+    Raises:
+        ValueError: if a file cannot be read, or there is no text.
+    """
+    size = 0
+
+    def parts_of(document: Document) -> Iterator[str]:
+        nonlocal size
+        for part in document.parts():
+            size += len(part.encode())
+            yield part
+
+    tokens = np.concatenate(list(tokenize(dataset.tokenizer, map(parts_of, _documents(config)))))
+    digest = hashlib.sha256(tokens.tobytes()).hexdigest()[:16]
+    made = replace(
+        dataset,
+        test=tokens,
+        hashes={**dataset.hashes, "test": digest},
+        seen={split: mask for split, mask in dataset.seen.items() if split != "test"},
+    )
+    return OtherText(made, config, int(np.count_nonzero(tokens == dataset.tokenizer.end_id)), size)
+
+
+def seen_share(text: OtherText, cache_dir: Path) -> float:
+    """The share of a text's tokens that the training split holds too (lab/data/overlaps.py).
+
+    Args:
+        text: of which the first 16 MB are looked at.
+        cache_dir: has room for what is looked up (`seen_tokens`).
+    """
+    dataset = text.dataset
+    train = _texts(dataset.train, dataset.tokenizer)
+    texts = ((part.encode() for part in document.parts()) for document in _documents(text.config))
+    tokens = {"test": dataset.test}
+    return float(seen_tokens(train, {"test": texts}, tokens, dataset.tokenizer, cache_dir)["test"].mean())
+
+
+def _documents(config: DataConfig) -> Iterator[Document]:
+    for document in read_corpus(config):
+        yield from pieces_of(document, config.document_characters)
+
+
+def _texts(tokens: np.ndarray, tokenizer: Tokenizer) -> Iterator[tuple[bytes]]:
+    """The documents of a split, of which the cache keeps the tokens alone."""
+    ends = (np.flatnonzero(tokens == tokenizer.end_id) + 1).tolist()
+    for start, end in pairwise([0, *ends]):
+        yield (tokenizer.decode(tokens[start:end]).encode(),)
