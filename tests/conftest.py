@@ -31,7 +31,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Files that read `undisturbed` runs, which are made once a worker: one worker takes all of them.
-READERS = ("test_kill", "test_ending", "test_run", "test_finished")
+READERS = ("test_kill", "test_ending", "test_run", "test_finished", "test_other_text")
 # The files that take longest, most of them waiting for processes of their own. They come first, so that no
 # worker is left alone with one at the end (`--no-loadscope-reorder`: else files with the most tests would).
 LONGEST = (

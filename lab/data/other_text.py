@@ -63,7 +63,7 @@ def with_other_text(dataset: Dataset, config: DataConfig) -> OtherText:
 
 
 def seen_share(text: OtherText, cache_dir: Path) -> float:
-    """The share of a text's tokens that the training split holds too (lab/data/overlaps.py).
+    """The share of a text's tokens, ends left out, that the training split holds too (lab/data/overlaps.py).
 
     Args:
         text: of which the first 16 MB are looked at.
@@ -72,8 +72,8 @@ def seen_share(text: OtherText, cache_dir: Path) -> float:
     dataset = text.dataset
     train = _texts(dataset.train, dataset.tokenizer)
     texts = ((part.encode() for part in document.parts()) for document in _documents(text.config))
-    tokens = {"test": dataset.test}
-    return float(seen_tokens(train, {"test": texts}, tokens, dataset.tokenizer, cache_dir)["test"].mean())
+    seen = seen_tokens(train, {"test": texts}, {"test": dataset.test}, dataset.tokenizer, cache_dir)["test"]
+    return float(seen[dataset.test[: len(seen)] != dataset.tokenizer.end_id].mean())
 
 
 def _documents(config: DataConfig) -> Iterator[Document]:

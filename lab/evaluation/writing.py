@@ -80,7 +80,7 @@ def lay_out(prompt: int, tokens: int | None, length: int, sampler: str) -> Room:
     """Lay a text into windows.
 
     What fits behind the prompt, or half a window of it, is written in one window. Left to right and by blocks
-    more can be written: half a window at a time, each half behind the last half window of what is there.
+    more can be written: half a window at a time, behind the last tokens that there is room for.
 
     Args:
         prompt: its tokens.

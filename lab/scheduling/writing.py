@@ -144,8 +144,8 @@ def _continued(
         )
     if len(room.pieces) > 1:
         say(
-            f"{sum(room.pieces):,} tokens go beyond the window of {length}: they are written "
-            f"{room.pieces[0]} at a time, each time behind the last {length - room.pieces[0]}"
+            f"{sum(room.pieces):,} tokens go beyond the window of {length}: {room.pieces[0]} are written "
+            "at a time, behind the last tokens that there is room for"
         )
     ends = StopStrings(tokenizer, order.stops)
     rows = continue_text(arm, prompt, room, order.sampling, ends, drafts)

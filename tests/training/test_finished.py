@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,3 +73,51 @@ def test_the_weights_are_not_the_initial_ones(undisturbed):
     arm = load_arm(run.logdir, run.result.reference(run.result.best()), 257, run.config)
     loaded = arm.scorer.transformer.trainable_variables
     assert any((np.array(one) != np.array(other)).any() for one, other in zip(fresh, loaded, strict=True))
+
+
+def test_a_stop_of_a_run_is_the_best_or_the_last(undisturbed):
+    from lab.training.finished import find_stop
+
+    result = undisturbed("ar").result
+    assert (find_stop(result, "best"), find_stop(result, "last")) == (result.best(), result.end())
+    with pytest.raises(ValueError, match=r"`stop` must be best or last, but got stop='first'\."):
+        find_stop(result, "first")
+
+
+def test_what_is_no_finished_run_says_what_it_is(undisturbed, tmp_path):
+    from lab.training.finished import finished_result
+
+    tree = tmp_path / "tree"
+    (tree / "runs").mkdir(parents=True)
+    (tree / "plan.json").write_text("{}")
+    wrong = {
+        tmp_path / "none": "there is none",
+        tmp_path: r"it has no result\.json",
+        tree / "plan.json": "it is a file",
+        tree: "it is a result tree without one",
+    }
+    for folder, reason in wrong.items():
+        with pytest.raises(ValueError, match=f"{folder} must be the folder of a finished run, but {reason}"):
+            finished_result(folder)
+    shutil.copytree(undisturbed("ar").logdir, tree / "runs" / "ar" / "seed=0")
+    message = f"it is a result tree, which holds {tree / 'runs' / 'ar' / 'seed=0'}"
+    with pytest.raises(ValueError, match=message):
+        finished_result(tree)
+
+
+def test_the_tokenizer_of_a_run_needs_its_corpus_where_it_was_trained_on_it(undisturbed, tmp_path):
+    from lab.training.finished import corpus_of, tokenizer_of
+
+    run = undisturbed("ar")
+    assert tokenizer_of(run.logdir, run.config, tmp_path / "unread").name == "bytes"
+    assert not (tmp_path / "unread").exists()
+    assert corpus_of(run.logdir, run.config, run.cache).hash == prepare(run.config.data, run.cache).hash
+    (tmp_path / "text").mkdir()
+    for path in list(Path(run.config.data.paths[0]).glob("*.txt"))[:-1]:
+        shutil.copy(path, tmp_path / "text")
+    layer = {"data": {"paths": [str(tmp_path / "text")], "tokenizer": "bpe:260"}}
+    other = make_config(run.config.model_dump(mode="json", exclude_none=True), layer)
+    with pytest.raises(
+        ValueError, match=f"{run.logdir} must be measured on the corpus that it was trained on"
+    ):
+        tokenizer_of(run.logdir, other, tmp_path / "cache")
