@@ -861,8 +861,8 @@ class MeasurementConfig(Section):
 
     `measurement` names the set of tasks; of `stops` the first is the subject's best, those of the same run
     are the subject's too, and the others are of those that it is measured with. `config` is the subject's
-    configuration as it is now: data may have moved, and `evaluation`, `inference`, `memorisation`, `infilling`
-    and `tasks` may ask for more than when it was trained.
+    configuration as it is now: data may have moved, and `evaluation`, `inference`, `memorisation`,
+    `infilling` and `tasks` may ask for more than when it was trained.
     """
 
     measurement: str

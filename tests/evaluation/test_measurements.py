@@ -276,7 +276,8 @@ def test_sets_are_found_by_name():
     names = r"\['ability', 'ensemble', 'inference', 'infilling', 'memorisation', 'tasks', 'yardstick'\]"
     with pytest.raises(ValueError, match=rf"`measurement` must be one of {names}, but got measurement='x'"):
         find_set("x")
-    assert {one.section for one in SETS.values()} == {"evaluation", "inference", "memorisation", "tasks"}
+    sections = {"evaluation", "inference", "infilling", "memorisation", "tasks"}
+    assert {one.section for one in SETS.values()} == sections
     stops = {name: tasks.stops for name, tasks in SETS.items() if tasks.stops != "best"}
     assert stops == {"ability": "every", "memorisation": "picked"}
 
