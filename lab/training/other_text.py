@@ -11,8 +11,8 @@ from lab.data.other_text import OtherText, seen_share, with_other_text
 from lab.data.shortage import counted
 from lab.evaluation.baselines import measure_baselines
 from lab.evaluation.measurements import CHOICE, NLL_EXACT, measure, yardstick
+from lab.evaluation.task_windows import LEAST
 from lab.metrics import METRICS
-from lab.reporting.moderated import LEAST
 from lab.results import Baseline, Measured, Stop
 from lab.training.finished import corpus_of, find_stop, finished_result, load_arm
 
