@@ -7,7 +7,7 @@ from lab.data.characters import decode_behind, decode_whole
 from lab.data.tokenizers import ByteTokenizer, train_bpe
 
 TEXT = "a漢字🙂é: größer 🙂\n"
-BYTES, BPE = ByteTokenizer(), train_bpe("bpe:275", ["größer 漢字 🙂🙂🙂 é\n" * 9])
+BYTES, BPE = ByteTokenizer(), train_bpe("bpe:260", ["größer 漢字 🙂🙂🙂 é\n" * 9])
 TOKENIZERS = pytest.mark.parametrize("tokenizer", [BYTES, BPE], ids=["bytes", "bpe"])
 
 
@@ -27,7 +27,7 @@ def test_a_text_cut_anywhere_is_what_pythons_own_decoder_has_whole(tokenizer):
         expected = codecs.getincrementaldecoder("utf-8")().decode(bytes_of(tokenizer, ids[:end]))
         assert decode_whole(tokenizer, ids[:end]) == expected
         cut += tokenizer.decode(ids[:end]) != expected
-    assert cut >= 7  # so many tokens end inside a character
+    assert cut == 13 if tokenizer is BYTES else cut >= 5  # so many tokens end inside a character
     assert decode_whole(tokenizer, [*ids[:2], tokenizer.end_id]) == "a"  # no text goes on behind an end
 
 
