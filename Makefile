@@ -8,7 +8,7 @@ RESULTS ?= results
 
 comma := ,
 ABLATIONS := crossover windows model-size data-quality sparsity attribution any-order super-dense monte-carlo ar-noise \
-  regularization dual-objective block-diffusion conversion overfitting loss-vs-accuracy inference-compute
+  regularization dual-objective block-diffusion conversion overfitting loss-vs-accuracy coder inference-compute
 
 # What a user may set, handed on as options. KERAS_BACKEND, JAX_PLATFORMS and STORAGE pass through the environment
 # (a storage URL may hold a password, and options show in the list of processes).

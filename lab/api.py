@@ -202,13 +202,13 @@ def _drive(
                 continue
             summary = drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
             summary.done, summary.reused = summary.done + done, summary.reused - done
+            if not summary.interrupted:
+                measured = measure_finished(summary.plan or plan, driver)
+                summary.failed |= measured.failed
+                summary.interrupted = measured.interrupted
             if summary.interrupted or summary.failed or plan is plans[-1] or _decided(summary.plan or plan):
                 break
             done = summary.done
-        if not summary.interrupted:
-            measured = measure_finished(summary.plan or plan, driver)
-            summary.failed |= measured.failed
-            summary.interrupted = measured.interrupted
         return summary
 
 

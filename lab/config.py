@@ -707,6 +707,21 @@ class InfillingConfig(Section):
         return (length - tokens) // 2, tokens
 
 
+class CodeConfig(Section):
+    """What is measured of the code that an arm writes, after it, where asked for: by running it.
+
+    Of each of so many held-out `problems` of `data.corpus: functions`, so many `samples` are written at a
+    `temperature`, each of at most `new_tokens`; a dense arm takes a pass for each token, by each of
+    `samplers`. pass@1 and pass@k, k = `samples`, are over these.
+    """
+
+    problems: int = Field(default=64, gt=1)
+    samples: int = Field(default=10, gt=1)
+    new_tokens: int = Field(default=64, gt=0)
+    temperature: float = Field(default=0.5, ge=0)
+    samplers: tuple[Sampler, ...] = Field(default=("confidence", "blocks:1"), min_length=1)
+
+
 class RunConfig(Section):
     """All that decides one run's numbers: one arm at one seed, which is a replicate of the experiment.
 
@@ -725,6 +740,7 @@ class RunConfig(Section):
     memorisation: MemorisationConfig = MemorisationConfig()
     infilling: InfillingConfig = InfillingConfig()
     tasks: TasksConfig = TasksConfig()
+    code: CodeConfig = CodeConfig()
 
     @property
     def replicate(self) -> int:
@@ -861,8 +877,8 @@ class MeasurementConfig(Section):
 
     `measurement` names the set of tasks; of `stops` the first is the subject's best, those of the same run
     are the subject's too, and the others are of those that it is measured with. `config` is the subject's
-    configuration as it is now: data may have moved, and `evaluation`, `inference`, `memorisation`,
-    `infilling` and `tasks` may ask for more than when it was trained.
+    configuration as it is now: data may have moved, and the sections of what is measured may ask for more
+    than when it was trained.
     """
 
     measurement: str

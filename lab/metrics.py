@@ -19,7 +19,7 @@ class Metric:
         decimals: shown on pages; of a share in percent.
         bound: whether it is an upper bound on the NLL and not the NLL itself.
         errors: keys of its standard errors, each from one source; the first is over the held-out examples.
-        sample: what these examples are: `windows`, `items` or `prompts`.
+        sample: what these examples are: `windows`, `items`, `prompts` or `problems`.
         percent: whether it is a share that figures and tables show in percent.
         margin: a difference below it does not matter: what `equivalent` is within, in the metric's unit. None
             where nobody has said so beforehand; such a metric is never called equivalent.
@@ -35,7 +35,7 @@ class Metric:
     decimals: int = 3
     bound: bool = False
     errors: tuple[str, ...] = ()
-    sample: Literal["windows", "items", "prompts", ""] = ""
+    sample: Literal["windows", "items", "prompts", "problems", ""] = ""
     percent: bool = False
     margin: float | None = None
     after_runs: bool = False
@@ -52,6 +52,11 @@ class Metric:
 
     def _unit_words(self) -> list[str]:
         return [] if self.unit_in_key else self.unit.replace("/", " per ").split()
+
+    @property
+    def of_best(self) -> bool:
+        """Whether it is measured of finished runs, once of a stop, on examples of its own."""
+        return self.after_runs and self.names_text and bool(self.sample)
 
     @property
     def of_stops(self) -> bool:
@@ -315,6 +320,29 @@ _DECLARED = (
         decimals=1,
         margin=SHARE_MARGIN,
         after_runs=True,
+    ),
+    # Of code that was run.
+    *(
+        Metric(
+            key,
+            name,
+            lower_is_better=False,
+            errors=(f"{key}_standard_error",),
+            sample="problems",
+            percent=True,
+            decimals=1,
+            margin=SHARE_MARGIN,
+            after_runs=True,
+            names_text=True,
+        )
+        for key, name in (
+            ("pass_at_1", "pass@1"),
+            ("pass_at_k", "pass@k"),
+            ("infilling_pass_at_1", "pass@1 of infilling"),
+            ("retrieval_pass_at_1", "pass@1 of looking up"),
+            ("ngram_pass_at_1", "pass@1 of the n-gram"),
+            ("code_parses", "bodies that are Python"),
+        )
     ),
     # Of training.
     Metric("train_loss", "training loss", "nats/token"),

@@ -127,8 +127,8 @@ def check_registration(
         )
     check_places(contrasts, (registration.place,), "primary")
     chosen = find_metric(registration.metric or metric)
-    if not chosen.of_stops or chosen.bound:
+    if not (chosen.of_stops or chosen.of_best) or chosen.bound:
         raise ValueError(
-            "`primary` must be of a metric that every run measures exactly at its stops, "
+            "`primary` must be of a metric that is measured exactly, once of a stop, "
             f"but got metric={chosen.key!r}."
         )

@@ -23,7 +23,7 @@ def test_every_key_and_every_error_has_a_tag_of_its_own(metric):
     others = [other.tag for other in METRICS.values() if other is not metric]
     assert len({*tags, *others}) == len(tags) + len(others)
     assert not set(metric.errors) & set(METRICS)
-    assert all(re.fullmatch("[a-z_]+", tag) for tag in tags)
+    assert all(re.fullmatch("[a-z0-9_]+", tag) for tag in tags)
 
 
 @DECLARED

@@ -104,9 +104,10 @@ def test_looks_ascend_from_three_seeds(looks):
             {"contrasts": (Contrast(arm="dlm", reference="ar", level={"model.size": "0.1m"}),)},
             "`primary` must name levels of ['data.unique_tokens'], but got ['model.size'].",
         ),
-        ({"metric": "judge_nll"}, "`primary` must be of a metric that every run measures exactly at its"),
-        ({"metric": "nelbo"}, "exactly at its stops, but got metric='nelbo'."),
+        ({"metric": "judge_nll"}, "`primary` must be of a metric that is measured exactly, once of a stop"),
+        ({"metric": "nelbo"}, "measured exactly, once of a stop, but got metric='nelbo'."),
         ({"metric": "gone"}, "`metric` must be one of"),
+        ({"metric": "pass_at_1"}, "`measurements` must name what measures the metric of `primary`"),
     ],
 )
 def test_an_ablation_registers_only_what_it_has(changes, message):

@@ -28,6 +28,7 @@ TRAIN_NLL, EXTRACTION = "train_nll", "extraction"
 INFILLING = "infilling"
 REAL_TEXT, GENERATION = "real_text", "generation"
 TASK = "task"
+CODE, CODE_INFILLING, CODE_BASELINES = "code", "code_infilling", "code_baselines"
 LEFT_TO_RIGHT = "left_to_right"
 PYTHON_CORPORA = ("packages", "stdlib", "functions")
 
@@ -45,12 +46,16 @@ MODULES: Mapping[str, str] = {
     EXTRACTION: "lab.evaluation.measure_memorisation",
     TASK: "lab.evaluation.measure_tasks",
     INFILLING: "lab.evaluation.measure_infilling",
+    CODE: "lab.evaluation.measure_code",
+    CODE_INFILLING: "lab.evaluation.measure_code",
+    CODE_BASELINES: "lab.evaluation.measure_code",
 }
 # What is read beside the split that a task is of: of `train` the part that the run was trained on.
 READ_BESIDE: Mapping[str, tuple[str, ...]] = {
     CALIBRATION: ("validation",),
     TRAIN_NLL: ("train",),
     EXTRACTION: ("train",),
+    CODE_BASELINES: ("train",),
 }
 TOGETHER = {REAL_TEXT, GENERATION, ENSEMBLE}  # what is measured with others; the rest reads the subject alone
 STOPS = "lab.training.timeline"  # where the stops lie
@@ -178,6 +183,31 @@ def infilling(config: RunConfig) -> list[Task]:
     return [_task(config, INFILLING, "test", windows=config.infilling.windows, **gap)]
 
 
+def code(config: RunConfig) -> list[Task]:
+    """What an arm's code does when it is run, and beside it code that is looked up, or written by counting.
+
+    A dense arm writes by each sampler in as many passes as tokens. Infilling is by the first.
+
+    Raises:
+        ValueError: if the corpus is not the one that can be run.
+    """
+    if config.data.corpus != "functions":
+        raise ValueError(f"`data.corpus` must be functions for code to be run, but got {config.data.corpus}.")
+    asked = {"problems": config.code.problems, "samples": config.code.samples}
+    written = {**asked, "temperature": config.code.temperature}
+    left_to_right = config.factors.reads_causally or config.read_block_size
+    samplers = [LEFT_TO_RIGHT] if left_to_right else config.code.samplers
+    new_tokens = config.code.new_tokens
+    return [
+        *(
+            _task(config, CODE, "test", **written, new_tokens=new_tokens, sampler=sampler)
+            for sampler in samplers
+        ),
+        _task(config, CODE_INFILLING, "test", **written, sampler=samplers[0]),
+        _task(config, CODE_BASELINES, "test", **asked, new_tokens=new_tokens),
+    ]
+
+
 def _samplings(config: RunConfig, samplers: Sequence[str], tokens: int) -> list[tuple[str, int]]:
     """How an arm continues a prompt: samplers with their passes."""
     if config.factors.reads_causally or config.read_block_size:
@@ -203,6 +233,7 @@ class TaskSet(NamedTuple):
 # What may be measured of finished runs, by name.
 SETS: Mapping[str, TaskSet] = {
     "ability": TaskSet(ability, "evaluation", stops="every"),
+    "code": TaskSet(code, "code"),
     ENSEMBLE: TaskSet(ensemble, "evaluation"),
     "inference": TaskSet(inference, "inference"),
     INFILLING: TaskSet(infilling, "infilling"),
@@ -366,6 +397,10 @@ def passes(config: RunConfig, task: Task) -> int:
             gap, rest = settings["tokens"], config.data.length - settings["left_tokens"]
             spans = [gap] + settings["options"] * [gap if config.sees_both_sides else rest]
             return int(settings["windows"] * sum(min(span, block) if dense else 1 for span in spans))
+        case "code" | "code_infilling":
+            return int(settings["problems"] * settings["samples"] * settings.get("new_tokens", 16))
+        case "code_baselines":
+            return 0
         case _:
             return int(settings["prompts"] * (1 + settings.get("steps", 0)))
 

@@ -273,7 +273,9 @@ def test_another_held_out_text_or_code_is_another_evaluation(monkeypatch):
 
 def test_sets_are_found_by_name():
     assert find_set("inference").tasks(config_of("dlm")) == inference(config_of("dlm"))
-    names = r"\['ability', 'ensemble', 'inference', 'infilling', 'memorisation', 'tasks', 'yardstick'\]"
+    names = (
+        r"\['ability', 'code', 'ensemble', 'inference', 'infilling', 'memorisation', 'tasks', 'yardstick'\]"
+    )
     with pytest.raises(ValueError, match=rf"`measurement` must be one of {names}, but got measurement='x'"):
         find_set("x")
     sections = {"evaluation", "inference", "infilling", "memorisation", "tasks"}

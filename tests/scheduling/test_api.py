@@ -79,8 +79,9 @@ def auto(bench, places, gains, **options):
     losses = {f"dlm/{seed}": 2 - gain for seed, gain in enumerate(gains)} | {f"ar/{n}": 2 for n in range(6)}
     behaviour = options.pop("behaviour", {})
     bench.behave({"losses": losses, **behaviour})
+    ablation = tiny_ablation(primary=RULE, measurements=options.pop("measurements", {}))
     options = {"seeds": "auto", "levels": {"data.unique_tokens": [1000]}, **options}
-    return lab.run_ablation(tiny_ablation(primary=RULE), "tiny", places=places, **options)
+    return lab.run_ablation(ablation, "tiny", places=places, **options)
 
 
 def planned(bench):
@@ -131,6 +132,18 @@ def test_the_plan_never_falls_behind_the_look_that_was_reached(bench, places, mo
     monkeypatch.setattr(Plan, "write", lambda plan: (written.append(len(plan.cells)), write(plan)))
     auto(bench, places, LATER)
     assert written == [8]
+
+
+def test_each_look_is_measured_before_it_is_judged(bench, places, monkeypatch):
+    looks, decided = [], lab.api._decided
+
+    def judged(plan):
+        looks.append((len(plan.cells), len(lab.load_results(plan.tree).measurements["yardstick"])))
+        return decided(plan)
+
+    monkeypatch.setattr(lab.api, "_decided", judged)
+    assert auto(bench, places, LATER, measurements={"yardstick": ""}).summary.failed == {}
+    assert looks == [(6, 6), (8, 8)]
 
 
 def test_auto_needs_a_registration(places):

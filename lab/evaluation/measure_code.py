@@ -1,0 +1,217 @@
+"""Measure the code that an arm writes by running it: bodies of functions that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lab.data.functions import Problem, functions_of, problems
+from lab.data.ngram import fit
+from lab.data.shuffling import shuffled
+from lab.data.tokenizers import Tokenizer
+from lab.evaluation.arm import Arm, Finding
+from lab.evaluation.baselines import MAX_ORDER, unique_tokens
+from lab.evaluation.denoising import denoise
+from lab.evaluation.documents import standard_error
+from lab.evaluation.generation import LEFT_TO_RIGHT, sample_left_to_right
+from lab.evaluation.inference_flops import InferenceCounter
+from lab.evaluation.ngram_bodies import sample_bodies
+from lab.evaluation.pass_at_k import pass_at_k
+from lab.evaluation.retrieval import documents_of, retrieve_bodies
+from lab.evaluation.sandbox import Call, Program, Sandbox
+from lab.evaluation.stop_conditions import StopSequences
+from lab.results import Examples, Task, Text
+from lab.threefry import Stream
+
+if TYPE_CHECKING:
+    from lab.data.dataset import Dataset
+
+KEPT_TEXTS = 2  # bodies, to be looked at
+
+
+class _Gap(NamedTuple):
+    """A part of a function that is to be written.
+
+    Attributes:
+        problem: the function.
+        left: what stands before the gap.
+        right: what stands behind it.
+        tokens: how many are written, at most.
+    """
+
+    problem: Problem
+    left: str
+    right: str
+    tokens: int
+
+
+def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
+    """Measure one arm, or what needs none.
+
+    The problems are the same for every arm of a replicate. A body ends where its document does. It passes if
+    each of its function's hidden calls returns what it should (lab/evaluation/sandbox.py).
+
+    Args:
+        task: `code`, whose settings say how many `problems` of which `sample`, how many `samples` of each, of
+            at most how many `new_tokens`, at which `temperature`, by which `sampler`; `code_infilling`, the
+            same of the last but one line of bodies that have two, all else given, in as many tokens as it
+            has; or `code_baselines`, of bodies that are looked up, and that the n-gram writes.
+        arms: one. Of `code_baselines` its configuration alone counts.
+        dataset: its corpus, `functions`.
+
+    Returns:
+        `pass_at_1`, `pass_at_k`, k = `samples`, and `code_parses`, the share of bodies that are Python, means
+        over problems with their standard errors; of infilling `infilling_pass_at_1`, of the
+        baselines `retrieval_pass_at_1` and `ngram_pass_at_1`. Of `code` the costs `flops` and
+        `flops_computed` a token.
+
+    Raises:
+        ValueError: if a prompt leaves no room for a body, the split has too few problems, or this system has
+            no walls for programs that nobody trusts (`Sandbox.require`).
+    """
+    (arm,) = arms
+    judge = Sandbox()
+    judge.require()
+    asked = _problems(task, dataset)
+    if task.measurement == "code_baselines":
+        return _baselines(task, arm, dataset, asked, judge)
+    if task.measurement == "code_infilling":
+        return _infilling(task, arm, dataset, asked, judge)
+    return _bodies(task, arm, dataset, asked, judge)
+
+
+def _problems(task: Task, dataset: Dataset) -> list[Problem]:
+    """The replicate's problems: a random part of those of the split."""
+    documents = documents_of(getattr(dataset, task.split), dataset.tokenizer)
+    count, sample = task.settings["problems"], task.settings["sample"]
+    if count > len(documents):
+        raise ValueError(
+            f"`code.problems` must be at most {len(documents)}, the functions of the {task.split} split, "
+            f"but got {count}."
+        )
+    order = shuffled(len(documents), sample, stream=Stream.HELD_OUT)
+    return problems([documents[place] for place in order[:count]])
+
+
+def _bodies(task: Task, arm: Arm, dataset: Dataset, asked: Sequence[Problem], judge: Sandbox) -> Finding:
+    samples, new_tokens = task.settings["samples"], task.settings["new_tokens"]
+    length, encode = arm.config.data.length, dataset.tokenizer.encode
+    prompts = [len(encode(problem.prompt)) for problem in asked]
+    if new_tokens > (most := length - max(prompts)):
+        raise ValueError(
+            f"`code.new_tokens` must fit behind the longest prompt in data.length={length}, "
+            f"at most {most}, but got {new_tokens}."
+        )
+    bodies = _write(task, arm, dataset, [_Gap(one, one.prompt, "", new_tokens) for one in asked])
+    outcomes = _outcomes(asked, bodies, judge)
+    one, several = (pass_at_k(samples, (outcomes == "passed").sum(axis=1), k) for k in (1, samples))
+    scorer = arm.scorer
+    counter = InferenceCounter(
+        arm.config.model, length, dataset.tokenizer.vocab_size, scorer.causal, scorer.block_size
+    )
+    cost = counter.per_generated_token(round(float(np.mean(prompts))), new_tokens, new_tokens)
+    return Finding(
+        {
+            **_mean("pass_at_1", one),
+            **_mean("pass_at_k", several),
+            **_mean("code_parses", (outcomes != "syntax").mean(axis=1)),
+        },
+        Examples(metric="pass_at_1", values=tuple(one.tolist()), documents=tuple(range(len(asked)))),
+        tuple(Text(prompt=asked[place].prompt, text=bodies[place][0]) for place in range(KEPT_TEXTS)),
+        {"flops": cost.needed, "flops_computed": cost.computed},
+    )
+
+
+def _infilling(task: Task, arm: Arm, dataset: Dataset, asked: Sequence[Problem], judge: Sandbox) -> Finding:
+    """The last but one line; an arm that reads left to right alone sees what stands before it."""
+    gaps = []
+    for problem in asked:
+        lines = problem.body.split("\n")  # the first is empty: a body begins with a line break
+        if len(lines) > 2:
+            left, right = problem.prompt + "\n".join(lines[:-2]), f"\n{lines[-1]}"
+            gaps.append(_Gap(problem, left, right, len(dataset.tokenizer.encode(f"\n{lines[-2]}"))))
+    if not gaps:
+        return Finding({"infilling_pass_at_1": None, "infilling_pass_at_1_standard_error": None})
+    bodies = _write(task, arm, dataset, gaps)
+    outcomes = _outcomes([gap.problem for gap in gaps], bodies, judge)
+    return Finding(_mean("infilling_pass_at_1", (outcomes == "passed").mean(axis=1)))
+
+
+def _write(task: Task, arm: Arm, dataset: Dataset, gaps: Sequence[_Gap]) -> list[list[str]]:
+    """The bodies that an arm writes, `samples` for each gap. Those with equally many tokens go together."""
+    settings, tokenizer, seed = task.settings, dataset.tokenizer, arm.config.training_seed
+    samples, temperature = settings["samples"], settings["temperature"]
+    sees_right = arm.config.sees_both_sides
+    stop = StopSequences([[tokenizer.end_id]])
+    bodies: dict[int, list[str]] = {}
+    for tokens in sorted({gap.tokens for gap in gaps}):
+        places = [place for place, gap in enumerate(gaps) if gap.tokens == tokens]
+        repeated = [gaps[place] for place in places for _ in range(samples)]
+        prompts = [tokenizer.encode(gap.left) for gap in repeated]
+        suffixes = [tokenizer.encode(gap.right) for gap in repeated] if sees_right else None
+        ids = np.array([place * samples + number for place in places for number in range(samples)])
+        if settings["sampler"] == LEFT_TO_RIGHT:
+            rows = sample_left_to_right(
+                arm.scorer, prompts, tokens, seed, stop, ids, temperature, suffixes=suffixes
+            )
+        else:
+            rows = denoise(
+                arm.scorer,
+                prompts,
+                tokens,
+                settings["sampler"],
+                tokens,
+                seed,
+                stop,
+                ids,
+                temperature,
+                suffixes=suffixes,
+            )
+        written = [
+            gap.left[len(gap.problem.prompt) :] + _text(row[len(prompt) :][:tokens], tokenizer) + gap.right
+            for gap, prompt, row in zip(repeated, prompts, rows, strict=True)
+        ]
+        bodies |= {place: written[number * samples :][:samples] for number, place in enumerate(places)}
+    return [bodies[place] for place in range(len(gaps))]
+
+
+def _text(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
+    """The text before the end of the document."""
+    ends = np.flatnonzero(tokens == tokenizer.end_id)
+    return tokenizer.decode(tokens[: ends[0]] if len(ends) else tokens)
+
+
+def _outcomes(asked: Sequence[Problem], bodies: Sequence[Sequence[str]], judge: Sandbox) -> np.ndarray:
+    """How each body does that was written for a problem: (problems, samples) of `Outcome`."""
+    programs = [
+        Program(problem.prompt + body, tuple(Call(*call) for call in problem.calls))
+        for problem, own in zip(asked, bodies, strict=True)
+        for body in own
+    ]
+    return np.array([verdict.outcome for verdict in judge.run(programs)]).reshape(len(asked), -1)
+
+
+def _baselines(task: Task, arm: Arm, dataset: Dataset, asked: Sequence[Problem], judge: Sandbox) -> Finding:
+    """What looking up gives, and what the n-gram writes, of the tokens that the run trained on."""
+    tokens, settings = unique_tokens(arm.config, dataset), task.settings
+    prompts = [problem.prompt for problem in asked]
+    known = functions_of(documents_of(tokens, dataset.tokenizer))
+    retrieved = (
+        retrieve_bodies(prompts, [(one.prompt, one.body) for one in known]) if known else [""] * len(asked)
+    )
+    model = fit(tokens, dataset.tokenizer.vocab_size, MAX_ORDER)
+    repeated = [prompt for prompt in prompts for _ in range(settings["samples"])]
+    written = sample_bodies(model, dataset.tokenizer, repeated, settings["new_tokens"], settings["sample"])
+    by_counting = np.reshape(np.array(written, object), (len(asked), -1)).tolist()
+    values: dict[str, float | None] = {}
+    for name, bodies in (("retrieval", [[one] for one in retrieved]), ("ngram", by_counting)):
+        passed = _outcomes(asked, bodies, judge) == "passed"
+        values |= _mean(f"{name}_pass_at_1", passed.mean(axis=1))
+    return Finding(values)
+
+
+def _mean(name: str, by_problem: np.ndarray) -> dict[str, float | None]:
+    """A mean over problems with its standard error."""
+    return {name: float(by_problem.mean()), f"{name}_standard_error": standard_error(by_problem)}
