@@ -94,7 +94,7 @@ def measure(
     measurement: Annotated[
         str,
         typer.Argument(
-            help="What to measure: ability, inference, infilling, memorisation, tasks or yardstick."
+            help="What to measure: ability, code, inference, infilling, memorisation, tasks or yardstick."
         ),
     ] = "",
     run: Annotated[

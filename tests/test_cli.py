@@ -539,7 +539,7 @@ def test_measure_reads_a_resolved_measurement_as_the_driver_passes_it(measured, 
         ([], "`run` must be the folder of a finished run, but none is given."),
         (
             ["speed", "ar"],
-            "`measurement` must be one of ['ability', 'ensemble', 'inference', 'infilling', 'memorisation', ",
+            "`measurement` must be one of ['ability', 'code', 'ensemble', 'inference', 'infilling', 'memo",
         ),
         (["--config", "none.yaml", "--logdir", "x"], "expected a YAML file at none.yaml, but there is none."),
     ],

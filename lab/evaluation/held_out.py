@@ -6,6 +6,7 @@ from typing import NamedTuple
 from lab.config import RunConfig
 from lab.data.dataset import HELD_OUT, Dataset
 from lab.data.held_out import held_out_room
+from lab.evaluation.held_out_functions import require_code
 from lab.evaluation.task_files import read_questions
 from lab.evaluation.task_windows import LEAST, require_fit
 from lab.evaluation.training_windows import training_room
@@ -46,6 +47,8 @@ def require_held_out(config: RunConfig, dataset: Dataset, *sections: str) -> Non
     Raises:
         ValueError: naming each text that is too short, and what to set; or what is wrong with a task.
     """
+    if "code" in sections:
+        require_code(config, dataset)
     for task in config.tasks.tasks if "tasks" in sections else ():
         require_fit(read_questions(task), dataset.tokenizer, config.data.length)
     needs = (need for need in _needs(config, dataset) if need.key.split(".")[0] in sections)

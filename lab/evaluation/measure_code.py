@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lab.data.functions import Problem, functions_of, problems
+from lab.data.functions import Problem, functions_of
 from lab.data.ngram import fit
-from lab.data.shuffling import shuffled
 from lab.data.tokenizers import Tokenizer
 from lab.evaluation.arm import Arm, Finding
 from lab.evaluation.baselines import MAX_ORDER, unique_tokens
 from lab.evaluation.denoising import denoise
 from lab.evaluation.documents import standard_error
 from lab.evaluation.generation import LEFT_TO_RIGHT, sample_left_to_right
+from lab.evaluation.held_out_functions import held_out_problems, require_code
 from lab.evaluation.inference_flops import InferenceCounter
 from lab.evaluation.ngram_bodies import sample_bodies
 from lab.evaluation.pass_at_k import pass_at_k
@@ -23,7 +23,6 @@ from lab.evaluation.retrieval import documents_of, retrieve_bodies
 from lab.evaluation.sandbox import Call, Program, Sandbox
 from lab.evaluation.stop_conditions import StopSequences
 from lab.results import Examples, Task, Text
-from lab.threefry import Stream
 
 if TYPE_CHECKING:
     from lab.data.dataset import Dataset
@@ -68,13 +67,12 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
         `flops_computed` a token.
 
     Raises:
-        ValueError: if a prompt leaves no room for a body, the split has too few problems, or this system has
-            no walls for programs that nobody trusts (`Sandbox.require`).
+        ValueError: as `require_code`.
     """
     (arm,) = arms
+    require_code(arm.config, dataset)
     judge = Sandbox()
-    judge.require()
-    asked = _problems(task, dataset)
+    asked = held_out_problems(dataset, task.settings["problems"], task.settings["sample"])
     if task.measurement == "code_baselines":
         return _baselines(task, arm, dataset, asked, judge)
     if task.measurement == "code_infilling":
@@ -82,36 +80,17 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
     return _bodies(task, arm, dataset, asked, judge)
 
 
-def _problems(task: Task, dataset: Dataset) -> list[Problem]:
-    """The replicate's problems: a random part of those of the split."""
-    documents = documents_of(getattr(dataset, task.split), dataset.tokenizer)
-    count, sample = task.settings["problems"], task.settings["sample"]
-    if count > len(documents):
-        raise ValueError(
-            f"`code.problems` must be at most {len(documents)}, the functions of the {task.split} split, "
-            f"but got {count}."
-        )
-    order = shuffled(len(documents), sample, stream=Stream.HELD_OUT)
-    return problems([documents[place] for place in order[:count]])
-
-
 def _bodies(task: Task, arm: Arm, dataset: Dataset, asked: Sequence[Problem], judge: Sandbox) -> Finding:
     samples, new_tokens = task.settings["samples"], task.settings["new_tokens"]
-    length, encode = arm.config.data.length, dataset.tokenizer.encode
-    prompts = [len(encode(problem.prompt)) for problem in asked]
-    if new_tokens > (most := length - max(prompts)):
-        raise ValueError(
-            f"`code.new_tokens` must fit behind the longest prompt in data.length={length}, "
-            f"at most {most}, but got {new_tokens}."
-        )
     bodies = _write(task, arm, dataset, [_Gap(one, one.prompt, "", new_tokens) for one in asked])
     outcomes = _outcomes(asked, bodies, judge)
     one, several = (pass_at_k(samples, (outcomes == "passed").sum(axis=1), k) for k in (1, samples))
-    scorer = arm.scorer
+    scorer, tokenizer = arm.scorer, dataset.tokenizer
     counter = InferenceCounter(
-        arm.config.model, length, dataset.tokenizer.vocab_size, scorer.causal, scorer.block_size
+        arm.config.model, arm.config.data.length, tokenizer.vocab_size, scorer.causal, scorer.block_size
     )
-    cost = counter.per_generated_token(round(float(np.mean(prompts))), new_tokens, new_tokens)
+    prompt_tokens = round(float(np.mean([len(tokenizer.encode(problem.prompt)) for problem in asked])))
+    cost = counter.per_generated_token(prompt_tokens, new_tokens, new_tokens)
     return Finding(
         {
             **_mean("pass_at_1", one),

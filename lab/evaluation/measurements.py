@@ -187,12 +187,7 @@ def code(config: RunConfig) -> list[Task]:
     """What an arm's code does when it is run, and beside it code that is looked up, or written by counting.
 
     A dense arm writes by each sampler in as many passes as tokens. Infilling is by the first.
-
-    Raises:
-        ValueError: if the corpus is not the one that can be run.
     """
-    if config.data.corpus != "functions":
-        raise ValueError(f"`data.corpus` must be functions for code to be run, but got {config.data.corpus}.")
     asked = {"problems": config.code.problems, "samples": config.code.samples}
     written = {**asked, "temperature": config.code.temperature}
     left_to_right = config.factors.reads_causally or config.read_block_size

@@ -6,6 +6,7 @@ from lab.config import make_config
 from lab.data.dataset import prepare
 from lab.data.functions import problems
 from lab.evaluation.arm import Arm
+from lab.evaluation.held_out import require_held_out
 from lab.evaluation.measure_code import measure
 from lab.evaluation.measurements import code, passes
 from lab.evaluation.retrieval import documents_of
@@ -140,8 +141,12 @@ def test_what_does_not_fit_is_refused(layer, message, data):
         measure(task_of(code(arm.config), "code"), [arm], data)
 
 
-def test_another_corpus_is_refused():
+def test_another_corpus_is_refused(data):
     with pytest.raises(
         ValueError, match=r"`data.corpus` must be functions for code to be run, but got packages"
     ):
-        code(config_of("ar"))
+        require_held_out(config_of("ar"), data, "code")
+
+
+def test_what_fits_is_taken_before_anything_is_trained(data):
+    require_held_out(config_of("ar", LAYER), data, "code")
