@@ -1,13 +1,14 @@
 """When does a DLM overfit, at which unique tokens and size, and what do both arms memorise.
 
-    make overfitting                   on 2 cores; not measured, by count in about 20 minutes
+    make overfitting                   on 2 cores in about 20 minutes
     make overfitting PRESET=smoke      in about two minutes: does everything run?
 
 Both arms see tiny budgets for up to 480 epochs; a run ends after two stops in a row that are worse than its
 best. The onset is fitted as U^a / N^b, without the largest budget and size, which it then predicts. Of the
 best and the last stop: the NLL of training windows, and how many of them greedy sampling writes exactly.
 Expected: AR overfits in tens of epochs, the DLM in hundreds, later with more tokens and earlier with more
-parameters; it memorises less at equal loss, the less the fewer passes it samples in.
+parameters; it memorises less at equal loss, the less the fewer passes it samples in. Found: it overfits later
+than AR, is behind AR's best in every cell, and memorises little.
 """
 
 from lab.ablation import Ablation, Scale
@@ -33,7 +34,9 @@ ABLATION = Ablation(
     arms={arm: arm_values(arm) for arm in ARMS},
     scales={
         "smoke": Scale({UNIQUE_TOKENS: (500, 1_000), SIZE: SMALL}, 1, "about two minutes on 2 cores", FEW),
-        "laptop": Scale({UNIQUE_TOKENS: (1_000, 2_000, 4_000), SIZE: SMALL}, 3, "not measured", TINY),
+        "laptop": Scale(
+            {UNIQUE_TOKENS: (1_000, 2_000, 4_000), SIZE: SMALL}, 3, "about 20 minutes on 2 cores", TINY
+        ),
         "night": Scale({UNIQUE_TOKENS: (4_000, 16_000, 64_000), SIZE: MORE}, 3, "not measured", HOURS),
         "gpu": Scale({UNIQUE_TOKENS: (10**5, 3 * 10**5, 10**6), SIZE: LARGER}, 3, "not measured", LARGE),
     },

@@ -41,10 +41,11 @@ def rounded(number):
 def unsupported(text, rows):
     """The intervals and numbers of a text that no row has."""
     intervals = {
-        tuple(rounded(row[f"{part}{end}"]) for end in ("mean", "interval_low", "interval_high"))
+        (rounded(row[name]), rounded(row[f"{part}interval_low"]), rounded(row[f"{part}interval_high"]))
         for row in rows
         for name in row
-        if name.endswith("mean") and f"{(part := name.removesuffix('mean'))}interval_low" in row
+        if name.endswith(("mean", "exponent"))
+        and f"{(part := name.removesuffix('mean').removesuffix('exponent'))}interval_low" in row
     }
     numbers = {rounded(value) for row in rows for value in row.values()}
     wrong = []
