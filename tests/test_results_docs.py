@@ -72,6 +72,15 @@ def test_figures_are_there_and_one_that_is_altered_is_found(study):
     assert unsupported("9.876", rows) == ["9.876"]
 
 
+def test_the_figures_of_the_readme_are_those_of_the_study_in_their_row():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^\| [^|]+ \| `([\w-]+)`[^|]* \| ([^|]+) \|$", text, re.MULTILINE)
+    figures = {study: row for study, row in found if re.search(NUMBER, row)}
+    assert len(figures) >= 4
+    for study, row in figures.items():
+        assert unsupported(row, rows_of(f"{study}/laptop")) == []
+
+
 def test_every_committed_study_is_written_about():
     kept = {path.parent.relative_to(STUDIES).as_posix() for path in STUDIES.glob("*/*/summary.json")}
     assert kept == set(sections())
