@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 if TYPE_CHECKING:
-    from lab.api import Places, Resources, load_results, report, run_ablation
+    from lab.api import Places, Resources, load_model, load_results, report, run_ablation
 
-__all__ = ["Places", "Resources", "load_results", "report", "run_ablation"]
+__all__ = ["Places", "Resources", "load_model", "load_results", "report", "run_ablation"]
 
 
 def __getattr__(name: str) -> Any:

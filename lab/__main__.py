@@ -1,4 +1,4 @@
-"""The command line: `lab run|ablate|measure|generate|eval|status|report|dashboard|data|plan --help`.
+"""The command line: `lab run|ablate|measure|generate|eval|export|import|status|report|dashboard|data|plan`.
 
 What is slow to import is imported inside the command that needs it.
 """
@@ -237,6 +237,60 @@ def evaluate(
         for row in rows:
             table.add_row(*row)
         Console().print(table)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the model.")],
+    stop: Annotated[str, typer.Option(help="Which of its stops: best, by validation NLL, or last.")] = "best",
+    target: Annotated[
+        str, typer.Option("--to", help="lab, or qwen3: that class of transformers, for plain AR alone.")
+    ] = "lab",
+    cache: Cache = Path(".cache"),
+) -> None:
+    """Write a finished run's model into a folder that travels: weights, tokenizer and model card."""
+    with _clear_errors():
+        from lab.training.lean import import_keras
+
+        for name, value, known in (("stop", stop, ("best", "last")), ("to", target, ("lab", "qwen3"))):
+            if value not in known:
+                raise ValueError(f"`--{name}` must be one of {list(known)}, but got {value!r}.")
+        import_keras()
+        from lab.training.exchange.from_run import export_run
+
+        export_run(run, folder, stop, target, cache)  # type: ignore[arg-type]  # checked above
+        typer.echo(f"{folder}")
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="Folder with config.json and safetensors: of the paper, LLaDA, Qwen3, LLaMA."),
+    ],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the model.")],
+    length: Annotated[
+        int | None,
+        typer.Option(help="Tokens of a window; the longest that the checkpoint says if not given."),
+    ] = None,
+    mask: Annotated[int | None, typer.Option(help="Id of the mask, in place of the checkpoint's.")] = None,
+    start: Annotated[
+        int | None, typer.Option(help="Id that starts a causal stream; by default BOS, or else the end's.")
+    ] = None,
+    end: Annotated[int | None, typer.Option(help="Id that follows a document, likewise.")] = None,
+) -> None:
+    """Read a checkpoint of another program into the lab's own form; lab.load_model takes it from there."""
+    with _clear_errors():
+        from lab.training.lean import import_keras
+
+        import_keras()
+        from lab.training.exchange.foreign import Ids, import_checkpoint
+
+        description, missing = import_checkpoint(checkpoint, folder, length, Ids(mask, start, end))
+        if missing:
+            typer.echo(f"without a tokenizer: {missing}", err=True)
+        typer.echo(f"{folder}: {description.origin['which is']}, read as {description.arm}")
 
 
 @app.command(hidden=True)

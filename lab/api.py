@@ -1,4 +1,4 @@
-"""What the command line does, from Python: run an ablation, load what came of it, write its page.
+"""What the command line does, from Python: run an ablation, load what came of it or a model, write its page.
 
 Nothing is printed unless it is asked for, and nothing ends the process, so all of it works in a notebook.
 """
@@ -31,9 +31,19 @@ from lab.scheduling.tuning.tuning import tuning_of
 if TYPE_CHECKING:
     from lab.reporting.report import Report
     from lab.reporting.tree import CellResult, ResultTree
+    from lab.training.exchange.model import Model
 
 
-__all__ = ["AblationRun", "Places", "Resources", "Results", "load_results", "report", "run_ablation"]
+__all__ = [
+    "AblationRun",
+    "Places",
+    "Resources",
+    "Results",
+    "load_model",
+    "load_results",
+    "report",
+    "run_ablation",
+]
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,21 @@ def report(path: str | Path) -> "Report":
     from lab.reporting.report import write_report
 
     return write_report(Path(path))
+
+
+def load_model(path: str | Path, batch_size: int = 32) -> "Model":
+    """Load a model that `lab export` or `lab import` has written, to score text or to look at its logits.
+
+    Args:
+        path: its folder.
+        batch_size: rows a pass.
+
+    Raises:
+        ValueError: naming the file, if one is missing, damaged, or of another program.
+    """
+    from lab.training.exchange.exported import load_model
+
+    return load_model(Path(path), batch_size)
 
 
 def _looks(ablation: Ablation, seeds: int | Literal["auto"] | None) -> tuple[int | None, ...]:

@@ -31,7 +31,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Files that read `undisturbed` runs, which are made once a worker: one worker takes all of them.
-READERS = ("test_kill", "test_ending", "test_run", "test_finished", "test_other_text")
+READERS = (
+    "test_kill",
+    "test_ending",
+    "test_run",
+    "test_finished",
+    "test_other_text",
+    "test_exported",
+    "test_qwen3",
+)
 # The files that take longest, most of them waiting for processes of their own. They come first, so that no
 # worker is left alone with one at the end (`--no-loadscope-reorder`: else files with the most tests would).
 LONGEST = (

@@ -782,3 +782,52 @@ def test_a_run_says_by_its_exit_code_why_it_ended(error, code, told, presets, mo
     said = invoke("run", "--logdir", "run")
     assert (said.exit_code, "Traceback" in said.stderr) == (code, code in (1, 5))
     assert told in said.stderr
+
+
+def test_export_and_import_hand_on_what_they_are_asked_for(monkeypatch):
+    calls = []
+    description = SimpleNamespace(arm="dlm", origin={"which is": "a model"})
+    monkeypatch.setattr("lab.training.lean.import_keras", lambda: None)
+    stand_in(monkeypatch, "lab.training.exchange.from_run", export_run=lambda *given: calls.append(given))
+
+    def import_checkpoint(*given):
+        calls.append(given)
+        return description, "no tokenizer.json"
+
+    stand_in(
+        monkeypatch,
+        "lab.training.exchange.foreign",
+        Ids=lambda *ids: ids,
+        import_checkpoint=import_checkpoint,
+    )
+    assert invoke("export", "run", "model").stdout == "model\n"
+    assert invoke("export", "run", "m", "--stop", "last", "--to", "qwen3", "--cache", "c").exit_code == 0
+    said = invoke("import", "theirs", "ours", "--length", "9", "--mask", "1", "--start", "2", "--end", "3")
+    assert said.stdout == "ours: a model, read as dlm\n"
+    assert said.stderr == "without a tokenizer: no tokenizer.json\n"
+    assert calls == [
+        (Path("run"), Path("model"), "best", "lab", Path(".cache")),
+        (Path("run"), Path("m"), "last", "qwen3", Path("c")),
+        (Path("theirs"), Path("ours"), 9, (1, 2, 3)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--to", "gguf"], r"`--to` must be one of ['lab', 'qwen3'], but got 'gguf'."),
+        (["--stop", "first"], r"`--stop` must be one of ['best', 'last'], but got 'first'."),
+    ],
+)
+def test_export_refuses_other_names_in_one_line(options, message):
+    said = invoke("export", "run", "model", *options)
+    assert (said.exit_code, said.stderr) == (2, f"error: {message}\n")
+
+
+def test_a_checkpoint_that_is_not_there_is_one_line(tmp_path):
+    said = invoke("import", str(tmp_path / "none"), str(tmp_path / "model"))
+    assert said.exit_code == 2
+    assert (
+        said.stderr
+        == f"error: expected a JSON file at {tmp_path / 'none' / 'config.json'}, but there is none.\n"
+    )

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "reporting": {"reporting", "training", "evaluation", *GROUND},
     "__init__": {"api"},
     "__main__": {"api", "scheduling", "reporting", "training", "evaluation", *GROUND},
-    "api": {"scheduling", "reporting"},
+    "api": {"scheduling", "reporting", "training"},
     "ablations": {"scheduling", "reporting", "training", "evaluation", *GROUND},
 }
 BACKENDS = {"jax", "jaxlib", "tensorflow", "torch"}

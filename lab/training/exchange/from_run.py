@@ -1,0 +1,93 @@
+"""From a finished run to a model that travels."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from lab.data.dataset import prepare
+from lab.data.tokenizers import ByteTokenizer, Tokenizer
+from lab.results import RunResult, Stop
+from lab.training.exchange.card import run_card
+from lab.training.exchange.description import Description
+from lab.training.exchange.exported import refuse_full, write_model
+from lab.training.exchange.qwen3 import write_qwen3
+from lab.training.finished import finished_result, load_arm
+from lab.training.variables import read_variables
+
+StopName = Literal["best", "last"]
+Target = Literal["lab", "qwen3"]
+
+
+def export_run(
+    run: Path, folder: Path, stop: StopName = "best", target: Target = "lab", cache_dir: Path = Path(".cache")
+) -> Description:
+    """Write the weights of a finished run's stop into a new folder, with all that it takes to use them.
+
+    Args:
+        run: its folder.
+        folder: a new or empty one.
+        stop: the best, by validation NLL, or the last, in the headline reading.
+        target: the lab's own form, or that of the Qwen3 class of `transformers`.
+        cache_dir: tokenized corpora, for the tokenizer where it was trained on one.
+
+    Returns:
+        What the model says of itself.
+
+    Raises:
+        ValueError: if the run is not finished, its weights are gone or damaged, its corpus is not what it was
+            and the tokenizer was trained on it, the folder holds something, or Qwen3 cannot hold the arm.
+    """
+    result = finished_result(run)
+    refuse_full(folder)
+    chosen = result.best() if stop == "best" else result.end()
+    tokenizer = tokenizer_of(run, result, cache_dir)
+    arm = load_arm(run, result.reference(chosen), tokenizer.vocab_size, result.config)
+    weights = read_variables(arm.scorer.transformer.trainable_variables)
+    description = _describe(result, chosen, tokenizer)
+    card = run_card(description, result, chosen, stop)
+    if target == "lab":
+        write_model(folder, description, weights, tokenizer, card)
+    else:
+        write_qwen3(folder, description, weights, tokenizer, card)
+    return description
+
+
+def _describe(result: RunResult, stop: Stop, tokenizer: Tokenizer) -> Description:
+    config, data = result.config, result.data
+    origin: dict[str, Any] = {
+        "run": result.run,
+        "seed": config.seed,
+        "reading": stop.reading,
+        "step": stop.step,
+        "tokens_seen": stop.tokens_seen,
+        "epoch": stop.epoch,
+        "corpus": data.corpus,
+        "data_hash": data.hash,
+        "unique_tokens": data.unique_tokens,
+    }
+    return Description(
+        arm=config.arm,
+        factors=config.factors,
+        architecture=config.model.architecture(tokenizer.vocab_size, config.data.length),
+        dtype=config.model.dtype,
+        tokenizer=data.tokenizer,
+        end_id=tokenizer.end_id,
+        origin=origin,
+    )
+
+
+def tokenizer_of(run: Path, result: RunResult, cache_dir: Path) -> Tokenizer:
+    """The tokenizer of a run; all but bytes come with its corpus.
+
+    Raises:
+        ValueError: if the corpus is not what the run was trained on.
+    """
+    config = result.config
+    if config.data.tokenizer == "bytes":
+        return ByteTokenizer()
+    dataset = prepare(config.data, cache_dir)
+    if dataset.hash != result.data.hash:
+        raise ValueError(
+            f"{run} was trained on a corpus whose hash is {result.data.hash}, and its tokenizer comes with "
+            f"it, but the corpus is now another: its hash is {dataset.hash}."
+        )
+    return dataset.tokenizer
