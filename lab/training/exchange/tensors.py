@@ -25,6 +25,7 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with naming(path):
         save_file(dense, temporary, metadata={"format": "pt"})  # without which `transformers` refuses a file
+        temporary.chmod(0o644)  # the package closes its files to all other users
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
     temporary.replace(path)

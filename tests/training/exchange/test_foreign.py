@@ -275,3 +275,41 @@ def test_a_tokenizer_that_is_not_implemented_is_said_and_left_out(tmp_path):
     assert "not a tokenizer of the `tokenizers`" in import_checkpoint(checkpoint, tmp_path / "c")[1]
     (checkpoint / "tokenizer.json").unlink()
     assert "has no tokenizer.json" in import_checkpoint(checkpoint, tmp_path / "d")[1]
+
+
+@pytest.mark.extra(hf="transformers")
+@pytest.mark.filterwarnings("ignore")  # of the package's own dependencies
+@pytest.mark.parametrize("kind", ["Qwen3", "Llama"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_transformers_writes_is_read_and_computes_the_same(kind, tied, tmp_path):
+    import torch
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=VOCAB,
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=HEADS,
+        num_key_value_heads=2,
+        head_dim=12,
+        max_position_embeddings=LENGTH,
+        rms_norm_eps=EPSILON,
+        tie_word_embeddings=tied,
+        bos_token_id=7,
+        eos_token_id=3,
+    )
+    torch.manual_seed(0)
+    theirs = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.mul_(8 if weight.ndim == 2 else 1).add_(0.1 * torch.randn_like(weight))
+    theirs.save_pretrained(tmp_path / "theirs", max_shard_size="20KB")
+    assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1
+    model, tokens = imported(tmp_path / "theirs", tmp_path / "ours"), tokens_of("llama")
+    stream = np.concatenate([np.full((2, 1), 7), tokens[:, :-1]], axis=1)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(stream)).logits.numpy()
+    difference = np.abs(model.logits(tokens) - expected).max()
+    print(f"{kind}: logits differ by at most {difference:.2g}, their size is {np.abs(expected).max():.2g}")
+    assert difference < 1e-4

@@ -24,6 +24,7 @@ def test_arrays_come_back_bit_for_bit_in_their_own_dtypes(tmp_path):
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
         assert found[name].tobytes() == array.tobytes()
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
+    assert (tmp_path / WEIGHTS).stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(
