@@ -1,6 +1,6 @@
 """An exported model in memory: what it predicts of tokens, and how likely it finds a text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Model:
     description: Description
     scorer: SlotScorer
     tokenizer: Tokenizer | None
+    _shorter: dict[int, SlotScorer] = field(default_factory=dict, repr=False)
 
     @property
     def transformer(self) -> Transformer:
@@ -39,7 +40,8 @@ class Model:
                 all that are not the mask's id, those of an arm of blocks up to the end of its own block.
 
         Returns:
-            (rows, n, vocab) float32. A mask inside the vocabulary has -1e30: it is never predicted.
+            (rows, n, vocab) float32; each n is compiled once. A mask inside the vocabulary has -1e30: it is
+            never predicted.
 
         Raises:
             ValueError: if there are too many tokens, or one is no id of the model.
@@ -61,8 +63,17 @@ class Model:
         else:
             make = block_example if self.scorer.block_size else dense_example
             example = make(tokens, tokens == mask_id, mask_id, np.ones(len(tokens), np.float32), np)
-        passes = self.scorer.logits(example, places, self.scorer.batch_size)
+        passes = self._scorer_of(tokens.shape[1]).logits(example, places, self.scorer.batch_size)
         return np.concatenate([logits for _, logits in passes]).astype(np.float32)
+
+    def _scorer_of(self, slots: int) -> SlotScorer:
+        """The scorer for so many slots, a program of its own: TensorFlow's for several knows none of them."""
+        if slots == self.transformer.length:
+            return self.scorer
+        if slots not in self._shorter:
+            plain = (self.scorer.causal, self.scorer.batch_size, self.scorer.block_size)
+            self._shorter[slots] = SlotScorer(self.transformer, *plain)
+        return self._shorter[slots]
 
     def nll(self, text: str) -> np.ndarray:
         """The exact chain-rule NLL of each token of a text, left to right, as of the start of a document.

@@ -65,6 +65,7 @@ def test_logits_are_those_of_an_independent_forward_pass(kind, tmp_path):
     model = imported(write_checkpoint(tmp_path / "theirs", kind, tensors), tmp_path / "ours")
     close(kind, model, tensors, tokens_of(kind))
     close(kind, model, tensors, tokens_of(kind, length=5))
+    close(kind, model, tensors, tokens_of(kind, length=7))
     a, saved = model.description.architecture, model.description
     assert (a.norm_epsilon, a.rope_base, a.vocab_size, a.length) == (EPSILON, BASE, VOCAB, LENGTH)
     assert (saved.arm, saved.end_id, model.tokenizer) == ("ar" if kind in CAUSAL else "dlm", 3, None)
