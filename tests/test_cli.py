@@ -812,18 +812,6 @@ def test_export_and_import_hand_on_what_they_are_asked_for(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--to", "gguf"], r"`--to` must be one of ['lab', 'qwen3'], but got 'gguf'."),
-        (["--stop", "first"], r"`--stop` must be one of ['best', 'last'], but got 'first'."),
-    ],
-)
-def test_export_refuses_other_names_in_one_line(options, message):
-    said = invoke("export", "run", "model", *options)
-    assert (said.exit_code, said.stderr) == (2, f"error: {message}\n")
-
-
 def test_a_checkpoint_that_is_not_there_is_one_line(tmp_path):
     said = invoke("import", str(tmp_path / "none"), str(tmp_path / "model"))
     assert said.exit_code == 2

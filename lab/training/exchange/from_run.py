@@ -1,24 +1,22 @@
 """From a finished run to a model that travels."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from lab.data.dataset import prepare
-from lab.data.tokenizers import ByteTokenizer, Tokenizer
+from lab.data.tokenizers import Tokenizer
 from lab.results import RunResult, Stop
 from lab.training.exchange.card import run_card
 from lab.training.exchange.description import Description
 from lab.training.exchange.exported import refuse_full, write_model
 from lab.training.exchange.qwen3 import write_qwen3
-from lab.training.finished import finished_result, load_arm
+from lab.training.finished import find_stop, finished_result, load_arm, tokenizer_of
 from lab.training.variables import read_variables
 
-StopName = Literal["best", "last"]
-Target = Literal["lab", "qwen3"]
+TARGETS = ("lab", "qwen3")
 
 
 def export_run(
-    run: Path, folder: Path, stop: StopName = "best", target: Target = "lab", cache_dir: Path = Path(".cache")
+    run: Path, folder: Path, stop: str = "best", target: str = "lab", cache_dir: Path = Path(".cache")
 ) -> Description:
     """Write the weights of a finished run's stop into a new folder, with all that it takes to use them.
 
@@ -33,13 +31,16 @@ def export_run(
         What the model says of itself.
 
     Raises:
-        ValueError: if the run is not finished, its weights are gone or damaged, its corpus is not what it was
-            and the tokenizer was trained on it, the folder holds something, or Qwen3 cannot hold the arm.
+        ValueError: if there is no such stop or target, the run is not finished, its weights are gone or
+            damaged, its corpus is not what it was and the tokenizer was trained on it, the folder holds
+            something, or Qwen3 cannot hold the arm.
     """
+    if target not in TARGETS:
+        raise ValueError(f"`to` must be one of {list(TARGETS)}, but got to={target!r}.")
     result = finished_result(run)
     refuse_full(folder)
-    chosen = result.best() if stop == "best" else result.end()
-    tokenizer = tokenizer_of(run, result, cache_dir)
+    chosen = find_stop(result, stop)
+    tokenizer = tokenizer_of(run, result.config, cache_dir)
     arm = load_arm(run, result.reference(chosen), tokenizer.vocab_size, result.config)
     weights = read_variables(arm.scorer.transformer.trainable_variables)
     description = _describe(result, chosen, tokenizer)
@@ -73,21 +74,3 @@ def _describe(result: RunResult, stop: Stop, tokenizer: Tokenizer) -> Descriptio
         end_id=tokenizer.end_id,
         origin=origin,
     )
-
-
-def tokenizer_of(run: Path, result: RunResult, cache_dir: Path) -> Tokenizer:
-    """The tokenizer of a run; all but bytes come with its corpus.
-
-    Raises:
-        ValueError: if the corpus is not what the run was trained on.
-    """
-    config = result.config
-    if config.data.tokenizer == "bytes":
-        return ByteTokenizer()
-    dataset = prepare(config.data, cache_dir)
-    if dataset.hash != result.data.hash:
-        raise ValueError(
-            f"{run} was trained on a corpus whose hash is {result.data.hash}, and its tokenizer comes with "
-            f"it, but the corpus is now another: its hash is {dataset.hash}."
-        )
-    return dataset.tokenizer

@@ -121,28 +121,16 @@ def test_the_last_stop_is_another(undisturbed, tmp_path):
     }
 
 
-def test_a_tokenizer_that_was_trained_comes_with_its_corpus_and_travels_whole(
-    undisturbed, tmp_path, corpus, cache
-):
-    from lab.config import make_config
-    from lab.data.dataset import prepare
-    from lab.training.exchange.from_run import tokenizer_of
+def test_a_tokenizer_that_was_trained_travels_whole(tmp_path):
+    from lab.data.tokenizers import train_bpe
     from lab.training.exchange.tokenizers import read_tokenizer, write_tokenizer
 
-    run = undisturbed("ar")
-    config = make_config(
-        run.config.model_dump(mode="json", exclude_none=True), {"data": {"tokenizer": "bpe:260"}}
-    )
-    data = run.result.data.model_copy(update={"hash": prepare(config.data, cache).hash})
-    result = run.result.model_copy(update={"config": config, "data": data})
-    tokenizer = tokenizer_of(run.logdir, result, cache)
+    tokenizer = train_bpe("bpe:260", ["the cat and the hat"] * 3)
     write_tokenizer(tmp_path, tokenizer)
-    text, back = "aa1 bb1 ä", read_tokenizer(tmp_path)
+    text, back = "the cät", read_tokenizer(tmp_path)
     assert back.encode(text).tolist() == tokenizer.encode(text).tolist()
     assert back.decode(back.encode(text)) == text
     assert (back.name, back.end_id, back.vocab_size) == ("bpe:260", 260, 261)
-    with pytest.raises(ValueError, match=r"trained on a corpus whose hash is .*, but the corpus is now"):
-        tokenizer_of(run.logdir, result.model_copy(update={"data": run.result.data}), cache)
 
 
 def test_the_card_says_what_the_model_is(undisturbed, folders):
@@ -222,6 +210,10 @@ def test_nothing_is_written_over_and_a_failure_leaves_nothing(undisturbed, tmp_p
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="must be the folder of a finished run"):
         export_run(tmp_path / "none", tmp_path / "model")
+    with pytest.raises(ValueError, match=r"`to` must be one of \['lab', 'qwen3'\], but got to='gguf'"):
+        export_run(logdir, tmp_path / "model", target="gguf")
+    with pytest.raises(ValueError, match="`stop` must be best or last, but got stop='first'"):
+        export_run(logdir, tmp_path / "model", "first")
 
 
 @pytest.mark.parametrize(
