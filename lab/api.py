@@ -15,8 +15,9 @@ from rich.console import Console
 from lab.ablation import Ablation, cells, dotted_values, load_ablation, strong_arms
 from lab.config import Values, files_layer, merge, nest, parse_overrides, preset_name
 from lab.files import Row
+from lab.metrics import find_metric
 from lab.results import MeasurementResult
-from lab.scheduling.driver import Summary, driving
+from lab.scheduling.driver import Driver, Summary, driving
 from lab.scheduling.executors.executor import Executor
 from lab.scheduling.executors.resources import Resources
 from lab.scheduling.measuring import measure_finished
@@ -227,14 +228,27 @@ def _drive(
                 continue
             summary = drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
             summary.done, summary.reused = summary.done + done, summary.reused - done
-            if not summary.interrupted:
-                measured = measure_finished(summary.plan or plan, driver)
-                summary.failed |= measured.failed
-                summary.interrupted = measured.interrupted
+            if _judged_by_measuring(plan):
+                _measure(summary, plan, driver)
             if summary.interrupted or summary.failed or plan is plans[-1] or _decided(summary.plan or plan):
                 break
             done = summary.done
+        _measure(summary, plan, driver)
         return summary
+
+
+def _judged_by_measuring(plan: Plan) -> bool:
+    """Whether what decides is measured after the runs, so that each look waits for it."""
+    primary = plan.ablation.primary
+    return primary is not None and find_metric(primary.metric or plan.ablation.metric).after_runs
+
+
+def _measure(summary: Summary, plan: Plan, driver: Driver) -> None:
+    """Measure what finished and is not measured yet, unless there was an interrupt."""
+    if not summary.interrupted:
+        measured = measure_finished(summary.plan or plan, driver)
+        summary.failed |= measured.failed
+        summary.interrupted = measured.interrupted
 
 
 def _finished(plan: Plan) -> bool:

@@ -178,6 +178,7 @@ def changed(tmp_path, monkeypatch):
 
 MEASURED = {*MODULES}
 MEMORISED = {"train_nll", "extraction"}
+CODE = {"code", "code_infilling", "code_baselines"}
 
 
 @pytest.mark.parametrize(
@@ -186,8 +187,8 @@ MEMORISED = {"train_nll", "extraction"}
         ("evaluation/measure_perplexity.py", set()),  # a new one
         ("evaluation/measurements.py", set()),
         ("evaluation/held_out.py", set()),
-        ("evaluation/nelbo.py", {"nelbo", "choice"}),
-        ("evaluation/denoising.py", {"real_text", "generation", *MEMORISED}),
+        ("evaluation/nelbo.py", {"nelbo", "choice", "task"}),
+        ("evaluation/denoising.py", {"real_text", "generation", *MEMORISED, *CODE}),
         ("evaluation/measure_nll.py", {"nll", "nll_exact", "ensemble"}),
         ("evaluation/scorer.py", MEASURED),
         ("reporting/report.py", set()),
@@ -208,7 +209,7 @@ MEMORISED = {"train_nll", "extraction"}
         ("training/engine.py", {"engine"}),
         ("training/optimizer.py", {"engine"}),
         ("objectives/noise.py", {"engine"}),
-        ("data/budget.py", {"engine", *MEMORISED}),
+        ("data/budget.py", {"engine", *MEMORISED, *CODE}),
         ("models/attention.py", {"engine", *MEASURED}),
         ("threefry.py", {"engine", *MEASURED}),
     ],
@@ -222,4 +223,4 @@ def test_a_comment_changes_none(changed):
 
 
 def test_an_import_of_a_new_file_counts(changed):
-    assert changed("evaluation/nelbo.py", "import lab.evaluation.denoising") == {"nelbo", "choice"}
+    assert changed("evaluation/nelbo.py", "import lab.evaluation.denoising") == {"nelbo", "choice", "task"}

@@ -30,7 +30,7 @@ BASE = {"training": {"total_tokens": 1000}}
 
 INVALID = {
     "unknown key": ({"model": {"wdth": 3}}, r"model\.wdth: no such key; model has \['attention_dropout'"),
-    "unknown section": ({"modle": {}}, r"modle: no such key; the top level has \['arm', 'data'"),
+    "unknown section": ({"modle": {}}, r"modle: no such key; the top level has \['arm', 'code', 'data'"),
     "section is a number": ({"model": 3}, r"model: Input should be a valid dictionary.*but got 3"),
     "training is a number": ({"training": 3}, r"training: Input should be a valid dictionary.*but got 3"),
     "range": ({"model": {"mlp_dropout": 1.0}}, r"model\.mlp_dropout: .*less than 1, but got 1\.0"),

@@ -22,6 +22,8 @@ import numpy as np
 
 # Where counts of counts give no discounts, as with few and frequent tokens: KenLM's, for 1, 2 and more.
 FALLBACK = (0.5, 1.0, 1.5)
+# Higher ones copy long passages: order 20 gains up to 0.04 nats/token more on the default corpus.
+MAX_ORDER = 10
 
 
 def modified_discounts(counts: np.ndarray) -> np.ndarray:

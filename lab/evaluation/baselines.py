@@ -18,27 +18,22 @@ from filelock import FileLock
 from pydantic import TypeAdapter
 
 from lab.code import closure_hash
-from lab.config import RunConfig
-from lab.data.budget import budget
 from lab.data.held_out import HeldOut, dataset_windows
-from lab.data.ngram import fit
+from lab.data.ngram import MAX_ORDER, fit
 from lab.evaluation.documents import nll_values, window_examples
+from lab.evaluation.training_windows import MOST_TOKENS, unique_tokens
 from lab.files import write_json
 from lab.metrics import NLL
 from lab.results import Baseline, BaselineName, Split
 
 if TYPE_CHECKING:
+    from lab.config import RunConfig
     from lab.data.dataset import Dataset
 
 # Of the code that this process runs: read when it is imported, as an edit may come before it is used.
 CODE_HASH = closure_hash("lab.evaluation.baselines")
 
 SPLITS: tuple[Split, ...] = ("validation", "test")
-# Higher ones copy long passages: order 20 gains up to 0.04 nats/token more on the default corpus.
-MAX_ORDER = 10
-# Up to a minute and 0.9 GB for each 10 million.
-MOST_TOKENS = 20_000_000
-
 _KEPT = TypeAdapter(tuple[Baseline, ...])
 
 
@@ -65,15 +60,6 @@ def measure_baselines(
                 kept = _measure(tokens, held_out, dataset)
                 write_json(path, _KEPT.dump_python(kept, mode="json"))
     return kept
-
-
-def unique_tokens(config: RunConfig, dataset: Dataset, most: int = MOST_TOKENS) -> np.ndarray:
-    """(n,) int32, the tokens that the run trains on, up to `most`."""
-    count, length = config.data.unique_tokens, config.data.length
-    if (count or len(dataset.train)) > most:
-        count = most
-    tokens = budget(dataset.train, count, length, config.replicate)
-    return np.asarray(tokens[np.arange(len(tokens) // length * length)], np.int32)
 
 
 def _held_out(config: RunConfig, dataset: Dataset, split: Split) -> HeldOut:

@@ -1,14 +1,20 @@
 """Held-out functions of `data.corpus: functions`, whose bodies are to be written and run."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from lab.config import RunConfig
-from lab.data.dataset import Dataset
 from lab.data.functions import Problem, problems
 from lab.data.shuffling import shuffled
 from lab.evaluation.retrieval import documents_of
 from lab.evaluation.sandbox import Sandbox
 from lab.threefry import Stream
+
+if TYPE_CHECKING:
+    from lab.config import RunConfig
+    from lab.data.dataset import Dataset
 
 SPLIT = "test"
 

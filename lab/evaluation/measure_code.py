@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lab.data.functions import Problem, functions_of
-from lab.data.ngram import fit
+from lab.data.ngram import MAX_ORDER, fit
 from lab.data.tokenizers import Tokenizer
 from lab.evaluation.arm import Arm, Finding
-from lab.evaluation.baselines import MAX_ORDER, unique_tokens
 from lab.evaluation.denoising import denoise
 from lab.evaluation.documents import standard_error
 from lab.evaluation.generation import LEFT_TO_RIGHT, sample_left_to_right
@@ -22,6 +21,7 @@ from lab.evaluation.pass_at_k import pass_at_k
 from lab.evaluation.retrieval import documents_of, retrieve_bodies
 from lab.evaluation.sandbox import Call, Program, Sandbox
 from lab.evaluation.stop_conditions import StopSequences
+from lab.evaluation.training_windows import unique_tokens
 from lab.results import Examples, Task, Text
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ def documents_of(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
     corpus leaves these out, as `functions_of` of lab/data/functions.py does.
 
     Args:
-        tokens: (n,) int: a split, or `unique_tokens` of lab/evaluation/baselines.py.
+        tokens: (n,) int: a split, or `unique_tokens` of lab/evaluation/training_windows.py.
         tokenizer: what made them.
     """
     ends = np.flatnonzero(tokens == tokenizer.end_id)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from lab.data.dataset import Dataset
 
 
+# Counting takes up to a minute and 0.9 GB for each 10 million.
+MOST_TOKENS = 20_000_000
+
+
 def training_windows(config: RunConfig, dataset: Dataset, count: int) -> np.ndarray:
     """Windows of a run's own budget, drawn without replacement among those that lie side by side in it.
 
@@ -45,6 +49,15 @@ def training_windows(config: RunConfig, dataset: Dataset, count: int) -> np.ndar
 def training_room(config: RunConfig, dataset: Dataset) -> int:
     """How many windows lie side by side in a run's budget."""
     return len(_budget(config, dataset)) // config.data.length
+
+
+def unique_tokens(config: RunConfig, dataset: Dataset, most: int = MOST_TOKENS) -> np.ndarray:
+    """(n,) int32, the tokens that the run trains on, up to `most`: of a larger budget a smaller part."""
+    count, length = config.data.unique_tokens, config.data.length
+    if (count or len(dataset.train)) > most:
+        count = most
+    tokens = budget(dataset.train, count, length, config.replicate)
+    return np.asarray(tokens[np.arange(len(tokens) // length * length)], np.int32)
 
 
 def _budget(config: RunConfig, dataset: Dataset) -> np.ndarray | Budget:

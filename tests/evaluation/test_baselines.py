@@ -9,10 +9,10 @@ import pytest
 from lab.config import make_config
 from lab.data.dataset import Dataset
 from lab.data.held_out import dataset_windows
-from lab.data.ngram import fit
+from lab.data.ngram import MAX_ORDER, fit
 from lab.data.tokenizers import ByteTokenizer
 from lab.evaluation import baselines
-from lab.evaluation.baselines import MAX_ORDER, measure_baselines
+from lab.evaluation.baselines import measure_baselines
 
 LENGTH, SPLITS = 16, ("train", "validation", "test")
 

@@ -69,7 +69,7 @@ def infilled(scorer, sampler="ancestral", seed=0, **options):
     """Rows, with what they were made of."""
     windows = windows_of(len(PARTS))
     prompts = [window[:first] for window, (first, _) in zip(windows, PARTS, strict=True)]
-    suffixes = [window[5 : 5 + size] for window, (_, size) in zip(windows, PARTS, strict=True)]
+    suffixes = [window[8 - size :] for window, (_, size) in zip(windows, PARTS, strict=True)]
     if scorer.causal:
         rows = sample_left_to_right(scorer, prompts, 3, seed, suffixes=suffixes, **options)
     else:
@@ -103,7 +103,7 @@ def test_a_gap_is_sampled_given_both_sides(arm, monkeypatch):
     sides = (places < starts[:, None]) | ((places >= starts[:, None] + 3) & (places < ends[:, None]))
     np.testing.assert_allclose(drawn, span_nll(scorer, windows, starts, starts + 3, sides), atol=1e-5)
     left = np.array(span_nll(scorer, windows, starts, starts + 3))
-    assert np.abs(drawn - left)[:3].max(axis=1).min() > 0.1  # the right side tells, where there is one
+    assert np.abs(drawn - left)[:3].max(axis=1).min() > 1e-3  # the right side tells, where there is one
 
 
 @pytest.mark.backend
@@ -158,9 +158,9 @@ def test_after_each_pass_it_is_told_what_is_revealed(sampler):
             assert len(draft) == 6
             assert sum(token != 5 for token in draft) == number * 6 // passes
             assert all(token in (5, true) for token, true in zip(draft, row[2:], strict=True))
-    assert any(5 in draft[:-1] and draft[-1] != 5 for draft in itertools.chain(*told)) == (
-        sampler in ("ancestral", "confidence")
-    )
+    if sampler in ("left_to_right", "blocks:2"):
+        # What is hidden comes last.
+        assert all(draft == sorted(draft, key=lambda token: token == 5) for draft in itertools.chain(*told))
 
 
 def test_a_whole_row_is_shown_as_far_as_it_goes():

@@ -7,8 +7,8 @@ from lab.config import make_config
 from lab.data.dataset import prepare
 from lab.data.functions import functions_of, problems
 from lab.data.tokenizers import ByteTokenizer
-from lab.evaluation.baselines import unique_tokens
 from lab.evaluation.retrieval import documents_of, retrieve_bodies
+from lab.evaluation.training_windows import unique_tokens
 
 
 def shingles(text):

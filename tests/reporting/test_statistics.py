@@ -93,7 +93,12 @@ def test_margins_are_declared_of_what_is_compared_and_of_nothing_else():
     assert declared == {
         **dict.fromkeys(("nll", "nll_exact", "nll_by_token", "nelbo", "option_gap", "judge_nll"), 0.05),
         **dict.fromkeys(("choice_true_nll", "choice_wrong_nll", "nll_calibrated", "train_nll"), 0.05),
-        **dict.fromkeys(("choice_accuracy", "parse_rate"), 0.02),
+        **dict.fromkeys(("infilling_nll", "infilling_left_nll"), 0.05),
+        **dict.fromkeys(("choice_accuracy", "parse_rate", "infilling_accuracy"), 0.02),
+        **dict.fromkeys(("pass_at_1", "pass_at_k", "infilling_pass_at_1", "code_parses"), 0.02),
+        **dict.fromkeys(
+            ("retrieval_pass_at_1", "ngram_pass_at_1", "task_accuracy", "task_accuracy_norm"), 0.02
+        ),
         "bits_per_byte": 0.072,  # 0.05 / ln 2
     }
     assert not declared.keys() & set(TRAINING)

@@ -134,7 +134,7 @@ def test_the_plan_never_falls_behind_the_look_that_was_reached(bench, places, mo
     assert written == [8]
 
 
-def test_each_look_is_measured_before_it_is_judged(bench, places, monkeypatch):
+def test_each_look_is_measured_before_it_is_judged_by_it(bench, places, monkeypatch):
     looks, decided = [], lab.api._decided
 
     def judged(plan):
@@ -142,6 +142,7 @@ def test_each_look_is_measured_before_it_is_judged(bench, places, monkeypatch):
         return decided(plan)
 
     monkeypatch.setattr(lab.api, "_decided", judged)
+    monkeypatch.setattr(lab.api, "_judged_by_measuring", lambda plan: True)
     assert auto(bench, places, LATER, measurements={"yardstick": ""}).summary.failed == {}
     assert looks == [(6, 6), (8, 8)]
 

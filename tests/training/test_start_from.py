@@ -126,7 +126,7 @@ def test_another_stop_without_a_checkpoint_begins_from_the_same_weights(finished
     [
         (START_FROM, None, r"`start` must be given with training\.start_from.* start=None, .*'ar'\."),
         ({}, "ar", r"`start` must be given with .* start='.*ar', training\.start_from=''\."),
-        (START_FROM, "unfinished", r"unfinished must be the folder of a finished run, but it has no result"),
+        (START_FROM, "unfinished", r"unfinished must be the folder of a finished run, but there is none\."),
         (
             {**START_FROM, "data": {"tokenizer": "bpe:280"}},
             "ar",
