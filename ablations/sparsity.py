@@ -1,6 +1,6 @@
 """Is a mixture of experts better than the dense models that it is matched to, for AR and for the DLM.
 
-    make sparsity                    on 2 cores; not measured
+    make sparsity                    on 2 cores in about 25 minutes
     make sparsity PRESET=smoke       in about two minutes: does everything run?
 
 Three models of each: a dense one, a mixture of its FLOPs, and a dense one of the mixture's parameters, all
@@ -38,7 +38,7 @@ ABLATION = Ablation(
     },
     scales={
         "smoke": Scale({}, seeds=1, budget="about two minutes on 2 cores", values=SMOKE),
-        "laptop": Scale({}, seeds=3, budget="not measured", values=SMALL),
+        "laptop": Scale({}, seeds=3, budget="about 25 minutes on 2 cores", values=SMALL),
         "night": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 100_000}}),
         "gpu": Scale({}, seeds=3, budget="not measured", values=LARGE),
     },
