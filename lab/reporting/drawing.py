@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from lab.metrics import Metric
 from lab.reporting.statistics import Estimate
@@ -196,6 +196,7 @@ def estimates(title: str, rows: Sequence[tuple[str, Sequence[Mark] | str]], metr
         label.set_fontweight("normal" if content else "bold")
     unit = metric.difference_unit
     ax.set_xlabel(f"Gain{f' ({unit})' if unit else ''}, right is better")
+    ax.xaxis.set_major_locator(MaxNLocator(5))  # numbers of three decimals beside one another
     return figure
 
 
