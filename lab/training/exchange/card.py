@@ -5,9 +5,10 @@ from lab.metrics import METRICS, NLL
 from lab.results import RunResult, Stop
 from lab.training.exchange.description import Description
 
-_CORPORA = {
+CORPORA = {
     "packages": "the source of Keras and KerasHub",
     "stdlib": "the standard library of Python",
+    "functions": "small Python functions, made by rule",
     "text": "text files of the one who trained it",
 }
 _ORDERS = {"left_to_right": "left to right", "any": "in random orders"}
@@ -40,7 +41,7 @@ def run_card(description: Description, result: RunResult, stop: Stop, which: str
     data, config = result.data, result.config
     annealed = "annealed" if stop.reading == "annealed" else "along the run"
     packages = ", ".join(f"{name} {version}" for name, version in data.packages.items())
-    corpus = _CORPORA[data.corpus] + (f" ({packages})" if packages else "")
+    corpus = CORPORA[data.corpus] + (f" ({packages})" if packages else "")
     facts = {
         "arm": f"`{description.arm}`: {arm_in_words(description.factors)}",
         "parameters": f"{result.parameters:,}",

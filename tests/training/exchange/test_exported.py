@@ -133,6 +133,15 @@ def test_a_tokenizer_that_was_trained_travels_whole(tmp_path):
     assert (back.name, back.end_id, back.vocab_size) == ("bpe:260", 260, 261)
 
 
+def test_the_card_has_words_for_every_corpus():
+    from typing import get_args
+
+    from lab.config import DataConfig
+    from lab.training.exchange.card import CORPORA
+
+    assert set(CORPORA) == set(get_args(DataConfig.model_fields["corpus"].annotation))
+
+
 def test_the_card_says_what_the_model_is(undisturbed, folders):
     card = (folders("dlm") / "README.md").read_text(encoding="utf-8")
     result = undisturbed("dlm").result
