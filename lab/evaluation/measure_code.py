@@ -11,14 +11,13 @@ from lab.data.functions import Problem, functions_of
 from lab.data.ngram import MAX_ORDER, fit
 from lab.data.tokenizers import Tokenizer
 from lab.evaluation.arm import Arm, Finding
-from lab.evaluation.denoising import denoise
 from lab.evaluation.documents import standard_error
-from lab.evaluation.generation import LEFT_TO_RIGHT, sample_left_to_right
 from lab.evaluation.held_out_functions import held_out_problems, require_code
 from lab.evaluation.inference_flops import InferenceCounter
 from lab.evaluation.ngram_bodies import sample_bodies
 from lab.evaluation.pass_at_k import pass_at_k
 from lab.evaluation.retrieval import documents_of, retrieve_bodies
+from lab.evaluation.sampling import sample
 from lab.evaluation.sandbox import Call, Program, Sandbox
 from lab.evaluation.stop_conditions import StopSequences
 from lab.evaluation.training_windows import unique_tokens
@@ -131,23 +130,9 @@ def _write(task: Task, arm: Arm, dataset: Dataset, gaps: Sequence[_Gap]) -> list
         prompts = [tokenizer.encode(gap.left) for gap in repeated]
         suffixes = [tokenizer.encode(gap.right) for gap in repeated] if sees_right else None
         ids = np.array([place * samples + number for place in places for number in range(samples)])
-        if settings["sampler"] == LEFT_TO_RIGHT:
-            rows = sample_left_to_right(
-                arm.scorer, prompts, tokens, seed, stop, ids, temperature, suffixes=suffixes
-            )
-        else:
-            rows = denoise(
-                arm.scorer,
-                prompts,
-                tokens,
-                settings["sampler"],
-                tokens,
-                seed,
-                stop,
-                ids,
-                temperature,
-                suffixes=suffixes,
-            )
+        how = (settings["sampler"], tokens, seed)
+        options = {"stop": stop, "row_ids": ids, "temperature": temperature, "suffixes": suffixes}
+        rows = sample(arm.scorer, prompts, tokens, *how, **options)
         written = [
             gap.left[len(gap.problem.prompt) :] + _text(row[len(prompt) :][:tokens], tokenizer) + gap.right
             for gap, prompt, row in zip(repeated, prompts, rows, strict=True)

@@ -11,11 +11,10 @@ import numpy as np
 from lab.data.held_out import dataset_windows, scored_places
 from lab.evaluation.arm import Arm, Finding
 from lab.evaluation.chain_rule import chain_rule_nll
-from lab.evaluation.denoising import denoise
 from lab.evaluation.documents import standard_error
 from lab.evaluation.flops import pass_flops
-from lab.evaluation.generation import LEFT_TO_RIGHT, sample_left_to_right
 from lab.evaluation.inference_flops import InferenceCounter
+from lab.evaluation.sampling import sample
 from lab.evaluation.training_windows import training_windows
 from lab.results import Task
 
@@ -94,10 +93,7 @@ def extracted(
     Reference: Carlini et al. 2023, arXiv:2202.07646, section 3: k-extractable strings, with k = m.
     """
     prompts, seed = windows[:, :prompt_tokens], arm.config.training_seed  # nothing greedy depends on a seed
-    if sampler == LEFT_TO_RIGHT:
-        rows = sample_left_to_right(arm.scorer, prompts, tokens, seed, temperature=0.0)
-    else:
-        rows = denoise(arm.scorer, prompts, tokens, sampler, steps, seed, temperature=0.0)
+    rows = sample(arm.scorer, prompts, tokens, sampler, steps, seed, temperature=0.0)
     return np.asarray((np.stack(rows) == windows[:, : prompt_tokens + tokens]).all(axis=1))
 
 

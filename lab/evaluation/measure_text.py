@@ -12,10 +12,9 @@ from lab.data.held_out import dataset_windows
 from lab.data.tokenizers import Tokenizer
 from lab.evaluation.arm import Arm, Finding
 from lab.evaluation.chain_rule import chain_rule_nll
-from lab.evaluation.denoising import denoise
 from lab.evaluation.documents import over_documents, standard_error, window_examples
-from lab.evaluation.generation import LEFT_TO_RIGHT, sample_left_to_right
 from lab.evaluation.inference_flops import InferenceCounter
+from lab.evaluation.sampling import sample
 from lab.evaluation.text_quality import distinct_ngrams, parse_rate, repetition, unigram_entropy
 from lab.results import Task, Text
 
@@ -84,14 +83,9 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
 
 
 def _write(task: Task, arm: Arm, prompts: np.ndarray) -> np.ndarray:
-    sampler, steps = task.settings["sampler"], task.settings["steps"]
-    temperature = task.settings.get("temperature", 1.0)
-    seed, new_tokens = arm.config.training_seed, arm.config.data.length - prompts.shape[1]
-    if sampler == LEFT_TO_RIGHT:
-        rows = sample_left_to_right(arm.scorer, prompts, new_tokens, seed, temperature=temperature)
-    else:
-        rows = denoise(arm.scorer, prompts, new_tokens, sampler, steps, seed, temperature=temperature)
-    return np.stack(rows)
+    how = (task.settings["sampler"], task.settings["steps"], arm.config.training_seed)
+    temperature, new_tokens = task.settings.get("temperature", 1.0), arm.config.data.length - prompts.shape[1]
+    return np.stack(sample(arm.scorer, prompts, new_tokens, *how, temperature=temperature))
 
 
 def _parsing(texts: Sequence[str]) -> dict[str, float | None]:

@@ -190,9 +190,7 @@ def code(config: RunConfig) -> list[Task]:
     """
     asked = {"problems": config.code.problems, "samples": config.code.samples}
     written = {**asked, "temperature": config.code.temperature}
-    left_to_right = config.factors.reads_causally or config.read_block_size
-    samplers = [LEFT_TO_RIGHT] if left_to_right else config.code.samplers
-    new_tokens = config.code.new_tokens
+    samplers, new_tokens = _samplers(config, config.code.samplers), config.code.new_tokens
     return [
         *(
             _task(config, CODE, "test", **written, new_tokens=new_tokens, sampler=sampler)
@@ -203,12 +201,18 @@ def code(config: RunConfig) -> list[Task]:
     ]
 
 
+def _samplers(config: RunConfig, samplers: Sequence[str]) -> Sequence[str]:
+    """By which samplers an arm continues a prompt: those of a dense one, or left to right."""
+    return [LEFT_TO_RIGHT] if config.factors.reads_causally or config.read_block_size else samplers
+
+
 def _samplings(config: RunConfig, samplers: Sequence[str], tokens: int) -> list[tuple[str, int]]:
     """How an arm continues a prompt: samplers with their passes."""
-    if config.factors.reads_causally or config.read_block_size:
+    own = _samplers(config, samplers)
+    if LEFT_TO_RIGHT in own:
         return [(LEFT_TO_RIGHT, tokens)]
     counts = [tokens >> halvings for halvings in range(tokens.bit_length())]
-    return [(sampler, steps) for sampler in samplers for steps in counts[::-1]]
+    return [(sampler, steps) for sampler in own for steps in counts[::-1]]
 
 
 class TaskSet(NamedTuple):

@@ -9,8 +9,9 @@ import numpy as np
 from lab.evaluation.arm import Arm
 from lab.evaluation.canvas import Canvas, StopCondition, Watch
 from lab.evaluation.chain_rule import span_nll
-from lab.evaluation.denoising import denoise, parse_sampler
-from lab.evaluation.generation import LEFT_TO_RIGHT, sample_left_to_right
+from lab.evaluation.denoising import parse_sampler
+from lab.evaluation.generation import LEFT_TO_RIGHT
+from lab.evaluation.sampling import sample
 
 # Told after each pass what has been written of each sample so far: arrays of ids, the mask id where nothing.
 Drafts = Callable[[list[np.ndarray]], None]
@@ -246,11 +247,9 @@ def _write(
     **options: Any,
 ) -> list[np.ndarray]:
     """Fill windows behind prompts; the options are those of `Canvas`."""
-    sampler = require_sampling(arm, sampling)
+    how = (require_sampling(arm, sampling), passes or tokens, sampling.seed)
     options |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-    if sampler == LEFT_TO_RIGHT:
-        return sample_left_to_right(arm.scorer, prompts, tokens, sampling.seed, **options)
-    return denoise(arm.scorer, prompts, tokens, sampler, passes or tokens, sampling.seed, **options)
+    return sample(arm.scorer, prompts, tokens, *how, **options)
 
 
 def _require_passes(passes: int | None, tokens: int) -> None:
