@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +11,9 @@ import numpy as np
 from lab.config import DataConfig
 from lab.data.corpora import Document, read_corpus
 from lab.data.dataset import Dataset, tokenize
+from lab.data.documents import documents_of
 from lab.data.overlaps import seen_tokens
 from lab.data.pieces import pieces_of
-from lab.data.tokenizers import Tokenizer
 
 
 class OtherText(NamedTuple):
@@ -70,7 +69,8 @@ def seen_share(text: OtherText, cache_dir: Path) -> float:
         cache_dir: has room for what is looked up (`seen_tokens`).
     """
     dataset = text.dataset
-    train = _texts(dataset.train, dataset.tokenizer)
+    # Of a split the cache keeps the tokens alone.
+    train = ((document.encode(),) for document in documents_of(dataset.train, dataset.tokenizer))
     texts = ((part.encode() for part in document.parts()) for document in _documents(text.config))
     seen = seen_tokens(train, {"test": texts}, {"test": dataset.test}, dataset.tokenizer, cache_dir)["test"]
     return float(seen[dataset.test[: len(seen)] != dataset.tokenizer.end_id].mean())
@@ -79,10 +79,3 @@ def seen_share(text: OtherText, cache_dir: Path) -> float:
 def _documents(config: DataConfig) -> Iterator[Document]:
     for document in read_corpus(config):
         yield from pieces_of(document, config.document_characters)
-
-
-def _texts(tokens: np.ndarray, tokenizer: Tokenizer) -> Iterator[tuple[bytes]]:
-    """The documents of a split, of which the cache keeps the tokens alone."""
-    ends = (np.flatnonzero(tokens == tokenizer.end_id) + 1).tolist()
-    for start, end in pairwise([0, *ends]):
-        yield (tokenizer.decode(tokens[start:end]).encode(),)

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lab.data.documents import documents_of
 from lab.data.functions import Problem, functions_of
 from lab.data.ngram import MAX_ORDER, fit
 from lab.data.tokenizers import Tokenizer
 from lab.evaluation.arm import Arm, Finding
 from lab.evaluation.documents import standard_error
-from lab.evaluation.held_out_functions import held_out_problems, require_code
+from lab.evaluation.held_out_functions import held_out_problems
 from lab.evaluation.inference_flops import InferenceCounter
 from lab.evaluation.ngram_bodies import sample_bodies
 from lab.evaluation.pass_at_k import pass_at_k
-from lab.evaluation.retrieval import documents_of, retrieve_bodies
+from lab.evaluation.retrieval import retrieve_bodies
 from lab.evaluation.sampling import sample
 from lab.evaluation.sandbox import Call, Program, Sandbox
 from lab.evaluation.stop_conditions import StopSequences
@@ -66,12 +67,11 @@ def measure(task: Task, arms: Sequence[Arm], dataset: Dataset) -> Finding:
         `flops_computed` a token.
 
     Raises:
-        ValueError: as `require_code`.
+        ValueError: as `held_out_problems` and `Sandbox.require`.
     """
     (arm,) = arms
-    require_code(arm.config, dataset)
-    judge = Sandbox()
-    asked = held_out_problems(dataset, task.settings["problems"], task.settings["sample"])
+    asked, judge = held_out_problems(arm.config, dataset), Sandbox()
+    judge.require()  # before anything is written
     if task.measurement == "code_baselines":
         return _baselines(task, arm, dataset, asked, judge)
     if task.measurement == "code_infilling":

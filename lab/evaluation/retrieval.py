@@ -9,25 +9,8 @@ from itertools import chain
 
 import numpy as np
 
-from lab.data.tokenizers import Tokenizer
-
 NGRAM = 3  # words, at most: so much of their order counts
 _WORD = re.compile(r"\w+|[^\w\s]")
-
-
-def documents_of(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
-    """The texts before the ends of documents in tokens.
-
-    Of a split these are its documents. A budget is laid out in pieces (lab/data/budget.py): where one ends,
-    the rest of a document of another may follow, and the first text may be a part of one. Whoever knows the
-    corpus leaves these out, as `functions_of` of lab/data/functions.py does.
-
-    Args:
-        tokens: (n,) int: a split, or `unique_tokens` of lab/evaluation/training_windows.py.
-        tokenizer: what made them.
-    """
-    ends = np.flatnonzero(tokens == tokenizer.end_id)
-    return [tokenizer.decode(text) for text in np.split(tokens, ends + 1)[:-1]]
 
 
 def retrieve_bodies(prompts: Sequence[str], trained: Sequence[tuple[str, str]]) -> list[str]:

@@ -4,12 +4,12 @@ from evaluation_bench import STOP, RiggedLogits, config_of, task_of
 
 from lab.config import make_config
 from lab.data.dataset import prepare
+from lab.data.documents import documents_of
 from lab.data.functions import problems
 from lab.evaluation.arm import Arm
 from lab.evaluation.held_out import require_held_out
 from lab.evaluation.measure_code import measure
 from lab.evaluation.measurements import code, passes
-from lab.evaluation.retrieval import documents_of
 from lab.evaluation.sandbox import Sandbox
 
 LAYER = {

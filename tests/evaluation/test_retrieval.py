@@ -1,13 +1,12 @@
 import random
 
-import numpy as np
 import pytest
 
 from lab.config import make_config
 from lab.data.dataset import prepare
+from lab.data.documents import documents_of
 from lab.data.functions import functions_of, problems
-from lab.data.tokenizers import ByteTokenizer
-from lab.evaluation.retrieval import documents_of, retrieve_bodies
+from lab.evaluation.retrieval import retrieve_bodies
 from lab.evaluation.training_windows import unique_tokens
 
 
@@ -50,12 +49,6 @@ def test_a_prompt_without_words_is_like_none():
 def test_nothing_to_retrieve_is_refused():
     with pytest.raises(ValueError, match="`trained` must hold a document to retrieve, but got none"):
         retrieve_bodies(["a"], [])
-
-
-def test_a_document_is_what_lies_before_its_end():
-    tokens = np.array([*b"end of one", 256, *b"two", 256, *b"thr"])
-    assert documents_of(tokens, ByteTokenizer()) == ["end of one", "two"]
-    assert documents_of(tokens[-3:], ByteTokenizer()) == []
 
 
 def test_looking_up_passes_no_call_of_what_is_held_out(tmp_path):
