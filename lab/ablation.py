@@ -134,12 +134,7 @@ class Ablation:
         compared = [*self.arms, *self.ensembles]
         check_sections(self.sections, compared, varied, measured=bool(self.measurements))
         if self.primary:
-            check_registration(self.primary, self.metric, compared, varied)
-            if find_metric(self.primary.metric or self.metric).after_runs and not self.measurements:
-                raise ValueError(
-                    "`measurements` must name what measures the metric of `primary` after the runs, "
-                    "but got none."
-                )
+            check_registration(self.primary, self.metric, compared, varied, measured=bool(self.measurements))
 
     def scale(self, preset: str) -> Scale:
         """How much of this ablation a preset runs: what its own name has a scale for, or else its `base`.

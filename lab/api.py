@@ -221,23 +221,24 @@ def _drive(
             the results of one are there and leave something undecided, as after a kill, it is passed over,
             so that `plan.json` never falls behind the look that was reached.
     """
-    done = 0
+    done, judged_by_measuring = 0, _is_judged_by_measuring(plans[-1])
     with driving(plans[-1], executor, places, progress, tries) as driver:
         for plan in plans:
             if plan is not plans[-1] and _finished(plan) and not _decided(plan):
                 continue
             summary = drive_tuned(plan, driver) if plan.tuning else driver.bring(plan)
             summary.done, summary.reused = summary.done + done, summary.reused - done
-            if _judged_by_measuring(plan):
+            if judged_by_measuring:
                 _measure(summary, plan, driver)
             if summary.interrupted or summary.failed or plan is plans[-1] or _decided(summary.plan or plan):
                 break
             done = summary.done
-        _measure(summary, plan, driver)
+        if not judged_by_measuring:
+            _measure(summary, plan, driver)
         return summary
 
 
-def _judged_by_measuring(plan: Plan) -> bool:
+def _is_judged_by_measuring(plan: Plan) -> bool:
     """Whether what decides is measured after the runs, so that each look waits for it."""
     primary = plan.ablation.primary
     return primary is not None and find_metric(primary.metric or plan.ablation.metric).after_runs

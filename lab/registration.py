@@ -101,7 +101,7 @@ class Registration(BaseModel):
 
 
 def check_registration(
-    registration: Registration, metric: str, arms: Sequence[str], levels: Sequence[str]
+    registration: Registration, metric: str, arms: Sequence[str], levels: Sequence[str], *, measured: bool
 ) -> None:
     """Refuse a registration that names an arm, a level or a metric that there is not.
 
@@ -110,6 +110,7 @@ def check_registration(
         metric: the ablation's.
         arms: that it has.
         levels: configuration keys that it varies at every scale.
+        measured: whether its runs are measured after them.
 
     Raises:
         ValueError: naming what it names, or the level that its runs would choose.
@@ -131,4 +132,8 @@ def check_registration(
         raise ValueError(
             "`primary` must be of a metric that is measured exactly, once of a stop, "
             f"but got metric={chosen.key!r}."
+        )
+    if chosen.after_runs and not measured:
+        raise ValueError(
+            "`measurements` must name what measures the metric of `primary` after the runs, but got none."
         )

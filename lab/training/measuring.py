@@ -96,8 +96,7 @@ def measurement_of(
         measurement: name of the set of tasks.
         logdir: the measurement's folder.
         runs: the folders of the runs, the subject's first.
-        overrides: a configuration layer over the subject's own, of `evaluation`, `inference`, `memorisation`,
-            `infilling` and `tasks`.
+        overrides: a configuration layer over the subject's own, of the sections of what is measured.
 
     Raises:
         ValueError: if a run is not finished, or an override sets what its weights depend on.

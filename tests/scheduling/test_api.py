@@ -142,7 +142,7 @@ def test_each_look_is_measured_before_it_is_judged_by_it(bench, places, monkeypa
         return decided(plan)
 
     monkeypatch.setattr(lab.api, "_decided", judged)
-    monkeypatch.setattr(lab.api, "_judged_by_measuring", lambda plan: True)
+    monkeypatch.setattr(lab.api, "_is_judged_by_measuring", lambda plan: True)
     assert auto(bench, places, LATER, measurements={"yardstick": ""}).summary.failed == {}
     assert looks == [(6, 6), (8, 8)]
 
