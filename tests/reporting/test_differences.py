@@ -277,6 +277,15 @@ def case(values, text, lost=(), **section):
             Equivalent: dlm_3 against ar_3 (0.000 [−0.017 to +0.017 at 90 %]).""",
         ),
         case(
+            {
+                "arms": ("ar_1", "ar_2", "dlm_1", "dlm_2"),
+                "contrasts": {"dlm_1": "ar_1", "dlm_2": "ar_2"},
+                "gains": {"dlm_1": 0.2, "dlm_2": -0.3},
+            },
+            """dlm_1 is better than ar_1 in NLL, by 0.200 nats/token [0.175 to 0.225], within this run length.
+            dlm_2 is worse than ar_2 in NLL, by 0.300 nats/token [0.275 to 0.325], within this run length.""",
+        ),
+        case(
             PAIRS | {"contrasts": {"dlm_1": "ar_0", "dlm_0": "ar_0", "dlm_2": "ar_2", "dlm_3": "ar_3"}},
             """Of 4 comparisons in NLL, 2 are better (most: dlm_1 against ar_0, by 0.200 nats/token), 1 is
             worse (dlm_2 against ar_2, by 0.300 nats/token) and 1 is equivalent; all within this run length.

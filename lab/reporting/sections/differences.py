@@ -256,8 +256,12 @@ def _counted(compared: Sequence[Compared], place: Place, other: str) -> str:
 
 
 def detail(compared: Sequence[Compared], place: Place) -> tuple[str, ...]:
-    """Every comparison with its gain and interval, a sentence for each verdict; of many the table tells."""
-    if not 2 <= len(compared) <= words.NAMED:
+    """Every comparison with its gain and interval, a sentence for each verdict; of many the table tells.
+
+    Of two with a reference each the headline has told all of it.
+    """
+    apart = len({one.whom for one in compared}) == len(compared) == 2
+    if apart or not 2 <= len(compared) <= words.NAMED:
         return ()
     kinds = _by_kind([one for one in compared if one.gains[place]], place)
     return tuple(_side(kind, own, compared, place) for kind, own in kinds.items())
