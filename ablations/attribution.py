@@ -1,11 +1,12 @@
 """Which of the diffusion model's three advantages earns its gain over autoregression.
 
-    make attribution                 on 2 cores in about 20 minutes
+    make attribution                 on 2 cores in 20 to 40 minutes
     make attribution PRESET=smoke    in about a minute: does everything run?
 
 The eight corners of the cube (any-order modelling, super-dense compute, Monte Carlo augmentation: off or on)
 and two controls, all else equal (docs/cube.md). The gain from `ar` to `dlm` is divided. Expected: not known.
-Found at laptop scale on corpus=stdlib: new draws earn it, dense passes cost; the gain itself is undecided.
+Found at laptop scale: no gain. In the means new draws help, the other two cost (undecided); order and
+compute need each other (docs/results.md).
 """
 
 from lab.ablation import Ablation, Scale

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STUDIES = ROOT / "docs" / "studies"
+PAGES = ("docs/results.md", "README.md")
 NUMBER = r"[−+]?\d+\.\d{3}(?!\d)"
 INTERVAL = re.compile(rf"({NUMBER})[^()|0-9]{{0,40}}\(({NUMBER})(?: to |, )({NUMBER})")
 
@@ -84,3 +85,12 @@ def test_the_figures_of_the_readme_are_those_of_the_study_in_their_row():
 def test_every_committed_study_is_written_about():
     kept = {path.parent.relative_to(STUDIES).as_posix() for path in STUDIES.glob("*/*/summary.json")}
     assert kept == set(sections())
+
+
+def test_registered_contrasts_are_counted_right():
+    summaries = (json.loads(path.read_text(encoding="utf-8")) for path in STUDIES.glob("*/*/summary.json"))
+    verdicts = [row["verdict"] for study in summaries for row in study["primary"]["tables"]["primary"]]
+    every, undecided = len(verdicts), verdicts.count("undecided")
+    results, readme = (" ".join((ROOT / name).read_text(encoding="utf-8").split()) for name in PAGES)
+    assert f"Of {every} contrasts that were registered before the runs {undecided} are" in results
+    assert f"of {every} contrasts registered before the runs {every - undecided} are" in readme
