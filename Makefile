@@ -11,21 +11,25 @@ ABLATIONS := crossover windows model-size data-quality sparsity attribution any-
   regularization dual-objective block-diffusion conversion overfitting loss-vs-accuracy coder inference-compute
 
 # What a user may set, handed on as options. KERAS_BACKEND, JAX_PLATFORMS and STORAGE pass through the environment
-# (a storage URL may hold a password, and options show in the list of processes).
+# (a storage URL may hold a password, and options show in the list of processes), and so does DATA, untouched.
 export STORAGE
-OPTIONS = --preset '$(PRESET)' \
+ifdef DATA
+export LAB_DATA := $(value DATA)
+unexport DATA
+endif
+quoted = '$(subst ','\'',$(1))'
+OPTIONS = --preset $(call quoted,$(PRESET)) \
   $(if $(SEEDS),--seeds $(SEEDS)) \
-  $(foreach level,$(LEVELS),--levels '$(level)') \
+  $(foreach level,$(LEVELS),--levels $(call quoted,$(level))) \
   $(if $(TUNE),--tune $(TUNE)) \
   $(if $(WORKERS),--workers $(WORKERS)) \
   $(if $(ENGINE),--engine $(ENGINE)) \
   $(if $(PER_DEVICE),--per-device $(PER_DEVICE)) \
   $(if $(DEVICES),--devices $(DEVICES)) \
   $(if $(RANKS),--ranks $(RANKS)) \
-  $(if $(SHARED),--shared '$(SHARED)') \
-  $(foreach path,$(DATA),--data '$(path)') \
-  $(foreach override,$(SET),--set '$(override)') \
-  $(if $(filter-out results,$(RESULTS)),--results '$(RESULTS)')
+  $(if $(SHARED),--shared $(call quoted,$(SHARED))) \
+  $(foreach override,$(SET),--set $(call quoted,$(override))) \
+  $(if $(filter-out results,$(RESULTS)),--results $(call quoted,$(RESULTS)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(ABLATIONS) ablate smoke status report board dashboard bench format lint type test test-backends test-extras test-large clean
@@ -49,25 +53,25 @@ $(ABLATIONS): setup
 	$(BIN)/python -m lab ablate $@ $(OPTIONS)
 
 ablate: setup ## an ablation of your own (NAME=path/to/mine.py)
-	$(BIN)/python -m lab ablate '$(NAME)' $(OPTIONS)
+	$(BIN)/python -m lab ablate $(call quoted,$(NAME)) $(OPTIONS)
 
 smoke: PRESET := smoke
 smoke: setup ## the crossover ablation in seconds: does everything run?
 	$(BIN)/python -m lab ablate crossover $(OPTIONS)
 
 status: setup ## what is queued, running, done and failed, and the time left
-	$(BIN)/python -m lab status $(RESULTS)
+	$(BIN)/python -m lab status $(call quoted,$(RESULTS))
 
 report: setup ## write the report pages again from the results that exist
-	$(BIN)/python -m lab report $(RESULTS)
+	$(BIN)/python -m lab report $(call quoted,$(RESULTS))
 
 board: setup ## TensorBoard over every run, or those of one tree, on loopback (TREE= PORT=)
-	$(BIN)/tensorboard --logdir '$(or $(TREE),$(RESULTS))' --host 127.0.0.1 $(if $(PORT),--port $(PORT))
+	$(BIN)/tensorboard --logdir $(call quoted,$(or $(TREE),$(RESULTS))) --host 127.0.0.1 $(if $(PORT),--port $(PORT))
 
 # STORAGE= looks into a database; TREE= is needed where there are several trees.
 dashboard: ## optuna-dashboard over a ledger, read-only, on loopback (TREE= PORT= STORAGE=)
 	$(MAKE) setup EXTRAS=$(if $(EXTRAS),$(EXTRAS)$(comma))dashboard
-	$(BIN)/python -m lab dashboard $(or $(TREE),$(RESULTS)) $(if $(PORT),--port $(PORT))
+	$(BIN)/python -m lab dashboard $(call quoted,$(or $(TREE),$(RESULTS))) $(if $(PORT),--port $(PORT))
 
 # SHAPE= SIDE= ARM= DTYPE= CORES= choose cells, ROUNDS= and SECONDS= how long each is measured.
 bench: ## times a training step beside a hand-written JAX loop, plain PyTorch and KerasHub (SHAPE= CORES= ...)

@@ -3,6 +3,7 @@
 What is slow to import is imported inside the command that needs it.
 """
 
+import os
 import signal
 import sys
 import traceback
@@ -30,6 +31,14 @@ Preset = Annotated[str, typer.Option(help="A file in configs/, by name, or a .ya
 Cache = Annotated[Path, typer.Option(help="Folder for tokenized corpora and compiled programs.")]
 Data = Annotated[
     list[str], typer.Option(help="Your text in place of the preset's: a file, folder or glob; repeat.")
+]
+DATA_VARIABLE = "LAB_DATA"  # for `make`, which hands a name on in it as it stands
+DataOrVariable = Annotated[
+    list[str],
+    typer.Option(
+        help="Your text in place of the preset's: a file, folder or glob; repeat. If not given, the paths in "
+        f"the variable {DATA_VARIABLE}, quoted as in a shell."
+    ),
 ]
 DataKey = Annotated[
     str, typer.Option(hidden=True, help="Under which the cache holds the corpus, for the driver's use.")
@@ -363,7 +372,7 @@ def ablate(
     ] = [],  # noqa: B006
     storage: Storage = "",
     overrides: Overrides = [],  # noqa: B006
-    data: Data = [],  # noqa: B006
+    data: DataOrVariable = [],  # noqa: B006
     results: Annotated[Path, typer.Option(help="Folder for result trees.")] = Path("results"),
     cache: Cache = Path(".cache"),
 ) -> None:
@@ -380,7 +389,7 @@ def ablate(
             seeds=parse_seeds(seeds) if seeds else None,
             levels=parse_levels(levels),
             overrides=parse_overrides(overrides),
-            data=data,
+            data=data or _paths_of_variable(),
             tune=tune,
             resources=Resources(engine, workers, ranks, per_device, devices, stall_seconds),
             places=Places(results, cache, storage, shared),
@@ -447,7 +456,7 @@ def dashboard(
 @app.command()
 def data(
     preset: Preset = "laptop",
-    data: Data = [],  # noqa: B006
+    data: DataOrVariable = [],  # noqa: B006
     overrides: Overrides = [],  # noqa: B006
     cache: Cache = Path(".cache"),
 ) -> None:
@@ -464,7 +473,7 @@ def data(
         from lab.evaluation.baselines import measure_baselines
         from lab.evaluation.held_out import require_held_out
 
-        config = make_config(read_preset(preset), _user_layer(overrides, data))
+        config = make_config(read_preset(preset), _user_layer(overrides, data or _paths_of_variable()))
         table = Table("", f"{config.data.corpus} ({preset})")
         with shown_on(Console(stderr=True)):
             dataset = prepare(config.data, cache)
@@ -537,6 +546,13 @@ def _run_config(
             "--config must stand alone: it holds every value, so no preset, arm, seed, set or data."
         )
     return load_config(config)
+
+
+def _paths_of_variable() -> list[str]:
+    """What `make DATA=` hands on."""
+    from lab.data.paths import parse_paths
+
+    return parse_paths(os.environ.get(DATA_VARIABLE, ""))
 
 
 def _user_layer(overrides: list[str], data: list[str]) -> dict[str, Any]:

@@ -473,6 +473,7 @@ class PlanRecord(Document):
         tuning: how arms are tuned; None if they are not.
         registration: what is to be decided; None if nothing was registered.
         auto: whether seeds are added, look by look, while a primary contrast is undecided.
+        left_out: which files of the text were not read, in words.
         cells: every run, in starting order; where seeds are added, those of the look that was reached.
     """
 
@@ -491,6 +492,7 @@ class PlanRecord(Document):
     tuning: dict[str, Any] | None = None
     registration: Registered | None = None
     auto: bool = False
+    left_out: str = ""
     cells: tuple[Cell, ...]
 
 

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import sysconfig
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,20 +12,28 @@ from itertools import chain
 from pathlib import Path
 
 from lab.config import DataConfig
+from lab.data.faults import Faults
 from lab.data.functions import make_functions
 from lab.data.packages import find_packages
+from lab.data.paths import existing, matches
 from lab.data.quality import Quality, QualityField, documentation_share
 from lab.data.records import (
+    ALL_KINDS,
+    KINDS,
+    TABLES,
     TEXT,
     EmptyFileError,
     NotTextError,
     Record,
+    ending_of,
     kind_of,
-    read_records,
     reading,
+    scan_records,
+    spelled,
     suffixes,
     text_of,
 )
+from lab.data.shortage import counted, listed
 
 # Tests are not modules people import, and installed packages are not the standard library.
 _EXCLUDED_FOLDERS = {"test", "tests", "idle_test"}
@@ -58,6 +67,10 @@ class Document:
 
 
 _NO_TEXT = (EmptyFileError, NotTextError)
+_NO_FILES = (
+    "folder",
+    "broken link",
+)  # what a path may lead to besides; of folders only links, as others are entered
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +80,7 @@ class Source:
     Attributes:
         path: where it is.
         name: its name in error messages and documents.
-        kind: how to read it: text, jsonl or parquet, with `.gz` if compressed.
+        kind: how to read it: text, jsonl, csv, tsv or parquet, with `.gz`, `.bz2` or `.zst` if packed.
         skipped: the errors that leave it out instead of stopping.
     """
 
@@ -88,27 +101,51 @@ class Source:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the paths of a corpus lead to.
+
+    Attributes:
+        sources: the files that are read, each once, in a fixed order.
+        left_out: how many are not, by the end of their names or what else they are; none that is hidden.
+    """
+
+    sources: list[Source]
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def note(self) -> str:
+        """What is left out, in a line; empty if nothing is."""
+        if not self.left_out:
+            return ""
+        were = "was" if self.left_out.total() == 1 else "were"
+        note = f"Of the text {_numbers(self.left_out)} {were} not read."
+        if named := sorted(ending for ending in self.left_out if kind_of(Path(f"x{ending}"), ALL_KINDS)):
+            note += f" By its name, or by a glob such as '*{named[0]}', can be read: {listed(named)}."
+        return note
+
+
 def read_corpus(config: DataConfig) -> Iterator[Document]:
-    """Every document of the configured corpus in a fixed order.
+    """Every document of the configured corpus in a fixed order; none behind the first that is wrong.
 
     Raises:
-        ValueError: naming the file that is missing, empty, binary, not UTF-8 or lacks a field, and the record
-            whose text or quality is none.
+        ValueError: naming the files that are missing, empty, binary, not UTF-8 or lack a field, and the
+            records whose text or quality is none: as many as `Faults` gathers.
         OSError: if the system fails to read a file that is there.
     """
     if config.corpus == "functions":
         for number, (function, group) in enumerate(make_functions(config.functions)):
             yield Document(f"function {number}", function.text, group=" ".join(group))
         return
+    faults = Faults()
     empty = True
     judge = _judge(config)
-    for source in find_sources(config):
-        try:
-            for document in _read_documents(source, config, judge):
-                empty = False
+    for source in _find_files(config, faults).sources:
+        for document in _read_documents(source, config, judge, faults):
+            empty = False
+            if not faults:
                 yield document
-        except source.skipped:
-            continue
+    faults.refuse()
     if empty:
         raise ValueError(
             f"corpus={config.corpus} must hold text, but all its files are empty: {list(config.paths)}."
@@ -116,34 +153,55 @@ def read_corpus(config: DataConfig) -> Iterator[Document]:
 
 
 def find_sources(config: DataConfig) -> list[Source]:
-    """The files of the configured corpus, each once, in a fixed order; a corpus that is made has none.
+    """The sources of `find_files`."""
+    return find_files(config).sources
+
+
+def find_files(config: DataConfig) -> Files:
+    """The files of the configured corpus; a corpus that is made has none.
 
     Raises:
-        ValueError: if a path is missing, remote, of an unknown kind, or leads to no file that can be read; or
-            if a package is not installed.
+        ValueError: naming each path that is missing, remote, of an unknown kind, or leads to no file that can
+            be read; or if a package is not installed.
         OSError: if the system fails to list a folder that is there.
     """
+    faults = Faults()
+    files = _find_files(config, faults)
+    faults.refuse()
+    return files
+
+
+def _find_files(config: DataConfig, faults: Faults) -> Files:
     if config.corpus == "packages":
-        return [
-            Source(path, name, "text", skipped=_NO_TEXT)
-            for package in find_packages()
-            for name, path in package.files().items()
-        ]
+        return Files(
+            [
+                Source(path, name, "text", skipped=_NO_TEXT)
+                for package in find_packages()
+                for name, path in package.files().items()
+            ]
+        )
     if config.corpus == "functions":
-        return []
+        return Files([])
     if config.corpus == "stdlib":
         root = Path(sysconfig.get_path("stdlib"))
         with reading(root):
-            return _stdlib_sources(root)
+            return Files(_stdlib_sources(root))
     sources: dict[str, Source] = {}
+    others: dict[str, str] = {}
     resolved = cache(os.path.realpath)
+
+    def place(path: Path) -> str:
+        # A folder is resolved once for all its files.
+        return resolved(path) if path.is_symlink() else f"{resolved(path.parent)}/{path.name}"
+
     for path in config.paths:
-        for source in _path_sources(path):
-            # A folder is resolved once for all its files.
-            linked = source.path.is_symlink()
-            place = resolved(source.path) if linked else f"{resolved(source.path.parent)}/{source.path.name}"
-            sources.setdefault(place, source)
-    return list(sources.values())
+        with faults.gather(), reading(Path(path)):
+            own, left_out = _files_of(path)
+            for source in own:
+                sources.setdefault(place(source.path), source)
+            others |= {place(file): ending for file, ending in left_out}
+    counts = Counter(ending for file, ending in others.items() if file not in sources)
+    return Files([*sources.values()], counts)
 
 
 def _stdlib_sources(root: Path) -> list[Source]:
@@ -162,39 +220,74 @@ def _stdlib_sources(root: Path) -> list[Source]:
     return sources
 
 
-def _path_sources(path: str) -> list[Source]:
+def _files_of(path: str) -> tuple[list[Source], list[tuple[Path, str]]]:
+    """The files to which a path leads: those that are read, and the others with what `_what_it_is`."""
     if "://" in path:
         raise ValueError(f"`paths` must be files, folders or globs on this machine, but got {path!r}.")
-    given = Path(path).expanduser()
-    with reading(given):
-        return _sources_of(path, given)
-
-
-def _sources_of(path: str, given: Path) -> list[Source]:
-    if given.is_dir():
-        files = [(file, file.relative_to(given).as_posix()) for file in _walk(given, _is_visible)]
-    elif given.exists():
-        kind = kind_of(given)
-        if kind is None or not given.is_file():
-            raise ValueError(f"`paths` must be files ending in {suffixes()}, but got {path!r}.")
-        return [Source(given, path, kind)]
-    elif glob.has_magic(path):
-        files = [(Path(file), file) for file in sorted(glob.glob(str(given), recursive=True))]  # noqa: PTH207
+    given = existing(path)
+    if given is None:
+        if not glob.has_magic(path):
+            raise ValueError(f"`paths` must exist, but there is no file or folder {path!r}.")
+        found = [(Path(file), file) for file in sorted(matches(path))]
+    elif given.is_dir():
+        found = [(file, file.relative_to(given).as_posix()) for file in _walk(given, _is_visible, links=True)]
     else:
-        raise ValueError(f"`paths` must exist, but there is no file or folder {path!r}.")
-    # A folder of code has empty __init__.py files; only a file that was asked for by name must hold text.
-    sources = [
-        Source(file, name, kind, skipped=(EmptyFileError,))
-        for file, name in files
-        if _is_visible(file.name) and file.is_file() and (kind := kind_of(file))
+        kind = kind_of(given, ALL_KINDS)
+        if kind is None or not given.is_file():
+            raise ValueError(f"`paths` must be files ending in {suffixes(ALL_KINDS)}, but got {path!r}.")
+        return [Source(given, path, kind)], []
+    found = [(file, name) for file, name in found if _is_visible(file.name)]
+    # A glob that names the ending asks for it, "*.csv" say, and "*" and "*.*" do not.
+    ending = ending_of(Path(path))
+    named = given is None and ending and not set("*?") & set(ending)
+    for kinds in [ALL_KINDS] if named else [KINDS, TABLES]:
+        # A folder of code has empty __init__.py files; only a file that was asked for by name must hold text.
+        sources = [
+            Source(file, name, kind, skipped=(EmptyFileError,))
+            for file, name in found
+            if (kind := kind_of(file, kinds)) and file.is_file()
+        ]
+        if sources:
+            break
+    taken = {source.path for source in sources}
+    left_out = [
+        (file, _what_it_is(file))
+        for file, _ in found
+        if file not in taken and not ("**" in path and file.is_dir())  # whose files are matched too
     ]
     if not sources:
-        raise ValueError(f"`paths` must lead to files ending in {suffixes()}, but {path!r} has none.")
-    return sources
+        held = Counter(ending for _, ending in left_out)
+        raise ValueError(
+            f"`paths` must lead to files ending in {suffixes({**KINDS, **TABLES})}, but {path!r} has none"
+            f"{f' (it has {_numbers(held)})' if held else ''}."
+        )
+    return sources, left_out
 
 
-def _walk(root: Path, enters: Callable[[str], bool]) -> Iterator[Path]:
+def _what_it_is(file: Path) -> str:
+    """The end of the name of a file that is not read, or what else it is."""
+    if file.is_dir():
+        return _NO_FILES[0]
+    return ending_of(file) if file.is_file() else _NO_FILES[1]
+
+
+def _numbers(held: Counter[str], most: int = 12) -> str:
+    """`6 files (2 .csv, 1 .png and 3 without an ending) and 1 folder`, the most frequent first."""
+    files = [(ending, count) for ending, count in held.most_common() if ending not in _NO_FILES]
+    named = [f"{count:,} {ending or 'without an ending'}" for ending, count in files[:most]]
+    more = sum(count for _, count in files[most:])
+    words = listed([*named, *([f"{more:,} more"] if more else [])]) if files else ""
+    others = [counted(count, what) for what, count in held.items() if what in _NO_FILES]
+    return listed([*([f"{counted(sum(dict(files).values()), 'file')} ({words})"] if files else []), *others])
+
+
+def _walk(root: Path, enters: Callable[[str], bool], links: bool = False) -> Iterator[Path]:
     """The files under a folder in a fixed order; links to folders are not followed.
+
+    Args:
+        root: the folder.
+        enters: whether a folder of this name is looked into.
+        links: whether links to such folders are given too.
 
     Raises:
         OSError: if a folder that is there cannot be listed: what it holds must not be missing unsaid.
@@ -206,6 +299,8 @@ def _walk(root: Path, enters: Callable[[str], bool]) -> Iterator[Path]:
 
     for folder, folders, files in os.walk(root, onerror=refuse):
         folders[:] = sorted(name for name in folders if enters(name))
+        if links:
+            yield from (link for name in folders if (link := Path(folder, name)).is_symlink())
         yield from (Path(folder, name) for name in sorted(files))
 
 
@@ -221,16 +316,25 @@ def _judge(config: DataConfig) -> Callable[[Record], Quality | None]:
 
 
 def _read_documents(
-    source: Source, config: DataConfig, judge: Callable[[Record], Quality | None]
+    source: Source, config: DataConfig, judge: Callable[[Record], Quality | None], faults: Faults
 ) -> Iterator[Document]:
     whole = source.kind.startswith("text")
     field = TEXT if whole else config.text_field
-    empty = True
-    for record in read_records(source.path, [field, *filter(None, [config.quality_field])]):
+    empty, faulty = True, len(faults)
+
+    def document_of(record: Record) -> Document | None:
         text = text_of(record, field, record.fields[field])
-        if text and not text.isspace():
+        if not text or text.isspace():
+            return None
+        name = source.name if whole else f"{source.name}:{record.number}"
+        return Document(name, text, record.rest, judge(record))
+
+    fields = [field, *filter(None, [config.quality_field])]
+    records = scan_records(source.path, fields, setting="data.text_field")
+    for document in faults.read(records, document_of, source.skipped):
+        if document:
             empty = False
-            name = source.name if whole else f"{source.name}:{record.number}"
-            yield Document(name, text, record.rest, judge(record))
-    if empty:
-        raise EmptyFileError(f"{source.path}: expected text, but the file holds only white space.")
+            yield document
+    if empty and len(faults) == faulty and EmptyFileError not in source.skipped:
+        message = f"{spelled(source.path)}: expected text, but the file holds only white space."
+        faults.add(EmptyFileError(message))

@@ -15,7 +15,7 @@ from filelock import FileLock
 from lab.code import closure_hash
 from lab.config import DataConfig
 from lab.data.cache import is_intact, write_folder
-from lab.data.corpora import Document, Source, find_sources, read_corpus
+from lab.data.corpora import Document, Source, find_files, find_sources, read_corpus
 from lab.data.functions import count_structures
 from lab.data.overlaps import seen_tokens
 from lab.data.packages import describe_packages, say_once
@@ -72,6 +72,7 @@ class Dataset:
             holds too (lab/data/overlaps.py). Nothing is measured on the rest of a larger split. Of a corpus
             that itself says which documents belong together none count as held: what must be kept apart is,
             and what is made of few parts, such as lines of code, has all of them in every split.
+        left_out: which files were not read (`Files.note`), where the sources were looked at.
     """
 
     train: np.ndarray
@@ -82,6 +83,7 @@ class Dataset:
     statistics: dict[str, Any]
     key: str = ""
     seen: Mapping[str, np.ndarray] = field(default_factory=dict)
+    left_out: str = ""
 
     @property
     def hash(self) -> str:
@@ -131,8 +133,15 @@ def prepare(config: DataConfig, cache_dir: Path, key: str = "") -> Dataset:
 
 
 def _from_sources(config: DataConfig, cache_dir: Path) -> Dataset:
-    stamps = _stamps(config)
-    digests = _digests(stamps)
+    try:
+        files = find_files(config)
+        say_once(files.note)
+        stamps = {source: source.stamp() for source in files.sources}
+        digests = _digests(stamps)
+    except ValueError:
+        for _ in read_corpus(config):  # it says all that is wrong, and not the first alone
+            pass
+        raise
     packages = _describe_packages(config, digests)
     key = cache_key(config, digests, packages)
     dataset = _load(config, cache_dir, key)
@@ -140,7 +149,7 @@ def _from_sources(config: DataConfig, cache_dir: Path) -> Dataset:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir / f"{key}.lock"):
             dataset = _load(config, cache_dir, key) or _build(config, cache_dir, key, packages, stamps)
-    return dataset
+    return replace(dataset, left_out=files.note)
 
 
 def _digests(stamps: Stamps) -> dict[Source, str]:
@@ -222,7 +231,15 @@ def _load(config: DataConfig, cache_dir: Path, key: str) -> Dataset | None:
     kept = json.loads((folder / HASHES).read_text(encoding="utf-8"))
     hashes = {split: kept[name] for split, name in names.items()}
     statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
-    return Dataset(**arrays, tokenizer=tokenizer, hashes=hashes, statistics=statistics, key=key, seen=seen)
+    return Dataset(
+        **arrays,
+        tokenizer=tokenizer,
+        hashes=hashes,
+        statistics=statistics,
+        key=key,
+        seen=seen,
+        left_out="",  # of the cache nothing is
+    )
 
 
 def _map(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lab.config import DataConfig
-from lab.data.corpora import Document, read_corpus
+from lab.data.corpora import Document, find_files, read_corpus
 from lab.data.dataset import Dataset, tokenize
 from lab.data.documents import documents_of
 from lab.data.overlaps import seen_tokens
@@ -24,12 +24,14 @@ class OtherText(NamedTuple):
         config: how it was read.
         documents: how many it has.
         bytes: of UTF-8.
+        left_out: which files were not read (`Files.note`).
     """
 
     dataset: Dataset
     config: DataConfig
     documents: int
     bytes: int
+    left_out: str
 
 
 def with_other_text(dataset: Dataset, config: DataConfig) -> OtherText:
@@ -58,7 +60,8 @@ def with_other_text(dataset: Dataset, config: DataConfig) -> OtherText:
         hashes={**dataset.hashes, "test": digest},
         seen={split: mask for split, mask in dataset.seen.items() if split != "test"},
     )
-    return OtherText(made, config, int(np.count_nonzero(tokens == dataset.tokenizer.end_id)), size)
+    documents = int(np.count_nonzero(tokens == dataset.tokenizer.end_id))
+    return OtherText(made, config, documents, size, find_files(config).note)
 
 
 def seen_share(text: OtherText, cache_dir: Path) -> float:

@@ -35,6 +35,7 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
         *_packages(statistics),
         ("tokenizer", f"{dataset.tokenizer.name} ({dataset.tokenizer.vocab_size:,} ids)"),
         ("read", read_from(statistics["documents_read"], statistics["files"])),
+        *([("", dataset.left_out)] if dataset.left_out else []),
         ("cut into pieces, each a document", _cut(statistics)),
         *by_split,
         *structures,

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.data.records import Record, read_records, text_of
+from lab.data.faults import Faults
+from lab.data.records import Record, scan_records, spelled, text_of
 from lab.evaluation.literals import literal
 from lab.evaluation.sandbox import Program, Sandbox, Verdict
 
@@ -55,11 +56,12 @@ def read_problems(path: Path) -> list[Problem]:
         path: one record a problem, of a kind that `lab.data.records` reads: .jsonl, .jsonl.gz, .parquet.
 
     Raises:
-        ValueError: naming file and line, if a record is of none of these kinds, lacks a field, has one of the
-            wrong type, repeats an id, or holds a test or a reference that is not Python.
+        ValueError: naming file and line of the records that are of none of these kinds, lack a field, have
+            one of the wrong type, repeat an id, or hold a test or a reference that is not Python.
     """
     problems: dict[str, Problem] = {}
-    for record in read_records(path):
+
+    def add(record: Record) -> None:
         problem = _humaneval(record) if "entry_point" in record.fields else _mbpp(record)
         if problem.id in problems:
             raise ValueError(f"{record.place}: expected each task once, but {problem.id!r} came before.")
@@ -67,8 +69,13 @@ def read_problems(path: Path) -> list[Problem]:
             _parsed(record, name, source)
         _parsed(record, "test", problem.test)
         problems[problem.id] = problem
+
+    faults = Faults()
+    for _ in faults.read(scan_records(path), add):
+        pass
+    faults.refuse()
     if not problems:
-        raise ValueError(f"{path}: expected problems, but there is none.")
+        raise ValueError(f"{spelled(path)}: expected problems, but there is none.")
     return list(problems.values())
 
 

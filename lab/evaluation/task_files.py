@@ -14,18 +14,19 @@ lm_eval/tasks), so that numbers compare:
 - `choice`, of your own (`context`, `options`, and `answer`, the number of the right one from 0): an option
   follows its context as it stands, without a space between.
 
-Where all fields are texts a .csv with a header will do, and any file may be gzipped.
+Where all fields are texts a .csv with a header will do, and any file may be packed (lab/data/records.py).
 """
 
-import glob
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from lab.config import TaskConfig
-from lab.data.records import ALL_KINDS, Record, kind_of, read_records, reading, text_of
+from lab.data.faults import Faults
+from lab.data.paths import existing, matches
+from lab.data.records import ALL_KINDS, Record, kind_of, reading, scan_records, spelled, text_of
 from lab.version import digest
 
 LETTERS = "ABCD"
@@ -75,21 +76,24 @@ def read_questions(task: TaskConfig) -> Questions:
     """The questions of a task's files; a process reads files once until they change.
 
     Raises:
-        ValueError: naming the file, and the line or row, if one is missing, is not of the task's form or
-            holds no question; if there are too few examples, or a question is one of them.
+        ValueError: naming the files, and the lines or rows, that are missing, are not of the task's form or
+            hold no question; if there are too few examples, or a question is one of them.
     """
-    files, dev = _find(task.files, "files"), _find(task.dev_files, "dev_files")
+    faults = Faults()
+    files, dev = _find(task.files, "files", faults), _find(task.dev_files, "dev_files", faults)
+    faults.refuse()
     return _read(task, files, dev, tuple(map(_stamp, (*files, *dev))))
 
 
-def _find(patterns: Sequence[str], key: str) -> tuple[Path, ...]:
+def _find(patterns: Sequence[str], key: str, faults: Faults) -> tuple[Path, ...]:
     found: list[Path] = []
     for pattern in patterns:
-        path = Path(pattern).expanduser()
-        own = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
-        if not own:
-            raise ValueError(f"`tasks.{key}` must exist, but there is no file {pattern!r}.")
-        found += own
+        with faults.gather(), reading(Path(pattern)):
+            path = existing(pattern)
+            own = [path] if path else sorted(map(Path, matches(pattern)))
+            if not own:
+                raise ValueError(f"`tasks.{key}` must exist, but there is no file {pattern!r}.")
+            found += own
     return tuple(dict.fromkeys(found))
 
 
@@ -101,10 +105,14 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=16)
 def _read(task: TaskConfig, files: Sequence[Path], dev: Sequence[Path], stamps: object) -> Questions:
+    faults = Faults()
     questions = tuple(
-        question for path in files for question in _questions_of(path, task.form)[: task.questions or None]
+        question
+        for path in files
+        for question in _questions_of(path, task.form, faults)[: task.questions or None]
     )
-    examples = [question for path in dev for question in _questions_of(path, task.form)]
+    examples = [question for path in dev for question in _questions_of(path, task.form, faults)]
+    faults.refuse()
     asked = set(questions)
     before = {
         subject: _before(task, subject, examples, asked)
@@ -131,22 +139,25 @@ def _before(task: TaskConfig, subject: str, examples: Sequence[Question], asked:
     return header + "".join(example.solved + _BETWEEN for example in shots)
 
 
-def _questions_of(path: Path, form: str) -> list[Question]:
+def _questions_of(path: Path, form: str, faults: Faults) -> list[Question]:
     headless = form == "mmlu" and (kind_of(path, ALL_KINDS) or "").startswith("csv")
-    records: Iterator[Record] = read_records(path, columns=_MMLU_COLUMNS if headless else ())
-    if headless:
-        records = _lettered(records, re.sub(r"(?i)(_(test|val|dev))?\.csv(\.gz)?$", "", path.name))
-    questions = [_FORMS[form](record) for record in records]
-    if not questions:
-        raise ValueError(f"{path}: expected questions, but the file holds none.")
+    subject = re.sub(r"(?i)(_(test|val|dev))?\.csv(\.\w+)?$", "", path.name)
+
+    def question_of(record: Record) -> Question:
+        return _FORMS[form](_lettered(record, subject) if headless else record)
+
+    faulty = len(faults)
+    records = scan_records(path, columns=_MMLU_COLUMNS if headless else ())
+    questions = [*faults.read(records, question_of)]
+    if not questions and len(faults) == faulty:
+        faults.add(ValueError(f"{spelled(path)}: expected questions, but the file holds none."))
     return questions
 
 
-def _lettered(records: Iterator[Record], subject: str) -> Iterator[Record]:
-    """The rows of a file of mmlu without a header, as those of one with."""
-    for record in records:
-        choices = [record.fields[letter] for letter in LETTERS]
-        yield record._replace(fields={**record.fields, "choices": choices, "subject": subject})
+def _lettered(record: Record, subject: str) -> Record:
+    """A row of a file of mmlu without a header, as one of a file with one."""
+    choices = [record.fields[letter] for letter in LETTERS]
+    return record._replace(fields={**record.fields, "choices": choices, "subject": subject})
 
 
 def _hellaswag(record: Record) -> Question:

@@ -62,6 +62,7 @@ def write_report(path: Path) -> Report:
     warnings = [
         *_left_out(tree),
         *_missing_beside(tree),
+        *filter(None, [tree.plan.left_out]),
         *baselines.warning(arms.rows),
         *(warning for content in shown for warning in content.warnings),
     ]

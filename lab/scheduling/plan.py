@@ -24,11 +24,13 @@ class DataFacts(NamedTuple):
         hashes: split -> hash of its content.
         train_tokens: tokens of the training split.
         key: under which the cache holds it; empty if that is not known.
+        left_out: which files were not read, in words.
     """
 
     hashes: Mapping[str, str]
     train_tokens: int
     key: str = ""
+    left_out: str = ""
 
 
 UNREAD = DataFacts({"train": "", "validation": "", "test": ""}, 0)
@@ -160,6 +162,9 @@ class Plan:
             tuning=self.tuning.spec() if self.tuning else None,
             registration=self._registered(),
             auto=self.auto,
+            left_out=" ".join(
+                dict.fromkeys(facts.left_out for facts in self.data.values() if facts.left_out)
+            ),
             cells=tuple(stamped),
         )
 

@@ -51,5 +51,6 @@ def prepare_data(
         total_steps(config.training, data.length, windows)
         require_held_out(config, dataset, *sections)
     return {
-        data: DataFacts(dataset.hashes, len(dataset.train), dataset.key) for data, dataset in datasets.items()
+        data: DataFacts(dataset.hashes, len(dataset.train), dataset.key, dataset.left_out)
+        for data, dataset in datasets.items()
     }

@@ -82,6 +82,7 @@ def measure_other_text(
             _room(config, text).documents == 1
         ),
         "too short for multiple choice": no_choice,
+        text.left_out: bool(text.left_out),
     }
     arm = load_arm(run, result.reference(stop), text.dataset.tokenizer.vocab_size, config)
     left_out = {NLL_EXACT} | ({CHOICE} if no_choice else set())
