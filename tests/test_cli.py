@@ -25,7 +25,7 @@ from lab.ablation import load_ablation
 from lab.arms import arm_values
 from lab.config import MeasurementConfig, load_config, make_config
 from lab.files import write_json
-from lab.results import MeasurementResult
+from lab.results import PLAN, MeasurementResult, PlanRecord, read_record
 from lab.scheduling.driver import Summary
 from lab.scheduling.tuning.tuning import SPACE
 from lab.version import Version
@@ -106,7 +106,13 @@ def ablated(presets, monkeypatch):
 
     def prepare(config, cache_dir):
         seen.prepared.append(config)
-        return SimpleNamespace(train=range(100_000), hash=hashes["train"], hashes=hashes, key="key")
+        return SimpleNamespace(
+            train=range(100_000),
+            hash=hashes["train"],
+            hashes=hashes,
+            key="key",
+            left_out="2 .csv were not read",
+        )
 
     hashes = {split: f"hash of {split}" for split in ("train", "validation", "test")}
 
@@ -292,6 +298,7 @@ def test_ablate_plans_drives_and_reports(ablated, tmp_path):
         "--data 'my text.txt' "
         "--set training.batch_size=8 --results out"
     )
+    assert read_record(PlanRecord, plan.tree / PLAN).left_out == "2 .csv were not read"
     assert ablated.reports == [plan.tree]
     assert ablated.indexes == [(Path("out"), [plan.tree])]
     assert said.stdout == "verdict of out/crossover/smoke\npage: out/crossover/smoke/report/index.html\n"
@@ -711,6 +718,18 @@ def test_data_describes_the_corpus(ablated):
     assert "documents" in said.output
     assert "7" in said.output
     assert "of 1000000 at most, .cache" in said.output
+
+
+@pytest.mark.parametrize("command", [["data"], ["ablate", "crossover"]])
+def test_make_hands_paths_on_in_a_variable_and_an_option_counts_before_it(command, ablated, monkeypatch):
+    monkeypatch.setenv("LAB_DATA", "'my notes'/*.md b.txt")
+    for options, paths in (([], ("my notes/*.md", "b.txt")), (["--data", "c d"], ("c d",))):
+        said = invoke(*command, "--preset", "smoke", *options)
+        assert said.exit_code == 0, said.output
+        assert ablated.prepared[-1].paths == paths
+    monkeypatch.setenv("LAB_DATA", "it's")
+    said = invoke(*command, "--preset", "smoke")
+    assert (said.exit_code, said.stderr.startswith("error: `LAB_DATA` must hold")) == (2, True)
 
 
 @pytest.mark.parametrize(

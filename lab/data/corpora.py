@@ -259,7 +259,7 @@ def _files_of(path: str) -> tuple[list[Source], list[tuple[Path, str]]]:
         held = Counter(ending for _, ending in left_out)
         raise ValueError(
             f"`paths` must lead to files ending in {suffixes({**KINDS, **TABLES})}, but {path!r} has none"
-            f"{f' (it has {_numbers(held)})' if held else ''}."
+            f"{f': it has {_numbers(held)}' if held else ''}."
         )
     return sources, left_out
 

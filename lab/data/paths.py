@@ -16,12 +16,13 @@ def existing(given: str) -> Path | None:
 
 def matches(pattern: str) -> list[str]:
     """What a glob matches, in no order; folders that exist by their literal names are taken for them."""
-    path = Path(os.path.expanduser(pattern))  # noqa: PTH111
-    for parent in path.parents:
-        if glob.has_magic(str(parent)) and parent.is_dir():
-            rest = path.relative_to(parent)
-            return glob.glob(os.path.join(glob.escape(str(parent)), rest), recursive=True)  # noqa: PTH118, PTH207
-    return glob.glob(str(path), recursive=True)  # noqa: PTH207
+    expanded = Path(os.path.expanduser(pattern))  # noqa: PTH111
+    for path in (Path(pattern), expanded):
+        for parent in path.parents:
+            if (glob.has_magic(str(parent)) or str(parent).startswith("~")) and parent.is_dir():
+                rest = path.relative_to(parent)
+                return glob.glob(f"{glob.escape(str(parent))}/{rest}", recursive=True)  # noqa: PTH207
+    return glob.glob(str(expanded), recursive=True) if pattern else []  # noqa: PTH207
 
 
 def parse_paths(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from lab.config import DataConfig
 from lab.data import corpora
-from lab.data.corpora import Document, find_sources, read_corpus
+from lab.data.corpora import Document, find_files, find_sources, read_corpus
 
 
 def read(*paths, text_field="text"):
@@ -98,6 +98,91 @@ def test_folder_is_read_whole_in_a_fixed_order_without_what_is_hidden_or_of_anot
     assert [document.name for document in read(tmp_path)] == ["a.py", "b/z.txt"]
 
 
+def left_out(*paths):
+    return find_files(DataConfig(corpus="text", paths=[str(path) for path in paths])).note
+
+
+ENDINGS = ("md", "tex", "rst", "html", "csv", "tsv")
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A folder of one file of each kind, and what nobody can read."""
+    for ending in ENDINGS:
+        (tmp_path / f"a.{ending}").write_text(f"text\n{ending}\n")
+    (tmp_path / "b.MD").write_text("b")
+    (tmp_path / "picture.png").write_bytes(b"\0")
+    (tmp_path / "picture2.PNG").write_bytes(b"\0")
+    (tmp_path / "LICENSE").write_text("x")
+    (tmp_path / ".hidden.csv").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "broken.txt").symlink_to("absent")
+    return tmp_path
+
+
+def test_what_of_a_folder_is_left_out_is_said(mixed):
+    assert [document.name for document in read(mixed)] == ["a.md", "b.MD"]
+    said = left_out(mixed)
+    counts = "2 .png, 1 without an ending, 1 .csv, 1 .html, 1 .rst, 1 .tex and 1 .tsv"
+    assert said.startswith(f"Of the text 8 files ({counts}), 1 folder and 1 broken link were not read. ")
+    assert said.endswith("such as '*.csv', can be read: .csv, .html, .rst, .tex and .tsv.")
+    assert left_out(mixed / "a.md") == ""
+    for ending in ENDINGS[1:]:  # what another path reads is not left out
+        assert f"1 .{ending}" not in left_out(mixed, mixed / f"a.{ending}")
+    assert left_out(mixed, mixed / "*.[ct]sv").startswith("Of the text 6 files (2 .png, ")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*", ["a.md", "b.MD"]),
+        ("*.*", ["a.md", "b.MD"]),
+        ("a.*", ["a.md"]),
+        ("**/*.tex", ["a.tex"]),
+        ("*.[rt][se][tx]", ["a.rst", "a.tex"]),
+        ("*.csv", ["a.csv:2"]),
+        ("a.tsv", ["a.tsv:2"]),
+        ("a.html", ["a.html"]),
+    ],
+)
+def test_what_is_no_plain_text_is_read_where_its_ending_is_named(pattern, names, mixed):
+    (mixed / "link").unlink()
+    found = read(mixed / pattern)
+    assert [Path(document.name).name for document in found] == names
+    for document in found:
+        ending = document.name.rpartition(".")[2].partition(":")[0]
+        if ending in ENDINGS:
+            assert document.text == (ending if "sv" in ending else f"text\n{ending}\n")
+
+
+def test_a_folder_of_tables_alone_is_read(tmp_path):
+    for name in ("a.csv", "b.tsv", "c.png"):
+        (tmp_path / name).write_text(f"id,text\n1,{name}\n".replace(",", "\t" if "tsv" in name else ","))
+    assert [document.text for document in read(tmp_path)] == ["a.csv", "b.tsv"]
+    (tmp_path / "d.txt").write_text("d")
+    assert [document.text for document in read(tmp_path)] == ["d"]
+
+
+def test_a_folder_named_like_a_file_is_a_folder(tmp_path):
+    folder = tmp_path / "x.jsonl"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    (tmp_path / "b.jsonl").write_text('{"text": "b"}')
+    assert [document.text for document in read(folder)] == ["a"]
+    assert [document.text for document in read(tmp_path / "*.jsonl")] == ["b"]
+    assert left_out(tmp_path / "*.jsonl") == "Of the text 1 folder was not read."
+
+
+@pytest.mark.parametrize("name", ["notes [2024]", "it's a *", "new\nline", os.fsdecode(b"caf\xe9")])
+def test_a_name_of_any_characters_is_literal(name, tmp_path):
+    for folder in (name, "notes 2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text(folder, errors="surrogateescape")
+    (tmp_path / name / "a.txt").write_text("x")
+    for path in (tmp_path / name, tmp_path / name / "a.txt", tmp_path / name / "*.txt"):
+        assert [document.text for document in read(path)] == ["x"]
+
+
 def test_glob_matches_and_a_file_that_is_named_twice_counts_once(tmp_path):
     for name in ("a.txt", "b.txt", "c.md"):
         (tmp_path / name).write_text(name)
@@ -136,9 +221,8 @@ def test_glob_without_a_readable_match(pattern, tmp_path):
 
 def test_folder_without_a_readable_file(tmp_path):
     (tmp_path / "picture.png").write_text("x")
-    with pytest.raises(
-        ValueError, match=f"must lead to files ending in .*{re.escape(str(tmp_path))}' has none"
-    ):
+    message = rf"must lead to files .*{re.escape(str(tmp_path))}' has none: it has 1 file \(1 \.png\)\."
+    with pytest.raises(ValueError, match=message):
         read(tmp_path)
 
 
@@ -202,6 +286,51 @@ def test_parquet_column_of_numbers(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", text=[1])
     with pytest.raises(ValueError, match=r"a\.parquet, row 0: expected text in 'text', but got int"):
         read(path)
+
+
+def test_all_that_is_wrong_is_said_together(tmp_path, monkeypatch):
+    """Paths, files and rows; what is right is not given behind the first that is wrong."""
+    write_jsonl(tmp_path / "a.jsonl", {"text": "a"}, {"text": None}, {"body": "x"}, {"text": "b"})
+    (tmp_path / "b.txt").write_bytes(b"\xff")
+    (tmp_path / "c.txt").write_text("x")
+    (tmp_path / "d.txt").write_text("d")
+    write_parquet(tmp_path / "e.parquet", text=["x", None])
+    opened = Path.open
+
+    def refused(path, *args):
+        if path.name == "c.txt":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *args)
+
+    monkeypatch.setattr(Path, "open", refused)
+    paths = [str(tmp_path), str(tmp_path / "absent")]
+    given = []
+    with pytest.raises(ValueError, match=r"^6 faults:\n") as caught:
+        given.extend(read_corpus(DataConfig(corpus="text", paths=paths)))
+    assert given == []  # as a path is wrong already
+    said = str(caught.value).replace(f"{tmp_path}/", "").splitlines()[1:]
+    assert [line.strip().partition(":")[0] for line in said[1:]] == [
+        "a.jsonl, line 2",
+        "a.jsonl, line 3",
+        "b.txt",
+        "c.txt",
+        "e.parquet, row 1",
+    ]
+    assert "there is no file or folder 'absent'" in said[0]
+    assert said[2].endswith("but got ['body']; found `body`: use data.text_field=body.")
+    documents = read_corpus(DataConfig(corpus="text", paths=paths[:1]))
+    assert next(documents).text == "a"
+    with pytest.raises(ValueError, match=r"^5 faults:\n"):
+        next(documents)
+
+
+def test_of_a_file_of_wrong_rows_a_few_are_listed(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", *[{"text": 1}] * 99)
+    (tmp_path / "b.txt").write_bytes(b"\0")
+    with pytest.raises(
+        ValueError, match=r"(?s)^6 faults and maybe more:.*line 5: .*b\.txt: .*zero bytes\)\.$"
+    ):
+        read(tmp_path)
 
 
 def failing(monkeypatch, owner, name, code):

@@ -42,6 +42,13 @@ def test_the_text_is_the_test_split_by_the_tokenizer_of_the_corpus(dataset, tmp_
     assert text.dataset.hash == dataset.hash
     assert text.dataset.hashes["test"] != dataset.hashes["test"]
     assert set(text.dataset.seen) == {"validation"}  # nothing of it is left out
+    assert text.left_out == ""
+
+
+def test_what_was_left_out_is_known(dataset, tmp_path):
+    for name in ("a.txt", "b.csv"):
+        (tmp_path / name).write_text("x")
+    assert read(dataset, tmp_path).left_out.startswith("Of the text 1 file (1 .csv) was not read.")
 
 
 def test_a_long_document_is_cut_into_pieces(dataset, tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import random
@@ -6,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,6 +106,35 @@ def test_wide_vocabularies_get_wide_ids():
         vocab_size = (1 << 16) + 1
 
     assert [part.dtype for part in dataset_module.tokenize(Wide(), [["a"], ["b"]])] == [np.int32]
+
+
+def test_what_is_left_out_is_of_the_way_and_not_of_the_cache(corpus, tmp_path, builds, caplog):
+    whole = prepare(config_of(corpus), tmp_path / "cache")
+    assert (whole.left_out, caplog.messages) == ("", [])
+    (corpus / "table.csv").write_text("x")
+    builds.clear()
+    other = prepare(config_of(corpus), tmp_path / "cache")
+    assert other.left_out.startswith("Of the text 1 file (1 .csv) was not read.")
+    assert caplog.messages == [other.left_out]
+    assert (other.hashes, builds) == (whole.hashes, [])
+    assert prepare(config_of(corpus / "*.txt"), tmp_path / "cache").left_out == ""
+
+
+def test_files_that_cannot_be_read_are_listed_beside_what_is_wrong_in_others(corpus, tmp_path, monkeypatch):
+    opened = Path.open
+
+    def refused(path, *args, **options):
+        if path.name in ("3.txt", "4.txt"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    (corpus / "5.txt").write_bytes(b"\xff")
+    with pytest.raises(
+        ValueError, match=r"(?s)^3 faults:.*/3\.txt: could.*/4\.txt: could not.*/5\.txt: expected"
+    ):
+        prepare(config_of(corpus), tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_cache_hit_reads_the_same_and_tokenizes_nothing(corpus, tmp_path, builds):

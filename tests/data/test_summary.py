@@ -6,7 +6,7 @@ from lab.data.tokenizers import ByteTokenizer
 from lab.results import Baseline
 
 
-def shown(**changes):
+def shown(left_out="", **changes):
     splits = ("train", "validation", "test")
     statistics = {
         "documents": dict(zip(splits, (101, 102, 103), strict=True)),
@@ -27,7 +27,7 @@ def shown(**changes):
     }
     array = np.zeros(1, np.uint16)
     hashes = dict(zip(splits, ("0123456789abcdef", "1" * 16, "2" * 16), strict=True))
-    dataset = Dataset(array, array, array, ByteTokenizer(), hashes, statistics | changes)
+    dataset = Dataset(array, array, array, ByteTokenizer(), hashes, statistics | changes, left_out=left_out)
     return "\n".join(f"{label}: {value}" for label, value in describe(dataset))
 
 
@@ -53,6 +53,13 @@ def test_every_figure_is_shown():
         "tokens that the training split holds too, test: 32.0%",
     ):
         assert expected in text
+
+
+def test_what_was_left_out_stands_below_what_was_read():
+    note = "Of the text 1 file (1 .csv) was not read."
+    read = "read: 2 documents in 1 file"
+    assert f"{read}\n: {note}\n" in shown(note)
+    assert "not read" not in shown()
 
 
 def test_a_corpus_that_is_not_cut_says_so():

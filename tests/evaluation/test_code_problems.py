@@ -276,6 +276,13 @@ def test_a_malformed_line_is_refused_with_its_place(record, message, problems_of
         problems_of(HUMANEVAL, record)
 
 
+def test_all_lines_that_are_malformed_are_listed(problems_of):
+    with pytest.raises(
+        ValueError, match=r"(?s)^3 faults:.*, line 1: .*, line 3: .*, line 4: .*came before\.$"
+    ):
+        problems_of("[\n", HUMANEVAL, "{}\n", HUMANEVAL)
+
+
 def test_a_file_without_problems_is_refused(problems_of):
     with pytest.raises(ValueError, match=r"problems\.jsonl: expected problems, but there is none\."):
         problems_of("\n")

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+from pathlib import Path
 from typing import get_args
 
 import pyarrow
@@ -209,12 +210,32 @@ def test_the_digest_is_of_what_is_asked_and_of_no_path(write):
 
 
 def test_a_file_is_read_once_until_it_changes(write, monkeypatch):
-    path, reads, real = write("a.jsonl", [PICK]), [], task_files.read_records
-    monkeypatch.setattr(task_files, "read_records", lambda *a, **k: reads.append(a) or real(*a, **k))
+    path, reads, real = write("a.jsonl", [PICK]), [], task_files.scan_records
+    monkeypatch.setattr(task_files, "scan_records", lambda *a, **k: reads.append(a) or real(*a, **k))
     assert read("choice", path) is read("choice", path)
     write("a.jsonl", [PICK, PICK])
     assert len(read("choice", path).questions) == 2
     assert len(reads) == 2
+
+
+def test_all_that_is_wrong_is_said_together(write):
+    first = write("a.jsonl", [PICK, {**PICK, "answer": 3}, [], PICK, {**PICK, "context": None}])
+    second = write("b.csv", [["context"], ["x", "y"]])
+    examples = write("c.jsonl", [{}])
+    with pytest.raises(ValueError, match=r"^5 faults:\n") as caught:
+        read("choice", first, second, dev_files=[examples], shots=1)
+    lines = str(caught.value).splitlines()[1:]
+    places = [("a.jsonl", 2), ("a.jsonl", 3), ("a.jsonl", 5), ("b.csv", 2), ("c.jsonl", 1)]
+    assert [Path(line.partition(":")[0]).name for line in lines] == [f"{n}, line {k}" for n, k in places]
+    with pytest.raises(ValueError, match=r"(?s)^2 faults:.*`tasks.files`.* 'x'.*`tasks.dev_files`.* 'y'"):
+        read("choice", first, "x", dev_files=["y"], shots=1)
+
+
+def test_files_are_found_by_their_literal_names(write, tmp_path):
+    folder = tmp_path / "mmlu [2021]"
+    folder.mkdir()
+    moved = Path(write("a.jsonl", [PICK])).rename(folder / "a[1].jsonl")
+    assert read("choice", str(moved)).questions == read("choice", f"{folder}/*.jsonl").questions
 
 
 PARQUET_NULL = [ROOF, {**ROOF, "endings": [*ROOF["endings"][:3], None]}]
@@ -314,7 +335,7 @@ PARQUET_NULL = [ROOF, {**ROOF, "endings": [*ROOF["endings"][:3], None]}]
             r"line 1: expected 'answer' to be 0 to 2, .* got 'D'",
         ),
         ("choice", "a.jsonl", [{**PICK, "context": 3}], r"line 1: expected text in 'context', but got int"),
-        ("choice", "a.xlsx", b"x", r"`path` must end in \.txt, \.md, .*\.csv .* but got '.*a\.xlsx'"),
+        ("choice", "a.xlsx", b"x", r"`path` must end in \.txt, \.md, .*\.csv, .* but got '.*a\.xlsx'"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(write, form, name, content, message):

@@ -56,6 +56,15 @@ def test_the_page_says_what_was_found_for_single_arms(fake_tree):
     assert "shared, not tuned for each arm" not in text
 
 
+def test_the_page_says_which_files_were_left_out(fake_tree):
+    tree, note = fake_tree(**ONE), "Of the text 2 files (2 .csv) were not read."
+    assert "not read" not in read_page(write_report(tree.path)).text
+    tree.replan(lambda plan: plan.update(left_out=note))
+    report = write_report(tree.path)
+    assert note in read_page(report).text
+    assert report.summary["warnings"].count(note) == 1
+
+
 def test_what_is_no_single_value_is_json_in_a_csv(fake_sweep):
     report = write_report(fake_sweep(sections=(Differences(contrasts=pairs({"dlm": "ar"})),)).path)
     kept = rows_of(report, "differences_nll")
