@@ -4,6 +4,7 @@ Nothing is printed unless it is asked for, and nothing ends the process, so all 
 """
 
 import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -285,7 +286,18 @@ def _command(
     for key, value in dotted_values(overrides):
         parts += ["--set", f"{key}={_text(value)}"]
     parts += [] if results == Path("results") else ["--results", str(results)]
-    return shlex.join(parts)
+    return " ".join(map(_quoted, parts))
+
+
+def _quoted(part: str) -> str:
+    """A part of a command as a shell takes it; of a name that is no UTF-8 the bytes are spelled."""
+    if part.isascii() or part.isprintable():
+        return shlex.quote(part)
+    letters = [
+        chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else rf"\x{byte:02x}"
+        for byte in os.fsencode(part)
+    ]
+    return f"$'{''.join(letters)}'"
 
 
 def _text(value: Any) -> str:

@@ -304,6 +304,16 @@ def test_ablate_plans_drives_and_reports(ablated, tmp_path):
     assert said.stdout == "verdict of out/crossover/smoke\npage: out/crossover/smoke/report/index.html\n"
 
 
+@pytest.mark.parametrize("name", [b"it's caf\xe9\\", b"new\nline", "it's café".encode()])
+def test_the_command_can_be_typed_whatever_the_text_is_called(name, ablated):
+    said = invoke("ablate", "crossover", "--preset", "smoke", "--data", os.fsdecode(name))
+    assert said.exit_code == 0, said.output
+    ((plan, *_),) = ablated.drives
+    typed = plan.command.encode()  # as a page is written
+    command = ["bash", "-c", b'python() { printf "%s\\0" "$@"; }; ' + typed]
+    assert subprocess.run(command, capture_output=True, check=True).stdout.split(b"\0")[-2] == name
+
+
 def test_what_a_preset_of_ones_own_found_for_an_arm_is_planned(ablated, tmp_path):
     preset = tmp_path / "mine.yaml"
     preset.write_text("base: laptop\narms:\n  dlm:\n    training:\n      clip_norm: 5\n", encoding="utf-8")
