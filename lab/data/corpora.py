@@ -237,9 +237,8 @@ def _files_of(path: str) -> tuple[list[Source], list[tuple[Path, str]]]:
             raise ValueError(f"`paths` must be files ending in {suffixes(ALL_KINDS)}, but got {path!r}.")
         return [Source(given, path, kind)], []
     found = [(file, name) for file, name in found if _is_visible(file.name)]
-    # A glob that names the ending asks for it, "*.csv" say, and "*" and "*.*" do not.
-    ending = ending_of(Path(path))
-    named = given is None and ending and not set("*?") & set(ending)
+    # A glob that names a kind asks for it, "*.csv" or "*.csv.gz" say, and "*.gz" and "*.*" do not.
+    named = given is None and kind_of(Path(path), ALL_KINDS)
     for kinds in [ALL_KINDS] if named else [KINDS, TABLES]:
         # A folder of code has empty __init__.py files; only a file that was asked for by name must hold text.
         sources = [
@@ -268,7 +267,7 @@ def _what_it_is(file: Path) -> str:
     """The end of the name of a file that is not read, or what else it is."""
     if file.is_dir():
         return _NO_FILES[0]
-    return ending_of(file) if file.is_file() else _NO_FILES[1]
+    return spelled(ending_of(file)) if file.is_file() else _NO_FILES[1]
 
 
 def _numbers(held: Counter[str], most: int = 12) -> str:

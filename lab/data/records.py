@@ -68,25 +68,6 @@ class NotTextError(ValueError):
     """A file holds bytes that are not UTF-8 text."""
 
 
-def read_records(path: Path, fields: Sequence[str] = (), columns: Sequence[str] = ()) -> Iterator[Record]:
-    """The records of a file, in its order, up to the first that is wrong.
-
-    Args:
-        path: as of `scan_records`.
-        fields: likewise.
-        columns: likewise.
-
-    Raises:
-        ValueError: naming file, and line or row, if it cannot be read, is of no such kind, empty
-            (EmptyFileError), not UTF-8 (NotTextError), damaged, or lacks a field.
-        OSError: if the system fails to read a file that is there.
-    """
-    for record in scan_records(path, fields, columns):
-        if isinstance(record, ValueError):
-            raise record
-        yield record
-
-
 def scan_records(
     path: Path, fields: Sequence[str] = (), columns: Sequence[str] = (), setting: str = ""
 ) -> Iterator[Record | ValueError]:

@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from lab.config import parse_overrides
 from lab.data import records
-from lab.data.records import EmptyFileError, NotTextError, Record, kind_of, read_records, scan_records
+from lab.data.records import EmptyFileError, NotTextError, Record, kind_of, scan_records
 
 ROWS = [
     {"question": "2 + 2?", "choices": ["3", "4"], "answer": 1},
@@ -24,6 +24,14 @@ def zstd(data):
     with pyarrow.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(data)
     return sink.getvalue().to_pybytes()
+
+
+def read_records(*args, **options):
+    """The records up to the first that is wrong, whose error is raised."""
+    for record in scan_records(*args, **options):
+        if isinstance(record, ValueError):
+            raise record
+        yield record
 
 
 PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstd}
