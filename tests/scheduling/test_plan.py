@@ -28,6 +28,7 @@ def test_plan_json_holds_the_whole_plan(bench):
         "measurements",
         "command",
         "auto",
+        "left_out",
         "cells",
     ]
     assert (written["schema"], written["ablation"], written["preset"]) == (4, "tiny", "tiny")
@@ -65,6 +66,18 @@ def test_plan_json_says_what_strong_arms_run_with(bench):
     strong = {"dlm": {"training": {"weight_decay": 1.5}}}
     replace(bench.plan(), strong=strong).write()
     assert read_record(PlanRecord, bench.tree / PLAN).strong == strong
+
+
+def test_plan_json_says_once_which_files_were_left_out(bench):
+    plan = bench.plan()
+    first = plan.cells[0].config.data
+    notes = {
+        first: "a",
+        first.model_copy(update={"length": 99}): "a",
+        first.model_copy(update={"length": 98}): "",
+    }
+    facts = {data: DataFacts(UNREAD.hashes, 0, left_out=note) for data, note in notes.items()}
+    assert (plan.record().left_out, replace(plan, data=facts).record().left_out) == ("", "a")
 
 
 def test_a_job_is_its_cells_run(bench):
