@@ -710,16 +710,33 @@ class InfillingConfig(Section):
 class CodeConfig(Section):
     """What is measured of the code that an arm writes, after it, where asked for: by running it.
 
-    Of each of so many held-out `problems` of `data.corpus: functions`, so many `samples` are written at a
-    `temperature`, each of at most `new_tokens`; a dense arm takes a pass for each token, by each of
-    `samplers`. pass@1 and pass@k, k = `samples`, are over these.
+    Asked are so many held-out `problems` of `data.corpus: functions`, 64 unless said; or, with `form`, the
+    published ones of `files` in that form (lab/evaluation/code_problems.py), of each the first `problems`, or
+    all. Of each so many `samples` are written at a `temperature`, each of at most `new_tokens`; a dense arm
+    takes a pass for each token, by each of `samplers`. pass@1 and pass@k, k = `samples`, are over these.
     """
 
-    problems: int = Field(default=64, gt=1)
+    form: Literal["", "humaneval", "mbpp"] = ""
+    files: tuple[str, ...] = ()
+    problems: int | None = Field(default=None, gt=1)
     samples: int = Field(default=10, gt=1)
     new_tokens: int = Field(default=64, gt=0)
     temperature: float = Field(default=0.5, ge=0)
     samplers: tuple[Sampler, ...] = Field(default=("confidence", "blocks:1"), min_length=1)
+
+    @property
+    def functions(self) -> int:
+        """How many held-out functions are asked, where no files are named."""
+        return self.problems or 64
+
+    @model_validator(mode="after")
+    def _form_has_files(self) -> "CodeConfig":
+        if bool(self.form) != bool(self.files):
+            raise ValueError(
+                "`form` and `files` must be given together, "
+                f"but got form={self.form!r}, files={list(self.files)}."
+            )
+        return self
 
 
 class RunConfig(Section):

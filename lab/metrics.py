@@ -341,8 +341,19 @@ _DECLARED = (
             ("infilling_pass_at_1", "pass@1 of infilling"),
             ("retrieval_pass_at_1", "pass@1 of looking up"),
             ("ngram_pass_at_1", "pass@1 of the n-gram"),
+            ("reference_pass_at_1", "pass@1 of the references"),
             ("code_parses", "bodies that are Python"),
         )
+    ),
+    Metric("code_problems", "problems", sample="problems", decimals=0, after_runs=True, names_text=True),
+    Metric(
+        "code_left_out",
+        "problems that did not fit",
+        sample="problems",
+        percent=True,
+        decimals=1,
+        after_runs=True,
+        names_text=True,
     ),
     # Of training.
     Metric("train_loss", "training loss", "nats/token"),

@@ -2,17 +2,25 @@
 
 import ast
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lab.config import CodeConfig
 from lab.data.faults import Faults
-from lab.data.records import Record, scan_records, spelled, text_of
+from lab.data.records import Record, reading, scan_records, spelled, text_of
 from lab.evaluation.literals import literal
-from lab.evaluation.sandbox import Program, Sandbox, Verdict
+from lab.evaluation.sandbox import Call, Program, Sandbox, Verdict
+from lab.version import digest
+
+# Before which a body ends. HumanEval: Chen et al. 2021, arXiv:2107.03374, section 3.2. MBPP: the BigCode
+# harness (github.com/bigcode-project/bigcode-evaluation-harness, bigcode_eval/tasks/mbpp.py).
+HUMANEVAL_STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+MBPP_STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 
 
 class Problem(NamedTuple):
-    """A problem and its test.
+    """A problem and its test, or the calls that take its place.
 
     Attributes:
         id: as in its file, such as `HumanEval/0` or `2`.
@@ -23,22 +31,65 @@ class Problem(NamedTuple):
         entry_point: the function that is tested.
         test: source that raises unless it is right.
         setup: source that the test needs.
+        stops: before which of these, or at the end of the document, a body ends.
+        calls: what a body is judged by that has no test.
     """
 
     id: str
     prompt: str
     reference: str
     opening: str
-    entry_point: str
-    test: str
-    setup: str
+    entry_point: str = ""
+    test: str = ""
+    setup: str = ""
+    stops: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = ()
 
     def program(self, body: str) -> Program:
         """What a model wrote behind the prompt, with the test."""
-        return Program(self.opening + body, test=self.test, entry_point=self.entry_point, setup=self.setup)
+        return Program(self.opening + body, self.calls, self.test, self.entry_point, self.setup)
 
 
-def read_problems(path: Path) -> list[Problem]:
+class Published(NamedTuple):
+    """The problems of files.
+
+    Attributes:
+        problems: in the order of the files.
+        digest: 16 hex digits that name all of them.
+    """
+
+    problems: tuple[Problem, ...]
+    digest: str
+
+
+def published_problems(config: CodeConfig) -> Published:
+    """The problems of the files that a configuration names; a process reads files once until they change.
+
+    Raises:
+        ValueError: naming the file, if one is missing or not of the form (`read_problems`), or two hold one
+            task.
+    """
+    files = tuple(Path(file).expanduser() for file in config.files)
+    return _read(files, config.form, config.problems, tuple(map(_stamp, files)))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    with reading(path):
+        status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def _read(files: Sequence[Path], form: str, most: int | None, stamps: object) -> Published:
+    problems = [problem for path in files for problem in read_problems(path, form)[:most]]
+    ids = [problem.id for problem in problems]
+    if len(set(ids)) < len(ids):
+        twice = next(one for one in ids if ids.count(one) > 1)
+        raise ValueError(f"`code.files` must hold each task once, but {twice!r} is in two of them.")
+    return Published(tuple(problems), digest(problems))
+
+
+def read_problems(path: Path, form: str = "") -> list[Problem]:
     """The problems of a file, in its order.
 
     What kind it is the fields tell. HumanEval: `entry_point`, with `prompt`, `canonical_solution` and `test`;
@@ -54,15 +105,23 @@ def read_problems(path: Path) -> list[Problem]:
 
     Args:
         path: one record a problem, of a kind that `lab.data.records` reads: .jsonl, .jsonl.gz, .parquet.
+        form: `humaneval` or `mbpp`, where they must be of one.
 
     Raises:
-        ValueError: naming file and line of the records that are of none of these kinds, lack a field, have
-            one of the wrong type, repeat an id, or hold a test or a reference that is not Python.
+        ValueError: naming file and line of the records that are of none of these kinds, or not of the form,
+            lack a field, have one of the wrong type, repeat an id, or hold a test or reference that is no Python.
     """
     problems: dict[str, Problem] = {}
 
     def add(record: Record) -> None:
-        problem = _humaneval(record) if "entry_point" in record.fields else _mbpp(record)
+        tested_by_name = "entry_point" in record.fields
+        if form and tested_by_name != (form == "humaneval"):
+            has = "no" if tested_by_name else "the"
+            raise ValueError(
+                f"{record.place}: expected a problem of form={form}, with {has} field 'entry_point', "
+                f"but got {sorted(record.fields)}."
+            )
+        problem = _humaneval(record) if tested_by_name else _mbpp(record)
         if problem.id in problems:
             raise ValueError(f"{record.place}: expected each task once, but {problem.id!r} came before.")
         for name, source in (("reference", problem.opening + problem.reference), ("setup", problem.setup)):
@@ -135,8 +194,9 @@ def _humaneval(record: Record) -> Problem:
             )
         setup += f"{reference}\n_reference = {entry_point}\n{_AGREES}"
         test.append(_agreement(record, entry_point))
+    test_and_setup = ("\n".join(test), f"{setup}\n")
     return Problem(
-        *(_text(record, "task_id"), prompt, reference, prompt, entry_point, "\n".join(test), f"{setup}\n")
+        *(_text(record, "task_id"), prompt, reference, prompt), entry_point, *test_and_setup, HUMANEVAL_STOPS
     )
 
 
@@ -178,7 +238,8 @@ def _mbpp(record: Record) -> Problem:
     test = _text(record, "test") if "test" in record.fields else "\n".join(tests)
     entry_point = _tested(record, module, test)
     prompt = f'"""\n{text}\n{tests[0]}\n"""\n'
-    return Problem(str(task), prompt, f"{reference}\n", "", entry_point, f"{test}\n", f"{setup}\n")
+    test_and_setup = (f"{test}\n", f"{setup}\n")
+    return Problem(str(task), prompt, f"{reference}\n", "", entry_point, *test_and_setup, MBPP_STOPS)
 
 
 def _tested(record: Record, reference: ast.Module, test: str) -> str:

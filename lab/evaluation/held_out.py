@@ -6,7 +6,7 @@ from typing import NamedTuple
 from lab.config import RunConfig
 from lab.data.dataset import HELD_OUT, Dataset
 from lab.data.held_out import held_out_room
-from lab.evaluation.held_out_functions import require_code
+from lab.evaluation.asked_problems import require_code
 from lab.evaluation.task_files import read_questions
 from lab.evaluation.task_windows import LEAST, require_fit
 from lab.evaluation.training_windows import training_room

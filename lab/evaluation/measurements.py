@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.code import closure_hash
 from lab.config import RunConfig, StopConfig
+from lab.evaluation.code_problems import published_problems
 from lab.evaluation.task_files import read_questions
 from lab.results import Measured, Split, StopChoice, StopReference, Task
 from lab.version import digest
@@ -186,18 +187,24 @@ def infilling(config: RunConfig) -> list[Task]:
 def code(config: RunConfig) -> list[Task]:
     """What an arm's code does when it is run, and beside it code that is looked up, or written by counting.
 
-    A dense arm writes by each sampler in as many passes as tokens. Infilling is by the first.
+    A dense arm writes by each sampler in as many passes as tokens. Infilling is by the first, and of held-out
+    functions. Published problems are the same in every replicate.
     """
-    asked = {"problems": config.code.problems, "samples": config.code.samples}
-    written = {**asked, "temperature": config.code.temperature}
-    samplers, new_tokens = _samplers(config, config.code.samplers), config.code.new_tokens
+    own, form = config.code, config.code.form
+    of_files = {"form": form, **({"problems": own.problems} if own.problems else {})}
+    source = of_files if form else {"sample": config.replicate, "problems": own.functions}
+    written = {"samples": own.samples, "temperature": own.temperature}
+    samplers, new_tokens = _samplers(config, own.samplers), own.new_tokens
+
+    def task(measurement: str, **settings: Any) -> Task:
+        return Task(
+            measurement=measurement, split="test", settings={**source, **settings, **_reading(config)}
+        )
+
     return [
-        *(
-            _task(config, CODE, "test", **written, new_tokens=new_tokens, sampler=sampler)
-            for sampler in samplers
-        ),
-        _task(config, CODE_INFILLING, "test", **written, sampler=samplers[0]),
-        _task(config, CODE_BASELINES, "test", **asked, new_tokens=new_tokens),
+        *(task(CODE, **written, new_tokens=new_tokens, sampler=sampler) for sampler in samplers),
+        *[task(CODE_INFILLING, **written, sampler=samplers[0])] * (not form),
+        task(CODE_BASELINES, samples=own.samples, new_tokens=new_tokens),
     ]
 
 
@@ -267,7 +274,7 @@ def load_measurements() -> None:
 
 
 def text_hash(task: Task, hashes: Mapping[str, str], config: RunConfig) -> str:
-    """What names the text that a task reads: of a benchmark its questions, wherever their files lie.
+    """What names the text that a task reads: of files what they ask, wherever they lie.
 
     Args:
         task: what is measured.
@@ -279,8 +286,10 @@ def text_hash(task: Task, hashes: Mapping[str, str], config: RunConfig) -> str:
     """
     if task.measurement == TASK:
         return read_questions(config.tasks.find(task.settings)).digest
+    of_files = task.measurement in (CODE, CODE_BASELINES) and "form" in task.settings
+    own = published_problems(config.code).digest if of_files else hashes[task.split]
     beside = READ_BESIDE.get(task.measurement, ())
-    return digest([hashes[split] for split in (task.split, *beside)]) if beside else hashes[task.split]
+    return digest([own, *(hashes[split] for split in beside)]) if beside else own
 
 
 def row_key(task: Task, stops: Sequence[StopReference], held_out_hash: str) -> str:
@@ -397,7 +406,9 @@ def passes(config: RunConfig, task: Task) -> int:
             spans = [gap] + settings["options"] * [gap if config.sees_both_sides else rest]
             return int(settings["windows"] * sum(min(span, block) if dense else 1 for span in spans))
         case "code" | "code_infilling":
-            return int(settings["problems"] * settings["samples"] * settings.get("new_tokens", 16))
+            of_files = "form" in settings
+            count = len(published_problems(config.code).problems) if of_files else settings["problems"]
+            return int(count * settings["samples"] * settings.get("new_tokens", 16))
         case "code_baselines":
             return 0
         case _:

@@ -61,6 +61,9 @@ class StopStrings:
             continuation: (n,) int32; its last token may have gone beyond the string.
             prompt: what it continues, whose last character it may complete.
         """
-        text = decode_behind(self._tokenizer, prompt, continuation)
+        return self.cut(decode_behind(self._tokenizer, prompt, continuation))
+
+    def cut(self, text: str) -> str:
+        """A text up to the first of the strings."""
         places = [text.find(string) for string in self._strings]
         return text[: min((place for place in places if place >= 0), default=len(text))]

@@ -97,7 +97,14 @@ def test_margins_are_declared_of_what_is_compared_and_of_nothing_else():
         **dict.fromkeys(("choice_accuracy", "parse_rate", "infilling_accuracy"), 0.02),
         **dict.fromkeys(("pass_at_1", "pass_at_k", "infilling_pass_at_1", "code_parses"), 0.02),
         **dict.fromkeys(
-            ("retrieval_pass_at_1", "ngram_pass_at_1", "task_accuracy", "task_accuracy_norm"), 0.02
+            (
+                "retrieval_pass_at_1",
+                "ngram_pass_at_1",
+                "reference_pass_at_1",
+                "task_accuracy",
+                "task_accuracy_norm",
+            ),
+            0.02,
         ),
         "bits_per_byte": 0.072,  # 0.05 / ln 2
     }
