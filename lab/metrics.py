@@ -19,12 +19,13 @@ class Metric:
         decimals: shown on pages; of a share in percent.
         bound: whether it is an upper bound on the NLL and not the NLL itself.
         errors: keys of its standard errors, each from one source; the first is over the held-out examples.
-        sample: what these examples are: `windows`, `items`, `prompts` or `problems`.
+        sample: what these examples are: `windows`, `training windows`, `items`, `prompts` or `problems`.
         percent: whether it is a share that figures and tables show in percent.
         margin: a difference below it does not matter: what `equivalent` is within, in the metric's unit. None
             where nobody has said so beforehand; such a metric is never called equivalent.
         after_runs: whether it is measured of finished runs alone.
-        names_text: whether its name says of which text it is, so that none needs to stand before it.
+        of_best: whether it is measured of finished runs, once of a stop, on examples of its own. As its name
+            says which, no split needs to stand before it.
     """
 
     key: str
@@ -35,11 +36,11 @@ class Metric:
     decimals: int = 3
     bound: bool = False
     errors: tuple[str, ...] = ()
-    sample: Literal["windows", "items", "prompts", "problems", ""] = ""
+    sample: Literal["windows", "training windows", "items", "prompts", "problems", ""] = ""
     percent: bool = False
     margin: float | None = None
     after_runs: bool = False
-    names_text: bool = False
+    of_best: bool = False
 
     @property
     def tag(self) -> str:
@@ -54,9 +55,9 @@ class Metric:
         return [] if self.unit_in_key else self.unit.replace("/", " per ").split()
 
     @property
-    def of_best(self) -> bool:
-        """Whether it is measured of finished runs, once of a stop, on examples of its own."""
-        return self.after_runs and self.names_text and bool(self.sample)
+    def examples(self) -> str:
+        """What its standard error is over, in words: `held-out windows`."""
+        return self.sample if self.sample == "training windows" else f"held-out {self.sample or 'windows'}"
 
     @property
     def of_stops(self) -> bool:
@@ -75,7 +76,7 @@ class Metric:
 
     def on(self, split: str) -> str:
         """Its name, and before it the split that it is of: `test NLL`."""
-        return self.name if self.names_text else f"{split} {self.name}".strip()
+        return self.name if self.of_best else f"{split} {self.name}".strip()
 
     def shown(self, value: float) -> str:
         """A value as pages show it, without its unit, but for a share's `%`."""
@@ -212,20 +213,20 @@ _DECLARED = (
         "NLL of training windows",
         "nats/token",
         errors=("train_nll_standard_error",),
-        sample="windows",
+        sample="training windows",
         margin=MARGIN,
         after_runs=True,
-        names_text=True,
+        of_best=True,
     ),
     Metric(
         "extraction_rate",
         "training windows extracted",
         errors=("extraction_rate_standard_error",),
-        sample="windows",
+        sample="training windows",
         percent=True,
         decimals=1,
         after_runs=True,
-        names_text=True,
+        of_best=True,
     ),
     Metric(
         "extraction_rate_held_out",
@@ -236,7 +237,7 @@ _DECLARED = (
         percent=True,
         decimals=1,
         after_runs=True,
-        names_text=True,
+        of_best=True,
     ),
     # Of benchmark tasks from files.
     Metric(
@@ -249,7 +250,7 @@ _DECLARED = (
         decimals=1,
         margin=SHARE_MARGIN,
         after_runs=True,
-        names_text=True,
+        of_best=True,
     ),
     Metric(
         "task_accuracy_norm",
@@ -261,7 +262,7 @@ _DECLARED = (
         decimals=1,
         margin=SHARE_MARGIN,
         after_runs=True,
-        names_text=True,
+        of_best=True,
     ),
     Metric(
         "task_nll",
@@ -270,9 +271,9 @@ _DECLARED = (
         errors=("task_nll_standard_error", "task_nll_draw_standard_error"),
         sample="items",
         after_runs=True,
-        names_text=True,
+        of_best=True,
     ),
-    Metric("task_questions", "questions", sample="items", decimals=0, after_runs=True, names_text=True),
+    Metric("task_questions", "questions", sample="items", decimals=0, after_runs=True, of_best=True),
     Metric(
         "task_cut",
         "questions with a cut context",
@@ -280,7 +281,7 @@ _DECLARED = (
         percent=True,
         decimals=1,
         after_runs=True,
-        names_text=True,
+        of_best=True,
     ),
     Metric(
         "task_left_out",
@@ -289,7 +290,7 @@ _DECLARED = (
         percent=True,
         decimals=1,
         after_runs=True,
-        names_text=True,
+        of_best=True,
     ),
     # Of a gap in the middle of a window; what an arm sees on its right, an arm of left to right does not.
     Metric(
@@ -333,7 +334,7 @@ _DECLARED = (
             decimals=1,
             margin=SHARE_MARGIN,
             after_runs=True,
-            names_text=True,
+            of_best=True,
         )
         for key, name in (
             ("pass_at_1", "pass@1"),
@@ -345,7 +346,7 @@ _DECLARED = (
             ("code_parses", "bodies that are Python"),
         )
     ),
-    Metric("code_problems", "problems", sample="problems", decimals=0, after_runs=True, names_text=True),
+    Metric("code_problems", "problems", sample="problems", decimals=0, after_runs=True, of_best=True),
     Metric(
         "code_left_out",
         "problems that did not fit",
@@ -353,7 +354,7 @@ _DECLARED = (
         percent=True,
         decimals=1,
         after_runs=True,
-        names_text=True,
+        of_best=True,
     ),
     # Of training.
     Metric("train_loss", "training loss", "nats/token"),

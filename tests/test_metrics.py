@@ -71,6 +71,16 @@ def test_a_value_is_followed_by_its_errors_in_its_unit():
     assert METRICS["temperature"].with_errors({"temperature": 1.5}) == "temperature of calibration 1.500"
 
 
+def test_what_is_measured_after_the_runs_on_examples_of_its_own_names_them():
+    own = {key: metric for key, metric in METRICS.items() if metric.of_best}
+    assert all(metric.after_runs and metric.sample for metric in own.values())
+    assert {"train_nll", "task_nll", "pass_at_1"} <= set(own)
+    assert not {"nll_calibrated", "infilling_nll", "judge_nll"} & set(own)
+    assert [METRICS[key].on("test") for key in ("pass_at_1", NLL)] == ["pass@1", "test NLL"]
+    examples = [METRICS[key].examples for key in ("train_nll", "extraction_rate_held_out", "pass_at_1")]
+    assert examples == ["training windows", "held-out windows", "held-out problems"]
+
+
 def test_runs_measure_of_their_stops_what_needs_no_sampling():
     measured = {key for key, metric in METRICS.items() if metric.of_stops}
     by_items = {"choice_accuracy", "option_gap", "choice_true_nll", "choice_wrong_nll"}

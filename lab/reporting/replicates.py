@@ -31,14 +31,19 @@ class Replicates:
         return self.share is not None and self.share > 0.5
 
 
-def replicates_of(cells: Iterable[CellResult]) -> Replicates:
-    """Read it from finished runs: the part of the training split that each has, and its held-out sample."""
+def replicates_of(cells: Iterable[CellResult], metric: str = NLL) -> Replicates:
+    """Read it from finished runs: the part of the training split that each has, and its held-out sample.
+
+    Args:
+        cells: the runs.
+        metric: which sample: of the metric's tasks. What files ask is the same for all seeds.
+    """
     done = [cell for cell in cells if cell.status == "done"]
     tokens, samples = [], []
     for group in by_level(done):
         seeds = {cell.seed for cell in group}
         tokens.append(len({_tokens(cell) for cell in group}) == len(seeds) > 1)
-        samples.append(len({_sample(cell) for cell in group}) == len(seeds) > 1)
+        samples.append(len({_sample(cell, metric) for cell in group}) == len(seeds) > 1)
     data = [cell.done.data for cell in done]
     share = max((expected_overlap(one.unique_tokens, one.train_tokens) for one in data), default=None)
     documents = max((known for cell in done if (known := _documents(cell)) is not None), default=None)
@@ -60,7 +65,8 @@ def _tokens(cell: CellResult) -> tuple[str, int | None]:
     return cell.done.data.hash, config.replicate if config.data.unique_tokens else None
 
 
-def _sample(cell: CellResult) -> str:
-    """Which held-out sample a run was measured on, as its tasks name it."""
-    rows = (row for stop in cell.done.stops for row in stop.measured if row.task.split == "test")
-    return str(next((row.task.settings.get("sample") for row in rows), None))
+def _sample(cell: CellResult, metric: str) -> str:
+    """Which held-out sample a run was measured on, as the tasks of a metric name it, or else its others."""
+    rows = [row for stop in cell.done.stops for row in stop.measured if row.task.split == "test"]
+    own = [row for row in rows if metric in row.values] or rows
+    return str(own[0].task.settings.get("sample") if own else None)

@@ -353,12 +353,10 @@ def decidable(gain: float, metric: Metric) -> str:
 
 def scope(replicates: Replicates, family: Sequence[Estimate], metric: Metric) -> str:
     """What the intervals cover, and what they do not: a sentence."""
-    sample = metric.sample or "windows"
     covered = ["the choice of unique tokens"] * replicates.own_tokens
-    covered += [f"the choice of held-out {sample}"] * replicates.own_held_out
-    shared = ["unique tokens"] * (not replicates.own_tokens) + [f"held-out {sample}"] * (
-        not replicates.own_held_out
-    )
+    covered += [f"the choice of {metric.examples}"] * replicates.own_held_out
+    shared = ["unique tokens"] * (not replicates.own_tokens)
+    shared += [metric.examples] * (not replicates.own_held_out)
     text = f"Intervals cover {join([*covered, 'the randomness of training'])}{' alone' * (not covered)}"
     if shared:
         text += f": all seeds share the same {join(shared)}"

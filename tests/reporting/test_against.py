@@ -93,6 +93,8 @@ def test_numbers_lie_on_a_logarithmic_axis_at_their_place(fake_tree):
         "Dots are seeds, lines their mean. On the test split, at the best stop. "
         "Bars: ± the standard error over held-out windows."
     )
+    both = written(Against(x=UNIQUE, metrics=("nll", "choice_accuracy")), tree).pictures[0].caption
+    assert "Bars: ± the standard error over held-out windows and held-out items." in both
     end = rows(Against(x=UNIQUE, at="end", arms=("ar",)), tree, "ar")
     assert end[0]["nll"] == pytest.approx(tree.ar_nll(5_120_000, 20_000, 0) + 0.005 + 0.03)
 

@@ -36,6 +36,22 @@ def test_what_seeds_have_of_their_own_is_read_from_their_records(fake_tree, chan
     assert (found.own_tokens, found.own_held_out) == own
 
 
+def test_what_files_ask_is_the_same_for_every_seed(fake_tree):
+    """Their tasks name no sample."""
+
+    def ask(result):
+        for row in (row for stop in result["stops"] for row in stop["measured"]):
+            if row["task"]["measurement"] == "choice":
+                row["task"]["settings"].pop("sample")
+
+    tree = fake_tree(budgets=(20_000,))
+    for arm in tree.arms:
+        for seed in tree.seeds:
+            tree.edit(arm, 20_000, seed, ask)
+    cells = read_tree(tree.path).cells
+    assert [replicates_of(cells, key).own_held_out for key in ("nll", "choice_accuracy")] == [True, False]
+
+
 def test_one_seed_has_nothing_to_differ_from(fake_tree):
     found = replicates_of(read_tree(fake_tree(budgets=(20_000,), seeds=(0,)).path).cells)
     assert not found.own_tokens

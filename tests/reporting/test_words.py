@@ -221,6 +221,9 @@ def test_the_scope_tells_no_error_that_is_not_known():
     nothing = Replicates(own_tokens=False, own_held_out=False)
     assert words.scope(nothing, [gain(0.1, error=None)], NLL).endswith("held-out windows.")
     assert words.scope(nothing, [gain(0.1)], find_metric("judge_nll")).count("held-out prompts") == 1
+    assert words.scope(nothing, [gain(0.1, error=None)], find_metric("train_nll")).endswith(
+        "training windows."
+    )
     items = words.scope(nothing, [gain(0.1, error=0.0212)], ACCURACY)
     assert items.endswith("gives each gain a standard error of about 2.1 percentage points.")
 

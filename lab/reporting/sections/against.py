@@ -211,10 +211,9 @@ def _picture(shown: Shown, name: str) -> Picture:
     if not section.measurement:
         where = words.PLACE_WORDS.get(section.at, "at every stop")
         caption.append(f"On the test split, {where}.")
-    barred = [one for one in metrics if one.errors and (not section.measurement or one.names_text)]
-    if samples := list(dict.fromkeys(metric.sample for metric in barred)):
-        training = " or training" * any(metric.names_text for metric in barred)
-        caption.append(f"Bars: ± the standard error over held-out{training} {words.join(samples)}.")
+    if barred := [one for one in metrics if one.errors and (not section.measurement or one.of_best)]:
+        examples = words.join(list(dict.fromkeys(metric.examples for metric in barred)))
+        caption.append(f"Bars: ± the standard error over {examples}.")
     caption += [f"Dotted lines: {words.join(dotted)}."] * bool(dotted)
     caption += filter(None, [words.bound_beside(metrics)])
     caption += [baselines.LINE_CAPTION] * any(_ngrams(shown, metric, shown.cells) for metric in metrics)
@@ -277,7 +276,7 @@ def _line(
     size = 9 if len(points) == 1 else 5  # a point alone must not look like one seed
     (drawn,) = ax.plot(xs, means, color=colour, linewidth=1.8, linestyle=line, marker=marker, markersize=size)
     drawn.set(markeredgecolor="white", markeredgewidth=0.6)
-    if metric.errors and (not shown.section.measurement or metric.names_text):
+    if metric.errors and (not shown.section.measurement or metric.of_best):
         errors = [metric.scale * (point.mean(metric.errors[0]) or 0.0) for point in points]
         ax.errorbar(xs, means, yerr=errors, color=colour, linewidth=0, elinewidth=1)
     return xs[-1], means[-1]

@@ -164,7 +164,7 @@ def _certain(family: Sequence[Estimate], compared: Sequence[Compared], metric: M
         gain = smallest_decidable(sd, min(len(made.by_seed) for made in known), len(known), family[0].alpha)
         yield from [words.decidable(gain, metric)] if gain else []
     cells = [cell for one in compared for runs in one.sides.values() for cell in runs.cells]
-    yield words.scope(replicates_of(cells), family, metric)
+    yield words.scope(replicates_of(cells, metric.key), family, metric)
 
 
 def headline(compared: Sequence[Compared], place: Place) -> str:

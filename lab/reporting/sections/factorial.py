@@ -210,7 +210,7 @@ def _detail(first: Attribution) -> tuple[str, ...]:
 def _certain(first: Attribution, runs: Sequence[Runs], left_out: int, improving: str) -> tuple[str, ...]:
     gain, *ten = first.effects.values()
     of = " that all eight corners finished" + f" ({left_out} left out)" * bool(left_out)
-    covered = replicates_of(cell for own in runs for cell in own.cells)
+    covered = replicates_of((cell for own in runs for cell in own.cells), first.metric.key)
     scope = words.scope(covered, [gain], first.metric)
     return (words.paired(ten, of, "the gain"), scope, *filter(None, [improving]))
 

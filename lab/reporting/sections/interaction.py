@@ -70,7 +70,7 @@ def write(section: Interaction, tree: ResultTree, name: str) -> Content:
     )
     certain = []
     if first.more:
-        covered = replicates_of(cell for own in runs for cell in own.cells)
+        covered = replicates_of((cell for own in runs for cell in own.cells), first.metric.key)
         certain = [words.paired([first.more]), words.scope(covered, [first.more], first.metric)]
     if "best" in section.at and improving:
         certain.append(improving)
