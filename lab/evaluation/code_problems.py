@@ -109,7 +109,8 @@ def read_problems(path: Path, form: str = "") -> list[Problem]:
 
     Raises:
         ValueError: naming file and line of the records that are of none of these kinds, or not of the form,
-            lack a field, have one of the wrong type, repeat an id, or hold a test or reference that is no Python.
+            lack a field, have one of the wrong type, repeat an id, or hold a test or reference that is not
+            Python.
     """
     problems: dict[str, Problem] = {}
 

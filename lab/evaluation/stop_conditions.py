@@ -1,31 +1,11 @@
-"""When a sampled continuation is whole: after a sequence of tokens, or where its text holds a string."""
+"""When a sampled continuation is whole: where its text holds a string, and at the end of a document."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from lab.data.characters import decode_behind
 from lab.data.tokenizers import Tokenizer
-
-
-class StopSequences:
-    """Holds of a continuation that ends with one of some sequences of token ids.
-
-    Args:
-        sequences: each of one id or more.
-
-    Raises:
-        ValueError: if a sequence is empty.
-    """
-
-    def __init__(self, sequences: Iterable[Sequence[int] | np.ndarray]) -> None:
-        self._sequences = [np.asarray(sequence, np.int32) for sequence in sequences]
-        if not all(sequence.size for sequence in self._sequences):
-            raise ValueError("a stop sequence must hold a token id, but got an empty one.")
-
-    def __call__(self, continuation: np.ndarray) -> bool:
-        """Whether it holds of a continuation, (n,) int32."""
-        return any(np.array_equal(continuation[-len(sequence) :], sequence) for sequence in self._sequences)
 
 
 class StopStrings:

@@ -178,3 +178,8 @@ def task_of(tasks, measurement, **settings):
         if task.measurement == measurement and settings.items() <= task.settings.items()
     )
     return task
+
+
+def ends_with(*sequences):
+    """A stop condition: whether a continuation, (n,) int32, ends with one of some sequences of token ids."""
+    return lambda continuation: any(tuple(continuation[-len(one) :]) == tuple(one) for one in sequences)

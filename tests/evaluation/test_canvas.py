@@ -4,12 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from evaluation_bench import RiggedLogits, log_softmax, scorer_of, windows_of
+from evaluation_bench import RiggedLogits, ends_with, log_softmax, scorer_of, windows_of
 
 from lab.evaluation.canvas import sample_tokens
 from lab.evaluation.denoising import denoise
 from lab.evaluation.generation import sample_left_to_right
-from lab.evaluation.stop_conditions import StopSequences
 
 CHANCES = np.array([0.05, 0.4, 0.1, 0.25, 0.2])
 EVERY = np.linspace(1e-6, 1 - 1e-6, 40_001).astype(np.float32)  # of uniform numbers, evenly
@@ -170,7 +169,7 @@ def test_a_whole_row_is_shown_as_far_as_it_goes():
         windows_of(40)[:, :2],
         6,
         0,
-        stop=StopSequences([[1], [2]]),
+        stop=ends_with([1], [2]),
         watch=lambda canvas: told.append(canvas.drafts()),
     )
     assert len({len(row) for row in rows}) > 2
@@ -180,7 +179,7 @@ def test_a_whole_row_is_shown_as_far_as_it_goes():
 
 def test_a_stop_condition_sees_what_was_written_before_the_window():
     scorer, prompts = scorer_of("ar"), windows_of(40)[:, :2]
-    stop = StopSequences([[3, 1]])
+    stop = ends_with([3, 1])
     earlier = [np.array([3])] * 40
     rows = sample_left_to_right(scorer, prompts, 6, 0, stop=stop, earlier=earlier)
     plain = sample_left_to_right(scorer, prompts, 6, 0)

@@ -4,11 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from evaluation_bench import RiggedLogits, example_of, log_softmax, scorer_of, windows_of
+from evaluation_bench import RiggedLogits, ends_with, example_of, log_softmax, scorer_of, windows_of
 
 from lab.evaluation.denoising import denoise, parse_sampler, unmasked_per_pass
 from lab.evaluation.generation import sample_left_to_right
-from lab.evaluation.stop_conditions import StopSequences
 
 VOCAB = LENGTH = 3
 MASK_ID = VOCAB
@@ -171,7 +170,7 @@ def test_a_row_ends_at_the_first_stop_sequence_of_what_would_be_written(sampler)
     plain = denoise(model, prompts, 8, sampler, 8, seed=0)
     passes = len(model.batches)
     model.batches.clear()
-    ended = denoise(model, prompts, 8, sampler, 8, seed=0, stop=StopSequences([[0, 1], [2, 2]]))
+    ended = denoise(model, prompts, 8, sampler, 8, seed=0, stop=ends_with([0, 1], [2, 2]))
     for row, whole in zip(ended, plain, strict=True):
         pairs = ["".join(map(str, whole[end - 2 : end])) in ("01", "22") for end in range(2, 9)]
         assert len(row) == (pairs.index(True) + 2 if True in pairs else 8)

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from evaluation_bench import RiggedLogits, log_softmax, scorer_of, windows_of
+from evaluation_bench import RiggedLogits, ends_with, log_softmax, scorer_of, windows_of
 
 from lab.evaluation.generation import sample_left_to_right
-from lab.evaluation.stop_conditions import StopSequences
 
 CHANCES = np.array([0.5, 0.3, 0.15, 0.05])
 
@@ -154,7 +153,7 @@ def test_a_row_ends_with_its_stop_sequence_and_leaves_the_others_alone(arm):
     """What is sampled is what would be sampled without one, up to the first of the sequences."""
     scorer, prompts = scorer_of(arm, batch_size=5), prompts_of([2, 0, 1] * 7)
     plain = sample_left_to_right(scorer, prompts, 6, seed=0)
-    ended = sample_left_to_right(scorer, prompts, 6, seed=0, stop=StopSequences([[1, 2], [3]]))
+    ended = sample_left_to_right(scorer, prompts, 6, seed=0, stop=ends_with([1, 2], [3]))
     expected = []
     for row, prompt in zip(plain, prompts, strict=True):
         sizes = range(len(prompt) + 1, len(row) + 1)
@@ -171,7 +170,7 @@ def test_a_row_ends_with_its_stop_sequence_and_leaves_the_others_alone(arm):
 def test_rows_that_are_whole_make_room_in_full_batches():
     """Ten rows in batches of four; when six have ended the rest fit in one batch of the same size."""
     model = RiggedModel(True, batch_size=4)
-    stop = StopSequences([[0]])
+    stop = ends_with([0])
     rows = sample_left_to_right(model, np.zeros((10, 0), np.int32), 30, seed=0, stop=stop)
     assert {len(batch["tokens"]) for batch in model.batches} == {4}
     open_rows = [sum(len(row) >= step for row in rows) for step in range(1, 31)]

@@ -5,7 +5,7 @@ from evaluation_bench import RiggedLogits
 from lab.data.tokenizers import ByteTokenizer, train_bpe
 from lab.evaluation.denoising import denoise
 from lab.evaluation.generation import sample_left_to_right
-from lab.evaluation.stop_conditions import StopSequences, StopStrings
+from lab.evaluation.stop_conditions import StopStrings
 
 TEXT = "if x:\n    y = 1\n\n\nif z:\n    y = 2\n\n\nreturn y  # → ∎\n\n\n" * 5
 BPE = train_bpe("bpe:275", [TEXT])
@@ -80,14 +80,6 @@ def test_without_its_string_a_text_is_whole_at_its_last_token():
     assert (row.tolist(), text) == (ids.tolist(), "y = 2")
 
 
-def test_sequences_hold_at_the_end_of_a_continuation():
-    stop = StopSequences([[1, 2], np.array([3])])
-    cases = {(1, 2): True, (0, 1, 2): True, (2,): False, (2, 1): False, (3,): True, (1, 2, 0): False}
-    assert {case: stop(np.array(case)) for case in cases} == cases
-
-
-def test_empty_stops_are_refused():
-    with pytest.raises(ValueError, match="a stop sequence must hold a token id, but got an empty one"):
-        StopSequences([[1], []])
+def test_an_empty_stop_is_refused():
     with pytest.raises(ValueError, match="a stop string must hold a character, but got an empty one"):
         StopStrings(BPE, ["a", ""])

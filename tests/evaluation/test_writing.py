@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from evaluation_bench import RiggedLogits, RiggedScorer, config_of, trained_arm
+from evaluation_bench import RiggedLogits, RiggedScorer, config_of, ends_with, trained_arm
 
 from lab.evaluation.denoising import denoise
 from lab.evaluation.generation import sample_left_to_right
-from lab.evaluation.stop_conditions import StopSequences
 from lab.evaluation.writing import (
     Room,
     Sampling,
@@ -153,7 +152,7 @@ def test_no_window_has_the_random_numbers_of_another():
 
 def test_a_stop_across_two_windows_ends_its_row_alone():
     arm = rigged("ar", vocab_size=16, certain=True)  # counts on: 12, 13, ...
-    stop = StopSequences([[15, 0, 1]])
+    stop = ends_with([15, 0, 1])
     room, told = Room((4, 4, 4), 1), []
     found = continue_text(arm, np.array([11]), room, Sampling(samples=2), stop, told.append)
     assert [row.tolist() for row in found] == [[12, 13, 14, 15, 0, 1]] * 2
@@ -162,7 +161,7 @@ def test_a_stop_across_two_windows_ends_its_row_alone():
     assert told[4][0].tolist() == [12, 13, 14, 15, 0, 16, 16, 16]
     assert len(told) == 6
     even = rigged("ar")
-    rows = continue_text(even, PROMPT[:0], room, Sampling(samples=300), StopSequences([[1, 2]]))
+    rows = continue_text(even, PROMPT[:0], room, Sampling(samples=300), ends_with([1, 2]))
     plain = continue_text(even, PROMPT[:0], room, Sampling(samples=300))
     ends = set()
     for row, whole in zip(rows, plain, strict=True):
