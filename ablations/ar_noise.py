@@ -6,7 +6,8 @@
 The paper's own two sweeps (input masks at fixed ratios; dropout), the ratio uniform on (0, 1) of Gao et al.,
 and their controls. Expected: by Ni et al. a ratio near 0.1 helps a little and no noise closes the gap; by Gao
 et al. (arXiv:2510.04071) masks at U(0, 1) carry the whole effect, and AR with dropout is ahead of the DLM.
-Found at laptop scale on corpus=stdlib: most noise helps AR, dropout most, and it is ahead of the DLM.
+Found at laptop scale: plain AR is ahead of the DLM; mild noise helps it in every seed (undecided), strong
+noise harms.
 """
 
 from lab.ablation import Ablation, Scale
