@@ -21,9 +21,9 @@ CORPUS = {
     "evaluation": {"choice_context_tokens": 48, "choice_option_tokens": 6},
 }
 # One sampler, and no more tokens than the longest body has: a dense arm takes a pass for each.
-CODE = {"problems": 48, "samples": 10, "new_tokens": 60, "samplers": ["confidence"]}
+CODE = {"problems": 32, "samples": 10, "new_tokens": 60, "samplers": ["confidence"]}
 FEW = {**CORPUS, "code": {**CODE, "problems": 8, "samples": 2}}
-SMALL = {**CORPUS, "code": CODE, "training": {"total_tokens": 1_500_000, "learning_rate": 0.003}}
+SMALL = {**CORPUS, "code": CODE, "training": {"total_tokens": 1_200_000, "learning_rate": 0.003}}
 MORE = {**CORPUS, "code": {"problems": 200, "new_tokens": 60}}
 BUDGETS = {UNIQUE_TOKENS: (20_000, 200_000)}
 
