@@ -1,4 +1,4 @@
-"""The command line: `lab run|ablate|measure|generate|eval|export|import|status|report|dashboard|data|plan`.
+"""The command line: `lab run|ablate|measure|generate|eval|harness|export|import|status|report|...`.
 
 What is slow to import is imported inside the command that needs it.
 """
@@ -246,6 +246,28 @@ def evaluate(
         for row in rows:
             table.add_row(*row)
         Console().print(table)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def harness(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    cache: Cache = Path(".cache"),
+) -> None:
+    """Measure a finished run by lm-evaluation-harness: --tasks and other options of `lm_eval run` follow."""
+    from lab.training.lean import import_keras
+    from lab.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    with _clear_errors():
+        from importlib.util import find_spec
+
+        if not find_spec("lm_eval"):
+            raise ValueError("lm-evaluation-harness is missing; `make setup EXTRAS=lm-eval` installs it.")
+        import_keras()
+        from lab.training.harness import run_harness
+
+        run_harness(run, context.args, cache)
 
 
 @app.command()

@@ -39,6 +39,7 @@ READERS = (
     "test_other_text",
     "test_exported",
     "test_qwen3",
+    "test_harness",
 )
 # The files that take longest, most of them waiting for processes of their own. They come first, so that no
 # worker is left alone with one at the end (`--no-loadscope-reorder`: else files with the most tests would).

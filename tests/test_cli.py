@@ -841,6 +841,24 @@ def test_export_and_import_hand_on_what_they_are_asked_for(monkeypatch):
     ]
 
 
+def test_the_harness_is_handed_all_options_of_its_own(monkeypatch):
+    calls = []
+    monkeypatch.setattr("lab.training.lean.import_keras", lambda: None)
+    stand_in(monkeypatch, "lm_eval", __spec__=object())
+    stand_in(monkeypatch, "lab.training.harness", run_harness=lambda *given: calls.append(given))
+    options = ["--tasks", "a", "b", "--model_args", "draws=3", "-L", "2", "--log_samples"]
+    assert invoke("harness", "run", *options[:5], "--cache", "here", *options[5:]).exit_code == 0
+    assert calls == [(Path("run"), options, Path("here"))]
+
+
+def test_without_its_extra_the_harness_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    said = invoke("harness", "run", "--tasks", "mine")
+    assert said.exit_code == 2
+    expected = "error: lm-evaluation-harness is missing; `make setup EXTRAS=lm-eval` installs it.\n"
+    assert said.stderr == said.output == expected
+
+
 def test_a_checkpoint_that_is_not_there_is_one_line(tmp_path):
     said = invoke("import", str(tmp_path / "none"), str(tmp_path / "model"))
     assert said.exit_code == 2
