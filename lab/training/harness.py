@@ -31,8 +31,8 @@ class ModelArgs(BaseModel):
         passes: by default one a token.
         seed: of samples.
         batch_size: rows a pass; `auto` for the run's own.
-        max_batch_size: has no meaning here.
-        device: must be none: Keras and the backend choose it.
+        max_batch_size: of no meaning here, and neither is `device`, which the backend chooses.
+        device: see there.
         cache: where tokenized corpora are kept, for a tokenizer that was trained.
     """
 
@@ -44,9 +44,9 @@ class ModelArgs(BaseModel):
     sampler: str = ""
     passes: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
-    batch_size: Literal["auto"] | int = Field(default="auto")
+    batch_size: Literal["auto"] | int = "auto"
     max_batch_size: Any = None
-    device: None = None
+    device: Any = None
     cache: Path = Path(".cache")
 
 

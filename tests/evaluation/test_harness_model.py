@@ -131,7 +131,7 @@ def test_a_likelihood_is_that_of_the_network_token_by_token(name):
 
 
 def windows_by_hand(text):
-    """Of a text of 40 tokens, windows of 16: what is seen and what is scored, as `LM` has it in the harness."""
+    """Of a text of 40 tokens, windows of 16: what is seen and what is scored, as `LM` of the harness says."""
     return [([END], text[:15]), (text[14:15], text[15:30]), (text[24:30], text[30:])]
 
 
