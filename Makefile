@@ -102,7 +102,7 @@ test-backends: setup ## the numerics under TensorFlow, and under PyTorch where i
 	  ! $(BIN)/python -c "import $$backend" 2>/dev/null || KERAS_BACKEND=$$backend $(PYTEST) -m backend || exit 1; \
 	done
 
-test-extras: setup ## the tests that need extras, under JAX (EXTRAS=ray,postgres,dashboard,hf)
+test-extras: setup ## the tests that need extras, under JAX (EXTRAS=ray,postgres,dashboard,hf,lm-eval)
 	KERAS_BACKEND=jax $(PYTEST) -m extra
 
 test-large: setup ## what takes gigabytes and minutes: the paper's shapes on this machine, under JAX

@@ -73,7 +73,7 @@ def test_a_run_is_measured_by_the_command_and_its_table_is_printed(arm, undistur
     config = found["config"]
     end = run.result.reference(run.result.end())
     assert (config["model"], config["arm"], config["stop"]) == (NAME, arm, end.model_dump())
-    assert "|mine|" in capsys.readouterr().out
+    assert "|mine |" in capsys.readouterr().out
 
 
 def test_the_package_makes_the_model_by_its_name(undisturbed):
