@@ -652,7 +652,7 @@ def test_a_failing_storage_does_not_show_its_password(presets, tmp_path):
         "text = numpy.zeros(10**6, int);"
         "stand_in.prepare = lambda *_: types.SimpleNamespace("
         "train=(), validation=text, test=text, tokenizer=types.SimpleNamespace(end_id=1), seen={}, "
-        "hashes=dict(train='', validation='', test=''), key='');"
+        "hashes=dict(train='', validation='', test=''), key='', left_out='');"
         "stand_in.Dataset = object; stand_in.HELD_OUT = ('validation', 'test');"
         "sys.modules['lab.data.dataset'] = stand_in;"
         "import lab.data.budget; lab.data.budget.budget = lambda *_: range(10**6);"
