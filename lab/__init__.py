@@ -3,6 +3,8 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 # Keras reads this once, at its import. JAX is the lab's default; the environment overrides it.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 

@@ -5,7 +5,6 @@ What is slow to import is imported inside the command that needs it.
 
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from lab.console import Fitting, make_console, open_streams
 
 if TYPE_CHECKING:
     from lab.config import MeasurementConfig, RunConfig
@@ -23,7 +24,7 @@ BASELINE_TOKENS = 1_000_000  # tokens, by `data`: a few seconds
 app = typer.Typer(
     help="Which advantage of a diffusion language model does the work on your corpus?",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # its tracebacks print local variables, a storage URL among them
 )
 
@@ -55,6 +56,37 @@ Storage = Annotated[
         "options show in the list of processes.",
     ),
 ]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        import lab
+        from lab.environment import versions
+
+        packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+        typer.echo(f"lab {lab.__version__} ({packages})")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_say_version,
+            is_eager=True,
+            help="Show its version and those of what it computes with.",
+        ),
+    ] = False,
+) -> None:
+    """What may stand before every command."""
+
+
+def main() -> None:
+    """Run the command that was typed, whatever console shows it."""
+    open_streams()
+    app()
 
 
 @app.command()
@@ -184,15 +216,13 @@ def generate(
         if prompt and infill:
             raise ValueError("one of --prompt and --infill must be given, but got both.")
         import_keras()
-        from rich.console import Console
-
         from lab.evaluation.writing import Sampling
         from lab.scheduling.writing import BETWEEN, Order, parse_gap, printable, texts, write_here
 
         before, after = parse_gap(infill) if infill else (prompt, None)
         sampling = Sampling(sampler, passes, temperature, top_p, seed, samples)
         order = Order(before, after, tokens, stop, candidates, sampling)
-        console = Console(highlight=False)
+        console = make_console(highlight=False)
         written = write_here(
             run, stop_at, order, cache, console, lambda note: typer.echo(f"note: {note}", err=True)
         )
@@ -227,14 +257,13 @@ def evaluate(
         import_keras()
         import json
 
-        from rich.console import Console
         from rich.table import Table
 
         from lab.config import parse_overrides
         from lab.data.progress import shown_on
         from lab.training.other_text import as_json, describe, measure_other_text
 
-        with shown_on(Console(stderr=True)):
+        with shown_on(make_console(stderr=True)):
             result = measure_other_text(run, stop, data, parse_overrides(overrides), cache)
         for note in result.notes:
             typer.echo(f"note: {note}", err=True)
@@ -245,7 +274,7 @@ def evaluate(
         table = Table(*columns)
         for row in rows:
             table.add_row(*row)
-        Console().print(table)
+        make_console().print(Fitting(table))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -452,11 +481,9 @@ def status(
 ) -> None:
     """Show what is queued, running, done and failed, and the time left; Ctrl-C ends it."""
     with _clear_errors():
-        from rich.console import Console
-
         from lab.scheduling.status import show_status
 
-        if not show_status(path, Console(), once):
+        if not show_status(path, make_console(), once):
             raise typer.Exit(1)
 
 
@@ -484,7 +511,6 @@ def data(
 ) -> None:
     """Say what a corpus holds, what it lacks, and how well counting its tokens predicts held-out text."""
     with _clear_errors():
-        from rich.console import Console
         from rich.table import Table
 
         from lab.config import make_config, read_preset
@@ -497,17 +523,17 @@ def data(
 
         config = make_config(read_preset(preset), _user_layer(overrides, data or _paths_of_variable()))
         table = Table("", f"{config.data.corpus} ({preset})")
-        with shown_on(Console(stderr=True)):
+        with shown_on(make_console(stderr=True)):
             dataset = prepare(config.data, cache)
         for row in describe(dataset):
             table.add_row(*map(str, row))
-        Console().print(table)
+        make_console().print(Fitting(table))
         budget(dataset.train, config.data.unique_tokens, config.data.length, config.replicate)
         require_held_out(config, dataset, "evaluation")
         baselines = Table(*BASELINE_COLUMNS)
         for cells in describe_baselines(measure_baselines(config, dataset, cache, BASELINE_TOKENS)):
             baselines.add_row(*cells)
-        Console().print(baselines)
+        make_console().print(Fitting(baselines))
 
 
 @app.command()
@@ -531,7 +557,6 @@ def plan(
 ) -> None:
     """Say what a run asks of so many devices: memory, FLOPs and time; nothing is trained."""
     with _clear_errors():
-        from rich.console import Console
         from rich.table import Table
 
         from lab.arms import arm_values
@@ -546,7 +571,7 @@ def plan(
         table = Table("", f"{config}, {arm}, on {devices} x {device}")
         for row in describe(capacity, mfu):
             table.add_row(*row)
-        Console().print(table)
+        make_console().print(Fitting(table))
 
 
 def _run_config(
@@ -660,12 +685,10 @@ def _printed(tree: Path) -> bool:
 
 
 def _print_report(tree: Path) -> None:
-    from rich.console import Console
-
     from lab.api import report
 
     written = report(tree)
-    Console().print(written.printed)
+    make_console().print(Fitting(written.printed))
     typer.echo(f"page: {written.page}")
 
 
@@ -726,4 +749,4 @@ def _exit_code_of_run() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(app())
+    main()

@@ -12,7 +12,16 @@ from lab.version import ENGINE
 
 ROOTS = {"lab": Path(lab.__file__).parent, "ablations": ABLATIONS_DIR}
 BASE = {
-    *("lab", "lab.ablation", "lab.arms", "lab.code", "lab.config", "lab.environment", "lab.factors"),
+    *(
+        "lab",
+        "lab.ablation",
+        "lab.arms",
+        "lab.code",
+        "lab.config",
+        "lab.console",
+        "lab.environment",
+        "lab.factors",
+    ),
     *("lab.files", "lab.metrics", "lab.registration", "lab.results", "lab.sections"),
     *("lab.threefry", "lab.version"),
     *("lab.models.architecture", "lab.models.sizes"),

@@ -75,6 +75,7 @@ def test_a_wheel_has_one_package_and_all_that_comes_with_it(wheel):
     expected |= {Path("ablations", path.name) for path in ABLATIONS_DIR.glob("*.py")}
     expected |= {Path("configs", path.name) for path in PRESETS_DIR.glob("*.yaml")}
     assert inside == expected
+    assert Path("py.typed") in inside  # so that a type checker believes what the lab says
 
 
 def test_an_installed_lab_has_its_ablations_presets_and_templates(run, installed):
