@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Console
-
 from lab.ablation import Ablation, cells, dotted_values, load_ablation, strong_arms
 from lab.config import Values, files_layer, merge, nest, parse_overrides, preset_name
+from lab.console import make_console
 from lab.files import Row
 from lab.metrics import find_metric
 from lab.results import MeasurementResult
@@ -23,6 +22,7 @@ from lab.scheduling.executors.executor import Executor
 from lab.scheduling.executors.resources import Resources
 from lab.scheduling.measuring import measure_finished
 from lab.scheduling.outcomes import TRIES, Outcome
+from lab.scheduling.outlook import describe_plan
 from lab.scheduling.places import Places
 from lab.scheduling.plan import Plan
 from lab.scheduling.preparing import prepare_data
@@ -137,7 +137,7 @@ def run_ablation(
     planned = [cells(ablation, preset, number, layer, levels) for number in _looks(ablation, seeds)]
     tuning = tuning_of(ablation, preset, tune, overrides)
     resources.check(planned[-1])
-    console = Console(quiet=not progress)
+    console = make_console(quiet=not progress)
     last = Plan(
         places.tree(ablation.name, preset_name(preset), tuned=bool(tuning and not ablation.tuned)),
         ablation,
@@ -150,8 +150,14 @@ def run_ablation(
         strong=strong_arms(ablation, preset, layer),
     )
     plans = [replace(last, cells=made) for made in planned]
-    shown = RunsProgress(console)
-    return AblationRun(last.tree, _drive(plans, resources.executor(places), places, shown, tries))
+    shown, executor = RunsProgress(console), resources.executor(places)
+    if progress:
+        own = len(cells(ablation, preset))
+        stated = f"{ablation.scale(preset).budget}, as the ablation says of its own {own} runs"
+        outlook = describe_plan(plans[0], resources.at_once(), stated, places.results)
+        shown.pace = outlook.pace
+        shown.say(outlook.line)
+    return AblationRun(last.tree, _drive(plans, executor, places, shown, tries))
 
 
 def load_results(path: str | Path) -> Results:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ablation_bench import TINY
 from result_bench import PROCESS, result, stop
+from rich.table import Table
 from typer.testing import CliRunner
 
 import lab.__main__
@@ -83,6 +84,10 @@ def trained(presets, monkeypatch):
     return calls
 
 
+def verdict_of(tree):
+    return Table(f"verdict of {tree}", box=None)
+
+
 @pytest.fixture
 def ablated(presets, monkeypatch):
     """What is driven and reported; `summary` is what the driver will say."""
@@ -149,7 +154,9 @@ def ablated(presets, monkeypatch):
         "lab.reporting.report",
         write_report=lambda tree: (
             seen.reports.append(tree)
-            or SimpleNamespace(printed=f"verdict of {tree}", page=tree / "report" / "index.html")
+            or SimpleNamespace(
+                printed=Table(f"verdict of {tree}", box=None), page=tree / "report" / "index.html"
+            )
         ),
         write_index=lambda root, trees: seen.indexes.append((root, trees)) or root / "index.html",
     )
@@ -248,7 +255,7 @@ def test_run_takes_a_config_alone(trained, extra):
         (["ablate", "crossover", "--engine", "slurm"], "`engine` must be one of ['local', 'ray'], but got"),
         (["ablate", "crossover", "--shared", "s3://x"], "`shared` needs engine=ray: local runs leave"),
         (["ablate", "crossover", "--set", "arm=x"], "an override must not set what crossover varies"),
-        (["report", "nowhere"], "`path` must hold a plan.json, in it or below it, but got nowhere."),
+        (["report", "nowhere"], "nothing has run yet in nowhere: there is no such folder."),
         (["data", "--preset", "huge"], "`preset` must be one of"),
     ],
 )
@@ -301,7 +308,10 @@ def test_ablate_plans_drives_and_reports(ablated, tmp_path):
     assert read_record(PlanRecord, plan.tree / PLAN).left_out == "2 .csv were not read"
     assert ablated.reports == [plan.tree]
     assert ablated.indexes == [(Path("out"), [plan.tree])]
-    assert said.stdout == "verdict of out/crossover/smoke\npage: out/crossover/smoke/report/index.html\n"
+    outlook, verdict, page = said.stdout.splitlines()
+    assert outlook.startswith("crossover (smoke): 8 runs, 3 at once; jax on cpu")
+    assert verdict.strip() == "verdict of out/crossover/smoke"
+    assert page == "page: out/crossover/smoke/report/index.html"
 
 
 @pytest.mark.parametrize("name", [b"it's caf\xe9\\", b"new\nline", "it's café".encode()])
@@ -755,6 +765,30 @@ def test_data_describes_a_corpus_that_is_too_small_and_says_what_it_lacks(settin
     assert "documents" in said.stdout
     assert "n-gram" not in said.stdout
     assert said.stderr.startswith(f"error: {message}")
+
+
+def test_its_version_is_that_of_the_package_and_names_what_computes():
+    said = invoke("--version")
+    assert said.exit_code == 0
+    assert said.stdout.startswith(f"lab {lab.__version__} (python 3.")
+    assert "keras " in said.stdout
+    assert "jax " in said.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["run"], ["status"]])
+def test_a_short_option_asks_for_help_too(arguments):
+    assert invoke(*arguments, "-h").stdout == invoke(*arguments, "--help").stdout != ""
+
+
+def test_a_shell_completes_commands():
+    asked = {"_LAB_COMPLETE": "complete_bash", "COMP_WORDS": "lab sta", "COMP_CWORD": "1"}
+    said = invoke(env=asked, prog_name="lab")
+    assert said.stdout.split() == ["status"]
+
+
+def test_status_before_any_run_is_no_error(presets):
+    said = invoke("status")
+    assert (said.exit_code, said.stdout) == (0, "nothing has run yet in results: there is no such folder.\n")
 
 
 def test_help_needs_nothing_heavy():

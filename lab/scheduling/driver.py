@@ -17,7 +17,7 @@ from lab.scheduling.executors.executor import Attempt, Ended, Executor, Handle
 from lab.scheduling.jobs import Job, value_of
 from lab.scheduling.keeping import make_way, take_back
 from lab.scheduling.ledger.ledger import AwayError, Ledger
-from lab.scheduling.ledger.locks import sole_owner
+from lab.scheduling.ledger.locks import LOOK_SECONDS, sole_owner
 from lab.scheduling.ledger.storage import RetryPolicy
 from lab.scheduling.logs import read_tail
 from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
@@ -92,7 +92,7 @@ def driving(
     try:
         with (
             closing(executor),
-            sole_owner(plan.tree, "driver"),
+            sole_owner(plan.tree, "driver", LOOK_SECONDS),
             closing(Ledger(plan.tree, plan.name, places.storage, RetryPolicy(say=progress.say))) as ledger,
         ):
             yield Driver(ledger, executor, places.cache, progress, tries)
@@ -165,13 +165,13 @@ class Driver:
         self._verdicts: dict[str, str] = {}
         self._jobs = {job.key: job for job in jobs}
         self._summary, self._left = Summary(), 0
+        self._took: dict[str, float | None] = {}  # keys of those that ended before -> their seconds
         self._unfinished: set[str] = set()  # keys of the jobs that may still get a result
         self._held: dict[str, Job] = {}  # those of them that wait for another's
         # Where the ledger does not answer after a notice, the next start brings it in line with the results.
         with _first_notice(self.ledger.stop_waiting) as notice, suppress(AwayError):
             self._reconcile()
-            ended = self._summary.reused + self._summary.pruned
-            with self._progress.shown(len(self._jobs), ended, stage):
+            with self._progress.shown(self._jobs.values(), self._took, stage):
                 try:
                     self._work(notice)
                 finally:
@@ -198,9 +198,14 @@ class Driver:
         done, pruned = self.ledger.done(), self.ledger.pruned()
         identity = {key: (key, job.version) for key, job in self._jobs.items()}
         stopped = {key for key, job in self._jobs.items() if identity[key] in pruned and self._verdict(job)}
-        finished = {key for key, job in self._jobs.items() if identity[key] in done and job.result()}
-        self._summary.reused, self._summary.pruned = len(finished - stopped), len(stopped)
-        todo = [job for key, job in self._jobs.items() if key not in finished | stopped]
+        finished = {
+            key: result.wall_seconds
+            for key, job in self._jobs.items()
+            if identity[key] in done and (result := job.result())
+        }
+        self._took = finished | dict.fromkeys(stopped)
+        self._summary.reused, self._summary.pruned = len(finished.keys() - stopped), len(stopped)
+        todo = [job for key, job in self._jobs.items() if key not in self._took]
         self._unfinished = {job.key for job in todo}
         self._held = {job.key: job for job in todo if job.start is not None}
         self._enqueue(*(job for job in todo if job.start is None))

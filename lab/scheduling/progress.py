@@ -1,34 +1,73 @@
 """What the runs do, while a driver works: live bars on a terminal, plain lines elsewhere."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from lab.scheduling.jobs import Job
+from lab.console import plain
 from lab.scheduling.progress_file import Progress as Reported
 from lab.scheduling.progress_file import read_progress
+from lab.scheduling.time_left import Timed, duration_words, seconds_left
 
 LIVE_SECONDS = 0.5
 PLAIN_SECONDS = 20.0
 
 
+class Watched(Protocol):
+    """What is shown: a `Job`, or a run that is alone.
+
+    Attributes:
+        key: its name among the others.
+        label: its name in words.
+        logdir: its folder.
+        kind, work: as of `Timed`.
+    """
+
+    @property
+    def key(self) -> str: ...  # noqa: D102
+    @property
+    def label(self) -> str: ...  # noqa: D102
+    @property
+    def logdir(self) -> Path: ...  # noqa: D102
+    @property
+    def kind(self) -> Hashable: ...  # noqa: D102
+    @property
+    def work(self) -> float: ...  # noqa: D102
+
+
+class Alone(NamedTuple):
+    """A run, or a measurement, of this process."""
+
+    label: str
+    logdir: Path
+    key: str = ""
+    kind: Hashable = ""
+    work: float = 1.0
+
+
 @dataclass
 class _Shown:
-    """A run under way: its bar, its start (unix seconds), the share it began at and stands at, its words."""
+    """A run under way: its bar, its start (unix seconds), its words, and what it said of itself last."""
 
     label: str
     logdir: Path
     task: TaskID
     started: float
-    first_share: float | None = None
-    share: float = 0.0
     detail: str = "starting"
+    reported: Reported | None = None
+
+    @property
+    def share(self) -> float:
+        """Of it, what is done."""
+        return self.reported.share if self.reported else 0.0
 
 
 class RunsProgress:
@@ -37,9 +76,13 @@ class RunsProgress:
     Args:
         console: where to show it.
         plain_seconds: time between two plain lines where the console is no terminal.
+
+    Attributes:
+        pace: seconds for a unit of work, while no run has said it; None if nobody knows.
     """
 
     def __init__(self, console: Console, plain_seconds: float = PLAIN_SECONDS) -> None:
+        self.pace: float | None = None
         self._console = console
         self._live = console.is_terminal
         self._every = LIVE_SECONDS if self._live else plain_seconds
@@ -53,17 +96,26 @@ class RunsProgress:
             disable=not self._live,
         )
         self._runs: dict[str, _Shown] = {}
-        self._total = self._ended = 0
-        self._gained = 0.0
-        self._stage = "runs"
-        self._begun = self._last = time.monotonic()
+        self._jobs: Mapping[str, Timed] = {}  # of the stage, each as it is before it starts
+        self._took: dict[str, float | None] = {}  # of those that ended, where they did so well
+        self._at_once, self._stage = 1, "runs"
+        self._last = time.monotonic()
 
     @contextmanager
-    def shown(self, total: int, ended: int, stage: str = "runs") -> Iterator[None]:
-        """Show progress over the `total` runs of a stage, of which `ended` have ended before."""
-        self._total, self._ended, self._stage, self._gained = total, ended, stage, 0.0
-        self._begun = self._last = time.monotonic()
-        self._overall = self._bars.add_task(stage, total=total, completed=ended, detail="")
+    def shown(
+        self, jobs: Collection[Watched], took: Mapping[str, float | None], stage: str = "runs"
+    ) -> Iterator[None]:
+        """Show progress over the jobs of a stage.
+
+        Args:
+            jobs: all of them.
+            took: keys of those that ended before -> the seconds that they took, None if nobody knows.
+            stage: what they are called.
+        """
+        self._jobs = {job.key: Timed(job.kind, job.work) for job in jobs}
+        self._took, self._at_once, self._stage = dict(took), 1, stage
+        self._last = time.monotonic()
+        self._overall = self._bars.add_task(stage, total=len(jobs), completed=len(took), detail="")
         if not self._live:
             self.say(self._summary())
         with self._bars:
@@ -72,19 +124,21 @@ class RunsProgress:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        self._console.print(self._words(text), highlight=False, soft_wrap=True)
 
-    def started(self, job: Job) -> None:
+    def started(self, job: Watched) -> None:
         """A run has started."""
-        task = self._bars.add_task(escape(job.label), total=1.0, detail="starting")
+        task = self._bars.add_task(self._words(job.label), total=1.0, detail="starting")
         self._runs[job.key] = _Shown(job.label, job.logdir, task, time.time())
+        self._at_once = max(self._at_once, len(self._runs))
 
-    def ended(self, job: Job, failure: str = "", *, final: bool = True, reused: bool = False) -> None:
+    def ended(self, job: Watched, failure: str = "", *, final: bool = True, reused: bool = False) -> None:
         """A run has ended, well unless `failure` says why not; not `final` if it will be tried again."""
-        if run := self._runs.pop(job.key, None):
-            self._gained += 0.0 if failure else 1.0 - (run.first_share or 0.0)
+        run = self._runs.pop(job.key, None)
+        if run:
             self._bars.remove_task(run.task)
-        self._ended += final
+        if final:
+            self._took[job.key] = time.time() - run.started if run and not failure else None
         self.say(f"{self._summary()}  {job.label}: {failure or ('done before' if reused else 'done')}")
 
     def refresh(self) -> None:
@@ -94,33 +148,63 @@ class RunsProgress:
         self._last = time.monotonic()
         for run in self._runs.values():
             _read(run)
-            self._bars.update(run.task, completed=run.share, detail=escape(run.detail))
-        shares = sum(run.share for run in self._runs.values())
-        self._bars.update(self._overall, completed=self._ended + shares, detail=self._time_left())
+            self._bars.update(run.task, completed=run.share, detail=self._words(run.detail))
+        done = len(self._took) + sum(run.share for run in self._runs.values())
+        self._bars.update(self._overall, completed=done, detail=self._time_left())
         self._bars.refresh()
         if not self._live:
             self.say(
                 "  ".join([self._summary(), *(f"[{run.label}: {run.detail}]" for run in self._runs.values())])
             )
 
+    def _words(self, text: str) -> str:
+        return escape(plain(text, self._console.encoding))
+
     def _summary(self) -> str:
-        return f"{self._ended}/{self._total} {self._stage}  {self._time_left()}".strip()
+        return f"{len(self._took)}/{len(self._jobs)} {self._stage}  {self._time_left()}".strip()
 
     def _time_left(self) -> str:
-        """Words for the time left, if what was gained so far is enough to tell."""
-        gained = self._gained + sum(run.share - (run.first_share or 0.0) for run in self._runs.values())
-        left = self._total - self._ended - sum(run.share for run in self._runs.values())
-        if gained <= 0.02 or left <= 0:
+        """Words for the time left, if anything tells it."""
+        jobs = [self._timed(key, job) for key, job in self._jobs.items()]
+        left = seconds_left(jobs, self._at_once, self.pace)
+        if not left:
             return ""
-        return f"about {duration_words(left * (time.monotonic() - self._begun) / gained)} left"
+        return f"about {duration_words(left)} left{'' if self._stage == 'runs' else ' for these'}"
+
+    def _timed(self, key: str, job: Timed) -> Timed:
+        if key in self._took:
+            return Timed(job.kind, job.work, ended=True, seconds=self._took[key])
+        run = self._runs.get(key)
+        if run is None or run.reported is None:
+            return job
+        return Timed(job.kind, job.work, False, run.share, run.reported.whole, run.reported.left)
+
+
+@contextmanager
+def watching(job: Watched, progress: RunsProgress) -> Iterator[None]:
+    """Show how far a run of this process is, as its folder says it meanwhile."""
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(LIVE_SECONDS):
+            progress.refresh()
+
+    follower = threading.Thread(target=follow, name="progress", daemon=True)
+    with progress.shown([job], {}):
+        progress.started(job)
+        follower.start()
+        try:
+            yield
+        finally:
+            over.set()
+            follower.join()
 
 
 def _read(run: _Shown) -> None:
     """Take over how far a run has come, once this attempt has said so."""
     reported = read_progress(run.logdir)
     if reported is not None and reported.updated >= run.started:
-        run.share, run.detail = reported.share, _detail(reported)
-        run.first_share = run.share if run.first_share is None else run.first_share
+        run.reported, run.detail = reported, _detail(reported)
 
 
 def _detail(reported: Reported) -> str:
@@ -132,8 +216,3 @@ def _detail(reported: Reported) -> str:
         "" if reported.train_loss is None else f"loss {reported.train_loss:.3f} nats/token",
     ]
     return ", ".join(filter(None, parts))
-
-
-def duration_words(seconds: float) -> str:
-    """A time as people say it: seconds up to a minute and a half, then minutes."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -14,6 +14,8 @@ class Progress(BaseModel):
         share: of the work, 0 to 1.
         phase: what it is at; `done` once its result is written.
         updated: when this was written, unix seconds.
+        seconds: that all attempts took so far.
+        pace_seconds: that the whole takes at this attempt's pace; None while that is not known.
         epoch: epochs seen, of a run.
         total_epochs: that it will see; 0 of a measurement.
         tokens_per_second: of training.
@@ -25,10 +27,22 @@ class Progress(BaseModel):
     share: float
     phase: str = ""
     updated: float = 0.0
+    seconds: float = 0.0
+    pace_seconds: float | None = None
     epoch: float = 0.0
     total_epochs: float = 0.0
     tokens_per_second: float = 0.0
     train_loss: float | None = None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left at this pace; None if it is not known."""
+        return None if self.pace_seconds is None else max(0.0, (1.0 - self.share) * self.pace_seconds)
+
+    @property
+    def whole(self) -> float | None:
+        """Seconds that it takes in all."""
+        return None if self.left is None else max(0.0, self.seconds) + self.left
 
 
 def read_progress(logdir: Path) -> Progress | None:

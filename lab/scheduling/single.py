@@ -5,15 +5,19 @@ configuration, and find their ranks.
 """
 
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from lab.config import MeasurementConfig, RunConfig
-from lab.results import MeasurementResult, RunResult, read_result
+from lab.console import make_console
+from lab.results import RESULT, MeasurementResult, RunResult, read_result
+from lab.scheduling.executors.slots import SLOT
 from lab.scheduling.ledger.locks import sole_owner
 from lab.training.ending import Notice
 from lab.version import Version, result_digest
 
+RESULTS = Path("results")
 ORPHAN_SECONDS = 10.0  # a killed driver's run needs a moment to end
 
 
@@ -40,26 +44,46 @@ def train_here(
 
     if logdir is None:
         name = f"{config.arm}-seed={config.seed}-{_name(config, cache_dir, start)}"
-        logdir = Path("results", "runs", name)
+        logdir = RESULTS / "runs" / name
     notice, ranks = Notice(), find_ranks(config.training.parallel)
     alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS) if ranks.first else nullcontext()
-    with notice.by_signals(), alone:
+    shown = _shown(config, logdir) if ranks.first else nullcontext()
+    with notice.by_signals(), alone, shown:
         result = train_run(config, logdir, cache_dir, notice, start, data_key)
     return (result, logdir) if ranks.first else None
 
 
 def _name(config: RunConfig, cache_dir: Path, start: Path | None) -> str:
     """What tells a run from others of its arm and seed."""
-    from rich.console import Console
-
     from lab.data.dataset import prepare
     from lab.data.progress import shown_on
 
     begun = read_result(start) if start else None
-    with shown_on(Console(stderr=True)):
+    with shown_on(make_console(stderr=True)):
         data = prepare(config.data, cache_dir).hash
     digits = result_digest(begun.run, begun.evaluation) if begun else ""
     return Version.of(config, data, os.environ["KERAS_BACKEND"], "", digits).digest()
+
+
+@contextmanager
+def _shown(config: RunConfig | MeasurementConfig, logdir: Path) -> Iterator[None]:
+    """Say on stderr what is done and how far it is; nothing where a driver watches, or a result is there."""
+    if SLOT in os.environ or (logdir / RESULT).is_file():
+        yield
+        return
+    from lab.scheduling.outlook import describe_run
+    from lab.scheduling.progress import Alone, RunsProgress, watching
+    from lab.scheduling.time_left import training_work
+
+    console = make_console(stderr=True)
+    progress, job = RunsProgress(console), Alone(logdir.name, logdir)
+    if isinstance(config, RunConfig):
+        outlook = describe_run(config, logdir, RESULTS)
+        label, work = f"{config.arm} seed={config.seed}", training_work(config)
+        job, progress.pace = job._replace(label=label, work=work), outlook.pace
+        progress.say(outlook.line)
+    with watching(job, progress):
+        yield
 
 
 def measure_here(
@@ -79,5 +103,6 @@ def measure_here(
     from lab.training.measuring import measure_runs
 
     notice = Notice()
-    with notice.by_signals(), sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS):
+    alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS)
+    with notice.by_signals(), alone, _shown(config, logdir):
         return measure_runs(config, logdir, cache_dir, notice, data_key)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.ablation import Cell, level_text
+from lab.console import Fitting
 from lab.evaluation.measurements import find_set
 from lab.files import Row
 from lab.results import (
@@ -26,8 +27,9 @@ from lab.results import (
     measurement_folder,
     read_record,
 )
-from lab.scheduling.progress import duration_words
+from lab.scheduling.ledger.locks import is_owned
 from lab.scheduling.progress_file import read_progress
+from lab.scheduling.time_left import Timed, duration_words, seconds_left, training_work
 from lab.version import read_version
 
 State = Literal["queued", "running", "done", "failed"]
@@ -35,7 +37,6 @@ STATES: tuple[State, ...] = ("queued", "running", "done", "failed")
 
 FRESH_SECONDS = 120.0  # a job that does not say where it is for so long, and has no process here, has ended
 REFRESH_SECONDS = 2.0
-LEAST_SHARE = 0.02  # of a job, before it tells how long the whole will take
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class JobStatus:
         share: part of its work that is done, 0 to 1.
         tokens_per_second: of a running one.
         seconds: what a done one took; what a running one will take in all; None if nobody knows.
+        left: seconds that a running one still takes at its pace; None if nobody knows.
+        work: how much there is to do; of runs alone, or of measurements alone, it is in one unit.
         failure: outcome and reason of a failed one.
         damaged: what is wrong with its result; empty if nothing is.
     """
@@ -63,6 +66,8 @@ class JobStatus:
     share: float = 0.0
     tokens_per_second: float = 0.0
     seconds: float | None = None
+    left: float | None = None
+    work: float = field(default=1.0, compare=False)
     failure: str = ""
     damaged: str = ""
 
@@ -70,6 +75,12 @@ class JobStatus:
     def label(self) -> str:
         """The job in words."""
         return " ".join(filter(None, (self.measurement, self.arm, self.level, f"seed={self.seed}")))
+
+    @property
+    def timed(self) -> Timed:
+        """It as its time is known."""
+        kind, ended = (self.measurement, self.arm, self.level), self.state in ("done", "failed")
+        return Timed(kind, self.work, ended, self.share, self.seconds, self.left)
 
 
 class _Result(NamedTuple):
@@ -90,15 +101,19 @@ class TreeStatus:
         self.tree = tree
         self._results: dict[Path, tuple[int, _Result | None]] = {}  # with the time of change, ns
 
+    def driver(self) -> bool | None:
+        """Whether a driver is at work on the tree, as its lock tells at once; None if nothing tells."""
+        return is_owned(self.tree, "driver")
+
     def jobs(self) -> list[JobStatus]:
         """Every planned run, in planned order, then the measurements of those that did not fail.
 
         Raises:
             ValueError: if the plan cannot be read.
         """
-        plan = self._plan()
-        runs = [(cell, self._job(cell, "")) for cell in plan.cells]
-        measured = [self._job(cell, name) for name, cell in _measurements(plan, runs)]
+        plan, driven = self._plan(), self.driver() is not False
+        runs = [(cell, self._job(cell, "", driven)) for cell in plan.cells]
+        measured = [self._job(cell, name, driven) for name, cell in _measurements(plan, runs)]
         return [job for _, job in runs] + measured
 
     def look(self) -> str:
@@ -119,13 +134,14 @@ class TreeStatus:
             raise ValueError(f"expected a plan at {self.tree / PLAN}, but there is none.")
         return plan
 
-    def _job(self, cell: Cell, measurement: str) -> JobStatus:
+    def _job(self, cell: Cell, measurement: str, driven: bool) -> JobStatus:
         logdir = self.tree / (measurement_folder(cell.logdir, measurement) if measurement else cell.logdir)
         place: dict[str, Any] = {
             "arm": cell.arm,
             "level": level_text(cell.level),
             "seed": cell.seed,
             "measurement": measurement,
+            "work": 1.0 if measurement else training_work(cell.config),
         }
         try:
             result = self._result(logdir / RESULT, MeasurementResult if measurement else RunResult)
@@ -136,7 +152,7 @@ class TreeStatus:
         version = None if measurement else read_version(logdir)
         if version is not None and version.digest() != cell.version:
             return JobStatus(**place, state="queued")  # of another run, which is there until this one starts
-        return JobStatus(**place, **_under_way(logdir))
+        return JobStatus(**place, **_under_way(logdir, driven))
 
     def _result(self, path: Path, kind: type[RunResult] | type[MeasurementResult]) -> _Result | None:
         changed = path.stat().st_mtime_ns if path.is_file() else 0
@@ -173,16 +189,28 @@ def _measurements(plan: PlanRecord, runs: Sequence[tuple[Cell, JobStatus]]) -> I
                 yield name, cell
 
 
+class NothingYetError(ValueError):
+    """Nothing has run where results are looked for."""
+
+
 def find_trees(path: Path) -> list[Path]:
     """The result trees in a folder or below it.
 
     Raises:
-        ValueError: if there is none.
+        NothingYetError: if there is none.
+        ValueError: if the path is no folder, or lies inside of a tree.
     """
-    trees = sorted(plan.parent for plan in path.rglob(PLAN))
-    if not trees:
-        raise ValueError(f"`path` must hold a {PLAN}, in it or below it, but got {path}.")
-    return trees
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"`path` must be a folder of results, but got the file {path}.")
+    trees = sorted(plan.parent for plan in path.rglob(PLAN) if plan.is_file())
+    if trees:
+        return trees
+    if above := next((folder for folder in path.absolute().parents if (folder / PLAN).is_file()), None):
+        raise ValueError(f"`path` must be a result tree or above some, but got {path}, inside of {above}.")
+    why = f"there is no {PLAN} in it or below it" if path.exists() else "there is no such folder"
+    if any(is_owned(lock.parent, "driver") for lock in path.rglob("driver.lock")):
+        why = "a driver is starting"
+    raise NothingYetError(f"nothing has run yet in {path}: {why}.")
 
 
 def show_status(path: Path, console: Console, once: bool = False) -> bool:
@@ -197,9 +225,13 @@ def show_status(path: Path, console: Console, once: bool = False) -> bool:
         Whether every plan could be read; one that could not is named in place of its jobs.
 
     Raises:
-        ValueError: if there is no tree.
+        ValueError: if the path is no folder, or lies inside of a tree.
     """
-    trees = [TreeStatus(tree) for tree in find_trees(path)]
+    try:
+        trees = [TreeStatus(tree) for tree in find_trees(path)]
+    except NothingYetError as error:
+        console.print(Text(str(error)), soft_wrap=True)
+        return True
     shown = _render(trees)
     if once or not console.is_terminal:
         console.print(Group(*shown.parts))
@@ -210,34 +242,6 @@ def show_status(path: Path, console: Console, once: bool = False) -> bool:
             shown = _render(trees)
             live.update(Group(*shown.parts), refresh=True)
     return shown.sound
-
-
-def seconds_left(jobs: Sequence[JobStatus]) -> float | None:
-    """Time until the last job ends, if as many run at once as now; None if nothing runs or nobody knows.
-
-    A job takes as long as the done ones of its arm and level; where there are none, as long as it looks by
-    its own share; where that is not known either, as long as the others.
-    """
-    running = sum(job.state == "running" for job in jobs)
-    known = [job for job in jobs if job.seconds]
-    if not running or not known:
-        return None
-    done = [job for job in known if job.state == "done"]
-    left = 0.0
-    for job in jobs:
-        if job.state in ("queued", "running"):
-            alike = [other for other in done if _kind(other) == _kind(job)]
-            whole = _mean_seconds(alike) or job.seconds or _mean_seconds(known)
-            left += whole * (1.0 - job.share)
-    return left / running
-
-
-def _kind(job: JobStatus) -> tuple[str, str, str]:
-    return job.measurement, job.arm, job.level
-
-
-def _mean_seconds(jobs: Sequence[JobStatus]) -> float:
-    return sum(job.seconds or 0.0 for job in jobs) / len(jobs) if jobs else 0.0
 
 
 class _Shown(NamedTuple):
@@ -258,9 +262,26 @@ def _render(trees: Iterable[TreeStatus]) -> _Shown:
             parts.append(Text(_one_line(f"{tree.tree}: {error}")))
             sound = False
             continue
-        parts += [Text(f"{tree.tree}: {_counts(jobs)}{look}{_left(jobs)}"), _table(jobs), *_notes(jobs)]
-        ended = ended and all(job.state in ("done", "failed") for job in jobs)
+        all_ended = all(job.state in ("done", "failed") for job in jobs)
+        driver = "" if all_ended else _driver(tree)
+        parts += [
+            Text(f"{tree.tree}: {_counts(jobs)}{look}{driver}{_left(jobs)}"),
+            _table(jobs),
+            *_notes(jobs),
+        ]
+        ended = ended and all_ended
     return _Shown(parts, ended, sound)
+
+
+def _driver(tree: TreeStatus) -> str:
+    """Words for a driver that is not at work."""
+    if tree.driver() is False:
+        return ", no driver is at work"
+    process = _process(tree.tree / "driver.lock")
+    stopped = process is not None and process.status() == psutil.STATUS_STOPPED
+    return (
+        f", its driver is stopped (`kill -CONT {process.pid}` lets it go on)" if process and stopped else ""
+    )
 
 
 def _counts(jobs: Sequence[JobStatus]) -> str:
@@ -272,7 +293,7 @@ def _counts(jobs: Sequence[JobStatus]) -> str:
     )
 
 
-def _table(jobs: Sequence[JobStatus]) -> Table:
+def _table(jobs: Sequence[JobStatus]) -> Fitting:
     """A row for each arm and level, then one for each measurement."""
     table = Table()
     for name in ("arm", "level"):
@@ -287,7 +308,7 @@ def _table(jobs: Sequence[JobStatus]) -> Table:
         counts = [sum(job.state == state for job in row) for state in STATES]
         now = ", ".join(_now(job) for job in row if job.state == "running")
         table.add_row(*map(Text, names), *(str(count or "") for count in counts), Text(now))
-    return table
+    return Fitting(table)
 
 
 def _now(job: JobStatus) -> str:
@@ -306,27 +327,39 @@ def _notes(jobs: Iterable[JobStatus]) -> Iterator[Text]:
 
 
 def _left(jobs: Sequence[JobStatus]) -> str:
-    seconds = seconds_left(jobs)
-    return "" if seconds is None else f", about {duration_words(seconds)} left"
+    """Words for the time left, if as many run at once as now: of the runs, then of the measurements."""
+    running = sum(job.state == "running" for job in jobs)
+    stages = [[job.timed for job in jobs if bool(job.measurement) == measured] for measured in (False, True)]
+    lefts = [seconds_left(stage, running) for stage in stages]
+    if not running or not (known := [left for left in lefts if left]):
+        return ""
+    more = " for the runs" if None in lefts else ""
+    return f", about {duration_words(sum(known))} left{more}"
 
 
-def _under_way(logdir: Path) -> Row:
-    """How far a job without its result is, by what its folder says."""
+def _under_way(logdir: Path, driven: bool) -> Row:
+    """How far a job without its result is, by what its folder says.
+
+    Args:
+        logdir: its folder.
+        driven: whether a driver may be at work, whose jobs run on this machine or on others.
+    """
     progress = read_progress(logdir)
     if progress and progress.phase == "done":  # with another result than is wanted now
         progress = None
-    share = min(1.0, progress.share) if progress else 0.0
-    started = _process_start(logdir / "run.lock")
+    share = min(1.0, max(0.0, progress.share)) if progress else 0.0
+    heard = driven and progress is not None and time.time() - progress.updated < FRESH_SECONDS
     failure = _read(logdir / "failure.json")
     if failure:
         outcome, reason = (str(failure.get(name, "")) for name in ("outcome", "reason"))
         why = reason if reason.startswith(outcome) else f"{outcome}: {reason}"
         return {"state": "failed", "share": share, "failure": _one_line(why)}
-    if started is None and not (progress and time.time() - progress.updated < FRESH_SECONDS):
+    if not heard and _process(logdir / "run.lock") is None:
         return {"state": "queued", "share": share}
-    whole = (time.time() - started) / share if started and share > LEAST_SHARE else None
-    rate = progress.tokens_per_second if progress else 0.0
-    return {"state": "running", "share": share, "tokens_per_second": rate, "seconds": whole}
+    if progress is None:
+        return {"state": "running"}
+    rate, left, seconds = progress.tokens_per_second, progress.left, progress.whole
+    return {"state": "running", "share": share, "tokens_per_second": rate, "seconds": seconds, "left": left}
 
 
 def _read(path: Path) -> Row | None:
@@ -338,13 +371,11 @@ def _read(path: Path) -> Row | None:
     return value if isinstance(value, dict) else None
 
 
-def _process_start(lock: Path) -> float | None:
-    """When the process that holds a run's lock took it (unix seconds); None if none on this machine does."""
+def _process(lock: Path) -> psutil.Process | None:
+    """The process on this machine that took a lock; None if it has ended, or works on another machine."""
     try:
-        pid, taken = int(lock.read_text(encoding="ascii")), lock.stat().st_mtime
-        return (
-            taken if psutil.Process(pid).create_time() <= taken + 1.0 else None
-        )  # a later one has its number
+        process, taken = psutil.Process(int(lock.read_text(encoding="ascii"))), lock.stat().st_mtime
+        return process if process.create_time() <= taken + 1.0 else None  # a later one has its number
     except (OSError, ValueError, psutil.Error):
         return None
 

@@ -14,6 +14,9 @@ from lab.files import Row, read_json, write_json
 class ProgressFile:
     """`progress.json`, rewritten at most once a second.
 
+    Its `pace_seconds` say how long the whole takes at the pace of this attempt so far. The first passage from
+    one phase to another does not count: there a program is compiled.
+
     Args:
         path: the file.
         values: what it says from the start.
@@ -26,6 +29,9 @@ class ProgressFile:
         self._written = 0.0
         self._started = time.time() if started is None else started
         self._earlier = _seconds(path)
+        self._last: tuple[str, float, float] | None = None  # phase, share, time
+        self._left_before: set[str] = set()  # phases that went over into another
+        self._paced_share = self._paced_seconds = 0.0
 
     @property
     def seconds(self) -> float:
@@ -36,9 +42,24 @@ class ProgressFile:
         """Lay new values over the old ones."""
         self._values.update(values)
         now = time.time()
+        self._follow(now)
         if force or now - self._written >= 1.0:
             self._written = now
             write_json(self._path, {**self._values, "seconds": self.seconds, "updated": now})
+
+    def _follow(self, now: float) -> None:
+        """Measure the pace."""
+        last, phase, share = self._last, self._values.get("phase", ""), self._values.get("share", 0.0)
+        self._last = phase, share, now
+        if last is None:
+            return
+        if last[0] not in (phase, *self._left_before):
+            self._left_before.add(last[0])
+            return
+        self._paced_share += share - last[1]
+        self._paced_seconds += now - last[2]
+        if self._paced_share > 0:
+            self._values["pace_seconds"] = self._paced_seconds / self._paced_share
 
 
 def _seconds(path: Path) -> float:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -31,10 +32,18 @@ from lab.results import (
     write_record,
 )
 from lab.scheduling import status
-from lab.scheduling.status import JobStatus, TreeStatus, find_trees, seconds_left, show_status
+from lab.scheduling.ledger.locks import sole_owner
+from lab.scheduling.status import JobStatus, NothingYetError, TreeStatus, find_trees, show_status
 from lab.sections import pairs
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def driven(bench):
+    """A driver is at work on the tree."""
+    with sole_owner(bench.tree, "driver"):
+        yield
 
 
 @pytest.fixture
@@ -81,7 +90,7 @@ def test_where_seeds_are_added_it_says_at_which_look(tree):
     assert "0 of 5 runs done, look 2 of 5 (5 seeds)" in said(tree.path)
 
 
-def test_each_state_is_told_from_the_files(tree):
+def test_each_state_is_told_from_the_files(tree, driven):
     write, place = tree.write, ("ar", "unique_tokens=1000")
     tree.finish(0, wall_seconds=100.0)
     tree.finish(1, wall_seconds=1.0, evaluation="another")  # does not count
@@ -127,12 +136,12 @@ def test_a_result_that_is_written_while_it_is_watched_is_seen(tree):
 
 def test_a_run_with_a_living_process_runs_however_long_it_is_silent(tree):
     path, write = tree.path, tree.write
-    logdir = write(0, "progress.json", share=0.5, updated=time.time() - 3600)
+    logdir = write(0, "progress.json", share=0.5, seconds=20.0, pace_seconds=30.0, updated=time.time() - 3600)
     lock = logdir / "run.lock"
     lock.write_text(str(os.getpid()))
     running = TreeStatus(path).jobs()[0]
     assert (running.state, running.share) == ("running", 0.5)
-    assert 0 <= running.seconds < 600
+    assert (running.seconds, running.left) == (35.0, 15.0)
     long_ago = time.time() - 10**7  # then another process had this number
     os.utime(lock, (long_ago, long_ago))
     assert TreeStatus(path).jobs()[0].state == "queued"
@@ -144,7 +153,7 @@ def test_a_run_with_a_living_process_runs_however_long_it_is_silent(tree):
     assert TreeStatus(path).jobs()[0].state == "queued"
 
 
-def test_half_written_and_foreign_files_are_no_obstacle(tree):
+def test_half_written_and_foreign_files_are_no_obstacle(tree, driven):
     logdir = tree.write(0, "progress.json", share="x", updated=None)
     for name in ("result.json", "failure.json"):
         (logdir / name).write_bytes(b'{"half\xff')
@@ -165,17 +174,6 @@ def test_a_damaged_result_is_named(tree, content):
     assert line.startswith(f"{logdir / 'result.json'}: not ")
     assert line.endswith("The same command makes it again.")
     assert "1 of 5 runs done" in lines[0]
-
-
-def test_time_left_rests_on_done_runs_then_on_the_run_itself_then_on_the_others():
-    done = JobStatus("a", "", 0, "done", share=1.0, seconds=100.0)
-    assert seconds_left([done, JobStatus("a", "", 1, "running", share=0.5, seconds=7.0)]) == 50.0
-    assert seconds_left([done, JobStatus("b", "", 0, "running", share=0.5, seconds=40.0)]) == 20.0
-    assert seconds_left([done, JobStatus("b", "", 0, "running", share=0.5)]) == 50.0
-    two = [JobStatus("a", "", seed, "running") for seed in (1, 2)]
-    assert seconds_left([done, *two, JobStatus("a", "", 3, "queued")]) == 150.0
-    assert seconds_left([done, JobStatus("a", "", 1, "queued")]) is None
-    assert seconds_left(two) is None
 
 
 def test_on_a_terminal_it_goes_on_until_all_have_ended(tree, monkeypatch):
@@ -203,9 +201,73 @@ def test_every_tree_below_a_folder_is_shown(tree, tmp_path):
     assert f"{tree.path}: 0 of 5 runs done" in text
 
 
-def test_what_is_no_tree_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"`path` must hold a plan\.json, in it or below it, but got"):
-        show_status(tmp_path / "none", Console())
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("none", "there is no such folder"),
+        ("empty", "there is no plan.json in it or below it"),
+        ("other", "there is no plan.json in it or below it"),
+        ("starting", "a driver is starting"),
+    ],
+)
+def test_before_any_run_it_says_so(folder, why, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other" / "plan.json").mkdir(parents=True)
+    (tmp_path / "other" / "notes.txt").touch()
+    path = tmp_path / folder
+    with sole_owner(tmp_path / "starting" / "deep", "driver"):
+        assert said(path) == f"nothing has run yet in {path}: {why}.\n"
+        with pytest.raises(NothingYetError, match="nothing has run yet in"):
+            find_trees(path)
+
+
+def test_a_file_and_the_inside_of_a_tree_are_refused(tree, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"`path` must be a folder of results, but got the file .*file\."):
+        show_status(tmp_path / "file", Console())
+    tree.write(0, "progress.json")
+    with pytest.raises(ValueError, match=rf"or above some, but got .*runs, inside of {tree.path}\."):
+        show_status(tree.path / "runs", Console())
+
+
+def test_a_dead_drivers_runs_are_queued_at_once(tree):
+    tree.finish(0)
+    tree.write(1, "progress.json", share=0.5, pace_seconds=10.0, updated=time.time())
+    with sole_owner(tree.path, "driver"):
+        assert TreeStatus(tree.path).jobs()[1].state == "running"
+        assert "1 of 5 runs done, about" in said(tree.path)
+    assert TreeStatus(tree.path).jobs()[1] == JobStatus("ar", "unique_tokens=1000", 1, "queued", share=0.5)
+    assert "1 of 5 runs done, no driver is at work\n" in said(tree.path)
+
+
+def test_where_the_lock_tells_nothing_a_run_that_was_heard_of_runs(tree, monkeypatch):
+    monkeypatch.setattr(status, "is_owned", lambda *_: None)
+    tree.write(0, "progress.json", share=0.5, updated=time.time())
+    tree.write(1, "progress.json", share=0.5, updated=time.time() - 3600)
+    assert [job.state for job in TreeStatus(tree.path).jobs()][:2] == ["running", "queued"]
+    assert "driver" not in said(tree.path)
+
+
+def test_a_finished_study_needs_no_driver(tree):
+    for seed in range(5):
+        tree.finish(seed)
+    assert said(tree.path).startswith(f"{tree.path}: 5 of 5 runs done\n")
+
+
+def test_a_driver_that_is_stopped_or_killed_is_told_at_once(bench):
+    bench.behave({"ar": "wait", "dlm": "wait"})
+    driver = bench.driver()
+    try:
+        wait_for(lambda: all(map(bench.tries, bench.plan().cells[:2])))
+        assert "0 of 4 runs done\n" in said(bench.tree)
+        driver.send_signal(signal.SIGSTOP)
+        stopped = f"0 of 4 runs done, its driver is stopped (`kill -CONT {driver.pid}` lets it go on)"
+        wait_for(lambda: stopped in said(bench.tree))
+        driver.send_signal(signal.SIGCONT)
+    finally:
+        driver.kill()
+        driver.communicate()
+    assert "0 of 4 runs done, no driver is at work" in said(bench.tree)
 
 
 @pytest.mark.parametrize("content", ['{"cells": [{}]}', "[]", "", '{"cells"'])
@@ -217,7 +279,7 @@ def test_a_damaged_plan_is_named_and_the_other_trees_are_shown(tree, tmp_path, c
     assert not show_status(tmp_path, Console(file=file, width=1000))
     first, second, *_ = file.getvalue().splitlines()
     assert first.startswith(f"{damaged.parent}: {damaged}: not ")
-    assert second == f"{tree.path}: 0 of 5 runs done"
+    assert second == f"{tree.path}: 0 of 5 runs done, no driver is at work"
     assert show_status(tree.path, Console(file=file))
 
 
@@ -238,7 +300,7 @@ def folder_of(plan, cell, name):
     return plan.tree / measurement_folder(cell.logdir, name)
 
 
-def test_measurements_are_shown_too(bench):
+def test_measurements_are_shown_too(bench, driven):
     measurements = {"inference": "ar", "yardstick": ""}
     plan = bench.plan(seeds=3, ablation=tiny_ablation(measurements=measurements))
     plan.write()

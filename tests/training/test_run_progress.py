@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lab.scheduling import progress_file
 from lab.training import progress
 from lab.training.progress import ProgressFile, StepLog
 
@@ -48,6 +49,52 @@ def test_the_time_of_earlier_attempts_counts_where_it_can_be_read(tmp_path, monk
     assert file.seconds == seconds + 2
     file.update(force=True)
     assert ProgressFile(path, {}).seconds == seconds + 2
+
+
+class Played:
+    """A progress.json whose clock is turned by hand."""
+
+    def __init__(self, path, monkeypatch):
+        self.clock = SimpleNamespace(time=lambda: self.clock.now, now=100.0)
+        monkeypatch.setattr(progress, "time", self.clock)
+        self.path, self.file = path, ProgressFile(path, {})
+
+    def goes(self, seconds, phase, share):
+        """After so many seconds it says where it is; returns the pace that it says then."""
+        self.clock.now += seconds
+        self.file.update(force=True, phase=phase, share=share)
+        return read(self.path).get("pace_seconds")
+
+
+def test_the_pace_counts_no_compiling(tmp_path, monkeypatch):
+    run = Played(tmp_path / "progress.json", monkeypatch)
+    assert run.goes(0, "compile", 0.0) is None
+    assert run.goes(30, "train", 0.01) is None
+    assert run.goes(2, "train", 0.03) == pytest.approx(100)
+    assert run.goes(2, "evaluate", 0.05) == pytest.approx(100)
+    assert run.goes(20, "train", 0.05) == pytest.approx(100)  # what measures was compiled too
+    assert run.goes(5, "train", 0.10) == pytest.approx(100)
+    assert run.goes(5, "evaluate", 0.15) == pytest.approx(100)
+    assert run.goes(12, "train", 0.15) == pytest.approx((2 + 5 + 5 + 12) / 0.12)  # and measures again
+    reported = progress_file.read_progress(tmp_path)
+    assert reported.left == pytest.approx(0.85 * 24 / 0.12)
+    assert reported.whole == pytest.approx(76 + 0.85 * 24 / 0.12)
+
+
+def test_the_pace_of_an_attempt_that_goes_on_is_its_own(tmp_path, monkeypatch):
+    (tmp_path / "progress.json").write_text('{"seconds": 1000, "share": 0.5, "pace_seconds": 7}')
+    run = Played(tmp_path / "progress.json", monkeypatch)
+    assert run.goes(0, "compile", 0.5) is None
+    assert run.goes(10, "train", 0.5) is None
+    assert run.goes(10, "train", 0.6) == pytest.approx(100)
+    assert progress_file.read_progress(tmp_path).whole == pytest.approx(1020 + 40)
+
+
+def test_a_measurement_has_a_pace_from_its_second_report_on(tmp_path, monkeypatch):
+    run = Played(tmp_path / "progress.json", monkeypatch)
+    assert run.goes(0, "measure", 0.0) is None
+    assert run.goes(10, "measure", 0.0) is None  # nothing was gained
+    assert run.goes(10, "measure", 0.25) == pytest.approx(80)
 
 
 class Steps:

@@ -7,6 +7,7 @@ from lab.ablation import Cell
 from lab.scheduling.executors.executor import Executor
 from lab.scheduling.executors.local import COMMAND, STANDBY, LocalExecutor
 from lab.scheduling.executors.process import STALL_SECONDS
+from lab.scheduling.executors.slots import make_places
 from lab.scheduling.places import Places
 
 
@@ -51,6 +52,16 @@ class Resources:
                     f"`{name}` must be 1 unless training.parallel is data or model, but got {name}={count} "
                     f"and parallel=none in {len(alone)} runs."
                 )
+
+    def at_once(self) -> int | None:
+        """Runs at a time; None if the cluster alone knows.
+
+        Raises:
+            ValueError: if a number is out of range or the machine has too few devices.
+        """
+        if self.engine == "ray":
+            return self.workers or None
+        return len(make_places(self.workers, self.ranks, self.per_device, self.devices))
 
     def executor(self, places: Places) -> Executor:
         """Where attempts run.
