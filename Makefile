@@ -10,6 +10,24 @@ comma := ,
 ABLATIONS := crossover windows model-size data-quality sparsity attribution any-order super-dense monte-carlo ar-noise \
   regularization dual-objective block-diffusion conversion overfitting loss-vs-accuracy coder inference-compute
 
+# `make help` shows the lines that begin with #=.
+#= PRESET=            a file of configs/ by name (laptop), or a .yaml file of yours
+#= DATA=              files, folders or globs of your text in place of the preset's
+#= SEEDS=             repeats of each arm; auto: more, while undecided
+#= LEVELS=            levels of what the ablation varies: data.unique_tokens=5000,20000
+#= SET=               anything else of lab/config.py: "model.width=256 training.batch_size=16"
+#= TUNE=              trials with which each arm is tuned first
+#= RESULTS=           the results folder (results)
+#= WORKERS=           runs at once; one a core, GPU or TPU chip if not given
+#= PER_DEVICE=        runs that share one GPU
+#= DEVICES=, RANKS=   devices of a process, and processes of a run
+#= ENGINE=, SHARED=   local or ray, and storage by which results travel between nodes
+#= STORAGE=           an Optuna database in place of the journal among the results
+#= NAME=              of `ablate`: the file of an ablation of yours
+#= TREE=, PORT=       of `board` and `dashboard`: which results, and where to serve them
+#= EXTRAS=            of `setup`: torch, ray, postgres, dashboard, bench, lm-eval, hf, cuda, tpu
+#= KERAS_BACKEND=, JAX_PLATFORMS=   as in Keras and JAX
+
 # What a user may set, handed on as options. KERAS_BACKEND, JAX_PLATFORMS and STORAGE pass through the environment
 # (a storage URL may hold a password, and options show in the list of processes), and so does DATA, untouched.
 export STORAGE
@@ -32,14 +50,16 @@ OPTIONS = --preset $(call quoted,$(PRESET)) \
   $(if $(filter-out results,$(RESULTS)),--results $(call quoted,$(RESULTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(ABLATIONS) ablate smoke status report board dashboard bench format lint type test test-backends test-extras test-large clean
+.PHONY: help setup data $(ABLATIONS) ablate smoke status report board dashboard bench format lint type test test-backends test-extras test-large clean
 
 help: ## list the targets
-	@echo 'Ablations (PRESET= DATA= SEEDS= LEVELS= SET= TUNE= RESULTS= WORKERS= PER_DEVICE= DEVICES= RANKS= ENGINE= SHARED= STORAGE=):'
+	@echo 'Ablations:'
 	@for name in $(ABLATIONS); do \
 	  printf '%-20s%s\n' $$name "$$(sed -n '1s/^"""//p' ablations/$$(echo $$name | tr - _).py)"; done
 	@echo 'Others:'
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
+	@echo 'Variables:'
+	@sed -n 's/^#= //p' $(MAKEFILE_LIST)
 
 # The stamp names the extras, so that asking for another one installs it and a second make installs nothing.
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
@@ -58,6 +78,10 @@ ablate: setup ## an ablation of your own (NAME=path/to/mine.py)
 smoke: PRESET := smoke
 smoke: setup ## the crossover ablation in seconds: does everything run?
 	$(BIN)/python -m lab ablate crossover $(OPTIONS)
+
+data: setup ## what a corpus holds, and how much of it can be trained on (PRESET= DATA= SET=)
+	$(BIN)/python -m lab data --preset '$(PRESET)' \
+	  $(foreach path,$(DATA),--data '$(path)') $(foreach override,$(SET),--set '$(override)')
 
 status: setup ## what is queued, running, done and failed, and the time left
 	$(BIN)/python -m lab status $(call quoted,$(RESULTS))

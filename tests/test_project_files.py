@@ -1,0 +1,64 @@
+"""What stands beside the code says what is true of it: the help of make, the citation, links of pages."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+import lab
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
+
+
+def make(*arguments):
+    said = subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return said.stdout
+
+
+def test_help_names_every_target_and_every_variable():
+    makefile, shown = (ROOT / "Makefile").read_text(encoding="utf-8"), make("help")
+    phony = re.search(r"\.PHONY: (.*)", makefile)[1].replace("$(ABLATIONS)", "").split()
+    assert [name for name in phony if not re.search(rf"^{name} ", shown, re.MULTILINE)] == []
+    options = makefile.partition("OPTIONS = ")[2].partition("\n\n")[0]
+    used = set(re.findall(r"\$\((?:if \$\()?([A-Z_]+)\)", options)) | {
+        "EXTRAS",
+        "TREE",
+        "PORT",
+        "NAME",
+        "STORAGE",
+    }
+    assert used >= {"PRESET", "SEEDS", "DATA", "SET", "TUNE", "WORKERS", "SHARED"}
+    variables = shown.partition("Variables:")[2]
+    assert [
+        name for name in [*used, "EXTRAS", "TREE", "PORT", "NAME", "STORAGE"] if f"{name}=" not in variables
+    ] == []
+
+
+def test_make_data_hands_on_what_the_user_gives():
+    said = make("-n", "data", "PRESET=smoke", "DATA=a.txt b.txt", "SET=data.length=20", "VENV=.venv")
+    (command,) = (line for line in re.sub(r"\\\n\s*", "", said).splitlines() if "lab data" in line)
+    assert " ".join(command.split()).endswith(
+        "python -m lab data --preset 'smoke' --data 'a.txt' --data 'b.txt' --set 'data.length=20'"
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere_and_lines_are_short(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
+        assert (ROOT / target).exists(), target
+    if page != "README.md":
+        assert max(map(len, text.splitlines())) <= 150
+
+
+def test_the_citation_is_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert (cited["version"], cited["license"]) == (lab.__version__, "Apache-2.0")
+
+
+def test_the_security_page_leads_to_what_is_promised():
+    assert "(docs/execution.md)" in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
