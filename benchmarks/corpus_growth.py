@@ -55,13 +55,13 @@ def texts(size: int, each: int) -> Iterator[str]:
 def write_corpus(kind: str, size: int, folder: Path) -> None:
     """Files of `size` bytes of text."""
     if kind == "short":
-        with (folder / "short.jsonl").open("w") as file:
+        with (folder / "short.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps({"text": text}) + "\n" for text in texts(size, SHORT))
     elif kind == "whole":
         for number, text in enumerate(texts(size, size // FILES)):
-            (folder / f"{number}.txt").write_text(text)
+            (folder / f"{number}.txt").write_text(text, encoding="utf-8")
     else:
-        with (folder / "one.txt").open("w") as file:
+        with (folder / "one.txt").open("w", encoding="utf-8") as file:
             file.writelines(texts(size, 1_000_000))
 
 
@@ -110,7 +110,9 @@ def time_parts() -> dict[str, float]:
 def peak_megabytes() -> float:
     """The most memory that this process has had resident, on Linux."""
     # Not `ru_maxrss`, which a process takes over from the one that started it.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = dict(
+        line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    )
     return int(status["VmHWM"].split()[0]) / 1024
 
 

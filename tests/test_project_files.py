@@ -1,5 +1,6 @@
 """What stands beside the code says what is true of it: the help of make, the citation, links of pages."""
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -52,6 +53,32 @@ def test_links_lead_somewhere_and_lines_are_short(page):
         assert (ROOT / target).exists(), target
     if page != "README.md":
         assert max(map(len, text.splitlines())) <= 150
+
+
+def by_locale(source):
+    """The lines on which a text file is read or written in the encoding of whoever runs it."""
+    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        given = [str(getattr(value, "value", "")) for value in call.args]
+        opens = name == "open" and getattr(getattr(call.func, "value", None), "id", "") not in ("os", "gzip")
+        modes = given[isinstance(call.func, ast.Name) :]
+        text = opens and not any("b" in mode for mode in modes) and "O_" not in ast.unparse(call)
+        named = name in ("read_text", "write_text") and given != ["RECORD"]  # of a distribution: always UTF-8
+        if (text or named) and "encoding" not in {keyword.arg for keyword in call.keywords}:
+            yield call.lineno
+
+
+@pytest.mark.parametrize("folder", ["lab", "ablations", "benchmarks"])
+def test_every_text_file_is_utf_8_whatever_the_locale(folder):
+    sources = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / folder).rglob("*.py"))}
+    assert {path: lines for path, text in sources.items() if (lines := list(by_locale(text)))} == {}
+
+
+def test_a_file_of_the_locale_would_be_found():
+    found = "p.read_text()\np.write_text(x)\nopen(p)\np.open('w')\nopen(p, 'r')"
+    assert list(by_locale(found)) == [1, 2, 3, 4, 5]
+    sound = "p.read_text(encoding='utf-8')\nopen(p, 'rb')\np.open('ab')\nos.open(p, flags)"
+    assert list(by_locale(sound)) == []
 
 
 def test_the_citation_is_of_this_version():

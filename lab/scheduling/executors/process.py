@@ -203,14 +203,16 @@ def _append(log: Path, text: bytes, note: str) -> None:
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
     """How often the kernel has killed for want of memory: in our control group, else on the machine."""
     try:
-        for line in (proc / "self" / "cgroup").read_text().splitlines():
+        for line in (
+            (proc / "self" / "cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        ):
             if line.startswith("0::"):
-                events = (cgroups / line[3:].strip("/") / "memory.events").read_text()
+                events = (cgroups / line[3:].strip("/") / "memory.events").read_text(encoding="utf-8")
                 return _counter(events)
     except OSError:
         pass
     try:
-        return _counter((proc / "vmstat").read_text())
+        return _counter((proc / "vmstat").read_text(encoding="utf-8"))
     except OSError:
         return 0
 
