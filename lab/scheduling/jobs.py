@@ -1,6 +1,6 @@
 """What one attempt is to do, as the driver and the ledger see it: train a run, or measure finished ones."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lab.config import MeasurementConfig, RunConfig
 from lab.metrics import NLL, find_metric
 from lab.results import RESULT, DamagedError, MeasurementResult, RunResult, read_record, read_result
-from lab.scheduling.time_left import training_work
+from lab.scheduling.time_left import Timed
 from lab.version import Version
 
 Say = Callable[[str], None]
@@ -62,16 +62,12 @@ class Job:
         """The job in words, such as `dlm unique_tokens=20000 seed=0`."""
         return self.key.removeprefix("runs/").replace("/", " ")
 
-    @property
-    def kind(self) -> Hashable:
-        """What jobs share that take equally long."""
-        what = self.config.measurement if isinstance(self.config, MeasurementConfig) else ""
-        return what, self.arm, repr(self.level)
-
     @cached_property
-    def work(self) -> float:
-        """How much it does: of a run the FLOPs of its training, of a measurement 1."""
-        return training_work(self.config) if isinstance(self.config, RunConfig) else 1.0
+    def timed(self) -> Timed:
+        """What is known of its time before it starts."""
+        if isinstance(self.config, RunConfig):
+            return Timed.of_run(self.config, (self.arm, repr(self.level)))
+        return Timed((self.config.measurement, self.arm, repr(self.level)))
 
     def result(self, say: Say = lambda _: None) -> RunResult | MeasurementResult | None:
         """Its result, if it is there and is what is wanted.

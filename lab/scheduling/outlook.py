@@ -23,7 +23,6 @@ from lab.scheduling.time_left import (
     duration_words,
     run_timeline,
     seconds_left,
-    training_work,
 )
 
 EARLIER = 8  # runs that say how fast this machine is
@@ -38,7 +37,7 @@ class Outlook(NamedTuple):
 
     Attributes:
         line: in words.
-        pace: seconds for a FLOP of training, where no run of it has told them; None if nobody knows.
+        pace: seconds for a FLOP of a run, where no run of it has told them; None if nobody knows.
     """
 
     line: str
@@ -50,7 +49,7 @@ class Earlier(NamedTuple):
 
     Attributes:
         runs: number of them.
-        pace: seconds for a FLOP of training.
+        pace: seconds for a FLOP of a run.
     """
 
     runs: int
@@ -68,7 +67,7 @@ def find_earlier(results: Path) -> Earlier | None:
             own = result and (result.process.device, result.process.cpu, result.process.backend)
             if result and own == (kind, cpu, backend):
                 seconds.append(result.wall_seconds)
-                work += training_work(result.config)
+                work += Timed.of_run(result.config).work
         if len(seconds) == EARLIER:
             break
     return Earlier(len(seconds), sum(seconds) / work) if seconds else None
@@ -95,7 +94,7 @@ def describe_run(config: RunConfig, logdir: Path, results: Path) -> Outlook:
         results: folder of results, in which earlier runs are looked for.
     """
     earlier = find_earlier(results)
-    expected = _expected([Timed("", training_work(config))], 1, earlier, "")
+    expected = _expected([Timed.of_run(config)], 1, earlier, "")
     what = f"{config.arm} seed={config.seed}: 1 run"
     return Outlook(_line(what, [config], expected, logdir), earlier and earlier.pace)
 
@@ -119,7 +118,7 @@ def describe_plan(plan: Plan, at_once: int | None, stated: str, results: Path) -
     counts = [f"{len(trials)} tuning runs at most, then "] * bool(trials)
     counts += [f"{len(todo)} {f'of {len(jobs)} ' * bool(took)}runs{' of the first look' * plan.auto}"]
     counts += [] if at_once is None else [f", {at_once} at once"]
-    timed = [Timed(job.kind, job.work, job.key in took, 0.0, took.get(job.key)) for job in [*jobs, *trials]]
+    timed = [job.timed.after(took[job.key]) if job.key in took else job.timed for job in [*jobs, *trials]]
     earlier = None if took else find_earlier(results)
     expected = _expected(timed, at_once, earlier, stated)
     if plan.ablation.measurements:
@@ -135,7 +134,7 @@ def _trials(plan: Plan, todo: Sequence[Job]) -> list[Job]:
     if plan.tuning is None:
         return []
     arms = plan.ablation.tuned or tuple(plan.ablation.arms)
-    kinds = {job.kind: replace(job, key="") for job in todo if job.arm in arms}
+    kinds = {job.timed.kind: replace(job, key="") for job in todo if job.arm in arms}
     return list(kinds.values()) * plan.tuning.trials
 
 

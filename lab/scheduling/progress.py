@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Watched(Protocol):
         key: its name among the others.
         label: its name in words.
         logdir: its folder.
-        kind, work: as of `Timed`.
+        timed: what is known of its time before it starts.
     """
 
     @property
@@ -38,9 +38,7 @@ class Watched(Protocol):
     @property
     def logdir(self) -> Path: ...  # noqa: D102
     @property
-    def kind(self) -> Hashable: ...  # noqa: D102
-    @property
-    def work(self) -> float: ...  # noqa: D102
+    def timed(self) -> Timed: ...  # noqa: D102
 
 
 class Alone(NamedTuple):
@@ -48,9 +46,8 @@ class Alone(NamedTuple):
 
     label: str
     logdir: Path
+    timed: Timed = Timed("")
     key: str = ""
-    kind: Hashable = ""
-    work: float = 1.0
 
 
 @dataclass
@@ -112,7 +109,7 @@ class RunsProgress:
             took: keys of those that ended before -> the seconds that they took, None if nobody knows.
             stage: what they are called.
         """
-        self._jobs = {job.key: Timed(job.kind, job.work) for job in jobs}
+        self._jobs = {job.key: job.timed for job in jobs}
         self._took, self._at_once, self._stage = dict(took), 1, stage
         self._last = time.monotonic()
         self._overall = self._bars.add_task(stage, total=len(jobs), completed=len(took), detail="")
@@ -173,11 +170,9 @@ class RunsProgress:
 
     def _timed(self, key: str, job: Timed) -> Timed:
         if key in self._took:
-            return Timed(job.kind, job.work, ended=True, seconds=self._took[key])
+            return job.after(self._took[key])
         run = self._runs.get(key)
-        if run is None or run.reported is None:
-            return job
-        return Timed(job.kind, job.work, False, run.share, run.reported.whole, run.reported.left)
+        return job.under_way(run.reported) if run and run.reported else job
 
 
 @contextmanager

@@ -34,16 +34,6 @@ class Progress(BaseModel):
     tokens_per_second: float = 0.0
     train_loss: float | None = None
 
-    @property
-    def left(self) -> float | None:
-        """Seconds that are left at this pace; None if it is not known."""
-        return None if self.pace_seconds is None else max(0.0, (1.0 - self.share) * self.pace_seconds)
-
-    @property
-    def whole(self) -> float | None:
-        """Seconds that it takes in all."""
-        return None if self.left is None else max(0.0, self.seconds) + self.left
-
 
 def read_progress(logdir: Path) -> Progress | None:
     """What a folder says; None if it says nothing, or nothing that can be read."""

@@ -73,14 +73,14 @@ def _shown(config: RunConfig | MeasurementConfig, logdir: Path) -> Iterator[None
         return
     from lab.scheduling.outlook import describe_run
     from lab.scheduling.progress import Alone, RunsProgress, watching
-    from lab.scheduling.time_left import training_work
+    from lab.scheduling.time_left import Timed
 
     console = make_console(stderr=True)
     progress, job = RunsProgress(console), Alone(logdir.name, logdir)
     if isinstance(config, RunConfig):
         outlook = describe_run(config, logdir, RESULTS)
-        label, work = f"{config.arm} seed={config.seed}", training_work(config)
-        job, progress.pace = job._replace(label=label, work=work), outlook.pace
+        job = Alone(f"{config.arm} seed={config.seed}", logdir, Timed.of_run(config))
+        progress.pace = outlook.pace
         progress.say(outlook.line)
     with watching(job, progress):
         yield

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,7 +29,7 @@ from lab.results import (
 )
 from lab.scheduling.ledger.locks import is_owned
 from lab.scheduling.progress_file import read_progress
-from lab.scheduling.time_left import Timed, duration_words, seconds_left, training_work
+from lab.scheduling.time_left import Timed, duration_words, seconds_left
 from lab.version import read_version
 
 State = Literal["queued", "running", "done", "failed"]
@@ -51,11 +51,9 @@ class JobStatus:
         measurement: what is measured; empty for a run.
         share: part of its work that is done, 0 to 1.
         tokens_per_second: of a running one.
-        seconds: what a done one took; what a running one will take in all; None if nobody knows.
-        left: seconds that a running one still takes at its pace; None if nobody knows.
-        work: how much there is to do; of runs alone, or of measurements alone, it is in one unit.
         failure: outcome and reason of a failed one.
         damaged: what is wrong with its result; empty if nothing is.
+        timed: what is known of its time.
     """
 
     arm: str
@@ -65,22 +63,14 @@ class JobStatus:
     measurement: str = ""
     share: float = 0.0
     tokens_per_second: float = 0.0
-    seconds: float | None = None
-    left: float | None = None
-    work: float = field(default=1.0, compare=False)
     failure: str = ""
     damaged: str = ""
+    timed: Timed = field(default=Timed(""), compare=False)
 
     @property
     def label(self) -> str:
         """The job in words."""
         return " ".join(filter(None, (self.measurement, self.arm, self.level, f"seed={self.seed}")))
-
-    @property
-    def timed(self) -> Timed:
-        """It as its time is known."""
-        kind, ended = (self.measurement, self.arm, self.level), self.state in ("done", "failed")
-        return Timed(kind, self.work, ended, self.share, self.seconds, self.left)
 
 
 class _Result(NamedTuple):
@@ -141,18 +131,21 @@ class TreeStatus:
             "level": level_text(cell.level),
             "seed": cell.seed,
             "measurement": measurement,
-            "work": 1.0 if measurement else training_work(cell.config),
         }
+        kind = measurement, cell.arm, level_text(cell.level)
+        timed = Timed(kind) if measurement else Timed.of_run(cell.config, kind)
         try:
             result = self._result(logdir / RESULT, MeasurementResult if measurement else RunResult)
         except DamagedError as error:
             result, place["damaged"] = None, f"{error} The same command makes it again."
         if result and result.of == _wanted(cell, measurement):
-            return JobStatus(**place, state="done", share=1.0, seconds=result.seconds)
+            return JobStatus(**place, state="done", share=1.0, timed=timed.after(result.seconds))
         version = None if measurement else read_version(logdir)
         if version is not None and version.digest() != cell.version:
-            return JobStatus(**place, state="queued")  # of another run, which is there until this one starts
-        return JobStatus(**place, **_under_way(logdir, driven))
+            return JobStatus(
+                **place, state="queued", timed=timed
+            )  # of another run, which is there until this one starts
+        return JobStatus(**place, **_under_way(logdir, driven, timed))
 
     def _result(self, path: Path, kind: type[RunResult] | type[MeasurementResult]) -> _Result | None:
         changed = path.stat().st_mtime_ns if path.is_file() else 0
@@ -337,29 +330,29 @@ def _left(jobs: Sequence[JobStatus]) -> str:
     return f", about {duration_words(sum(known))} left{more}"
 
 
-def _under_way(logdir: Path, driven: bool) -> Row:
+def _under_way(logdir: Path, driven: bool, timed: Timed) -> Row:
     """How far a job without its result is, by what its folder says.
 
     Args:
         logdir: its folder.
         driven: whether a driver may be at work, whose jobs run on this machine or on others.
+        timed: what is known of its time before it starts.
     """
     progress = read_progress(logdir)
     if progress and progress.phase == "done":  # with another result than is wanted now
         progress = None
-    share = min(1.0, max(0.0, progress.share)) if progress else 0.0
+    timed = timed.under_way(progress) if progress else timed
+    share = timed.share
     heard = driven and progress is not None and time.time() - progress.updated < FRESH_SECONDS
     failure = _read(logdir / "failure.json")
     if failure:
         outcome, reason = (str(failure.get(name, "")) for name in ("outcome", "reason"))
         why = reason if reason.startswith(outcome) else f"{outcome}: {reason}"
-        return {"state": "failed", "share": share, "failure": _one_line(why)}
+        return {"state": "failed", "share": share, "failure": _one_line(why), "timed": timed.after(None)}
     if not heard and _process(logdir / "run.lock") is None:
-        return {"state": "queued", "share": share}
-    if progress is None:
-        return {"state": "running"}
-    rate, left, seconds = progress.tokens_per_second, progress.left, progress.whole
-    return {"state": "running", "share": share, "tokens_per_second": rate, "seconds": seconds, "left": left}
+        return {"state": "queued", "share": share, "timed": replace(timed, left=None)}
+    rate = progress.tokens_per_second if progress else 0.0
+    return {"state": "running", "share": share, "tokens_per_second": rate, "timed": timed}
 
 
 def _read(path: Path) -> Row | None:

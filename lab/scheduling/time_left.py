@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.config import RunConfig
 from lab.data.tokenizers import known_vocab_size
-from lab.evaluation.flops import TRAIN_PASSES, training_forward_flops_per_token
+from lab.evaluation.flops import TRAIN_PASSES, pass_flops, training_forward_flops_per_token
+from lab.evaluation.measurements import passes, yardstick
+from lab.scheduling.progress_file import Progress
 from lab.training.timeline import Timeline, make_timeline
 
 SOME_WINDOWS = 10_000  # of a corpus, and ids of a tokenizer, that are not known before they are loaded
@@ -20,6 +22,7 @@ class Timed:
     Args:
         kind: jobs of one kind take equally long.
         work: of it, in any unit that all of them have; > 0.
+        closing: what it does when its share is 1, such as measuring on test, in parts of what it does before.
         ended: whether it has.
         share: of it that is done.
         seconds: that it took or will take in all; None if nobody knows.
@@ -28,10 +31,29 @@ class Timed:
 
     kind: Hashable
     work: float = 1.0
+    closing: float = 0.0
     ended: bool = False
     share: float = 0.0
     seconds: float | None = None
     left: float | None = None
+
+    @classmethod
+    def of_run(cls, config: RunConfig, kind: Hashable = "") -> "Timed":
+        """A run that has not started."""
+        before, after = run_work(config)
+        return cls(kind, before + after, after / before)
+
+    def after(self, seconds: float | None) -> "Timed":
+        """It as it has ended, after so many seconds; None where they tell nothing."""
+        return replace(self, ended=True, share=1.0, seconds=seconds)
+
+    def under_way(self, reported: Progress) -> "Timed":
+        """It as it says of itself."""
+        share, pace = min(1.0, max(0.0, reported.share)), reported.pace_seconds
+        if pace is None or pace < 0:
+            return replace(self, share=share)
+        left = (1.0 - share + self.closing) * pace
+        return replace(self, share=share, left=left, seconds=max(0.0, reported.seconds) + left)
 
 
 def seconds_left(jobs: Sequence[Timed], at_once: int, pace: float | None = None) -> float | None:
@@ -55,11 +77,11 @@ def seconds_left(jobs: Sequence[Timed], at_once: int, pace: float | None = None)
     for job in jobs:
         if job.ended:
             continue
-        rest = max(0.0, 1.0 - job.share)
+        rest = (1.0 - job.share + job.closing) / (1.0 + job.closing)
         if alike := took.get(job.kind):
             lefts.append(rest * sum(alike) / len(alike))
         elif job.left is not None:
-            lefts.append(max(0.0, job.left))
+            lefts.append(job.left)
         elif pace is not None:
             lefts.append(rest * job.work * pace)
         else:
@@ -74,11 +96,20 @@ def run_timeline(config: RunConfig) -> Timeline:
     return make_timeline(config, windows)
 
 
-def training_work(config: RunConfig) -> float:
-    """FLOPs of a run's training, by closed form; on one machine its time is about proportional to them."""
-    timeline = run_timeline(config)
-    forward = training_forward_flops_per_token(config, known_vocab_size(config.data.tokenizer) or SOME_IDS)
-    return config.factors.passes * TRAIN_PASSES * forward * timeline.tokens_seen(timeline.work)
+def run_work(config: RunConfig) -> tuple[float, float]:
+    """FLOPs of a run, by closed form; on one machine its time is about proportional to them.
+
+    Returns:
+        Of training and of the validation NLL of each stop; then those of what is measured on test at the best
+        and the last stop of each reading, as if they were one.
+    """
+    ids = known_vocab_size(config.data.tokenizer) or SOME_IDS
+    timeline, forward = run_timeline(config), training_forward_flops_per_token(config, ids)
+    training = config.factors.passes * TRAIN_PASSES * forward * timeline.tokens_seen(timeline.work)
+    each, readings = pass_flops(config, ids), len({stop.reading for stop in timeline.stops})
+    validation = sum(passes(config, task) for task in yardstick(config, "validation"))
+    *test, exact = (passes(config, task) for task in yardstick(config, "test"))  # exact: of one stop alone
+    return training + each * validation * len(timeline.stops), each * (sum(test) * readings + exact)
 
 
 def duration_words(seconds: float) -> str:

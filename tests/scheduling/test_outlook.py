@@ -14,7 +14,7 @@ from lab.environment import available_cpus, cpu_model
 from lab.results import VersionRecord, write_record
 from lab.scheduling import outlook
 from lab.scheduling.outlook import describe_plan, describe_run, find_earlier
-from lab.scheduling.time_left import training_work
+from lab.scheduling.time_left import run_work
 from lab.scheduling.tuning.tuning import Tuning
 
 STATED = "no time, as the ablation says of its own 4 runs"
@@ -23,6 +23,10 @@ STATED = "no time, as the ablation says of its own 4 runs"
 @pytest.fixture(autouse=True)
 def on_a_cpu(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+
+
+def work_of(made):
+    return sum(run_work(made))
 
 
 def config(**layer):
@@ -59,7 +63,7 @@ def test_earlier_runs_of_such_a_machine_say_how_fast_it_is(tmp_path):
     for name, content in (("f", "{"), ("g", ""), ("h", '{"schema": 1}')):
         (tmp_path / "runs" / name).mkdir()
         (tmp_path / "runs" / name / "result.json").write_text(content, encoding="utf-8")
-    assert find_earlier(tmp_path) == (2, pytest.approx(20.0 / training_work(config())))
+    assert find_earlier(tmp_path) == (2, pytest.approx(20.0 / work_of(config())))
 
 
 def test_the_newest_of_them_count(tmp_path):
@@ -67,7 +71,7 @@ def test_the_newest_of_them_count(tmp_path):
         folder = tmp_path / "runs" / str(number)
         write(folder, seconds=1e6 if number < 4 else 10.0)
         os.utime(folder / "result.json", (number, number))
-    assert find_earlier(tmp_path) == (outlook.EARLIER, pytest.approx(10.0 / training_work(config())))
+    assert find_earlier(tmp_path) == (outlook.EARLIER, pytest.approx(10.0 / work_of(config())))
 
 
 def test_before_any_run_the_scales_own_words_are_said(bench):
@@ -86,15 +90,16 @@ def test_then_what_earlier_runs_took_and_then_what_its_own_did(bench):
     plan = bench.plan()
     write(bench.tree.parent.parent / "runs" / "ar", seconds=60.0)
     said = describe_plan(plan, 1, STATED, bench.tree.parent.parent)
-    work = sum(training_work(cell.config) for cell in plan.cells)
-    assert said.pace == pytest.approx(60.0 / training_work(config()))
+    work = sum(work_of(cell.config) for cell in plan.cells)
+    assert said.pace == pytest.approx(60.0 / work_of(config()))
     minutes = round(work * said.pace / 60)
     assert f"; about {minutes} min by 1 earlier runs here; " in said.line
     for cell in plan.cells[:2]:
         finish(plan, cell, 100.0)
     said = describe_plan(plan, 2, STATED, bench.tree.parent.parent)
     assert said.line.startswith("tiny (tiny): 2 of 4 runs, 2 at once; ")
-    assert "; about 2 min by the runs that are done; " in said.line
+    longest = max(work_of(cell.config) for cell in plan.cells[2:])  # of the two that are left, at once
+    assert f"; about {200 * longest / (work / 2) / 60:.0f} min by the runs that are done; " in said.line
     assert said.pace is None
 
 
@@ -108,13 +113,13 @@ def test_a_study_that_has_nothing_left_to_do_says_so(bench):
 def test_tuning_seeds_and_measurements_are_told(bench):
     plan = replace(bench.plan(), tuning=Tuning(trials=3), auto=True)
     plan = replace(plan, ablation=replace(plan.ablation, measurements={"ability": ""}))
-    write(bench.folder / "runs" / "ar", seconds=training_work(config()))  # a second for a FLOP
+    write(bench.folder / "runs" / "ar", seconds=work_of(config()))  # a second for a FLOP
     said = describe_plan(plan, 1, STATED, bench.folder)
     assert said.line.startswith(
         "tiny (tiny): 12 tuning runs at most, then 4 runs of the first look, 1 at once"
     )
     assert " by 1 earlier runs here, and their measurements; " in said.line
-    hours = 4 * sum(training_work(cell.config) for cell in plan.cells) / 3600
+    hours = 4 * sum(work_of(cell.config) for cell in plan.cells) / 3600
     assert f"about {hours:.1f} h by" in said.line
 
 

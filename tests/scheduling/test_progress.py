@@ -68,16 +68,17 @@ def test_plain_lines_say_what_runs_and_what_is_left(bench, shown, tmp_path, monk
         runs._runs[jobs[0].key].started -= 180
         runs.ended(jobs[0])
     lines = file.getvalue().splitlines()
-    ar, dlm = jobs[0].work, jobs[1].work
-    assert (jobs[2].work, jobs[3].work) == (ar, dlm)
+    ar, dlm, *others = (job.timed.work for job in jobs)
+    assert others == [ar, dlm]
+    left = (0.75 + jobs[0].timed.closing) * 160
     # By the one that is done as far as their work is known; then by the pace of the one that runs too.
     assert lines[0] == f"1/4 runs  about {300 / dlm * (2 * ar + dlm) / 60:.0f} min left"
     assert (
         "[ar unique_tokens=1000 seed=0: 25% train, epoch 1.5/6.0, 12,346 tokens/s, loss 2.346 nats/token]"
         in lines[2]
     )
-    pace = (300 + 50 + 0.75 * 160) / (ar + dlm)
-    assert lines[2].startswith(f"1/4 runs  about {(0.75 * 160 + (ar + dlm) * pace) / 60:.0f} min left")
+    pace = (300 + 50 + left) / (ar + dlm)
+    assert lines[2].startswith(f"1/4 runs  about {(left + (ar + dlm) * pace) / 60:.0f} min left")
     pace = (300 + 180) / (ar + dlm)
     assert lines[3].startswith(f"2/4 runs  about {(ar + dlm) * pace / 60:.0f} min left  ar")
     assert lines[3].endswith("ar unique_tokens=1000 seed=0: done")
@@ -88,7 +89,7 @@ def test_what_earlier_runs_took_is_said_until_these_tell(bench, shown, tmp_path,
     clock = Clock(monkeypatch)
     runs, file = shown
     jobs = jobs_of(bench, tmp_path / "a")
-    runs.pace = 60 / sum(job.work for job in jobs)
+    runs.pace = 60 / sum(job.timed.work for job in jobs)
     with runs.shown(jobs, {}):
         for job in jobs[:2]:
             runs.started(job)

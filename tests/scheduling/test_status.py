@@ -99,7 +99,7 @@ def test_each_state_is_told_from_the_files(tree, driven):
     write(3, "progress.json", share=0.5, tokens_per_second=9.0, updated=time.time() - 3600)  # stopped
     write(4, "failure.json", outcome="error", reason="bad\x1b[31m\nluck", log_tail="x")
     assert TreeStatus(tree.path).jobs() == [
-        JobStatus(*place, 0, "done", share=1.0, seconds=100.0),
+        JobStatus(*place, 0, "done", share=1.0),
         JobStatus(*place, 1, "queued"),
         JobStatus(*place, 2, "running", share=0.25, tokens_per_second=1234.5),
         JobStatus(*place, 3, "queued", share=0.5),
@@ -141,7 +141,10 @@ def test_a_run_with_a_living_process_runs_however_long_it_is_silent(tree):
     lock.write_text(str(os.getpid()))
     running = TreeStatus(path).jobs()[0]
     assert (running.state, running.share) == ("running", 0.5)
-    assert (running.seconds, running.left) == (35.0, 15.0)
+    closing = running.timed.closing
+    assert closing > 0
+    assert running.timed.left == pytest.approx((0.5 + closing) * 30)
+    assert running.timed.seconds == pytest.approx(20 + running.timed.left)
     long_ago = time.time() - 10**7  # then another process had this number
     os.utime(lock, (long_ago, long_ago))
     assert TreeStatus(path).jobs()[0].state == "queued"
