@@ -100,7 +100,12 @@ class RunsProgress:
 
     @contextmanager
     def shown(
-        self, jobs: Collection[Watched], took: Mapping[str, float | None], stage: str = "runs"
+        self,
+        jobs: Collection[Watched],
+        took: Mapping[str, float | None],
+        stage: str = "runs",
+        *,
+        first: bool = True,
     ) -> Iterator[None]:
         """Show progress over the jobs of a stage.
 
@@ -108,12 +113,13 @@ class RunsProgress:
             jobs: all of them.
             took: keys of those that ended before -> the seconds that they took, None if nobody knows.
             stage: what they are called.
+            first: whether a line is said at once, where the console is no terminal.
         """
         self._jobs = {job.key: job.timed for job in jobs}
         self._took, self._at_once, self._stage = dict(took), 1, stage
         self._last = time.monotonic()
         self._overall = self._bars.add_task(stage, total=len(jobs), completed=len(took), detail="")
-        if not self._live:
+        if first and not self._live:
             self.say(self._summary())
         with self._bars:
             yield
@@ -185,7 +191,7 @@ def watching(job: Watched, progress: RunsProgress) -> Iterator[None]:
             progress.refresh()
 
     follower = threading.Thread(target=follow, name="progress", daemon=True)
-    with progress.shown([job], {}):
+    with progress.shown([job], {}, first=False):  # what is wrong with it, it may say first
         progress.started(job)
         follower.start()
         try:

@@ -71,6 +71,7 @@ def _shown(config: RunConfig | MeasurementConfig, logdir: Path) -> Iterator[None
     if SLOT in os.environ or (logdir / RESULT).is_file():
         yield
         return
+    from lab.data.progress import shown_on
     from lab.scheduling.outlook import describe_run
     from lab.scheduling.progress import Alone, RunsProgress, watching
     from lab.scheduling.time_left import Timed
@@ -82,7 +83,7 @@ def _shown(config: RunConfig | MeasurementConfig, logdir: Path) -> Iterator[None
         job = Alone(f"{config.arm} seed={config.seed}", logdir, Timed.of_run(config))
         progress.pace = outlook.pace
         progress.say(outlook.line)
-    with watching(job, progress):
+    with shown_on(console), watching(job, progress):
         yield
 
 

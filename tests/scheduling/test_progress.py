@@ -139,7 +139,7 @@ def test_a_run_that_is_alone_is_watched_while_it_works(tmp_path, monkeypatch):
         report(tmp_path / "a")
         wait_for(lambda: "[ar seed=0: 25% train" in file.getvalue())
     said = file.getvalue()
-    assert said.startswith("0/1 runs\n")
+    assert said.startswith("0/1 runs")
     assert "0/1 runs  about 2 min left  [ar" in said
     time.sleep(0.05)
     assert file.getvalue() == said  # nobody watches any more
