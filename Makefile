@@ -80,8 +80,7 @@ smoke: setup ## the crossover ablation in seconds: does everything run?
 	$(BIN)/python -m lab ablate crossover $(OPTIONS)
 
 data: setup ## what a corpus holds, and how much of it can be trained on (PRESET= DATA= SET=)
-	$(BIN)/python -m lab data --preset '$(PRESET)' \
-	  $(foreach path,$(DATA),--data '$(path)') $(foreach override,$(SET),--set '$(override)')
+	$(BIN)/python -m lab data --preset $(call quoted,$(PRESET)) $(foreach override,$(SET),--set $(call quoted,$(override)))
 
 status: setup ## what is queued, running, done and failed, and the time left
 	$(BIN)/python -m lab status $(call quoted,$(RESULTS))
