@@ -4,15 +4,16 @@ Near duplicates belong together, unless the corpus itself says what does.
 """
 
 import hashlib
+import re
 import tempfile
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache, reduce
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from datasketch import MinHash
@@ -20,18 +21,38 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from lab.data.parts import PART
 from lab.data.text_store import Texts, TextStore
 
 # The field's usual setting: sets of 5-word shingles, near duplicates from a Jaccard similarity of 0.8
 # (Lee et al. 2022, "Deduplicating training data makes language models better", arXiv:2107.06499, NearDup).
 SHINGLE_WORDS = 5
 JACCARD_THRESHOLD = 0.8
+# A word is in r shingles: of n, one other word replaces r, which leaves a similarity of (n - r) / (n + r). A
+# text of fewer than so many times r is too short to compare.
+_LEAST_SHINGLES = round((1 + JACCARD_THRESHOLD) / (1 - JACCARD_THRESHOLD))
+
+# Of scripts without spaces between words each character counts as a word: Thai to Tibetan, Myanmar, Khmer,
+# those of southern China and Indonesia, kana, Han, Yi, and the punctuation that stands among them.
+_SPACELESS = (
+    "\u0e00-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f\u2e80-\u2fff\u3001-\u312f"
+    "\u3190-\ua4cf\ua980-\ua9ff\uaa60-\uaadf\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff9f"
+    "\U0001b000-\U0001b16f\U00020000-\U0003ffff"
+)
+_SPACELESS_RUNS = re.compile(f"[{_SPACELESS}]+")
+_UNITS = re.compile(f"[{_SPACELESS}]|[^\\s{_SPACELESS}]+")
+# Longer ones, too few for a shingle, are no words, but one long line, base64 say. There so many characters
+# from each place on count as a word: what is compared are strings of 20, which few letters do not make alike.
+_LONGEST_WORDS = 128
+_WINDOW = 16
 
 _PERMUTATIONS = 128  # the similarity's standard error at 0.8 is sqrt(0.8 x 0.2 / 128) = 0.035
 # 25 bands of 5: a pair at 0.8 meets in some band with probability 1 - (1 - 0.8**5)**25 > 0.9999.
 _BANDS = (25, 5)
 _BATCH_WORDS = 1 << 16  # of texts that are sketched together
-_CHUNK = 1 << 13  # sketches compared with one at once: 4 MB
+# With how many of its bucket a sketch is compared, first with those that are equal in another band too.
+# A larger bucket has what many texts share, such as a template: the time must not grow by its square.
+_NEIGHBOURS = 1 << 9
 _MULTIPLIER = np.uint32(0x01000193)  # odd, so a bijection on 32 bits (the FNV prime)
 # Of what names a band: equal ones have equal names, others with a chance of 2^-64.
 _POWERS = np.array([pow(0x9E3779B97F4A7C15, place, 1 << 64) for place in range(_BANDS[1])], np.uint64)
@@ -55,10 +76,15 @@ class UniqueTexts:
         digests: their sha256, joined.
         groups: (n,) int, the place of the first text of each one's group.
         kept: (all texts of the store,) int, the number of the text that was kept of each one's content.
+        short: how many are too short to compare: a copy in which one word is another, of text without spaces
+            one character, is no near duplicate.
     """
 
-    def __init__(self, numbers: np.ndarray, digests: bytes, groups: np.ndarray, kept: np.ndarray) -> None:
-        self._numbers, self._digests, self._groups, self.kept = numbers, digests, groups, kept
+    def __init__(
+        self, numbers: np.ndarray, digests: bytes, groups: np.ndarray, kept: np.ndarray, short: int = 0
+    ) -> None:
+        self._numbers, self._digests, self._groups = numbers, digests, groups
+        self.kept, self.short = kept, short
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -82,8 +108,8 @@ def deduplicate(
     """Keep one text of each content, and tell them in the order of their digests.
 
     The order of the input decides nothing. Content counts as equal if it differs only in line ends, in white
-    space before them, or at the end of the text; of these the first by its characters is kept. Texts without
-    spaces between words (Chinese, Japanese) have few shingles; there only almost equal texts count as near.
+    space before them, or at the end of the text; of these the first by its characters is kept. The words of
+    text without spaces are its characters (`_words`).
 
     In memory are some 100 bytes a text, its digest among them; sketches, of 700 bytes, are on disk.
 
@@ -99,12 +125,13 @@ def deduplicate(
         store.append(_digested((text,) if isinstance(text, str) else text, hasher))
         digests += hasher.digest()
     numbers, distinct, kept = _one_of_each(np.frombuffer(digests, f"S{_DIGEST}"), store)
+    short = 0
     if groups:
         labels = np.array(groups)[numbers]
     else:
-        labels = _near_duplicate_labels(Texts(store, array("q", numbers.tobytes())), store.folder)
+        labels, short = _near_duplicate_labels(Texts(store, array("q", numbers.tobytes())), store.folder)
     _, first, group = np.unique(labels, return_index=True, return_inverse=True)
-    return UniqueTexts(numbers, distinct, first[group], kept)
+    return UniqueTexts(numbers, distinct, first[group], kept, short)
 
 
 def content_digest(text: str) -> str:
@@ -150,39 +177,45 @@ def _first(store: TextStore, one: int, other: int) -> int:
     return one
 
 
-def _near_duplicate_labels(texts: Texts, folder: Path) -> np.ndarray:
-    """One label a text, (n,) int, equal for those that a chain of near duplicates joins.
+def _near_duplicate_labels(texts: Texts, folder: Path) -> tuple[np.ndarray, int]:
+    """One label a text, (n,) int, equal for those that a chain of near duplicates joins; how many are short.
 
     Locality-sensitive hashing: two sketches are compared if they are equal in some band. (datasketch's own
     index keeps a table of sets for each band, some 10 kB a text.)
     """
     labels = np.arange(len(texts))
+    short = array("b")
     if len(texts) < 2:
-        return labels
+        return labels, 0
     with ExitStack() as stack:
         file, *bands = (stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in range(1 + _BANDS[0]))
-        for block in _sketches(texts):
+        for block in _sketches(texts, short):
             file.write(block.tobytes())
             parts = block[:, : _BANDS[0] * _BANDS[1]].reshape(-1, *_BANDS)
             for band, keys in zip(bands, (parts * _POWERS).sum(axis=2).T, strict=True):
                 band.write(keys.tobytes())
         file.flush()
         sketches = np.memmap(file, np.uint32, "r", shape=(len(texts), _PERMUTATIONS))
-        for band in bands:
-            band.seek(0)
-            keys = np.frombuffer(band.read(), np.uint64)
-            buckets = _buckets(keys, labels)
+        following = _read_keys(bands[0])
+        for band in [*bands[1:], bands[0]]:
+            keys, following = following, _read_keys(band)
+            buckets = _buckets(keys, following, labels)
             pairs = [pair for bucket in buckets for pair in _near_pairs(bucket, sketches, labels)]
             if pairs:
                 left, right = np.concatenate(pairs, axis=1)
                 graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=2 * (len(texts),))
                 labels = connected_components(graph, directed=False)[1][labels]
-    return labels
+    return labels, sum(short)
 
 
-def _buckets(keys: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
-    """The numbers of the texts of equal keys, but where all of them are joined already."""
-    order = np.argsort(keys)
+def _read_keys(band: BinaryIO) -> np.ndarray:
+    band.seek(0)
+    return np.frombuffer(band.read(), np.uint64)
+
+
+def _buckets(keys: np.ndarray, following: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
+    """The numbers of the texts of equal keys, ordered by another band's, but where all are joined already."""
+    order = np.lexsort((following, keys))
     equal = keys[order[1:]] == keys[order[:-1]]
     edges = np.flatnonzero(~equal) + 1
     apart = np.flatnonzero(equal & (labels[order[1:]] != labels[order[:-1]]))
@@ -198,24 +231,32 @@ def _near_pairs(bucket: np.ndarray, sketches: np.ndarray, labels: np.ndarray) ->
     """
     own = labels[bucket]
     for place, number in enumerate(bucket):
-        others = place + 1 + np.flatnonzero(own[place + 1 :] != own[place])
-        for start in range(0, len(others), _CHUNK):
-            some = others[start : start + _CHUNK]
-            equal = np.mean(sketches[bucket[some]] == sketches[number], axis=1)
-            joined = np.unique(own[some[equal >= JACCARD_THRESHOLD]])
-            if joined.size:
-                yield np.stack([np.full_like(joined, own[place]), joined])
-                own[np.isin(own, joined)] = own[place]
+        following = own[place + 1 : place + 1 + _NEIGHBOURS]
+        others = np.flatnonzero(following != own[place])
+        if not others.size:
+            continue
+        equal = sketches[bucket[place + 1 + others]] == sketches[number]
+        similar = equal.sum(axis=1, dtype=np.uint8) >= JACCARD_THRESHOLD * _PERMUTATIONS
+        joined = np.unique(following[others[similar]])
+        if joined.size:
+            yield np.stack([np.full_like(joined, own[place]), joined])
+            following[np.isin(following, joined)] = own[place]
 
 
-def _sketches(texts: Texts) -> Iterator[np.ndarray]:
-    """The sketches of texts in their order, (n, _PERMUTATIONS) uint32, some texts at a time."""
+def _sketches(texts: Texts, short: "array[int]") -> Iterator[np.ndarray]:
+    """The sketches of texts in their order, (n, _PERMUTATIONS) uint32, some texts at a time.
+
+    Args:
+        texts: n of them.
+        short: gets 1 for each that is too short to compare (`_LEAST_SHINGLES`), else 0.
+    """
     runs: list[np.ndarray] = []
     begun: list[bool] = []
     size = 0
     open_row = np.empty((0, _PERMUTATIONS), np.uint32)  # of a text that goes on
     for parts in texts.in_parts("comparing texts"):
-        for place, words in enumerate(_runs(parts)):
+        length = 0
+        for place, (words, span) in enumerate(_runs(parts)):
             if size >= _BATCH_WORDS:
                 rows = _joined(open_row, runs, begun)
                 yield rows[:-1]
@@ -223,6 +264,8 @@ def _sketches(texts: Texts) -> Iterator[np.ndarray]:
             runs.append(words)
             begun.append(place == 0)
             size += len(words)
+            length += len(words) - SHINGLE_WORDS + 1 - _LEAST_SHINGLES * span * (place == 0)
+        short.append(length < 0)
     yield _joined(open_row, runs, begun)
 
 
@@ -232,23 +275,66 @@ def _joined(open_row: np.ndarray, runs: list[np.ndarray], begun: list[bool]) -> 
     return np.minimum.reduceat(minima, np.flatnonzero([True] * len(open_row) + begun), axis=0)
 
 
-def _runs(parts: Iterable[str]) -> Iterator[np.ndarray]:
-    """The hashes of a text's words, (n,) uint32, in runs that overlap so that each shingle lies in one."""
-    words = np.empty(0, np.uint32)
-    short = True
+def _runs(parts: Iterable[str]) -> Iterator[tuple[np.ndarray, int]]:
+    """The hashes of a text's words, (n,) uint32, in runs that overlap so that each shingle lies in one.
+
+    Beside each run: how many shingles a word, or a character of text without spaces, is in.
+    """
+    parts = iter(parts)
+    head, count = [], 0
     for part in parts:
-        hashes = _word_hashes(part)
-        words = np.concatenate([words, hashes]) if words.size else hashes
-        if len(words) >= SHINGLE_WORDS:
-            yield words
-            words, short = words[1 - SHINGLE_WORDS :], False
+        if words := len(part.split()):
+            head.append(part)
+        count += words
+        if count >= SHINGLE_WORDS:
+            break
+    hashes_of, width = _words("".join(head))
+    span = SHINGLE_WORDS + width - 1
+    units = np.empty(0, np.uint32)
+    short = True
+    for part in chain(head, parts):
+        # A part without spaces may be the whole of a large file.
+        step = max(1, len(part)) if hashes_of is _word_hashes else PART
+        for start in range(0, len(part), step):
+            hashes = hashes_of(part[start : start + step])
+            units = np.concatenate([units, hashes]) if units.size else hashes
+            if len(units) >= span:
+                yield (_combined(sliding_window_view(units, width)) if width > 1 else units), span
+                units, short = units[1 - span :], False
     if short:
-        yield words if words.size else np.zeros(1, np.uint32)
+        yield (units if units.size else np.zeros(1, np.uint32)), span
+
+
+def _words(text: str) -> tuple[Callable[[str], np.ndarray], int]:
+    """What counts as a word of a text, which its beginning says: where there are spaces, what they part.
+
+    Returns:
+        What hashes a part's words, (n,) uint32, or its characters; and how many of these are a word.
+    """
+    words = text.split()
+    if not text.isascii() and sum(map(len, _SPACELESS_RUNS.findall(text))) > len(words):
+        return _unit_hashes, 1
+    if len(words) < SHINGLE_WORDS and sum(map(len, words)) > _LONGEST_WORDS * len(words):
+        return _character_hashes, _WINDOW
+    return _word_hashes, 1
 
 
 def _word_hashes(text: str) -> np.ndarray:
-    words = text.encode().translate(_SPACES).split() if text.isascii() else [*map(str.encode, text.split())]
-    return np.fromiter(map(zlib.crc32, words), np.uint32, len(words))
+    return _hashed(
+        text.encode().translate(_SPACES).split() if text.isascii() else map(str.encode, text.split())
+    )
+
+
+def _unit_hashes(text: str) -> np.ndarray:
+    return _hashed(map(str.encode, _UNITS.findall(text)))
+
+
+def _hashed(words: Iterable[bytes]) -> np.ndarray:
+    return np.fromiter(map(zlib.crc32, words), np.uint32)
+
+
+def _character_hashes(text: str) -> np.ndarray:
+    return _mixed(np.frombuffer("".join(text.split()).encode("utf-32-le"), np.uint32))
 
 
 def _minima(runs: list[np.ndarray]) -> np.ndarray:
