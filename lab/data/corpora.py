@@ -15,7 +15,7 @@ from lab.config import DataConfig
 from lab.data.faults import Faults
 from lab.data.functions import make_functions
 from lab.data.packages import find_packages
-from lab.data.paths import existing, matches
+from lab.data.paths import existing, is_visible, matches, walk
 from lab.data.quality import Quality, QualityField, documentation_share
 from lab.data.records import (
     ALL_KINDS,
@@ -67,10 +67,8 @@ class Document:
 
 
 _NO_TEXT = (EmptyFileError, NotTextError)
-_NO_FILES = (
-    "folder",
-    "broken link",
-)  # what a path may lead to besides; of folders only links, as others are entered
+# What a path may lead to besides; of folders only links, as others are entered.
+_NO_FILES = ("folder", "broken link", "special file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +228,13 @@ def _files_of(path: str) -> tuple[list[Source], list[tuple[Path, str]]]:
             raise ValueError(f"`paths` must exist, but there is no file or folder {path!r}.")
         found = [(Path(file), file) for file in sorted(matches(path))]
     elif given.is_dir():
-        found = [(file, file.relative_to(given).as_posix()) for file in _walk(given, _is_visible, links=True)]
+        found = [(file, file.relative_to(given).as_posix()) for file in _walk(given, is_visible, links=True)]
     else:
         kind = kind_of(given, ALL_KINDS)
         if kind is None or not given.is_file():
             raise ValueError(f"`paths` must be files ending in {suffixes(ALL_KINDS)}, but got {path!r}.")
         return [Source(given, path, kind)], []
-    found = [(file, name) for file, name in found if _is_visible(file.name)]
+    found = [(file, name) for file, name in found if is_visible(file.name)]
     # A glob that names a kind asks for it, "*.csv" or "*.csv.gz" say, and "*.gz" and "*.*" do not.
     named = given is None and kind_of(Path(path), ALL_KINDS)
     for kinds in [ALL_KINDS] if named else [KINDS, TABLES]:
@@ -267,7 +265,9 @@ def _what_it_is(file: Path) -> str:
     """The end of the name of a file that is not read, or what else it is."""
     if file.is_dir():
         return _NO_FILES[0]
-    return spelled(ending_of(file)) if file.is_file() else _NO_FILES[1]
+    if file.is_file():
+        return spelled(ending_of(file))
+    return _NO_FILES[2 if file.exists() else 1]  # a pipe or a device, which is not read
 
 
 def _numbers(held: Counter[str], most: int = 12) -> str:
@@ -281,30 +281,17 @@ def _numbers(held: Counter[str], most: int = 12) -> str:
 
 
 def _walk(root: Path, enters: Callable[[str], bool], links: bool = False) -> Iterator[Path]:
-    """The files under a folder in a fixed order; links to folders are not followed.
+    """The files under a folder in a fixed order (`walk`).
 
     Args:
         root: the folder.
         enters: whether a folder of this name is looked into.
         links: whether links to such folders are given too.
-
-    Raises:
-        OSError: if a folder that is there cannot be listed: what it holds must not be missing unsaid.
     """
-
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise error
-
-    for folder, folders, files in os.walk(root, onerror=refuse):
-        folders[:] = sorted(name for name in folders if enters(name))
+    for folder, folders, files in walk(root, enters):
         if links:
-            yield from (link for name in folders if (link := Path(folder, name)).is_symlink())
-        yield from (Path(folder, name) for name in sorted(files))
-
-
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".")
+            yield from (link for name in folders if (link := folder / name).is_symlink())
+        yield from (folder / name for name in files)
 
 
 def _judge(config: DataConfig) -> Callable[[Record], Quality | None]:

@@ -207,6 +207,32 @@ def test_glob_matches_and_a_file_that_is_named_twice_counts_once(tmp_path):
     assert [document.text for document in documents] == ["a.txt", "b.txt", "c.md"]
 
 
+def test_a_circle_of_links_is_read_once_by_folder_and_glob(tmp_path):
+    """What a link leads to counts once, and what is no file is left out: a pipe would be waited for."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("a")
+    for name, to in {"one": ".", "two": ".", "up": "..", "lost": "nowhere", "self.txt": "self.txt"}.items():
+        (tmp_path / "notes" / name).symlink_to(to)
+    for name in ("b.txt", "c.txt"):
+        (tmp_path / "notes" / name).symlink_to("a.txt")
+    os.mkfifo(tmp_path / "notes" / "pipe.txt")
+    (tmp_path / "notes" / "null.txt").symlink_to("/dev/null")
+    (tmp_path / "notes" / "folder.txt").mkdir()
+    note = left_out(tmp_path)
+    assert all(said in note for said in ("3 folders", "2 broken links", "2 special files"))
+    for given in (tmp_path, tmp_path / "notes", tmp_path / "notes" / "one", tmp_path / "**" / "*.txt"):
+        assert [document.text for document in read(given)] == ["a"]
+    assert [document.text for document in read(tmp_path / "**", tmp_path, tmp_path / "*" / "*.txt")] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["pipe.txt", "null.txt"])
+def test_what_is_no_file_is_refused_by_its_name(name, tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "null.txt").symlink_to("/dev/null")
+    with pytest.raises(ValueError, match=rf"`paths` must be files ending in .*, but got '.*{name}'"):
+        read(tmp_path / name)
+
+
 def test_digest_follows_the_bytes(tmp_path):
     path = tmp_path / "a.txt"
     digests = set()

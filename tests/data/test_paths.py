@@ -1,3 +1,4 @@
+import glob
 import os
 import re
 import shutil
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.data.paths import existing, matches, parse_paths
+from lab.data.paths import existing, matches, parse_paths, walk
 
 ROOT = Path(__file__).parents[2]
 # Of one folder each, which holds a.txt.
@@ -88,3 +89,84 @@ def test_make_hands_every_name_on_as_it_stands(tmp_path):
         data, *options, _ = said.stdout.split("\0")
         assert data == name
         assert options == ["-m", "lab", "ablate", "crossover", "--preset", "laptop", "--results", results]
+
+
+TREE = [
+    "a.md",
+    "b/c.md",
+    "b/c/d.md",
+    "b/c/c/e.txt",
+    "[x]/f.md",
+    ".hidden/g.md",
+    "b/.h.md",
+    "b/.i/j.md",
+    "e/",
+]
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name in TREE:
+        path = tmp_path / "tree" / name.strip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.write_text(name)
+    monkeypatch.chdir(tmp_path / "tree")
+    return tmp_path / "tree"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("**/*.md", "**/c/*.md", "b/**/*.md", "**/**/*.md", "**/c/**/*", "*/**/*.md", ".hidden/**/*.md"),
+        *("*.md", "b/c.md", "none/**/*.md", "**/none", "b/./**/d.md", "[[]x]/**/*.md", "**/.h.md"),
+    ],
+)
+def test_without_links_it_matches_what_glob_does(pattern, tree):
+    for given in (pattern, f"{tree}/{pattern}"):
+        expected = glob.glob(given, recursive=True)  # noqa: PTH207
+        assert set(map(Path, matches(given))) == set(map(Path, expected))
+
+
+def test_what_stands_behind_nothing_is_every_file(tree):
+    assert sorted(matches("b/**")) == ["b/c.md", "b/c/c/e.txt", "b/c/d.md"]
+
+
+@pytest.mark.parametrize("pattern", ["**/*.md", "**", "**/c/**/*.md", "*/**/*.md", "**/**/**/*.md"])
+def test_links_to_folders_are_not_entered(pattern, tree):
+    """Two that lead back would be entered for ever, in all their orders."""
+    before = {path for path in matches(pattern) if Path(path).is_file()}
+    for number, to in enumerate([".", ".", "..", "b", str(tree), "link9", "link8/x"]):
+        (tree / "b" / f"link{number}").symlink_to(to, target_is_directory=True)
+    assert {path for path in matches(pattern) if Path(path).is_file()} == before
+
+
+def test_links_to_files_are_files(tree):
+    (tree / "b" / "link.md").symlink_to("../a.md")
+    assert "b/link.md" in matches("**/*.md")
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(tree, monkeypatch):
+    scan = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "c":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match=r"Permission denied: .*b/c"):
+        matches("**/*.md")
+
+
+def test_a_walk_is_in_a_fixed_order_and_enters_what_it_is_told(tree):
+    (tree / "link").symlink_to("b")
+    found = [(folder.name, files) for folder, _, files in walk(tree, lambda name: name != "[x]")]
+    assert found == [
+        ("tree", ["a.md"]),
+        (".hidden", ["g.md"]),
+        ("b", [".h.md", "c.md"]),
+        (".i", ["j.md"]),
+        ("c", ["d.md"]),
+        ("c", ["e.txt"]),
+        ("e", []),
+    ]
