@@ -3,7 +3,7 @@ import random
 import pytest
 
 from lab.data.corpora import Document
-from lab.data.pieces import cut_text, pieces_of
+from lab.data.pieces import cut_text, cut_words, pieces_of
 
 
 def text_of(seed, characters=3000, alphabet="abcé \n"):
@@ -60,3 +60,24 @@ def test_pieces_are_named_by_document_and_number_and_hold_text():
 def test_a_document_that_is_not_cut_is_as_it_was(characters):
     document = Document("a.txt", "one two\nsix\n")
     assert list(pieces_of(document, characters)) == [document]
+
+
+@pytest.mark.parametrize("run", [" ", "\n", "\xa0", "a", "漢", "7", '"', "_", "=-", "\u3000", "🙂", "²"])
+@pytest.mark.parametrize("before", ["", "word ", "word" * 300 + " "])
+def test_no_run_of_one_kind_is_longer_than_a_tokenizer_can_be_trained_on(run, before):
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    text = f"{before}{run * 20_000} word"
+    pieces = list(cut_words(text))
+    assert "".join(pieces) == text
+    words = [
+        span for piece in pieces for _, span in ByteLevel(add_prefix_space=False).pre_tokenize_str(piece)
+    ]
+    assert max(end - start for start, end in words) <= 4096
+
+
+def test_a_text_of_words_stays_whole():
+    numbers = random.Random(0)
+    words = ("".join(numbers.choice("aé漢") for _ in range(numbers.randrange(1, 2047))) for _ in range(200))
+    for text in (" ".join(words), "", "=" * 2047, "a" * 2047 + " " * 2047):
+        assert list(cut_words(text)) == [text]
