@@ -19,7 +19,7 @@ from lab.data.corpora import Document, Source, find_files, find_sources, read_co
 from lab.data.functions import count_structures
 from lab.data.overlaps import seen_tokens
 from lab.data.packages import describe_packages, say_once
-from lab.data.pieces import pieces_of
+from lab.data.pieces import cut_words, pieces_of
 from lab.data.progress import tell, watched
 from lab.data.quality import TIERS, Qualities, judged_by
 from lab.data.shortage import counted, listed, read_from, remedy, suggest_characters
@@ -62,7 +62,8 @@ class Dataset:
             documents `documents_cut` into pieces of `document_characters`; from here on a piece counts as a
             document: `documents`, `tokens` and `bytes` by split, and over all of them `bytes_per_token`,
             `byte_coverage` (bytes by `byte_lengths` over bytes of text), `exact_duplicates_removed`,
-            `near_duplicate_groups`, `near_duplicate_documents`; `seen`, by held-out split the share of the
+            `near_duplicate_groups`, `near_duplicate_documents`, and of all that are kept
+            `too_short_to_compare` (lab/data/deduplication.py); `seen`, by held-out split the share of the
             tokens looked at that the whole training split holds too. For corpus=packages also what
             `describe_packages` says; for corpus=functions `structures` by split, and groups are of those that
             compute the same. `judged_by`: what says how good a document is, in words, and `tiers`: by
@@ -450,6 +451,7 @@ def _divide(config: DataConfig, documents: Iterable[Document], store: TextStore)
             "exact_duplicates_removed": counts["pieces"] - len(unique),
             "near_duplicate_groups": int((sizes > 1).sum()),
             "near_duplicate_documents": int(sizes[sizes > 1].sum()),
+            "too_short_to_compare": unique.short,
         },
         tiers=qualities.tiers(unique.kept, splits["train"], store),
     )
@@ -460,10 +462,15 @@ def _remedy(config: DataConfig, cache_dir: Path, statistics: Mapping[str, int]) 
     if config.corpus == "functions":
         return "Let more be made: raise data.functions, by --set, SET= for make."
 
+    tried: list[tuple[int, int]] = []
+
     def worth(characters: int) -> float:
         cut = config.model_copy(update={"document_characters": characters})
         with TextStore(cache_dir) as store:
-            texts = _divide(cut, read_corpus(config), store).texts
+            divided = _divide(cut, read_corpus(config), store)
+            pieces = divided.distinct + divided.statistics["exact_duplicates_removed"]
+            tried.append((divided.groups, pieces))
+            texts = divided.texts
             if not all(texts.values()):
                 return 0.0
             try:
@@ -479,7 +486,8 @@ def _remedy(config: DataConfig, cache_dir: Path, statistics: Mapping[str, int]) 
             tokens["test"] / (config.test_share * total),
         )
 
-    return remedy(suggest_characters(statistics["characters"], config.length, worth))
+    suggested = suggest_characters(statistics["characters"], config.length, worth)
+    return remedy(suggested, *max(tried))
 
 
 def _count_tokens(tokenizer: Tokenizer, texts: Texts) -> int:
@@ -488,7 +496,8 @@ def _count_tokens(tokenizer: Tokenizer, texts: Texts) -> int:
 
 def _train(name: str, texts: Texts) -> Tokenizer:
     """Train `bpe:N`; in memory are the parts that the trainer takes at once, and its counts of words."""
-    return train_bpe(name, chain.from_iterable(texts.in_parts("training the tokenizer")))
+    parts = chain.from_iterable(texts.in_parts("training the tokenizer"))
+    return train_bpe(name, chain.from_iterable(map(cut_words, parts)))
 
 
 def _corpus_size(statistics: Mapping[str, int]) -> str:

@@ -46,11 +46,23 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
 
 
-def remedy(suggested: int | None) -> str:
-    """What to give. One line, since a driver shows the last line of what a run said."""
-    if suggested is None:
+def remedy(suggested: int | None, groups: int, pieces: int) -> str:
+    """What to give. One line, since a driver shows the last line of what a run said.
+
+    Args:
+        suggested: a `data.document_characters` that works.
+        groups: of duplicates, exact and near, in which the pieces that were tried lie; at their most.
+        pieces: how many these are.
+    """
+    if suggested is not None:
+        return (
+            "Give more documents, or let long ones be cut into pieces: "
+            f"--set data.document_characters={suggested}, SET= for make."
+        )
+    if 2 * groups > pieces:
         return "Give more text: there is too little for pieces of it to help."
+    alike = "all duplicates of each other" if groups == 1 else f"{groups:,} groups of duplicates"
     return (
-        "Give more documents, or let long ones be cut into pieces: "
-        f"--set data.document_characters={suggested}, SET= for make."
+        f"Give text that repeats itself less: its {pieces:,} pieces are {alike}, exact or near, "
+        "and these stay in one split."
     )

@@ -48,6 +48,7 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
             "groups kept in one split" if made else "near-duplicate groups",
             f"{statistics['near_duplicate_groups']:,} ({statistics['near_duplicate_documents']:,} documents)",
         ),
+        *_short(statistics, made),
         *seen,
     ]
 
@@ -68,6 +69,14 @@ def _settings_words(settings: Mapping[str, int]) -> str:
     order = [f"Kneser-Ney, order {settings['order']}"] if "order" in settings else []
     tokens = [f"{settings['tokens']:,} tokens"] if "tokens" in settings else []
     return f" ({', '.join(order + tokens)})" if tokens else ""
+
+
+def _short(statistics: Mapping[str, Any], made: bool) -> list[tuple[str, str]]:
+    """How many documents near duplicates cannot be told of, where they are looked for."""
+    short, documents = statistics["too_short_to_compare"], sum(statistics["documents"].values())
+    what = "one with a word changed, or a character of text without spaces, is no near duplicate"
+    row = ("documents too short to compare", f"{short / documents:.1%} ({short:,}: {what})")
+    return [] if made else [row]
 
 
 def _packages(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:

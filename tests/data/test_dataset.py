@@ -604,6 +604,27 @@ def test_too_little_text_for_any_pieces(tmp_path):
     assert message.endswith("distinct. Give more text: there is too little for pieces of it to help.")
 
 
+@pytest.mark.parametrize(
+    "kind", ["equal lines", "one text of equal lines", "one character", "templated records"]
+)
+@pytest.mark.parametrize("values", [{}, {"document_characters": 600}], ids=str)
+def test_a_corpus_that_repeats_itself_is_told_so(kind, values, tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    lines = ["the same line again\n"] * 3000
+    if kind == "one character":
+        lines = ["a"] * 60_000
+    elif kind == "templated records":
+        lines = [f"{text_of(0, words=80).strip()} {number}\n" for number in range(300)]
+    if kind in ("equal lines", "templated records"):
+        (folder / "a.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    else:
+        (folder / "a.txt").write_text("".join(lines))
+    message, characters, _ = suggested(folder, tmp_path, **values)
+    assert characters is None
+    assert re.search(r"Give text that repeats itself less: its [\d,]+ pieces are all duplicates", message)
+
+
 def test_split_shorter_than_a_window(corpus, tmp_path):
     config = config_of(corpus, length=20000)
     with pytest.raises(
@@ -622,6 +643,49 @@ def test_documents_that_leave_a_split_shorter_than_a_window_are_cut_by_the_sugge
     message, characters, config = suggested(tmp_path, tmp_path, length=200)
     assert "each split must hold one window of length=200 tokens, but" in message
     prepare(config.model_copy(update={"document_characters": characters}), tmp_path / "another cache")
+
+
+def test_copies_of_text_without_spaces_are_in_one_split(tmp_path):
+    """Documents of 400 characters of Chinese, each beside one in which a character is another."""
+    folder, numbers = tmp_path / "corpus", random.Random(0)
+    folder.mkdir()
+    texts = []
+    for number in range(60):
+        text = [chr(numbers.randrange(0x4E00, 0x4E00 + 3000)) for _ in range(400)]
+        text[20::20] = "，" * 19
+        texts.append("".join(text))
+        text[numbers.randrange(20)] = "新"
+        (folder / f"{number}.txt").write_text(texts[-1])
+        (folder / f"{number} copy.txt").write_text("".join(text))
+    (folder / "short.txt").write_text("短文")
+    dataset = prepare(config_of(folder), tmp_path / "cache")
+    where = {document[25:]: [] for document in texts}
+    for split in SPLITS:
+        for document in documents_of(dataset, split):
+            where.get(document[25:], []).append(split)
+    assert all(len(splits) == 2 and len(set(splits)) == 1 for splits in where.values())
+    assert dataset.statistics["near_duplicate_groups"] == 60
+    assert dataset.statistics["too_short_to_compare"] == 1
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe:300"])
+@pytest.mark.parametrize("fill", [" ", " \n", "a", "漢"])
+def test_time_grows_with_a_text_of_one_run_and_not_by_its_square(tokenizer, fill, tmp_path, monkeypatch):
+    """What a tokenizer is trained on is cut, as its time is by the square of the longest run."""
+    given = []
+    train = dataset_module.train_bpe
+    monkeypatch.setattr(
+        dataset_module,
+        "train_bpe",
+        lambda name, texts: train(name, (given.append(text) or text for text in texts)),
+    )
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for seed in range(60):
+        (folder / f"{seed}.txt").write_text(text_of(seed) + (f"{fill * 20_000}." if seed == 7 else ""))
+    dataset = prepare(config_of(folder, tokenizer=tokenizer), tmp_path / "cache")
+    assert dataset.statistics["byte_coverage"] == 1
+    assert max(map(len, given), default=0) <= (tokenizer != "bytes") * 5000
 
 
 def test_preset_tokenizer_end_to_end(corpus, tmp_path, builds):

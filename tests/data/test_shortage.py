@@ -1,6 +1,6 @@
 import pytest
 
-from lab.data.shortage import counted, listed, suggest_characters
+from lab.data.shortage import counted, listed, remedy, suggest_characters
 
 
 def test_about_fifty_pieces_are_tried_first():
@@ -38,3 +38,32 @@ def test_counted(number, words):
 )
 def test_listed(names, words):
     assert listed(names) == words
+
+
+@pytest.mark.parametrize(
+    ("suggested", "groups", "pieces", "words"),
+    [
+        (
+            600,
+            1,
+            50,
+            "Give more documents, or let long ones be cut into pieces: --set data.document_characters=600",
+        ),
+        (None, 1, 1, "Give more text: there is too little"),
+        (None, 3, 4, "Give more text: there is too little"),
+        (
+            None,
+            1,
+            3000,
+            "repeats itself less: its 3,000 pieces are all duplicates of each other, exact or near",
+        ),
+        (
+            None,
+            2,
+            50,
+            "repeats itself less: its 50 pieces are 2 groups of duplicates, exact or near, and these",
+        ),
+    ],
+)
+def test_what_is_asked_for_is_what_would_help(suggested, groups, pieces, words):
+    assert words in remedy(suggested, groups, pieces)

@@ -21,6 +21,7 @@ def shown(left_out="", **changes):
         "exact_duplicates_removed": 107,
         "near_duplicate_groups": 108,
         "near_duplicate_documents": 109,
+        "too_short_to_compare": 153,
         "seen": {"validation": 0.125, "test": 0.32},
         "judged_by": "",
         "tiers": {},
@@ -50,6 +51,7 @@ def test_every_figure_is_shown():
         "95.00%",
         "removed: 107",
         "near-duplicate groups: 108 (109 documents)",
+        "documents too short to compare: 50.0% (153: one with a word changed, or a character of text without",
         "tokens that the training split holds too, test: 32.0%",
     ):
         assert expected in text
@@ -86,6 +88,7 @@ def test_a_corpus_that_is_made_says_what_its_splits_are_of():
     assert "read: 2 documents, made by rule" in text
     assert "groups kept in one split: 108 (109 documents)" in text
     assert "near-duplicate" not in text
+    assert "too short" not in text
     assert "tokens that the training split holds too, test: 32.0%, none left out" in text
 
 
