@@ -1,13 +1,15 @@
 """The end of a log, as bytes and as text, whatever was written to it."""
 
 import os
+import re
 from pathlib import Path
 
 TAIL_BYTES = 4000
+_INSIDE = re.compile(rb"\A[\x80-\xbf]{1,3}")  # the rest of a character of UTF-8 whose first byte was cut off
 
 
 def tail_bytes(log: Path, most: int = TAIL_BYTES, start: int = 0) -> bytes:
-    """The last bytes of a log, at most `most`; none if there is no log.
+    """The last bytes of a log, at most `most`, from a character's beginning on; none if there is no log.
 
     Args:
         log: its path.
@@ -17,8 +19,9 @@ def tail_bytes(log: Path, most: int = TAIL_BYTES, start: int = 0) -> bytes:
     try:
         with log.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(max(start if start <= size else 0, size - most))
-            return file.read(most)
+            place = max(start if start <= size else 0, size - most)
+            file.seek(place)
+            return _INSIDE.sub(b"", file.read(most)) if place else file.read(most)
     except FileNotFoundError:
         return b""
 

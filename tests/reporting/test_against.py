@@ -4,7 +4,7 @@ from fake_measurements import STEPS, fake_inference
 from lab.reporting import drawing
 from lab.reporting.sections import against, texts
 from lab.reporting.tree import read_tree
-from lab.results import StopReference
+from lab.results import StopReference, Text
 from lab.sections import Against, Texts
 
 UNIQUE = "data.unique_tokens"
@@ -351,3 +351,23 @@ def test_samples_are_of_the_first_seed_that_has_them(tmp_path):
     assert [title for title, _ in content.samples][1:] == ["DLM, 16 passes", "DLM, 4 passes", "DLM, 1 pass"]
     assert content.samples[1][1] == (("x = ", "ancestral of 1"),)
     assert len(content.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "shown", "real"),
+    [
+        ("\ufffd\ufffd漢 a", "b\ufffd", ("漢 a", "b\ufffd"), None),
+        ("a\ufffd", "\ufffdb", ("a\ufffd", "\ufffdb"), None),  # what is broken elsewhere was written so
+        ("\ufffd" * 5, "b", ("\ufffd" * 2, "b"), None),  # a character has three such bytes at most
+        ("", "\ufffdb", ("", "\ufffdb"), ("", "b")),  # an arm wrote the one, the text is sound
+        ("\ufffd", "\ufffdb", ("", "\ufffdb"), ("", "b")),
+    ],
+)
+def test_samples_begin_with_a_whole_character(prompt, text, shown, real, tmp_path):
+    tree = fake_inference(tmp_path, seeds=(0,))
+    changed = {"texts": (Text(prompt=prompt, text=text),)}
+    for arm in tree.arms[1:]:
+        tree.measure(arm, 0, rows=tuple(row.model_copy(update=changed) for row in tree.rows(arm, 0)))
+    samples = dict(texts.write(Texts(arms=("dlm",)), read_tree(tree.path), "texts").samples)
+    assert samples["DLM, 16 passes"] == (shown,)
+    assert samples["real text"] == (real or shown,)

@@ -196,9 +196,11 @@ def test_the_tail_of_the_log_is_bounded_and_of_the_last_try(bench):
         (b"cut since\n", 5000, "cut since\n"),
         (b"\xff\x00end", 0, "\N{REPLACEMENT CHARACTER}" * 2 + "end"),
         (b"x" * 10**6, 0, "x" * TAIL_BYTES),
+        ("漢".encode() * 4000, 0, "漢" * (TAIL_BYTES // 3)),
+        (b"one\n" + "🙂".encode() * 4000, 5, "🙂" * (TAIL_BYTES // 4)),
         (None, 0, ""),
     ],
-    ids=["own part", "cut", "binary", "long", "none"],
+    ids=["own part", "cut", "binary", "long", "characters", "characters of four bytes", "none"],
 )
 def test_a_tail_is_short_text_whatever_the_log_holds(tmp_path, content, start, expected):
     if content is not None:
