@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -195,9 +196,13 @@ def _opened(path: Path, kind: str) -> Iterator[Any]:
     """A file's bytes, unpacked; a buffered reader.
 
     Raises:
-        ValueError: naming the file, if it cannot be read or is packed and damaged.
+        ValueError: naming the file, if it is none, cannot be read, or is packed and damaged.
     """
     packing = kind.partition(".")[2]
+    with reading(path):
+        mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # which may have no end
+        raise ValueError(f"{spelled(path)}: expected a file, but it is a pipe or a device.")
     with reading(path), path.open("rb") as file:
         try:
             yield _PACKINGS[packing][1](file) if packing else file

@@ -219,7 +219,7 @@ def test_a_circle_of_links_is_read_once_by_folder_and_glob(tmp_path):
     (tmp_path / "notes" / "null.txt").symlink_to("/dev/null")
     (tmp_path / "notes" / "folder.txt").mkdir()
     note = left_out(tmp_path)
-    assert all(said in note for said in ("3 folders", "2 broken links", "2 special files"))
+    assert all(said in note for said in ("2 folders", "2 broken links", "2 special files"))
     for given in (tmp_path, tmp_path / "notes", tmp_path / "notes" / "one", tmp_path / "**" / "*.txt"):
         assert [document.text for document in read(given)] == ["a"]
     assert [document.text for document in read(tmp_path / "**", tmp_path, tmp_path / "*" / "*.txt")] == ["a"]

@@ -361,3 +361,11 @@ def test_where_a_csv_may_have_no_header_its_only_text_is_no_name(tmp_path):
 def test_kinds_by_name(tmp_path):
     names = {"a.txt": "text", "B.JSONL.GZ": "jsonl.gz", "c.parquet": "parquet", "d.gz": None, "e": None}
     assert {name: kind_of(tmp_path / name) for name in names} == names
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    for name in ("pipe.jsonl", "zero.txt"):
+        with pytest.raises(ValueError, match=rf"{name}: expected a file, but it is a pipe or a device"):
+            list(read_records(tmp_path / name))
