@@ -384,3 +384,9 @@ def test_white_space_takes_no_time_by_its_square():
         return min(timeit.repeat(lambda: content_digest(text), number=5, repeat=7))
 
     assert seconds(1 << 13) < 80 * seconds(1 << 9)  # 16 times as much; by the square it is 256
+
+
+def test_in_a_bucket_those_that_are_equal_in_another_band_too_are_neighbours():
+    keys, following = np.array([5, 7, 5, 5, 7, 5, 9, 5]), np.array([1, 0, 0, 1, 0, 0, 0, 1])
+    buckets = deduplication._buckets(keys, following, np.arange(8))
+    assert [bucket.tolist() for bucket in buckets] == [[2, 5, 0, 3, 7], [1, 4]]
