@@ -49,6 +49,37 @@ OPTIONS = --preset $(call quoted,$(PRESET)) \
   $(foreach override,$(SET),--set $(call quoted,$(override))) \
   $(if $(filter-out results,$(RESULTS)),--results $(call quoted,$(RESULTS)))
 
+# What each target takes, beside these and what goes to other programs through the environment. A variable on
+# the command line that its target does not take is refused, as it would change nothing.
+RUN := PRESET DATA SEEDS LEVELS SET TUNE RESULTS WORKERS PER_DEVICE DEVICES RANKS ENGINE SHARED STORAGE
+BENCH := SHAPE SIDE ARM DTYPE CORES ROUNDS SECONDS
+ENVIRONMENT := KERAS_% JAX_% XLA_% TF_% CUDA_% NVIDIA_% TPU_% RAY_% OMP_% OPENBLAS_% LAB_% PYTHON% PIP_% HF_% \
+  PG% LANG LC_% COLUMNS TMPDIR SHELL
+$(foreach name,$(ABLATIONS) smoke,$(eval takes-$(name) := $(RUN)))
+takes-ablate := NAME $(RUN)
+takes-status := RESULTS
+takes-report := RESULTS
+takes-board := TREE PORT RESULTS
+takes-dashboard := TREE PORT STORAGE RESULTS
+takes-bench := $(BENCH) RESULTS
+takes-test := BACKENDS
+takes-test-backends := BACKENDS
+takes-setup := $(RUN) $(BENCH) NAME TREE PORT BACKENDS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+TAKES := PYTHON VENV EXTRAS $(foreach goal,$(MAKECMDGOALS),$(takes-$(goal)))
+ifneq ($(filter-out $(TAKES) $(ENVIRONMENT),$(GIVEN)),)
+  STRANGE := $(firstword $(filter-out $(TAKES) $(ENVIRONMENT),$(GIVEN)))
+  NEAREST := $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), \
+    sys.argv[2:], 1, 0.7))' '$(STRANGE)' $(TAKES) KERAS_BACKEND JAX_PLATFORMS)
+  $(error make $(MAKECMDGOALS) takes no $(STRANGE)=$(if $(NEAREST),; is $(NEAREST)= meant?); it takes $(strip $(TAKES)))
+endif
+ifneq ($(EXTRAS),)
+  KNOWN := $(shell sed -n '/^.project.optional-dependencies/,/^$$/s/ = .*//p' pyproject.toml)
+  ifneq ($(or $(word 2,$(EXTRAS)),$(filter-out $(KNOWN),$(subst $(comma), ,$(EXTRAS)))),)
+    $(error EXTRAS must be of $(KNOWN), several with commas alone between them, but got EXTRAS=$(EXTRAS))
+  endif
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup data $(ABLATIONS) ablate smoke status report board dashboard bench format lint type test test-backends test-extras test-large clean
 
@@ -63,9 +94,15 @@ help: ## list the targets
 
 # The stamp names the extras, so that asking for another one installs it and a second make installs nothing.
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
+NEW := import sys; sys.exit(sys.version_info < (3, 11))
+WHOLE := $(BIN)/python -m pip --version >/dev/null 2>&1
 setup: $(STAMP) ## install the lab into .venv (EXTRAS=torch adds PyTorch)
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(WHOLE) || $(PYTHON) -c '$(NEW)' || { echo "the lab needs Python 3.11 or newer, but $(PYTHON) is" \
+	  "$$($(PYTHON) --version 2>&1); name another: make PYTHON=python3.12" >&2; exit 1; }
+	@test ! -L $(BIN)/python -a ! -e $(BIN)/python || $(BIN)/python -c '$(NEW)' || \
+	  { echo "$(VENV) was made with a Python that is too old, or gone: rm -rf $(VENV)" >&2; exit 1; }
+	$(WHOLE) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]'
 	touch $@
 
@@ -89,7 +126,7 @@ report: setup ## write the report pages again from the results that exist
 	$(BIN)/python -m lab report $(call quoted,$(RESULTS))
 
 board: setup ## TensorBoard over every run, or those of one tree, on loopback (TREE= PORT=)
-	$(BIN)/tensorboard --logdir $(call quoted,$(or $(TREE),$(RESULTS))) --host 127.0.0.1 $(if $(PORT),--port $(PORT))
+	$(BIN)/python -m lab board $(call quoted,$(or $(TREE),$(RESULTS))) $(if $(PORT),--port $(PORT))
 
 # STORAGE= looks into a database; TREE= is needed where there are several trees.
 dashboard: ## optuna-dashboard over a ledger, read-only, on loopback (TREE= PORT= STORAGE=)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Keras reads this once, at its import. JAX is the lab's default; the environment overrides it.
-os.environ.setdefault("KERAS_BACKEND", "jax")
+# Keras reads this once, at its import. JAX is the lab's default; the environment overrides it. Where the
+# variable is empty, Keras would take what ~/.keras/keras.json says.
+os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "jax"
 
 if TYPE_CHECKING:
     from lab.api import Places, Resources, load_model, load_results, report, run_ablation

@@ -1,12 +1,13 @@
-"""The command line: `lab run|ablate|measure|generate|eval|harness|export|import|status|report|...`.
+"""The command line: `lab run|ablate|measure|generate|eval|harness|export|import|status|report|board|...`.
 
 What is slow to import is imported inside the command that needs it.
 """
 
+import errno
 import os
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 BASELINE_TOKENS = 1_000_000  # tokens, by `data`: a few seconds
+
+PORTS: dict[str, Any] = {"min": 0, "max": 65535}  # 0 for any that is free
 
 app = typer.Typer(
     help="Which advantage of a diffusion language model does the work on your corpus?",
@@ -120,12 +123,10 @@ def run(
     keep_freed_memory()
     with _exit_code_of_run():
         chosen = _run_config(config, preset, arm, seed, overrides, data)
-    from lab.training.lean import import_keras
-
-    import_keras()
+        _import_keras()
     from lab.training.distribution import ending_together, naming_lost_ranks, start_ranks
 
-    with ending_together(), _exit_code_of_run(), naming_lost_ranks():
+    with ending_together(), _exit_code_of_run(logdir=logdir, cache=cache), naming_lost_ranks():
         start_ranks(chosen.training.parallel)
         _train(chosen, logdir, cache, start, data_key)
 
@@ -158,13 +159,12 @@ def measure(
 ) -> None:
     """Measure a finished run as it is; nothing is trained, and what was measured is not measured again."""
     from lab.scheduling.executors import child
-    from lab.training.lean import import_keras
     from lab.training.memory import keep_freed_memory
 
     child.enter()
     keep_freed_memory()
-    import_keras()
-    with _exit_code_of_run():
+    with _exit_code_of_run(run=run, logdir=logdir, cache=cache):
+        _import_keras()
         chosen, folder = _measurement_config(config, logdir, measurement, run, beside, overrides)
         _measure(chosen, folder, cache, data_key)
 
@@ -208,14 +208,13 @@ def generate(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Write text with a finished run: continue a prompt or fill a gap; a terminal shows every pass."""
-    from lab.training.lean import import_keras
     from lab.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    with _clear_errors():
+    with _clear_errors(run=run, cache=cache):
         if prompt and infill:
             raise ValueError("one of --prompt and --infill must be given, but got both.")
-        import_keras()
+        _import_keras()
         from lab.evaluation.writing import Sampling
         from lab.scheduling.writing import BETWEEN, Order, parse_gap, printable, texts, write_here
 
@@ -249,12 +248,11 @@ def evaluate(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Measure a finished run on any text: exact NLL, bits/byte, bound, choice, and an n-gram beside it."""
-    from lab.training.lean import import_keras
     from lab.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    with _clear_errors():
-        import_keras()
+    with _clear_errors(run=run, cache=cache):
+        _import_keras()
         import json
 
         from rich.table import Table
@@ -284,16 +282,15 @@ def harness(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Measure a finished run by lm-evaluation-harness: --tasks and other options of `lm_eval run` follow."""
-    from lab.training.lean import import_keras
     from lab.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    with _clear_errors():
+    with _clear_errors(run=run, cache=cache):
         from importlib.util import find_spec
 
         if not find_spec("lm_eval"):
             raise ValueError("lm-evaluation-harness is missing; `make setup EXTRAS=lm-eval` installs it.")
-        import_keras()
+        _import_keras()
         from lab.training.harness import run_harness
 
         run_harness(run, context.args, cache)
@@ -310,10 +307,8 @@ def export(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Write a finished run's model into a folder that travels: weights, tokenizer and model card."""
-    with _clear_errors():
-        from lab.training.lean import import_keras
-
-        import_keras()
+    with _clear_errors(run=run, folder=folder, cache=cache):
+        _import_keras()
         from lab.training.exchange.from_run import export_run
 
         export_run(run, folder, stop, target, cache)
@@ -338,10 +333,8 @@ def import_(
     end: Annotated[int | None, typer.Option(help="Id that follows a document, likewise.")] = None,
 ) -> None:
     """Read a checkpoint of another program into the lab's own form; lab.load_model takes it from there."""
-    with _clear_errors():
-        from lab.training.lean import import_keras
-
-        import_keras()
+    with _clear_errors(checkpoint=checkpoint, folder=folder):
+        _import_keras()
         from lab.training.exchange.foreign import Ids, import_checkpoint
 
         description, missing = import_checkpoint(checkpoint, folder, length, Ids(mask, start, end))
@@ -370,8 +363,11 @@ def standby(
     keep_freed_memory()
     modules = (ENGINE, "lab.training.measuring", *MODULES.values())
     code = closure_hash(*modules)  # before it is imported, which may be long before the order
-    import_keras()
-    get_ready(rehearse, cache)
+    try:
+        import_keras()
+        get_ready(rehearse, cache)
+    except Exception:  # a process that has a log will say why
+        code = ""
     if (order := wait_for_order()) is None:
         return
     forget_hashes()
@@ -399,7 +395,11 @@ def ablate(
     workers: Annotated[int, typer.Option(help="Runs at once; 0: one per core, GPU or TPU chip.")] = 0,
     tune: Annotated[
         int | None,
-        typer.Option(help="Tune every arm (those that the ablation tunes), with so many trials each.", min=1),
+        typer.Option(
+            help="Tune every arm (those that the ablation tunes), with so many trials each.",
+            min=1,
+            max=10_000,
+        ),
     ] = None,
     per_device: Annotated[int, typer.Option(help="Runs that share one GPU.")] = 1,
     devices: Annotated[
@@ -428,7 +428,7 @@ def ablate(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Run what is missing of an ablation, then write its page and print its verdict."""
-    with _clear_errors(), _requeue_on_notice():
+    with _clear_errors(results=results, cache=cache), _requeue_on_notice():
         from lab.ablation import parse_levels, parse_seeds
         from lab.api import Places, Resources, run_ablation
         from lab.config import parse_overrides
@@ -461,7 +461,7 @@ def ablate(
 @app.command()
 def report(path: Annotated[Path, typer.Argument(help="A result tree, or a folder above some.")]) -> None:
     """Write the pages again from the results that exist."""
-    with _clear_errors():
+    with _clear_errors(path=path):
         from lab.scheduling.status import find_trees
 
         trees = find_trees(path)
@@ -480,7 +480,7 @@ def status(
     ] = False,
 ) -> None:
     """Show what is queued, running, done and failed, and the time left; Ctrl-C ends it."""
-    with _clear_errors():
+    with _clear_errors(path=path):
         from lab.scheduling.status import show_status
 
         if not show_status(path, make_console(), once):
@@ -488,15 +488,30 @@ def status(
 
 
 @app.command()
+def board(
+    path: Annotated[Path, typer.Argument(help="A result tree, or any folder of runs.")] = Path("results"),
+    port: Annotated[
+        int | None,
+        typer.Option(help="On 127.0.0.1, nowhere else; 6006 or the next that is free if not given.", **PORTS),
+    ] = None,
+) -> None:
+    """TensorBoard over every run in a folder, on this machine."""
+    with _clear_errors(path=path):
+        from lab.tracking.serving import serve_board
+
+        serve_board(path, port)
+
+
+@app.command()
 def dashboard(
     tree: Annotated[Path, typer.Argument(help="A result tree, or a folder that holds one.")] = Path(
         "results"
     ),
-    port: Annotated[int, typer.Option(help="On 127.0.0.1, nowhere else.")] = 8080,
+    port: Annotated[int, typer.Option(help="On 127.0.0.1, nowhere else.", **PORTS)] = 8080,
     storage: Storage = "",
 ) -> None:
     """Serve optuna-dashboard over a ledger, read-only, on this machine."""
-    with _clear_errors():
+    with _clear_errors(tree=tree):
         from lab.scheduling.dashboard import serve_dashboard
 
         serve_dashboard(tree, storage, port, typer.echo)
@@ -510,7 +525,7 @@ def data(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Say what a corpus holds, what it lacks, and how well counting its tokens predicts held-out text."""
-    with _clear_errors():
+    with _clear_errors(cache=cache):
         from rich.table import Table
 
         from lab.config import make_config, read_preset
@@ -693,12 +708,18 @@ def _print_report(tree: Path) -> None:
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Say what a user can get wrong in one message, without a traceback."""
+def _clear_errors(**places: Path) -> Iterator[None]:
+    """Say what a user can get wrong, and what the system refuses, in one message, without a traceback.
+
+    Args:
+        places: option -> the path that it was given, for the message.
+    """
     try:
         yield
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:  # whoever read our output has gone
+            raise
+        typer.echo(f"error: {_with_option(error, places)}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -725,9 +746,40 @@ def _requeue_on_notice() -> Iterator[None]:
         raise typer.Exit(PREEMPTED) from None
 
 
+def _with_option(error: BaseException, places: Mapping[str, Path | None]) -> str:
+    """The error in words; of the system's the path too, and the option that led there."""
+    of_system = error if isinstance(error, OSError) else error.__cause__
+    if not isinstance(of_system, OSError):
+        return str(error)
+    said = str(error)
+    if error is of_system and error.filename is not None:
+        said = f"cannot go on with {error.filename}: {error.strerror}."
+    if isinstance(of_system.filename, str | Path):
+        path = Path(of_system.filename).absolute()
+        for option, place in places.items():
+            if place and (path.is_relative_to(place.absolute()) or place.absolute().is_relative_to(path)):
+                return f"{said} It is of `{option}`, {place}: give another."
+    return said
+
+
+def _import_keras() -> None:
+    """Import Keras, if its backend is there and has the devices that are asked for."""
+    from lab.scheduling.executors.slots import find_devices
+    from lab.training.lean import import_keras
+
+    find_devices()
+    import_keras()
+
+
 @contextmanager
-def _exit_code_of_run() -> Iterator[None]:
-    """End with the exit code that tells the driver why; an error not of the user's leaves its traceback."""
+def _exit_code_of_run(**places: Path | None) -> Iterator[None]:
+    """End with the exit code that tells the driver why; an error not of the user's leaves its traceback.
+
+    The last line says it, as that is what the driver shows.
+
+    Args:
+        places: as of `_clear_errors`.
+    """
     from lab.training.ending import LostRankError
 
     try:
@@ -736,15 +788,21 @@ def _exit_code_of_run() -> Iterator[None]:
         raise
     except BaseException as error:
         from lab.scheduling.executors.slots import find_devices
-        from lab.scheduling.outcomes import PREEMPTED, exit_code_of
+        from lab.scheduling.outcomes import EXIT_CODES, PREEMPTED, Outcome, exit_code_of
 
-        code = exit_code_of(error, on_cpu=find_devices().kind == "cpu")
+        try:
+            on_cpu = find_devices().kind == "cpu"
+        except ValueError:  # no such device
+            on_cpu = True
+        code = exit_code_of(error, on_cpu)
         if code == PREEMPTED:
             typer.echo("asked to end; the same command goes on from here", err=True)
-        elif isinstance(error, ValueError):
-            typer.echo(f"error: {error}", err=True)
+        elif isinstance(error, ValueError) or code == EXIT_CODES[Outcome.USER_ERROR]:
+            typer.echo(f"error: {_with_option(error, places)}", err=True)
         else:
             traceback.print_exception(error)
+            first = next(iter(str(error).splitlines()), "")
+            typer.echo(f"error: {type(error).__name__}: {first}", err=True)
         raise typer.Exit(code) from None
 
 

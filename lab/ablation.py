@@ -5,6 +5,7 @@ import re
 import runpy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from traceback import extract_tb
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from lab.registration import Registration, check_registration
 from lab.sections import AnySection, Curves, check_sections
 
 ABLATIONS_DIR = shipped_folder("ablations")
+MOST_RUNS = 10_000  # of a plan: more is a slip of the keyboard
 ROUNDING = 1e-6  # by how much a twin's initial weights differ: some float32 roundings
 
 
@@ -234,12 +236,12 @@ def parse_levels(assignments: Iterable[str]) -> dict[str, list[Any]]:
     """Read `LEVELS` such as `data.unique_tokens=5000,20000`, one factor or several (by spaces) to a text.
 
     Raises:
-        ValueError: if one has no `=`, a factor is given twice, or a value is not YAML.
+        ValueError: if one has no `=`, a level is empty, a factor is given twice, or a value is not YAML.
     """
     levels: dict[str, list[Any]] = {}
     for assignment in (part for text in assignments for part in text.split()):
         key, equals, values = assignment.partition("=")
-        if not equals or not key or not values:
+        if not equals or not key or not all(values.split(",")):
             raise ValueError(f"levels must look like data.unique_tokens=5000,20000, but got {assignment!r}.")
         if key in levels:
             raise ValueError(f"the levels of {key!r} are given twice.")
@@ -289,8 +291,8 @@ def cells(
 
     Raises:
         ValueError: if the preset is unknown, a configuration is not valid, an override sets what the
-            ablation varies, levels are given for what it does not vary, two cells would be the same run, or
-            a run is to start from one that is not there, or that in the end starts from it.
+            ablation varies, levels are given for what it does not vary, there are too many cells, two are the
+            same run, or a run is to start from one that is not there, or that in the end starts from it.
     """
     scale = ablation.scale(preset)
     levels = levels or {}
@@ -304,6 +306,11 @@ def cells(
     seeds = scale.seeds if seeds is None else seeds
     if seeds < 1:
         raise ValueError(f"`seeds` must be >= 1, but got seeds={seeds}.")
+    if (runs := prod(map(len, scale.levels.values())) * seeds * len(ablation.arms)) > MOST_RUNS:
+        raise ValueError(
+            f"arms x levels x seeds must be at most {MOST_RUNS:,} runs, but got {runs:,}: {seeds:,} seeds of "
+            f"{len(ablation.arms)} arms at {runs // seeds // len(ablation.arms):,} levels."
+        )
     overrides = overrides or {}
     _check_overrides(ablation, scale, overrides)
     base = ablation.base_layers(preset)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lab.ablation import Ablation, cells, dotted_values, load_ablation, strong_arms
 from lab.config import Values, files_layer, merge, nest, parse_overrides, preset_name
 from lab.console import make_console
+from lab.environment import require_backend
 from lab.files import Row
 from lab.metrics import find_metric
 from lab.results import MeasurementResult
@@ -129,7 +130,9 @@ def run_ablation(
 
     Raises:
         ValueError: if there is no such ablation, it cannot be run so, or its files cannot be written.
+        OSError: if the cache cannot be written.
     """
+    require_backend()
     typed = ablation if isinstance(ablation, str) else ablation.name
     ablation = load_ablation(ablation) if isinstance(ablation, str) else ablation
     overrides, paths = nest(overrides or {}), [str(path) for path in data]
@@ -137,6 +140,7 @@ def run_ablation(
     planned = [cells(ablation, preset, number, layer, levels) for number in _looks(ablation, seeds)]
     tuning = tuning_of(ablation, preset, tune, overrides)
     resources.check(planned[-1])
+    places.check()
     console = make_console(quiet=not progress)
     last = Plan(
         places.tree(ablation.name, preset_name(preset), tuned=bool(tuning and not ablation.tuned)),

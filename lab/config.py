@@ -8,6 +8,8 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from math import log
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -40,6 +42,9 @@ def shipped_folder(name: str) -> Path:
 
 
 PRESETS_DIR = shipped_folder("configs")
+LARGEST = 2**53  # of any number: the last up to which a float holds each whole one
+MOST_STEPS = 2**29  # of a run: beyond, lab/training/schedule.py takes them for never
+MOST_REPEATS = 2**16  # of what one measurement, or one step, does again and again
 ARMS_KEY = "arms"  # of a preset: what is best for single arms
 
 
@@ -58,11 +63,25 @@ class Unkeyed:
     """Marks a field on which a run's weights do not depend, or which is in the hash of its data."""
 
 
+def require_end(steps: float) -> None:
+    """Refuse a run of so many steps.
+
+    Raises:
+        ValueError: if they are too many.
+    """
+    if steps >= MOST_STEPS:
+        raise ValueError(
+            f"the duration must be below {MOST_STEPS:,} steps, but its total_epochs, total_tokens or "
+            f"total_steps makes {steps:.3g}."
+        )
+
+
 def strict_number(annotation: Any, value: Any) -> Any:
     """A value for a field of this type, whole numbers as such however they are written; `1e3` is 1000.
 
     Raises:
-        ValueError: for text, or true and false, where a number is expected, and a number where they are.
+        ValueError: for text, or true and false, where a number is expected, and a number where they are; and
+            for numbers beyond `LARGEST`.
     """
     kinds = set(_kinds(annotation))
     if isinstance(value, list | tuple):
@@ -75,6 +94,8 @@ def strict_number(annotation: Any, value: Any) -> Any:
         raise ValueError(f"expected {' or '.join([_of_kinds(numbers), *words])}, but got {said}.")
     if bool in kinds and not isinstance(value, bool):
         raise ValueError(f"expected true or false, but got {value!r}.")
+    if numbers and isinstance(value, int | float) and LARGEST < abs(value) < float("inf"):
+        raise ValueError(f"expected a number of at most 2**53, but got {Decimal(value):.3g}.")
     if isinstance(value, float) and int in kinds and float not in kinds and value.is_integer():
         return int(value)
     return value
@@ -274,7 +295,7 @@ class FactorsConfig(Section):
     redraw: Annotated[Literal["visit", "epoch"], Neutral("visit")] = "visit"
     complementary: Annotated[bool, Neutral(False)] = False
     stratified: Annotated[bool, Neutral(False)] = False
-    passes: Annotated[int, Neutral(1)] = Field(default=1, gt=0)
+    passes: Annotated[int, Neutral(1)] = Field(default=1, gt=0, le=MOST_REPEATS)
     estimator: Literal["counted", "bernoulli"] = "counted"
     noise_schedule: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"
     noise_window: Annotated[str, Neutral("all")] = "all"
@@ -549,13 +570,22 @@ class EvaluationConfig(Section):
     test_windows: int = Field(default=128, gt=1)
     test_positions: int = Field(default=16, ge=0)
     exact_windows: int = Field(default=64, gt=1)
-    nelbo_draws: int = Field(default=8, gt=1, multiple_of=2)
+    nelbo_draws: int = Field(default=8, gt=1, le=MOST_REPEATS, multiple_of=2)
     choice_items: int = Field(default=64, gt=1)
-    choice_options: int = Field(default=4, gt=1)
+    choice_options: int = Field(default=4, gt=1, le=MOST_REPEATS)
     choice_context_tokens: int = Field(default=48, gt=0)
     choice_option_tokens: int = Field(default=8, gt=0)
     sample_tokens: int = Field(default=64, ge=0)
     batch_size: int = Field(default=128, gt=0)
+
+    @model_validator(mode="after")
+    def _first_stop_exists(self) -> "EvaluationConfig":
+        if (self.stops - 1) * log(self.stop_ratio) > log(LARGEST):
+            raise ValueError(
+                "stop_ratio ** (stops - 1), the last stop over the first, must be at most 2**53, "
+                f"but got stop_ratio={self.stop_ratio}, stops={self.stops}."
+            )
+        return self
 
 
 Sampler = Annotated[str, Field(pattern=r"^(ancestral|confidence|blocks:[1-9][0-9]*)$")]
@@ -575,7 +605,7 @@ class InferenceConfig(Section):
     samplers: tuple[Sampler, ...] = ("ancestral", "confidence", "blocks:8")
     # From text that repeats itself to beyond the entropy of what it was trained on.
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 0.7, 0.85, 1.0, 1.2)
-    draws: tuple[Annotated[int, Field(gt=0)], ...] = (1, 4, 16)
+    draws: tuple[Annotated[int, Field(gt=0, le=MOST_REPEATS)], ...] = (1, 4, 16)
     choice_items: int = Field(default=128, gt=1)
 
     @field_validator("temperatures")
@@ -628,7 +658,7 @@ class TaskConfig(Section):
     dev_files: tuple[str, ...] = ()
     shots: int = Field(default=0, ge=0)
     questions: int = Field(default=0, ge=0)
-    draws: int = Field(default=0, ge=0)
+    draws: int = Field(default=0, ge=0, le=MOST_REPEATS)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -719,7 +749,7 @@ class CodeConfig(Section):
     form: Literal["", "humaneval", "mbpp"] = ""
     files: tuple[str, ...] = ()
     problems: int | None = Field(default=None, gt=1)
-    samples: int = Field(default=10, gt=1)
+    samples: int = Field(default=10, gt=1, le=MOST_REPEATS)
     new_tokens: int = Field(default=64, gt=0)
     temperature: float = Field(default=0.5, ge=0)
     samplers: tuple[Sampler, ...] = Field(default=("confidence", "blocks:1"), min_length=1)
@@ -771,6 +801,19 @@ class RunConfig(Section):
         from lab.threefry import member_seed
 
         return member_seed(self.seed, self.member)
+
+    @model_validator(mode="after")
+    def _duration_ends(self) -> "RunConfig":
+        data, training = self.data, self.training
+        if data.unique_tokens is not None and data.unique_tokens < data.length:
+            raise ValueError(
+                f"`unique_tokens` must fill one window of data.length={data.length}, "
+                f"but got unique_tokens={data.unique_tokens}."
+            )
+        windows = (data.unique_tokens or data.length) // data.length
+        rows = (training.total_tokens or 0) / data.length + (training.total_epochs or 0) * windows
+        require_end(training.total_share * (rows / training.batch_size + (training.total_steps or 0)))
+        return self
 
     @model_validator(mode="after")
     def _options_fit(self) -> "RunConfig":

@@ -3,7 +3,12 @@
 import os
 import platform
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
+
+from lab.code import BACKENDS
+
+PLATFORMS = ("cpu", "cuda", "gpu", "tpu")  # of JAX, which knows them in lower case alone
 
 # The distributions whose version can change a run's numbers.
 PACKAGES = (
@@ -18,6 +23,27 @@ PACKAGES = (
     "tokenizers",
     "optuna",
 )
+
+
+def require_backend() -> None:
+    """Refuse a backend that the lab cannot train with or that is not installed, and platforms unknown to it.
+
+    Raises:
+        ValueError: naming those that there are, or what installs the one that is asked for.
+    """
+    backend, platforms = os.environ["KERAS_BACKEND"], os.environ.get("JAX_PLATFORMS", "")
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"`KERAS_BACKEND` must be one of {list(BACKENDS)}, but got KERAS_BACKEND={backend!r}."
+        )
+    if find_spec(backend) is None:
+        extra = " EXTRAS=torch" if backend == "torch" else ""
+        raise ValueError(f"KERAS_BACKEND={backend} needs {backend}, which is missing: make setup{extra}")
+    if platforms and not set(platforms.split(",")) <= set(PLATFORMS):
+        raise ValueError(
+            f"`JAX_PLATFORMS` must be of {list(PLATFORMS)}, several with commas alone between them, "
+            f"but got JAX_PLATFORMS={platforms!r}."
+        )
 
 
 def versions() -> dict[str, str]:

@@ -142,6 +142,8 @@ def test_the_user_can_choose_other_levels(presets):
     [
         ("data.unique_tokens", "levels must look like data.unique_tokens=5000,20000, but got 'data.unique"),
         ("x=", "levels must look like"),
+        ("x=1,", "levels must look like"),
+        ("x=1,,2", "levels must look like"),
         ("x=1 x=2", "the levels of 'x' are given twice"),
     ],
 )
@@ -189,6 +191,12 @@ def test_a_wrong_cell_is_refused_before_any_runs(presets):
 def test_seeds_must_be_positive(presets):
     with pytest.raises(ValueError, match="`seeds` must be >= 1, but got seeds=0"):
         cells(tiny_ablation(), "tiny", seeds=0)
+
+
+@pytest.mark.parametrize("seeds", [2501, 10**9, 10**30])
+def test_more_runs_than_anyone_means_are_refused_at_once(presets, seeds):
+    with pytest.raises(ValueError, match=rf"at most 10,000 runs, .*: {seeds:,} seeds of 2 arms at 2 levels"):
+        cells(tiny_ablation(), "tiny", seeds)
 
 
 def test_unknown_presets_are_refused(presets):

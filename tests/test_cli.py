@@ -1,6 +1,7 @@
 """The command line, with stand-ins for what trains, reports and reads data."""
 
 import builtins
+import errno
 import json
 import os
 import signal
@@ -252,6 +253,22 @@ def test_run_takes_a_config_alone(trained, extra):
             ["ablate", "crossover", "--preset", "smoke", "--levels", "data.unique_tokens=1e3,1000"],
             "two cells must differ, but 'ar unique_tokens=1000 seed=0' is there twice.",
         ),
+        (["ablate", "crossover", "--workers", "1000000000"], "at most 10,000 processes at once"),
+        (["ablate", "crossover", "--seeds", "1000000000"], "must be at most 10,000 runs, but got"),
+        (["ablate", "crossover", "--seeds", "1e9"], "`seeds` must be a whole number or 'auto'"),
+        (["ablate", "crossover", "--levels", "data.unique_tokens=10"], "must fill one window of data.length"),
+        (["ablate", "crossover", "--levels", "data.unique_tokens=0x10"], "a whole number, but got '0x10'"),
+        (["ablate", "crossover", "--levels", "data.unique_tokens=500,"], "levels must look like"),
+        (["ablate", "crossover", "--set", "model.width=1e9"], "nothing makes it fit 1 of these devices."),
+        (["run", "--set", "model.width=1e9"], "nothing makes it fit 1 of these devices."),
+        (["run", "--set", "evaluation.batch_size=1e12"], "`evaluation.batch_size` must be of sequences that"),
+        (
+            ["ablate", "crossover", "--set", "training.total_epochs=1e300"],
+            "expected a number of at most 2**53",
+        ),
+        (["run", "--set", "training.total_epochs=1e300"], "expected a number of at most 2**53"),
+        (["ablate", "crossover", "--results", "file"], "`results` must be a folder, but "),
+        (["board", "nowhere"], "`path` must be a folder of runs, but got nowhere."),
         (["ablate", "crossover", "--engine", "slurm"], "`engine` must be one of ['local', 'ray'], but got"),
         (["ablate", "crossover", "--shared", "s3://x"], "`shared` needs engine=ray: local runs leave"),
         (["ablate", "crossover", "--set", "arm=x"], "an override must not set what crossover varies"),
@@ -260,6 +277,7 @@ def test_run_takes_a_config_alone(trained, extra):
     ],
 )
 def test_a_users_error_is_one_message_without_a_traceback(trained, ablated, arguments, message):
+    Path("file").touch()
     said = invoke(*arguments)
     assert said.exit_code == 2
     assert said.stderr.startswith("error: ")
@@ -267,6 +285,96 @@ def test_a_users_error_is_one_message_without_a_traceback(trained, ablated, argu
     assert "Traceback" not in said.output
     assert not trained
     assert not ablated.drives
+    assert not ablated.prepared or "per_device" in message or "stall" in message or "shared" in message
+    assert not Path("results").exists()
+
+
+WRONG = {
+    "KERAS_BACKEND=foo": "`KERAS_BACKEND` must be one of ['jax', 'tensorflow', 'torch'], but got",
+    "KERAS_BACKEND=Jax": "`KERAS_BACKEND` must be one of ['jax', 'tensorflow', 'torch'], but got",
+    "JAX_PLATFORMS=foo": "`JAX_PLATFORMS` must be of ['cpu', 'cuda', 'gpu', 'tpu']",
+    "JAX_PLATFORMS=CPU": "`JAX_PLATFORMS` must be of ['cpu', 'cuda', 'gpu', 'tpu']",
+    "JAX_PLATFORMS=tpu": "JAX_PLATFORMS=tpu must name what this machine has, but no tpu device is here.",
+}
+
+
+@pytest.mark.parametrize("command", ["ablate crossover", "run", "measure", "generate r", "eval r --data x"])
+@pytest.mark.parametrize("variable", WRONG)
+def test_a_backend_that_no_run_could_have_is_refused_once(variable, command, trained, ablated, monkeypatch):
+    name, _, value = variable.partition("=")
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr("lab.scheduling.executors.slots._names", lambda kind: ())
+    said = invoke(*command.split())
+    assert (said.exit_code, said.stdout) == (2, ""), said.output
+    assert said.stderr.startswith(f"error: {WRONG[variable]}")
+    assert len(said.stderr.splitlines()) == 1
+    assert not trained
+    assert not ablated.prepared
+    assert not Path("results").exists()
+
+
+def test_a_study_that_is_there_is_shown_whatever_the_backend(ablated, monkeypatch):
+    assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
+    monkeypatch.setenv("KERAS_BACKEND", "foo")
+    assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 2
+    assert (invoke("report", "results").exit_code, len(ablated.reports)) == (0, 2)
+    assert invoke("status").exit_code == 0
+
+
+SYSTEM = ("EACCES", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "EEXIST", "ELOOP")
+
+
+@pytest.mark.parametrize("name", SYSTEM)
+def test_what_the_system_refuses_is_one_line_with_the_path_and_the_option(
+    name, trained, ablated, monkeypatch
+):
+    number = getattr(errno, name)
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), "c/abc/tokens.npy")
+
+    monkeypatch.setattr(sys.modules["lab.data.dataset"], "prepare", refuse)
+    stand_in(monkeypatch, "lab.training.run", train_run=refuse)
+    said = f"cannot go on with c/abc/tokens.npy: {os.strerror(number)}"
+    told = f"error: {said}. It is of `cache`, c: give another."
+    for command in ("ablate crossover", "data", "run --logdir run"):
+        said = invoke(*command.split(), "--cache", "c")
+        assert (said.exit_code, said.stderr) == (2, f"{told}\n"), command
+    assert not ablated.drives
+
+
+def test_a_results_folder_that_fills_up_is_named_with_its_option(ablated, monkeypatch):
+    def full(plan, driver=None):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "out/crossover/smoke/plan.json")
+        except OSError as error:
+            raise ValueError(f"cannot go on in {plan.tree}: {error}.") from error
+
+    monkeypatch.setattr(lab.api.Plan, "write", lambda plan: full(plan))
+    said = invoke("ablate", "crossover", "--preset", "smoke", "--results", "out")
+    assert said.exit_code == 2
+    assert said.stderr.endswith("plan.json'. It is of `results`, out: give another.\n")
+
+
+def test_the_last_line_of_a_failed_run_is_its_error_though_jax_adds_notes(presets, monkeypatch):
+    def train_run(*_):
+        error = RuntimeError("Unable to initialize backend 'cuda': no luck\nmore of it")
+        error.add_note("For simplicity, JAX has removed its internal frames.")
+        raise error
+
+    stand_in(monkeypatch, "lab.training.run", train_run=train_run)
+    said = invoke("run", "--logdir", "run")
+    last = said.stderr.splitlines()[-1]
+    assert (said.exit_code, last) == (1, "error: RuntimeError: Unable to initialize backend 'cuda': no luck")
+    assert "Traceback" in said.stderr
+
+
+@pytest.mark.parametrize("command", ["dashboard", "board"])
+@pytest.mark.parametrize("port", ["80000", "-1", "abc"])
+def test_a_port_that_there_is_not_is_refused(command, port, ablated):
+    said = invoke(command, "--port", port)
+    assert said.exit_code == 2
+    assert "Invalid value for '--port'" in said.stderr
 
 
 def test_two_runs_in_one_logdir_are_refused(trained, tmp_path, monkeypatch):
@@ -349,6 +457,7 @@ def test_ablate_adds_seeds_until_it_is_decided(ablated, monkeypatch):
 @pytest.mark.parametrize(("backend", "folder"), [("jax", "smoke"), ("torch", "smoke-torch")])
 def test_each_backend_has_its_own_result_tree(backend, folder, ablated, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", backend)
+    monkeypatch.setattr("lab.environment.find_spec", lambda name: object())
     assert invoke("ablate", "crossover", "--preset", "smoke").exit_code == 0
     assert ablated.drives[0][0].tree.as_posix() == f"results/crossover/{folder}"
 

@@ -496,6 +496,62 @@ def test_a_value_of_another_type_is_refused(layer, message):
         make_config({"training": {"total_tokens": 1000}}, layer)
 
 
+def numeric_keys(model=RunConfig, prefix=""):
+    """The dotted keys of all numbers that a run's configuration has, `more` tasks excepted."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, lab.config.Section):
+            yield from numeric_keys(field.annotation, f"{prefix}{name}.")
+        elif {int, float} & set(lab.config._kinds(field.annotation)):
+            yield f"{prefix}{name}"
+
+
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "1e300", "-1e300", "-1", "1" + "0" * 400, "3x", "0x10", "[1]"]
+)
+def test_no_number_takes_what_is_none_or_beyond_all_meaning(value):
+    keys = list(numeric_keys())
+    assert {"seed", "model.width", "training.total_epochs", "factors.draws", "tasks.shots"} <= set(keys)
+    for key in keys:
+        if (key, value) == ("factors.draws", "inf"):
+            continue
+        with pytest.raises(ValueError, match=key.rpartition(".")[2]):
+            make_config(BASE, parse_overrides([f"{key}={'.' if value in ('nan', 'inf') else ''}{value}"]))
+
+
+ENDLESS = {
+    "steps": ({"training": {"total_steps": 2**29}}, r"below 536,870,912 steps, .* makes 5\.37e\+08"),
+    "tokens": ({"training": {"total_tokens": 2**53}}, r"below 536,870,912 steps, .* makes 4\.4e\+12"),
+    "epochs": ({"training": {"total_epochs": 1e15}}, r"below 536,870,912 steps, .* makes 3\.12e\+13"),
+    "window": (
+        {"data": {"unique_tokens": 63}},
+        "`unique_tokens` must fill one window of data.length=64, but got unique_tokens=63",
+    ),
+    "stops": (
+        {"evaluation": {"stops": 55}},
+        r"stop_ratio \*\* \(stops - 1\), .* at most 2\*\*53, .*stops=55",
+    ),
+    "draws": ({"evaluation": {"nelbo_draws": 10**9}}, "nelbo_draws: .*less than or equal to 65536, but got"),
+    "passes": ({"factors": {"passes": 10**9}}, "passes: .*less than or equal to 65536"),
+    "largest": ({"training": {"patience": 2**53 + 1}}, r"a number of at most 2\*\*53, but got 9\.01e\+15"),
+}
+
+
+@pytest.mark.parametrize(("layer", "message"), ENDLESS.values(), ids=ENDLESS)
+def test_what_would_never_end_is_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        make_config(BASE, layer)
+
+
+def test_what_lies_just_within_the_bounds_is_taken():
+    for layer in (
+        {"training": {"total_steps": 2**29 - 1}},
+        {"data": {"unique_tokens": 64}},
+        {"evaluation": {"stops": 54}},
+        {"training": {"patience": 2**53}},
+    ):
+        make_config(BASE, layer)
+
+
 def test_a_whole_number_is_one_however_it_is_written():
     written = ["1000", "1e3", "1000.0", "1_000"]
     configs = [make_config(parse_overrides([f"training.total_steps={text}"])) for text in written]

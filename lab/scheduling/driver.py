@@ -25,6 +25,7 @@ from lab.scheduling.places import Places
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
 from lab.training.ending import NOTICES, on_notice
+from lab.training.lean import NO_BACKEND
 from lab.version import claim_version
 
 FAILURE = "failure.json"
@@ -160,6 +161,9 @@ class Driver:
             jobs: each with a place of its own in the tree.
             watch: asked again and again while a job runs, and when it has ended.
             stage: what they are called.
+
+        Raises:
+            ValueError: if the first jobs find that the backend cannot be imported.
         """
         self._watch = watch
         self._verdicts: dict[str, str] = {}
@@ -326,6 +330,8 @@ class Driver:
             self._enqueue(job)
             self._progress.ended(job, f"{reason}; trying again", final=False)
             return
+        if NO_BACKEND in reason and not self._summary.done:  # so would every other run
+            raise ValueError(reason.removeprefix(f"{outcome}: "))
         _write_failure(job.logdir, outcome, reason, tail)
         self._ended_badly(job, reason)
 

@@ -4,6 +4,7 @@ A run's process tells its driver by its exit code; what it cannot tell (a signal
 executor saw.
 """
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from signal import Signals
@@ -55,6 +56,12 @@ TRIES: Mapping[Outcome, float] = {
     Outcome.PREEMPTED: float("inf"),
 }
 
+# Of the system, about a path: what another moment would not mend, but who has the place may.
+_PLACE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    *(errno.ELOOP, errno.ENOSPC, errno.EDQUOT),
+}
+
 _DEVICE_MEMORY = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "OutOfMemoryError", "CUDA out of memory")
 
 
@@ -92,7 +99,7 @@ def reason_of(ended: Ended, log_tail: str) -> str:
         case Outcome.NO_RESULT:
             return "no result: ended without a result.json of its configuration"
         case Outcome.ERROR:
-            return f"exit code {ended.code}: {last}"
+            return f"exit code {ended.code}: {last.removeprefix('error: ')}"
         case _:
             return f"{outcome}: {last.removeprefix('error: ')}"
 
@@ -134,7 +141,8 @@ def exit_code_of(error: BaseException, on_cpu: bool) -> int:
         return EXIT_CODES[Outcome.HOST_MEMORY if on_cpu else Outcome.DEVICE_MEMORY]
     if isinstance(error, DivergedError):
         return EXIT_CODES[Outcome.DIVERGED]
-    return EXIT_CODES[Outcome.USER_ERROR if isinstance(error, ValueError) else Outcome.ERROR]
+    users = isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno in _PLACE)
+    return EXIT_CODES[Outcome.USER_ERROR if users else Outcome.ERROR]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -23,6 +23,18 @@ class Places:
     storage: str = field(default="", repr=False)
     shared: str = ""
 
+    def check(self) -> None:
+        """Refuse a folder of results that cannot be written to, before anything is computed.
+
+        Raises:
+            ValueError: naming what is in the way.
+        """
+        folder = next(path for path in (self.results, *self.results.absolute().parents) if path.exists())
+        if not folder.is_dir():
+            raise ValueError(f"`results` must be a folder, but {folder} is none.")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ValueError(f"`results` must lie where files can be written, but {folder} is read-only.")
+
     def tree(self, ablation: str, preset: str, tuned: bool = False) -> Path:
         """The result tree of an ablation.
 

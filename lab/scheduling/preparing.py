@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.ablation import Cell
-from lab.config import DataConfig
+from lab.config import DataConfig, require_end
 from lab.evaluation.measurements import find_set
 from lab.scheduling.plan import DataFacts
 from lab.training.schedule import total_steps
@@ -42,13 +42,8 @@ def prepare_data(
         datasets = {data: prepare(data, cache_dir) for data in corpora}
     for config in {(cell.config.data, cell.config.training): cell.config for cell in cells}.values():
         data, dataset = config.data, datasets[config.data]
-        windows = len(budget(dataset.train, data.unique_tokens, data.length, config.replicate)) // data.length
-        if windows == 0:
-            raise ValueError(
-                f"`unique_tokens` must fill one window of data.length={data.length}, "
-                f"but got unique_tokens={data.unique_tokens}."
-            )
-        total_steps(config.training, data.length, windows)
+        tokens = len(budget(dataset.train, data.unique_tokens, data.length, config.replicate))
+        require_end(total_steps(config.training, data.length, tokens // data.length))
         require_held_out(config, dataset, *sections)
     return {
         data: DataFacts(dataset.hashes, len(dataset.train), dataset.key, dataset.left_out)

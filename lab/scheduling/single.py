@@ -37,15 +37,20 @@ def train_here(
         The result and the folder that holds it; None in the other ranks than the first.
 
     Raises:
-        ValueError: if another process works on the folder, or as of `train_run`.
+        ValueError: if another process works on the folder, no device can hold the run, or as of `train_run`.
     """
+    from lab.scheduling.executors.resources import require_memory_of
+    from lab.scheduling.executors.slots import find_devices
     from lab.training.distribution import find_ranks
     from lab.training.run import train_run
 
+    ranks = find_ranks(config.training.parallel)
+    if find_devices().kind == "cpu":  # of others it is not known how many a process has
+        require_memory_of("cpu", [config], ranks.count)
     if logdir is None:
         name = f"{config.arm}-seed={config.seed}-{_name(config, cache_dir, start)}"
         logdir = RESULTS / "runs" / name
-    notice, ranks = Notice(), find_ranks(config.training.parallel)
+    notice = Notice()
     alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS) if ranks.first else nullcontext()
     shown = _shown(config, logdir) if ranks.first else nullcontext()
     with notice.by_signals(), alone, shown:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any, NamedTuple
 
 from lab.config import RunConfig, Values, make_config
@@ -185,6 +186,39 @@ def plan_capacity(
     return capacity
 
 
+def require_memory(config: RunConfig, devices: int, device: Device) -> None:
+    """Refuse a run of which a device cannot hold its part, with nothing beside it.
+
+    Where the name of the tokenizer does not say the size of its vocabulary, it counts as one token.
+
+    Args:
+        config: of the run.
+        devices: number of them.
+        device: each of them.
+
+    Raises:
+        ValueError: with the parameters and the memory that it takes, and settings with which it would fit.
+    """
+    training, length = config.training, config.data.length
+    vocab_size = known_vocab_size(config.data.tokenizer) or 1
+    capacity = Capacity(config, vocab_size, max(devices, training.model_parallel), device)
+    has = f"more than the {device.memory / 1e9:,.1f} GB that there are"
+    memory = capacity.memory(training.rematerialise)
+    if memory.total > device.memory:
+        raise ValueError(
+            f"a model of {capacity.parameters.total:,} parameters that trains on {capacity.rows:,} sequences "
+            f"of {length} tokens at once takes {memory.total / 1e9:,.1f} GB, {memory.activations / 1e9:,.1f} "
+            f"of them for the sequences, {has}; {_what_fits(capacity, config.model_dump(exclude_none=True))}."
+        )
+    rows = config.evaluation.batch_size
+    scoring = FLOAT32 * rows * length * config.model.width + memory.weights  # one layer's features at least
+    if scoring > device.memory:
+        raise ValueError(
+            f"`evaluation.batch_size` must be of sequences that can be scored at once, but {rows:,} of "
+            f"{length} tokens take {scoring / 1e9:,.1f} GB, {has}."
+        )
+
+
 def _laid_out(values: Values, vocab_size: int, devices: int, device: Device, **training: Any) -> Capacity:
     parts = training["model_parallel"]
     parallel = "model" if parts > 1 else "data" if devices > 1 else "none"
@@ -208,18 +242,21 @@ def _what_fits(capacity: Capacity, values: Values) -> str:
 
 def _settings(capacity: Capacity) -> Iterator[dict[str, Any]]:
     training, devices = capacity.config.training, capacity.devices
-    for parts in range(training.model_parallel, devices + 1):
-        if devices % parts:
-            continue
+    for parts in _divisors(devices, training.model_parallel):
         for rematerialise in sorted({training.rematerialise, True}):
-            for accumulation in range(training.accumulation, training.batch_size + 1):
-                rows, uneven = divmod(training.batch_size, accumulation)
-                if not uneven and rows % (devices // parts) == 0:
+            for accumulation in _divisors(training.batch_size, training.accumulation):
+                if training.batch_size // accumulation % (devices // parts) == 0:
                     yield {
                         "model_parallel": parts,
                         "rematerialise": rematerialise,
                         "accumulation": accumulation,
                     }
+
+
+def _divisors(number: int, least: int) -> list[int]:
+    """Those from `least` on, ascending."""
+    small = [one for one in range(1, isqrt(number) + 1) if number % one == 0]
+    return sorted(one for one in {*small, *(number // one for one in small)} if one >= least)
 
 
 def describe(capacity: Capacity, utilisation: float) -> list[tuple[str, str]]:

@@ -71,6 +71,9 @@ if do == "raise" or (do == "raise once" and tries == 1):
 if do == "user error":
     print("error: `width` must be even")
     sys.exit(2)
+if do == "no backend":
+    print("error: KERAS_BACKEND=torch: the backend cannot be imported: ImportError: torn")
+    sys.exit(2)
 if do.startswith("exit"):
     print("error: so it went")
     sys.exit(int(do.split()[1]))

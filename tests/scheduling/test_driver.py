@@ -141,6 +141,17 @@ def test_a_failure_is_recorded_and_the_others_go_on(bench, behaviour, outcome, r
     assert failed[-1].get("log_tail", "") == failure(bench, cell)["log_tail"]
 
 
+def test_a_backend_that_no_run_can_import_ends_the_study_at_once(bench):
+    bench.behave({"ar": "no backend", "dlm": "no backend"})
+    told = "^KERAS_BACKEND=torch: the backend cannot be imported: ImportError: torn"
+    with pytest.raises(ValueError, match=told):
+        bench.drive(workers=1)
+    assert len(list(bench.tree.rglob("failure.json"))) == 1
+    bench.behave({"dlm/2000/0": "no backend"})  # one node of several
+    summary = bench.drive(workers=1)
+    assert (summary.done, len(summary.failed)) == (3, 1)
+
+
 def test_how_often_a_cell_is_tried_can_be_chosen(bench):
     bench.behave({"dlm/1000/0": "killed always"})
     plan = bench.plan()

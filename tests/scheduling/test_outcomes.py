@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from lab.scheduling.executors.executor import Ended
@@ -21,8 +23,8 @@ from lab.training.ending import DivergedError, PreemptedError
         (Ended(4), Outcome.DEVICE_MEMORY, "out of device memory: no room"),
         (Ended(5), Outcome.HOST_MEMORY, "out of host memory: no room"),
         (Ended(75), Outcome.PREEMPTED, "preempted: no room"),
-        (Ended(1), Outcome.ERROR, "exit code 1: error: no room"),
-        (Ended(77), Outcome.ERROR, "exit code 77: error: no room"),
+        (Ended(1), Outcome.ERROR, "exit code 1: no room"),
+        (Ended(77), Outcome.ERROR, "exit code 77: no room"),
         (Ended(0), Outcome.NO_RESULT, "no result: ended without a result.json of its configuration"),
         (Ended(-9), Outcome.LOST, "lost: killed by SIGKILL"),
         (Ended(-6, "stalled"), Outcome.STALLED, "stalled: no progress; the log has its stacks"),
@@ -63,6 +65,11 @@ def raised(error, cause=None):
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."), True, Outcome.HOST_MEMORY),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), False, Outcome.DEVICE_MEMORY),
         (RuntimeError("no such luck"), True, Outcome.ERROR),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), True, Outcome.USER_ERROR),
+        (OSError(errno.EROFS, "Read-only file system", "x"), True, Outcome.USER_ERROR),
+        (OSError(errno.ENOSPC, "No space left on device"), True, Outcome.USER_ERROR),
+        (OSError(errno.ESTALE, "Stale file handle", "x"), True, Outcome.ERROR),
+        (OSError("no errno"), True, Outcome.ERROR),
         (KeyboardInterrupt(), True, Outcome.ERROR),
         (SystemExit(0), True, Outcome.ERROR),
     ],

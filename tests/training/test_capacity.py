@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from lab.arms import arm_values
-from lab.config import lay, read_preset
-from lab.training.capacity import describe, plan_capacity
+from lab.config import lay, make_config, read_preset
+from lab.training.capacity import _divisors, describe, plan_capacity, require_memory
 from lab.training.devices import DEVICES, Device, find_device
 
 PAPER = [
@@ -189,3 +189,56 @@ def test_the_command_refuses_in_one_line():
     assert told.output.count("\n") == 1
     assert told.output.startswith("error: each device must hold 200.5 GB")
     assert CliRunner().invoke(app, ["plan", "paper_3b"]).exit_code == 2
+
+
+LAPTOP = Device(0, 16e9, fused_attention=False)
+
+
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "night"])
+def test_what_runs_on_a_laptop_is_not_refused(preset):
+    require_memory(make_config(values(preset)), 1, LAPTOP)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ({"model": {"width": 10**9}}, r"a model of \d.* parameters .* GB, .*; nothing makes it fit 1"),
+        ({"model": {"layers": 10**9}}, "nothing makes it fit 1"),
+        ({"model": {"ffn_width": 10**9}}, "nothing makes it fit 1"),
+        ({"model": {"loops": 10**9}}, "nothing makes it fit 1"),
+        (
+            training(batch_size=10**9, total_steps=3),
+            "trains on 1,000,000,000 .* would fit with .*accumulat",
+        ),
+        (
+            {"evaluation": {"batch_size": 10**9}},
+            "`evaluation.batch_size` must be .* 1,000,000,000 of 64",
+        ),
+    ],
+)
+def test_a_run_that_no_memory_holds_is_refused_with_what_it_takes(layer, said):
+    with pytest.raises(ValueError, match=f"{said}.*") as caught:
+        require_memory(make_config(values("laptop", layer)), 1, LAPTOP)
+    assert "more than the 16.0 GB that there are" in str(caught.value)
+
+
+def test_the_memory_that_a_refusal_names_is_four_numbers_a_parameter_and_the_sequences():
+    config = make_config(values("laptop", {"model": {"width": 60_000, "heads": 4, "ffn_width": 8}}))
+    with pytest.raises(ValueError, match="parameters") as caught:
+        require_memory(config, 1, LAPTOP)
+    parameters, total, activations = (
+        float(text.replace(",", ""))
+        for text in re.search(
+            r"of ([\d,]+) parameters .* takes ([\d.,]+) GB, ([\d.,]+) of", str(caught.value)
+        ).groups()
+    )
+    layers = config.model.layers
+    assert parameters == layers * (4 * 60_000**2 + 3 * 8 * 60_000) + (257 + 64) * 60_000
+    assert total - activations == pytest.approx(16 * parameters / 1e9, abs=0.11)
+
+
+def test_divisors_are_all_of_them_from_the_least_on():
+    for number in (1, 12, 36, 97, 360):
+        for least in (1, 5):
+            expected = [one for one in range(least, number + 1) if number % one == 0]
+            assert _divisors(number, least) == expected

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from lab.ablation import Cell
+from lab.config import RunConfig
 from lab.scheduling.executors.executor import Executor
 from lab.scheduling.executors.local import COMMAND, STANDBY, LocalExecutor
 from lab.scheduling.executors.process import STALL_SECONDS
-from lab.scheduling.executors.slots import make_places
+from lab.scheduling.executors.slots import Kind, check_counts, find_devices, make_places, memory_of
 from lab.scheduling.places import Places
 
 
@@ -39,10 +40,11 @@ class Resources:
             raise ValueError(f"`engine` must be one of ['local', 'ray'], but got engine={self.engine!r}.")
 
     def check(self, cells: Sequence[Cell]) -> None:
-        """Refuse several processes or devices for runs that are not parallel.
+        """Refuse several processes or devices for runs that are not parallel, and what no run here can do.
 
         Raises:
-            ValueError: if there are such runs.
+            ValueError: if there are such runs, a number is out of range, this machine has not the devices
+                that are asked for, or one of them, where it says so, not the memory that a run takes.
         """
         alone = [cell for cell in cells if cell.config.training.parallel == "none"]
         for name in ("ranks", "devices"):
@@ -52,6 +54,10 @@ class Resources:
                     f"`{name}` must be 1 unless training.parallel is data or model, but got {name}={count} "
                     f"and parallel=none in {len(alone)} runs."
                 )
+        if self.engine == "local":
+            kind = find_devices().kind
+            check_counts(kind, self.workers, self.ranks, self.per_device, self.devices)
+            require_memory_of(kind, [cell.config for cell in cells], self.ranks * self.devices)
 
     def at_once(self) -> int | None:
         """Runs at a time; None if the cluster alone knows.
@@ -81,3 +87,23 @@ class Resources:
         if places.shared:
             raise ValueError("`shared` needs engine=ray: local runs leave their results in place.")
         return LocalExecutor(workers, COMMAND, STANDBY, **options)
+
+
+def require_memory_of(kind: Kind, configs: Sequence[RunConfig], devices: int = 1) -> None:
+    """Refuse runs that take more memory than a device of this machine has, where that is known.
+
+    Args:
+        kind: of the devices.
+        configs: of the runs.
+        devices: of one run.
+
+    Raises:
+        ValueError: as of `require_memory`.
+    """
+    # Imported here, since a plan that is refused before has no need of tokenizers.
+    from lab.training.capacity import require_memory
+    from lab.training.devices import Device
+
+    if memory := memory_of(kind):
+        for config in configs:
+            require_memory(config, devices, Device(0, memory, fused_attention=kind != "cpu"))

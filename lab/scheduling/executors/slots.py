@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from lab.environment import available_cpus
+from lab.environment import available_cpus, require_backend
 from lab.scheduling.executors import child
 from lab.scheduling.executors.ranks import ALONE
 from lab.scheduling.ledger.secrets import without_secrets
@@ -23,9 +23,10 @@ Kind = Literal["cpu", "cuda", "tpu"]
 SLOT = "LAB_SLOT"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 DEV = Path("/dev")
-KINDS: Mapping[str, Kind] = {"cpu": "cpu", "cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}
+KINDS: Mapping[str, Kind] = {"cpu": "cpu", "cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}  # PLATFORMS
 # Chips of one process, and how they lie on a host: https://docs.jax.dev, and JAX's own launcher.
 TPU_BOUNDS = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}
+MOST_PROCESSES = 10_000  # at once: more is a slip of the keyboard
 PACKED_SHARE = 0.9  # of a GPU's memory, for all that share it; the rest is what each CUDA context takes
 
 
@@ -84,6 +85,11 @@ def check_counts(kind: Kind, workers: int, ranks: int, per_device: int, devices:
         if value < bound:
             also = " (0: as many as there is room for)" if name == "workers" else ""
             raise ValueError(f"`{name}` must be >= {bound}{also}, but got {name}={value}.")
+    if (processes := workers * ranks * per_device) > MOST_PROCESSES:
+        raise ValueError(
+            f"`workers` x `ranks` x `per_device` must be at most {MOST_PROCESSES:,} processes at once, "
+            f"but got {processes:,}."
+        )
     if per_device > 1 and (kind != "cuda" or ranks * devices > 1):
         where = f"on {kind}" if ranks * devices == 1 else "for runs on several devices"
         raise ValueError(f"`per_device` must be 1 {where}, but got per_device={per_device}.")
@@ -137,32 +143,53 @@ def make_places(
 
 
 def asked_kind() -> Kind | None:
-    """What `JAX_PLATFORMS` names first; None if it is not set."""
-    return KINDS.get(_asked(), "cpu") if _asked() else None
+    """What `JAX_PLATFORMS` names first; None if it is not set.
 
-
-def _asked() -> str:
-    return os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip().lower()
+    Raises:
+        ValueError: as of `require_backend`.
+    """
+    require_backend()
+    asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0]
+    return KINDS[asked] if asked else None
 
 
 def find_devices() -> Devices:
     """What runs compute on, from `JAX_PLATFORMS` if it is set, else from what this machine has.
 
     Raises:
-        ValueError: if `JAX_PLATFORMS` asks for what the machine has not.
+        ValueError: if `JAX_PLATFORMS` asks for what the machine has not or what is not installed, and as of
+            `require_backend`.
     """
     asked = asked_kind()
     if asked is not None:
-        names = _names(asked)
+        names, said = _names(asked), os.environ["JAX_PLATFORMS"]
         if asked != "cpu" and not names:
             raise ValueError(
-                f"JAX_PLATFORMS={_asked()} must name what this machine has, but no {asked} device is here."
+                f"JAX_PLATFORMS={said} must name what this machine has, but no {asked} device is here."
+            )
+        if asked != "cpu" and not _usable(asked):
+            raise ValueError(
+                f"JAX_PLATFORMS={said} needs a backend that computes on {asked}, and that of "
+                f"KERAS_BACKEND={os.environ['KERAS_BACKEND']} here does not: make setup EXTRAS={asked}"
             )
         return Devices(asked, names)
     for kind in ("cuda", "tpu"):
         if _usable(kind) and (names := _names(kind)):
             return Devices(kind, names)
     return Devices("cpu")
+
+
+def memory_of(kind: Kind) -> float | None:
+    """Bytes that one device has, the largest of them, or for a CPU its machine; None if nothing says it."""
+    if kind == "cpu":
+        import psutil
+
+        return float(psutil.virtual_memory().total)
+    if kind == "tpu":
+        return None
+    said = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits") or ""
+    mebibytes = [float(line) for line in said.split() if line.isdecimal()]
+    return max(mebibytes) * 2**20 if mebibytes else None
 
 
 def device_slot(kind: Kind, devices: tuple[str, ...], cpus: tuple[int, ...], per_device: int = 1) -> Slot:
@@ -206,8 +233,7 @@ def _deal(cpus: Sequence[int], hands: int) -> list[list[int]]:
 
 def _hidden() -> dict[str, str]:
     """A run that is asked to compute on the CPU sees no GPU, under any backend."""
-    asked = os.environ.get("JAX_PLATFORMS", "").strip().lower() == "cpu"
-    return {"CUDA_VISIBLE_DEVICES": ""} if asked else {}
+    return {"CUDA_VISIBLE_DEVICES": ""} if os.environ.get("JAX_PLATFORMS") == "cpu" else {}
 
 
 def _usable(kind: Kind) -> bool:
@@ -236,11 +262,7 @@ def _names(kind: Kind) -> tuple[str, ...]:
 
 def _gpus() -> list[str]:
     """UUIDs as `nvidia-smi -L` lists them (an index can mean another card), else indices."""
-    try:
-        said = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
+    if (said := _nvidia_smi("-L")) is None:
         return [str(i) for i in range(len(list(DEV.glob("nvidia[0-9]*"))))]
     uuids: list[str] = []
     for line in said.splitlines():
@@ -252,6 +274,15 @@ def _gpus() -> list[str]:
                 uuids.pop()  # a card in parts: its parts are the devices
             uuids.append(uuid[1])
     return uuids
+
+
+def _nvidia_smi(*options: str) -> str | None:
+    """What the program says; None where there is none, or it fails."""
+    command = ["nvidia-smi", *options]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _chips() -> list[str]:

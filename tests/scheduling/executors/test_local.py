@@ -198,6 +198,7 @@ time.sleep(120)
 def test_only_a_process_that_waits_on_the_cpu_rehearses(attempt, at_once, monkeypatch, platforms, rehearses):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("lab.scheduling.executors.slots._usable", lambda kind: True)
     seen = []
     monkeypatch.setattr(local, "Spare", lambda command, environment: seen.append(command))
     executor = LocalExecutor(1, COLD, WARM)

@@ -3,7 +3,14 @@ import os
 import pytest
 
 from lab.scheduling.executors import slots
-from lab.scheduling.executors.slots import Devices, environment, find_devices, make_places, memory_share
+from lab.scheduling.executors.slots import (
+    Devices,
+    environment,
+    find_devices,
+    make_places,
+    memory_of,
+    memory_share,
+)
 
 TWO_GPUS = (
     "GPU 0: NVIDIA H100 (UUID: GPU-aaaa-1)\n"
@@ -46,6 +53,7 @@ def gpus(monkeypatch, tmp_path):
         (tmp_path / "nvidia-smi").chmod(0o755)
 
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(slots, "_usable", lambda kind: True)
     advertise(TWO_GPUS)
     return advertise
 
@@ -53,6 +61,7 @@ def gpus(monkeypatch, tmp_path):
 @pytest.fixture
 def chips(monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    monkeypatch.setattr(slots, "_usable", lambda kind: True)
 
     def advertise(count, folder="dev", name="accel"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
@@ -253,3 +262,28 @@ def test_what_a_tpu_cannot_do_is_refused(chips):
         ValueError, match=r"`devices` must be one of \[1, 2, 4, 8\] on tpu, but got devices=3"
     ):
         make_places(devices=3)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "tpu"])
+def test_devices_that_the_backend_cannot_use_are_named_with_what_installs_it(kind, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", kind)
+    monkeypatch.setattr(slots, "_names", lambda kind: ("0",))
+    monkeypatch.setattr(slots, "_usable", lambda kind: False)
+    with pytest.raises(ValueError, match=rf"JAX_PLATFORMS={kind} needs .*: make setup EXTRAS={kind}$"):
+        find_devices()
+
+
+@pytest.mark.parametrize("counts", [(10**9,), (101, 100), (0, 10**9), (1, 1, 10**9)])
+def test_more_processes_than_anyone_means_are_refused_at_once(counts):
+    with pytest.raises(ValueError, match=r"must be at most 10,000 processes at once, but got"):
+        make_places(*counts)
+
+
+def test_the_memory_of_a_gpu_is_the_largest_that_is_told(gpus, monkeypatch, tmp_path):
+    monkeypatch.setattr(slots, "_nvidia_smi", lambda *options: "81559\n[N/A]\n40960\n")
+    assert memory_of("cuda") == 81559 * 2**20
+    for said in (None, "", "[N/A]"):
+        monkeypatch.setattr(slots, "_nvidia_smi", lambda *options, said=said: said)
+        assert memory_of("cuda") is None
+    assert memory_of("tpu") is None
+    assert memory_of("cpu") > 2**28
