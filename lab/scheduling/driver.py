@@ -330,9 +330,9 @@ class Driver:
             self._enqueue(job)
             self._progress.ended(job, f"{reason}; trying again", final=False)
             return
+        _write_failure(job.logdir, outcome, reason, tail)
         if NO_BACKEND in reason and not self._summary.done:  # so would every other run
             raise ValueError(reason.removeprefix(f"{outcome}: "))
-        _write_failure(job.logdir, outcome, reason, tail)
         self._ended_badly(job, reason)
 
     def _ended_badly(self, job: Job, reason: str) -> None:

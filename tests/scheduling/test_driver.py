@@ -111,7 +111,7 @@ def test_a_changed_configuration_runs_again_beside_the_old_result(bench):
     ("behaviour", "outcome", "reason", "tries"),
     [
         ("raise", "error", "exit code 1: RuntimeError: no such luck", 2),
-        ("exit 9", "error", "exit code 9: error: so it went", 2),
+        ("exit 9", "error", "exit code 9: so it went", 2),
         ("user error", "user error", "user error: `width` must be even", 1),
         ("exit 3", "diverged", "diverged: so it went", 1),
         ("exit 4", "out of device memory", "out of device memory: so it went", 2),

@@ -233,7 +233,7 @@ def test_the_memory_that_a_refusal_names_is_four_numbers_a_parameter_and_the_seq
         ).groups()
     )
     layers = config.model.layers
-    assert parameters == layers * (4 * 60_000**2 + 3 * 8 * 60_000) + (257 + 64) * 60_000
+    assert parameters == layers * (4 * 60_000**2 + 3 * 8 * 60_000) + (257 + 1 + 64) * 60_000
     assert total - activations == pytest.approx(16 * parameters / 1e9, abs=0.11)
 
 
