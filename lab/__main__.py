@@ -753,7 +753,8 @@ def _with_option(error: BaseException, places: Mapping[str, Path | None]) -> str
         return str(error)
     said = str(error)
     if error is of_system and error.filename is not None:
-        said = f"cannot go on with {error.filename}: {error.strerror}."
+        why = "it is no folder" if error.errno == errno.EEXIST else error.strerror
+        said = f"cannot go on with {error.filename}: {why}."
     if isinstance(of_system.filename, str | Path):
         path = Path(of_system.filename).absolute()
         for option, place in places.items():

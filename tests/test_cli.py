@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import typer
 import yaml
 from ablation_bench import TINY
 from result_bench import PROCESS, result, stop
@@ -335,8 +336,8 @@ def test_what_the_system_refuses_is_one_line_with_the_path_and_the_option(
 
     monkeypatch.setattr(sys.modules["lab.data.dataset"], "prepare", refuse)
     stand_in(monkeypatch, "lab.training.run", train_run=refuse)
-    said = f"cannot go on with c/abc/tokens.npy: {os.strerror(number)}"
-    told = f"error: {said}. It is of `cache`, c: give another."
+    why = "it is no folder" if name == "EEXIST" else os.strerror(number)
+    told = f"error: cannot go on with c/abc/tokens.npy: {why}. It is of `cache`, c: give another."
     for command in ("ablate crossover", "data", "run --logdir run"):
         said = invoke(*command.split(), "--cache", "c")
         assert (said.exit_code, said.stderr) == (2, f"{told}\n"), command
@@ -716,6 +717,28 @@ def test_standby_does_what_it_is_told(trained, measured, monkeypatch, tmp_path):
     stand_in(monkeypatch, "lab.scheduling.executors.standby", wait_for_order=lambda: None, **side)
     assert invoke("standby").exit_code == 0  # the driver has gone
     assert (len(trained), len(measured.measured)) == (before, 1)
+
+
+def test_a_standby_that_cannot_import_keras_leaves_it_to_a_process_with_a_log(monkeypatch):
+    calls, order = [], ["run", "--config", "config.yaml"]
+
+    def broken():
+        raise ValueError("the backend cannot be imported")
+
+    def start_afresh(order):
+        calls.append(order)
+        raise typer.Exit
+
+    stand_in(
+        monkeypatch,
+        "lab.scheduling.executors.standby",
+        get_ready=None,
+        start_afresh=start_afresh,
+        wait_for_order=lambda: order,
+    )
+    monkeypatch.setattr("lab.training.lean.import_keras", broken)
+    assert invoke("standby").exit_code == 0
+    assert calls == [order]
 
 
 def test_ablate_names_failures_and_exits_1(ablated):
