@@ -33,7 +33,7 @@ def sole_owner(folder: Path, what: str, wait_seconds: float = 0) -> Iterator[Non
             f"{folder} must have one {what} at a time, but process {owner} "
             "is at work there: wait for it or stop it."
         ) from None
-    except OSError as error:
+    except PermissionError as error:
         raise ValueError(f"cannot write to {folder}: {error.strerror}.") from error
     try:
         path.write_text(str(os.getpid()), encoding="utf-8")
