@@ -85,7 +85,7 @@ def check_counts(kind: Kind, workers: int, ranks: int, per_device: int, devices:
         if value < bound:
             also = " (0: as many as there is room for)" if name == "workers" else ""
             raise ValueError(f"`{name}` must be >= {bound}{also}, but got {name}={value}.")
-    if (processes := workers * ranks * per_device) > MOST_PROCESSES:
+    if (processes := max(1, workers) * ranks * per_device) > MOST_PROCESSES:
         raise ValueError(
             f"`workers` x `ranks` x `per_device` must be at most {MOST_PROCESSES:,} processes at once, "
             f"but got {processes:,}."
