@@ -57,6 +57,7 @@ ENVIRONMENT := KERAS_% JAX_% XLA_% TF_% CUDA_% NVIDIA_% TPU_% RAY_% OMP_% OPENBL
   PG% LANG LC_% COLUMNS TMPDIR SHELL
 $(foreach name,$(ABLATIONS) smoke,$(eval takes-$(name) := $(RUN)))
 takes-ablate := NAME $(RUN)
+takes-data := PRESET DATA SET
 takes-status := RESULTS
 takes-report := RESULTS
 takes-board := TREE PORT RESULTS

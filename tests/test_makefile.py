@@ -110,6 +110,7 @@ def test_a_variable_that_would_change_nothing_is_refused(make, arguments, strang
         ("test", "BACKENDS=torch"),
         ("bench", "SHAPE=0.3m, 64 x 32", "CORES=1"),
         ("dashboard", "PORT=1", "TREE=x", "EXTRAS=torch"),
+        ("data", "DATA=x y", "PRESET=smoke", "SET=data.length=8"),
         ("help", "PYTHON=python3"),
     ],
 )
