@@ -5,8 +5,7 @@
 
 The eight corners of the cube (any-order modelling, super-dense compute, Monte Carlo augmentation: off or on)
 and two controls, all else equal (docs/cube.md). The gain from `ar` to `dlm` is divided. Expected: not known.
-Found at laptop scale: no gain. In the means new draws help, the other two cost (undecided); order and
-compute need each other (docs/results.md).
+Found at laptop scale: no gain; in the means new draws help, the other two cost (undecided).
 """
 
 from lab.ablation import Ablation, Scale

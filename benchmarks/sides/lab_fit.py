@@ -28,7 +28,7 @@ def config(case: Case) -> RunConfig:
             "model": {**case.shape, "dtype": dtype},
             "factors": FACTORS[case.arm],
             "training": {
-                **{"batch_size": case.batch, "total_steps": 2**29, "learning_rate": LEARNING_RATE},
+                **{"batch_size": case.batch, "total_steps": 2**29 - 1, "learning_rate": LEARNING_RATE},
                 **{"weight_decay": WEIGHT_DECAY, "beta_1": BETAS[0], "beta_2": BETAS[1]},
                 **{"epsilon": EPSILON, "clip_norm": CLIP_NORM, "warmup_steps": 0, "log_steps": LOG_STEPS},
             },

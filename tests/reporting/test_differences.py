@@ -213,7 +213,7 @@ def case(values, text, lost=(), **section):
             PAIR | {"gain_shift": (0.0, 0.0, 0.0)},
             "a against AR is undecided in NLL: a gain of +0.200 nats/token.",
         ),
-        case(PAIR, "a and AR are not compared in NLL: no seed was finished by both.", [("a", 20_000)]),
+        case(PAIR, "a and AR are not compared in NLL: no seed has it of both.", [("a", 20_000)]),
         case(
             LEVELS,
             """DLM is worse than AR in NLL at 80,000 unique tokens, by 0.420 nats/token [0.345 to 0.495],
@@ -245,7 +245,7 @@ def case(values, text, lost=(), **section):
         ),
         case(
             TWO,
-            "Of 2 comparisons with AR in NLL none was made: no seed was finished by both.",
+            "Of 2 comparisons with AR in NLL none was made: no seed has it of both.",
             [("ar", 20_000)],
         ),
         case(
@@ -311,7 +311,7 @@ def case(values, text, lost=(), **section):
         ),
         case(
             LEVELS | {"budgets": (20_000, 80_000)},
-            """DLM and AR are not compared in NLL at 20,000 and 80,000 unique tokens: no seed was finished by
+            """DLM and AR are not compared in NLL at 20,000 and 80,000 unique tokens: no seed has it of
             both.""",
             [("dlm", 20_000), ("ar", 80_000)],
         ),
@@ -455,7 +455,7 @@ def test_a_tree_with_holes_and_levels_is_drawn(fake_sweep):
         fail(tree, arm, budget)
     content = written(tree, at=("best",))
     (panel,) = content.pictures[0].panels
-    assert [text.get_text() for text in panel.axes[0].texts] == 2 * ["no seed was finished by both"]
+    assert [text.get_text() for text in panel.axes[0].texts] == 2 * ["no seed has it of both"]
     names = [label.get_text() for label in panel.axes[0].get_yticklabels()]
     assert names == [name for budget in tree.budgets for name in (f"{budget:,} unique tokens", "DLM")]
     assert drawing.render(panel, "svg").startswith(b"<?xml")

@@ -201,8 +201,8 @@ def test_the_two_halves_of_a_control_add_up_to_its_edge(cube):
             assert second["best_by_seed"][str(seed)] == pytest.approx(nll[1] - nll[2])
     drop(tree, "ar_masked_frozen")
     assert differences.write(CONTROLS[0], read_tree(tree.path), "differences_1").headline == (
-        "ar_masked_frozen and AR are not compared in NLL: no seed was finished by both. ar_masked and "
-        "ar_masked_frozen are not compared in NLL: no seed was finished by both."
+        "ar_masked_frozen and AR are not compared in NLL: no seed has it of both. ar_masked and "
+        "ar_masked_frozen are not compared in NLL: no seed has it of both."
     )
     assert written(tree).summary["attributed"]
 

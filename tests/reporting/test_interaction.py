@@ -79,7 +79,7 @@ def test_only_seeds_with_all_four_runs_count(tree):
     for seed in (0, 2):
         tree.fail("dlm", LARGE, seed, "lost")
     content = written(tree)
-    assert content.headline.endswith("is not compared: no seed was finished by both arms at both levels.")
+    assert content.headline.endswith("is not compared: no seed has it of both arms at both levels.")
     assert content.tables[0].rows[0]["more_mean"] is None
 
 

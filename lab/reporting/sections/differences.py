@@ -22,7 +22,7 @@ from lab.sections import Contrast, Differences, Place
 NOT_COMPARED = "not compared"
 # In the order in which they are told.
 KINDS = (words.BETTER, words.WORSE, words.EQUIVALENT, words.UNDECIDED, NOT_COMPARED)
-NO_SEED = "no seed was finished by both"
+NO_SEED = "no seed has it of both"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Compared:
         metric: what is compared.
         arm: its runs.
         reference: the runs that they are compared with.
-        gains: place -> by how much the arm is better; None if no seed was finished by both.
+        gains: place -> by how much the arm is better; None if no seed has it of both.
     """
 
     contrast: Contrast

@@ -18,7 +18,7 @@ from lab.reporting.tree import ResultTree, check_matched
 from lab.results import Reading
 from lab.sections import Interaction, Place
 
-NO_SEED = "no seed was finished by both arms at both levels"
+NO_SEED = "no seed has it of both arms at both levels"
 # Of the arm's runs at the reference level and at the level, then of the reference's.
 _SIGNS = (-1, 1, 1, -1)
 

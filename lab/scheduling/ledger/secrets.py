@@ -1,9 +1,10 @@
 """What must not be told: the password of a database, in a URL or in the environment."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 # A run needs no database; libpq would read the second.
 VARIABLES = ("STORAGE", "PGPASSWORD")
@@ -14,12 +15,15 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in VARIABLES}
 
 
-def parse_url(url: str) -> URL:
+def parse_url(url: str) -> "URL":
     """A database URL in parts.
 
     Raises:
         ValueError: if it is not a URL; neither the message nor its context repeats it.
     """
+    from sqlalchemy.engine import make_url  # not before it is needed: a run needs no database
+    from sqlalchemy.exc import ArgumentError
+
     try:
         return make_url(url)
     except (ArgumentError, ValueError):

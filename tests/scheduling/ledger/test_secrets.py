@@ -35,7 +35,7 @@ print(bench.said.getvalue())
 ABLATE = """
 import sys, types
 splits = {"train": (), "validation": (), "test": ()}
-corpus = types.SimpleNamespace(**splits, hashes=dict.fromkeys(splits, "0" * 16), key="")
+corpus = types.SimpleNamespace(**splits, hashes=dict.fromkeys(splits, "0" * 16), key="", left_out="")
 import lab.data.dataset, lab.evaluation.held_out
 lab.data.dataset.prepare = lambda *_: corpus
 lab.evaluation.held_out.require_held_out = lambda *_: None
