@@ -19,8 +19,8 @@ from optuna.trial import TrialState
 
 from lab.scheduling.ledger.storage import JOURNAL, close_storage, view_storage
 from lab.scheduling.status import find_trees
+from lab.tracking.serving import HOST
 
-HOST = "127.0.0.1"
 IMPORTANCES = re.compile(r"/api/studies/(\d+)/param_importances/?")
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

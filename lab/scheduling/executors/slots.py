@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -276,8 +277,9 @@ def _gpus() -> list[str]:
     return uuids
 
 
+@cache
 def _nvidia_smi(*options: str) -> str | None:
-    """What the program says; None where there is none, or it fails."""
+    """What the program says, asked once a process; None where there is none, or it fails."""
     command = ["nvidia-smi", *options]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
