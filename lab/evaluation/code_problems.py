@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lab.config import CodeConfig
 from lab.data.faults import Faults
+from lab.data.paths import existing
 from lab.data.records import Record, reading, scan_records, spelled, text_of
 from lab.evaluation.literals import literal
 from lab.evaluation.sandbox import Call, Program, Sandbox, Verdict
@@ -69,7 +70,7 @@ def published_problems(config: CodeConfig) -> Published:
         ValueError: naming the file, if one is missing or not of the form (`read_problems`), or two hold one
             task.
     """
-    files = tuple(Path(file).expanduser() for file in config.files)
+    files = tuple(existing(file) or Path(file) for file in config.files)
     return _read(files, config.form, config.problems, tuple(map(_stamp, files)))
 
 
