@@ -43,6 +43,7 @@ OPTIONS = --preset $(call quoted,$(PRESET)) \
   $(if $(WORKERS),--workers $(WORKERS)) \
   $(if $(ENGINE),--engine $(ENGINE)) \
   $(if $(PER_DEVICE),--per-device $(PER_DEVICE)) \
+  $(if $(POPULATION),--population $(POPULATION)) \
   $(if $(DEVICES),--devices $(DEVICES)) \
   $(if $(RANKS),--ranks $(RANKS)) \
   $(if $(SHARED),--shared $(call quoted,$(SHARED))) \
@@ -51,7 +52,7 @@ OPTIONS = --preset $(call quoted,$(PRESET)) \
 
 # What each target takes, beside these and what goes to other programs through the environment. A variable on
 # the command line that its target does not take is refused, as it would change nothing.
-RUN := PRESET DATA SEEDS LEVELS SET TUNE RESULTS WORKERS PER_DEVICE DEVICES RANKS ENGINE SHARED STORAGE
+RUN := PRESET DATA SEEDS LEVELS SET TUNE RESULTS WORKERS PER_DEVICE POPULATION DEVICES RANKS ENGINE SHARED STORAGE
 BENCH := SHAPE SIDE ARM DTYPE CORES ROUNDS SECONDS
 ENVIRONMENT := KERAS_% JAX_% XLA_% TF_% CUDA_% NVIDIA_% TPU_% RAY_% OMP_% OPENBLAS_% LAB_% PYTHON% PIP_% HF_% \
   PG% LANG LC_% COLUMNS TMPDIR SHELL

@@ -18,6 +18,7 @@ from lab.console import Fitting, make_console, open_streams
 
 if TYPE_CHECKING:
     from lab.config import MeasurementConfig, RunConfig
+    from lab.training.population import Member
 
 INTERRUPTED = 130
 BASELINE_TOKENS = 1_000_000  # tokens, by `data`: a few seconds
@@ -376,6 +377,46 @@ def standby(
     raise typer.Exit(app(order, standalone_mode=False) or 0)
 
 
+@app.command(hidden=True)
+def population(
+    places: Annotated[int, typer.Option(help="Most runs at a time.")],
+    folder: Annotated[Path, typer.Option(help="Where it shows that it is alive.")],
+) -> None:
+    """Train the runs that come by lines on standard input, several together. For the driver's use."""
+    from lab.scheduling.executors import child
+    from lab.training.memory import keep_freed_memory
+
+    child.enter()
+    keep_freed_memory()
+    reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what else is printed goes to the log
+    with _exit_code_of_run():
+        _import_keras()
+        from lab.scheduling.executors.members import serve
+
+        serve(places, folder, _train_member, reports)
+
+
+def _train_member(order: Mapping[str, str], member: "Member") -> int:
+    """Train a run of a population; returns its exit code."""
+    from lab.config import load_config
+    from lab.scheduling.outcomes import PREEMPTED
+    from lab.scheduling.single import train_here
+    from lab.training.ending import DroppedError
+
+    logdir, cache = Path(order["logdir"]), Path(order["cache"])
+    start = Path(order["start"]) if order["start"] else None
+    try:
+        with _exit_code_of_run(logdir=logdir, cache=cache):
+            config = load_config(Path(order["config"]))
+            train_here(config, logdir, cache, start, order["data_key"], member)
+    except DroppedError:
+        return PREEMPTED
+    except typer.Exit as ended:
+        return ended.exit_code
+    return 0
+
+
 @app.command()
 def ablate(
     name: Annotated[
@@ -401,7 +442,11 @@ def ablate(
             max=10_000,
         ),
     ] = None,
-    per_device: Annotated[int, typer.Option(help="Runs that share one GPU.")] = 1,
+    per_device: Annotated[int, typer.Option(help="Processes that share one GPU.")] = 1,
+    population: Annotated[
+        int,
+        typer.Option(help="Runs that one process trains together, under JAX; 0: as many as pay, 1 on a CPU."),
+    ] = 0,
     devices: Annotated[
         int, typer.Option(help="GPUs or TPU chips of each process; several need training.parallel.")
     ] = 1,
@@ -442,7 +487,7 @@ def ablate(
             overrides=parse_overrides(overrides),
             data=data or _paths_of_variable(),
             tune=tune,
-            resources=Resources(engine, workers, ranks, per_device, devices, stall_seconds),
+            resources=Resources(engine, workers, ranks, per_device, devices, stall_seconds, population),
             places=Places(results, cache, storage, shared),
             tries=parse_tries(tries),
             progress=True,
@@ -781,11 +826,11 @@ def _exit_code_of_run(**places: Path | None) -> Iterator[None]:
     Args:
         places: as of `_clear_errors`.
     """
-    from lab.training.ending import LostRankError
+    from lab.training.ending import DroppedError, LostRankError
 
     try:
         yield
-    except (typer.Exit, LostRankError):
+    except (typer.Exit, LostRankError, DroppedError):
         raise
     except BaseException as error:
         from lab.scheduling.executors.slots import find_devices

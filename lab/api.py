@@ -140,6 +140,7 @@ def run_ablation(
     planned = [cells(ablation, preset, number, layer, levels) for number in _looks(ablation, seeds)]
     tuning = tuning_of(ablation, preset, tune, overrides)
     resources.check(planned[-1])
+    resources = resources.fitted(planned[-1])
     places.check()
     console = make_console(quiet=not progress)
     last = Plan(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lab.files import write_atomic, write_json
@@ -158,7 +159,7 @@ class Driver:
         """Run the jobs that have not ended yet.
 
         Args:
-            jobs: each with a place of its own in the tree.
+            jobs: each with a place of its own in the tree; all of them runs, or all measurements.
             watch: asked again and again while a job runs, and when it has ended.
             stage: what they are called.
 
@@ -168,6 +169,7 @@ class Driver:
         self._watch = watch
         self._verdicts: dict[str, str] = {}
         self._jobs = {job.key: job for job in jobs}
+        self._command = jobs[0].command if jobs else "run"
         self._summary, self._left = Summary(), 0
         self._took: dict[str, float | None] = {}  # keys of those that ended before -> their seconds
         self._unfinished: set[str] = set()  # keys of the jobs that may still get a result
@@ -210,6 +212,8 @@ class Driver:
         self._took = finished | dict.fromkeys(stopped)
         self._summary.reused, self._summary.pruned = len(finished.keys() - stopped), len(stopped)
         todo = [job for key, job in self._jobs.items() if key not in self._took]
+        if self._executor.population > 1:  # those of a kind one after the other, that they may be together
+            todo.sort(key=lambda job: job.kind)
         self._unfinished = {job.key for job in todo}
         self._held = {job.key: job for job in todo if job.start is not None}
         self._enqueue(*(job for job in todo if job.start is None))
@@ -253,7 +257,8 @@ class Driver:
     def _fill(self) -> None:
         """Start waiting jobs while there is room. A job whose result is there already is only recorded."""
         # Asked for room while nothing waits, an executor would prepare for a run that never comes.
-        while (self._left or not self._runs) and self._executor.free() and (taken := self.ledger.take()):
+        free = partial(self._executor.free, self._command)
+        while (self._left or not self._runs) and free() and (taken := self.ledger.take()):
             number, key, version = taken
             if not self._planned(key, version):
                 self.ledger.fail(number, Outcome.SUPERSEDED, "no longer in the plan")

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lab.config import MeasurementConfig, RunConfig
 from lab.metrics import NLL, find_metric
 from lab.results import RESULT, DamagedError, MeasurementResult, RunResult, read_record, read_result
+from lab.scheduling.executors.executor import Command
 from lab.scheduling.time_left import Timed
+from lab.training.kind import kind_of
 from lab.version import Version
 
 Say = Callable[[str], None]
@@ -53,9 +55,14 @@ class Job:
     data_key: str = ""
 
     @property
-    def command(self) -> Literal["run", "measure"]:
+    def command(self) -> Command:
         """What does it."""
         return "measure" if self.run is None else "run"
+
+    @cached_property
+    def kind(self) -> str:
+        """What runs have in common that could be trained together; empty of a measurement."""
+        return kind_of(self.config) if isinstance(self.config, RunConfig) else ""
 
     @property
     def label(self) -> str:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab.config import MeasurementConfig, RunConfig
 from lab.console import make_console
@@ -17,12 +18,20 @@ from lab.scheduling.ledger.locks import sole_owner
 from lab.training.ending import Notice
 from lab.version import Version, result_digest
 
+if TYPE_CHECKING:
+    from lab.training.population import Member
+
 RESULTS = Path("results")
 ORPHAN_SECONDS = 10.0  # a killed driver's run needs a moment to end
 
 
 def train_here(
-    config: RunConfig, logdir: Path | None, cache_dir: Path, start: Path | None = None, data_key: str = ""
+    config: RunConfig,
+    logdir: Path | None,
+    cache_dir: Path,
+    start: Path | None = None,
+    data_key: str = "",
+    member: "Member | None" = None,
 ) -> tuple[RunResult, Path] | None:
     """Train a run, or go on with it; a notice ends it at its next update.
 
@@ -32,6 +41,7 @@ def train_here(
         cache_dir: tokenized corpora.
         start: folder of a finished run from whose best stop this one begins.
         data_key: under which the cache holds the corpus, if the driver has said so.
+        member: of the population that it is trained in, which has its notice.
 
     Returns:
         The result and the folder that holds it; None in the other ranks than the first.
@@ -54,7 +64,7 @@ def train_here(
     alone = sole_owner(logdir, "run", wait_seconds=ORPHAN_SECONDS) if ranks.first else nullcontext()
     shown = _shown(config, logdir) if ranks.first else nullcontext()
     with notice.by_signals(), alone, shown:
-        result = train_run(config, logdir, cache_dir, notice, start, data_key)
+        result = train_run(config, logdir, cache_dir, notice, start, data_key, member)
     return (result, logdir) if ranks.first else None
 
 

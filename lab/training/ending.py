@@ -56,6 +56,10 @@ class PreemptedError(Exception):
     """The run was asked to end, and the same command goes on from its checkpoint."""
 
 
+class DroppedError(Exception):
+    """Nothing of the run is needed any more."""
+
+
 class LostRankError(RuntimeError):
     """Another rank of the run has ended, so this one cannot go on."""
 
@@ -77,6 +81,14 @@ class Notice:
             PreemptedError: if the run is at a place that it can leave at once.
         """
         self.given = True
+        self.obey_where_it_may_be()
+
+    def obey_where_it_may_be(self) -> None:
+        """End here if asked to, and the run is at a place that it can leave at once.
+
+        Raises:
+            PreemptedError: if so.
+        """
         self.obey(self._at_once)
 
     def obey(self, now: bool = True) -> None:

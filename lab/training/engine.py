@@ -4,8 +4,9 @@ A run's weights follow from this module, what it imports, the configuration and 
 how they are logged, kept or measured comes in here (lab/code.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +21,30 @@ from lab.training.schedule import Schedule, branch_decay, learning_rate, main_de
 from lab.training.unread_logs import UnreadLogs
 from lab.training.variables import Arrays, assign_variables, read_variables
 
+Inputs = tuple[dict[str, np.ndarray]]  # what `fit` of Keras takes: `StepInputs`, alone in a tuple
+# Called with a learner, micro-batches, how many of them to make, and Keras's callbacks.
+Fit = Callable[[Any, Iterator[Inputs], int, Sequence[keras.callbacks.Callback]], None]
+
+
+def fit_alone(
+    learner: Any, batches: Iterator[Inputs], count: int, callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    """Train by Keras's own loop: the learner has the process for itself.
+
+    Args:
+        learner: compiled.
+        batches: what it sees.
+        count: micro-batches to make, if no callback stops it before.
+        callbacks: called after each with logs that are still on the device.
+    """
+    learner.fit(
+        batches,
+        steps_per_epoch=count,
+        shuffle=False,
+        verbose=0,
+        callbacks=UnreadLogs(list(callbacks), add_history=True, model=learner),
+    )
+
 
 class Engine:
     """The state of training. Of several ranks each keeps all of it.
@@ -28,6 +53,7 @@ class Engine:
         config: the run's configuration.
         train: (n,) token ids of the training split.
         vocab_size: of its tokenizer.
+        fit: what makes the updates.
 
     Attributes:
         windows: what its steps see.
@@ -39,8 +65,8 @@ class Engine:
         ValueError: if the data do not suffice, or the devices cannot be laid out as configured.
     """
 
-    def __init__(self, config: RunConfig, train: np.ndarray, vocab_size: int) -> None:
-        self._config = config
+    def __init__(self, config: RunConfig, train: np.ndarray, vocab_size: int, fit: Fit = fit_alone) -> None:
+        self._config, self._fit = config, fit
         training, data = config.training, config.data
         self.windows = TrainingWindows(
             budget(train, data.unique_tokens, data.length, config.replicate),
@@ -64,15 +90,9 @@ class Engine:
             callbacks: Keras's, called after each micro-batch with logs that are still on the device.
         """
         count = (last - first) * self._config.training.accumulation
-        self.learner.fit(
-            self._micro_batches(first, last),
-            steps_per_epoch=count,
-            shuffle=False,
-            verbose=0,
-            callbacks=UnreadLogs(list(callbacks), add_history=True, model=self.learner),
-        )
+        self._fit(self.learner, self._micro_batches(first, last), count, callbacks)
 
-    def _micro_batches(self, first: int, last: int) -> Iterator[tuple[dict[str, np.ndarray]]]:
+    def _micro_batches(self, first: int, last: int) -> Iterator[Inputs]:
         accumulation = self._config.training.accumulation
         rows = self._config.training.batch_size // accumulation
         skipped, own = self.layout.own_rows(rows)

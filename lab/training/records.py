@@ -1,5 +1,6 @@
 """What a run records of itself: its log, TensorBoard's events, its progress, and at the end its result."""
 
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ from lab.training.measured import MEASURED, SAMPLE, MeasuredStops
 from lab.training.progress import ProgressFile
 from lab.training.timeline import Stop, Timeline
 from lab.version import Version
+
+
+SHOW_SECONDS = 0.1
 
 
 class RunRecords:
@@ -74,6 +78,7 @@ class RunRecords:
         self._progress = ProgressFile(logdir / "progress.json", values, started) if ranks.first else Muted()
         self.board = RunBoard(logdir, config, rows) if ranks.first else Muted()
         self.measured = MeasuredStops(config, version.digest(), dataset.hashes, timeline, rows)
+        self._shown: tuple[str, float] = ("", 0.0)  # phase of the last progress, and when
         self._reported = {row["step"] for row in rows if row["kind"] == "train"}
 
     def progress(self, phase: str, main: int, step: int) -> None:
@@ -84,6 +89,10 @@ class RunRecords:
             main: updates that the main run has had.
             step: those of the weights that are trained or measured now.
         """
+        shown, now = self._shown, time.monotonic()
+        if phase == "train" == shown[0] and now - shown[1] < SHOW_SECONDS:
+            return  # to find the share takes longer than a small step does on a GPU
+        self._shown = phase, now
         self._progress.update(
             force=phase != "train",
             phase=phase,
@@ -135,7 +144,12 @@ class RunRecords:
         self.board.write(row)
 
     def result(
-        self, evaluation: str, engine: Engine, parent: StopReference | None, baselines: Sequence[Row]
+        self,
+        evaluation: str,
+        engine: Engine,
+        parent: StopReference | None,
+        baselines: Sequence[Row],
+        population: tuple[str, ...] = (),
     ) -> RunResult:
         """The record of the run when nothing is missing; all ranks must ask.
 
@@ -144,6 +158,7 @@ class RunRecords:
             engine: the run's.
             parent: the stop that its weights began from.
             baselines: what it is measured beside, as `Baseline` rows.
+            population: digests of the versions of the runs that were trained together.
         """
         config, dataset, timeline = self._config, self._dataset, self._timeline
         architecture = config.model.architecture(dataset.tokenizer.vocab_size, config.data.length)
@@ -165,7 +180,7 @@ class RunRecords:
             config=config,
             version=VersionRecord(values=dict(self._version.values), code=self._version.code),
             evaluation=evaluation,
-            process=this_process(engine.layout.describe()),
+            process=this_process(engine.layout.describe(), population),
             data=DataRecord(
                 hash=dataset.hash,
                 hashes=dataset.hashes,
@@ -207,11 +222,12 @@ def _open_log(path: Path) -> MetricsLog:
     return log
 
 
-def this_process(devices: dict[str, Any] | None = None) -> Process:
+def this_process(devices: dict[str, Any] | None = None, population: tuple[str, ...] = ()) -> Process:
     """What this process computes by and on.
 
     Args:
         devices: number, processes and layout.
+        population: digests of the versions of the runs that it trained together.
     """
     return Process(
         backend=keras.backend.backend(),
@@ -220,4 +236,5 @@ def this_process(devices: dict[str, Any] | None = None) -> Process:
         cpu=cpu_model(),
         threads=len(available_cpus()),
         versions=versions(),
+        population=population,
     )

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -22,15 +23,19 @@ from lab.files import Row, write_atomic
 from lab.results import RESULT, DamagedError, RunResult, read_result, write_record
 from lab.training.distribution import Muted, Ranks, find_ranks
 from lab.training.ending import DivergedError, Notice, PreemptedError
-from lab.training.engine import Engine
+from lab.training.engine import Engine, fit_alone
 from lab.training.finished import Start, load_start
 from lab.training.kept import KeptWeights
+from lab.training.kind import kind_of
 from lab.training.measured import require_finite
 from lab.training.progress import StepLog
 from lab.training.records import RunRecords
 from lab.training.timeline import Stop, make_timeline
 from lab.training.variables import Arrays
 from lab.version import ENGINE, Version, claim_version
+
+if TYPE_CHECKING:
+    from lab.training.population import Member
 
 PROMPT_TOKENS = 16  # of a sample, or half the window if that is shorter: the rest is the model's
 
@@ -46,6 +51,7 @@ def train_run(
     notice: Notice | None = None,
     start: Path | None = None,
     data_key: str = "",
+    member: "Member | None" = None,
 ) -> RunResult:
     """Train one run, or go on with it from its last checkpoint, and measure it.
 
@@ -61,6 +67,7 @@ def train_run(
         start: the folder of the finished run that `training.start_from` names: the weights of its best stop
             are those that this run begins with.
         data_key: the cache key of the corpus, if it is known.
+        member: of the population that it is trained in, whose notice it obeys; None if it is trained alone.
 
     Returns:
         What `result.json` holds.
@@ -88,7 +95,8 @@ def train_run(
     result = _sound_result(logdir, ranks)
     if result is not None and result.evaluation == evaluation:
         return result
-    run = Run(config, logdir, dataset, version, notice or Notice(), begun_from)
+    notice = member.notice if member else notice or Notice()
+    run = Run(config, logdir, dataset, version, notice, begun_from, member)
     baselines = ranks.share(lambda: [one.to_row() for one in measure_baselines(config, dataset, cache_dir)])
     return run.finish(evaluation, baselines)
 
@@ -120,6 +128,7 @@ class Run:
         version: what its weights follow from.
         notice: how it is asked to end early.
         start: what it begins with; None if its weights are drawn.
+        member: of the population that it is trained in; None if it is trained alone.
     """
 
     def __init__(
@@ -130,15 +139,20 @@ class Run:
         version: Version,
         notice: Notice,
         start: Start | None = None,
+        member: "Member | None" = None,
     ) -> None:
         started = time.time()
         self.config, self.logdir, self.dataset, self.start = config, logdir, dataset, start
+        self.member = member
         self.engine = self._new_engine()
         self.timeline = make_timeline(config, self.engine.windows.count)
         self.ranks = self.engine.layout.ranks
         self.own_notice = notice
         self.notice = notice if self.ranks.count == 1 else Notice()
         self.scorer = make_scorer(self.engine.learner.transformer, config)
+        if member is not None:
+            member.run, member.kind = version.digest(), kind_of(config)
+            self.scorer.predict_batch = partial(member.predict, self.scorer)
         self.kept = (
             KeptWeights(logdir, version, config.training, self.timeline, self.engine)
             if self.ranks.first
@@ -154,7 +168,8 @@ class Run:
         Raises:
             ValueError: if the weights that the run begins with do not fit.
         """
-        engine = Engine(self.config, self.dataset.train, self.dataset.tokenizer.vocab_size)
+        fit = self.member.fit if self.member else fit_alone
+        engine = Engine(self.config, self.dataset.train, self.dataset.tokenizer.vocab_size, fit)
         if self.start is not None:
             try:
                 engine.assign_weights(self.start.weights)
@@ -178,7 +193,8 @@ class Run:
                 self._measure_kept([stop for stop, kept in stops.items() if kept])
                 self._train([stop for stop, kept in stops.items() if not kept])
             parent = self.start and self.start.stop
-            result = self.records.result(evaluation, self.engine, parent, baselines)
+            population = self.member.population if self.member else ()
+            result = self.records.result(evaluation, self.engine, parent, baselines, population)
             board.finish(result.best())
         if self.ranks.first:
             write_record(self.logdir / RESULT, result)

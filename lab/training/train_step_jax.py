@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import keras
 
+from lab.training.joint_jax import Joining, JointStep
 from lab.training.optimizer import global_norm
 
 Tensor = Any
@@ -66,6 +67,10 @@ class TrainStep:
         )
         logs = {**logs, "gradient_norm": global_norm(gradients)}
         return logs, (trainable, non_trainable, optimizer_variables, metrics)
+
+    def joint_step(self, places: int, how: Joining) -> JointStep:
+        """The step of this learner and of others of its kind as one program."""
+        return JointStep(self, places, how)
 
     @staticmethod
     def device() -> str:

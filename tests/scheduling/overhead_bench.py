@@ -24,11 +24,12 @@ class Instant:
     """An executor whose attempts have ended, with a result, as soon as they are started."""
 
     ranks = 1
+    population = 1
 
     def __init__(self, plan):
         self.evaluations = {job.logdir: job.wanted for job in map(plan.job, plan.cells)}
 
-    def free(self):
+    def free(self, command="run"):
         return 8
 
     def start(self, attempt):

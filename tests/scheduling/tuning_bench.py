@@ -111,6 +111,7 @@ class FakeExecutor:
     """Slots for fake runs. Polls are counted, and at one of them the process may die or be interrupted."""
 
     ranks = 1
+    population = 1
 
     def __init__(self, workers=2, pace=1, failing=(), die_at=0, interrupt_at=0):
         self.workers, self.pace, self.failing = workers, pace, failing
@@ -124,7 +125,7 @@ class FakeExecutor:
         if self._polls == self._interrupt_at:
             os.kill(os.getpid(), signal.SIGINT)
 
-    def free(self):
+    def free(self, command="run"):
         return self.workers - sum(handle._code is None for handle in self._handles)
 
     def close(self):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 Cause = Literal["", "stalled", "host_oom", "node_lost"]
+Command = Literal["run", "measure"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Attempt:
     logdir: Path
     cache_dir: Path
     ranks: int = 1
-    command: Literal["run", "measure"] = "run"
+    command: Command = "run"
     inputs: tuple[Path, ...] = ()
     data_key: str = ""
 
@@ -61,16 +62,18 @@ class Handle(Protocol):
 
 
 class Executor(Protocol):
-    """Places, each of which runs one attempt at a time.
+    """Places, each of which runs one attempt at a time, or several that one process trains together.
 
     Attributes:
         ranks: processes of each attempt that it is meant for.
+        population: runs that one process trains together, at most.
     """
 
     ranks: int
+    population: int
 
-    def free(self) -> int:
-        """How many attempts could start now."""
+    def free(self, command: Command = "run") -> int:
+        """How many attempts of a command could start now."""
 
     def start(self, attempt: Attempt) -> Handle:
         """Start an attempt in a free place."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.scheduling.executors.executor import Attempt
+from lab.scheduling.executors.executor import Attempt, Command
 from lab.scheduling.executors.process import STALL_SECONDS, ProcessGroup, arguments, rank_log, spawn
 from lab.scheduling.executors.ranks import free_address, rank_environment
 from lab.scheduling.executors.slots import Slot, environment, make_places
@@ -44,6 +44,8 @@ class LocalExecutor:
         ValueError: if a number is out of range or the machine has too few devices.
     """
 
+    population = 1
+
     def __init__(
         self,
         workers: int = 0,
@@ -65,7 +67,7 @@ class LocalExecutor:
         self._running: list[_Running] = []
         self._spares: dict[int, Spare] = {}  # by the number of their place
 
-    def free(self) -> int:
+    def free(self, command: Command = "run") -> int:
         """How many attempts could start now."""
         self._keep_spares()
         return len(self._free_places())

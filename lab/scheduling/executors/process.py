@@ -194,6 +194,11 @@ def quote_rank(logdir: Path, rank: int, tail: bytes) -> None:
     _append(logdir / "log.txt", tail, f"rank {rank} ended:")
 
 
+def quote_process(logdir: Path, tail: bytes) -> None:
+    """Put the end of the log of a process that trained several runs into that of one of them."""
+    _append(logdir / "log.txt", tail, "the process that trained it with others has ended:")
+
+
 def _append(log: Path, text: bytes, note: str) -> None:
     """Add a note of the watcher's own, then the text."""
     with log.open("ab") as file:

@@ -25,7 +25,7 @@ from ray.util.placement_group import placement_group, placement_group_table, rem
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from lab.environment import available_cpus
-from lab.scheduling.executors.executor import Attempt, Ended
+from lab.scheduling.executors.executor import Attempt, Command, Ended
 from lab.scheduling.executors.local import COMMAND, spawn_rank
 from lab.scheduling.executors.mirror import CONFIG, Mirror, SharedStorageError, Transfer
 from lab.scheduling.executors.process import STALL_SECONDS, ProcessGroup, quote_rank, rank_log
@@ -101,6 +101,8 @@ class RayExecutor:
         ValueError: if a number is out of range, the URL holds a password, or the cluster has no room.
     """
 
+    population = 1
+
     def __init__(
         self,
         workers: int = 0,
@@ -138,7 +140,7 @@ class RayExecutor:
             self.close()
             raise
 
-    def free(self) -> int:
+    def free(self, command: Command = "run") -> int:
         """How many attempts could start now, by the resources of the nodes that live."""
         if time.monotonic() - self._looked >= ROOM_SECONDS:
             self._looked, self._room = time.monotonic(), self._find_room()

@@ -1,15 +1,19 @@
 """What runs are computed on, as a user asks for it, and the executor that follows."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from lab.ablation import Cell
 from lab.config import RunConfig
 from lab.scheduling.executors.executor import Executor
 from lab.scheduling.executors.local import COMMAND, STANDBY, LocalExecutor
+from lab.scheduling.executors.population import PopulationExecutor
 from lab.scheduling.executors.process import STALL_SECONDS
 from lab.scheduling.executors.slots import Kind, check_counts, find_devices, make_places, memory_of
 from lab.scheduling.places import Places
+
+MOST_RUNS = 1000  # of a population: more is a slip of the keyboard
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,11 @@ class Resources:
         per_device: runs that share one GPU.
         devices: GPUs or TPU chips of each process; several need training.parallel.
         stall_seconds: a run without progress for so long is ended.
+        population: runs of one kind that a process trains together, under JAX on this machine; 0: as many as
+            pay (`fitted`).
 
     Raises:
-        ValueError: if there is no such engine.
+        ValueError: if there is no such engine, or the population is not one.
     """
 
     engine: str = "local"
@@ -34,10 +40,29 @@ class Resources:
     per_device: int = 1
     devices: int = 1
     stall_seconds: float = STALL_SECONDS
+    population: int = 0
 
     def __post_init__(self) -> None:
         if self.engine not in ("local", "ray"):
             raise ValueError(f"`engine` must be one of ['local', 'ray'], but got engine={self.engine!r}.")
+        if not 0 <= self.population <= MOST_RUNS:
+            raise ValueError(
+                f"`population` must be from 0 (as many as pay) to {MOST_RUNS:,}, "
+                f"but got population={self.population}."
+            )
+        if self.population > 1 and (other := self._alone()):
+            raise ValueError(f"`population` must be 1 with {other}, but got population={self.population}.")
+
+    def _alone(self) -> str:
+        """What of this has each run trained by itself; empty if nothing has."""
+        backend = os.environ.get("KERAS_BACKEND", "jax")
+        reasons = {
+            f"engine={self.engine}": self.engine != "local",
+            f"KERAS_BACKEND={backend}": backend != "jax",
+            f"ranks={self.ranks}": self.ranks > 1,
+            f"devices={self.devices}": self.devices > 1,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), "")
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Refuse several processes or devices for runs that are not parallel, and what no run here can do.
@@ -47,6 +72,11 @@ class Resources:
                 that are asked for, or one of them, where it says so, not the memory that a run takes.
         """
         alone = [cell for cell in cells if cell.config.training.parallel == "none"]
+        if self.population > 1 and len(alone) < len(cells):
+            raise ValueError(
+                "`population` must be 1 unless training.parallel is none, "
+                f"but got population={self.population} and {len(cells) - len(alone)} parallel runs."
+            )
         for name in ("ranks", "devices"):
             count = getattr(self, name)
             if count > 1 and alone:
@@ -59,6 +89,24 @@ class Resources:
             check_counts(kind, self.workers, self.ranks, self.per_device, self.devices)
             require_memory_of(kind, [cell.config for cell in cells], self.ranks * self.devices)
 
+    def fitted(self, cells: Sequence[Cell]) -> "Resources":
+        """The same with a population that is a number: the given one, else as many runs as pay.
+
+        On a CPU that is one: two processes train as fast as two runs in one (docs/performance.md).
+        """
+        if self.population:
+            return self
+        configs = [cell.config for cell in cells]
+        parallel = any(config.training.parallel != "none" for config in configs)
+        if self._alone() or parallel or (kind := find_devices().kind) == "cpu":
+            return replace(self, population=1)
+        from lab.training.packing import population_that_pays
+
+        places = len(make_places(self.workers, 1, self.per_device))
+        memory = memory_of(kind)
+        share = memory and memory / self.per_device
+        return replace(self, population=population_that_pays(configs, places, share))
+
     def at_once(self) -> int | None:
         """Runs at a time; None if the cluster alone knows.
 
@@ -67,7 +115,11 @@ class Resources:
         """
         if self.engine == "ray":
             return self.workers or None
-        return len(make_places(self.workers, self.ranks, self.per_device, self.devices))
+        return len(make_places(self.workers, self.ranks, self.per_device, self.devices)) * self._population
+
+    @property
+    def _population(self) -> int:
+        return self.population or 1
 
     def executor(self, places: Places) -> Executor:
         """Where attempts run.
@@ -77,7 +129,7 @@ class Resources:
                 installed.
         """
         options = asdict(self)
-        engine, workers = options.pop("engine"), options.pop("workers")
+        engine, workers, _ = (options.pop(name) for name in ("engine", "workers", "population"))
         if engine == "ray":
             try:
                 from lab.scheduling.executors.ray_executor import RayExecutor
@@ -86,6 +138,10 @@ class Resources:
             return RayExecutor(workers, shared=places.shared, root=places.results, **options)
         if places.shared:
             raise ValueError("`shared` needs engine=ray: local runs leave their results in place.")
+        if self._population > 1:
+            return PopulationExecutor(
+                self.population, workers, per_device=self.per_device, stall_seconds=self.stall_seconds
+            )
         return LocalExecutor(workers, COMMAND, STANDBY, **options)
 
 
