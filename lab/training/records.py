@@ -37,7 +37,6 @@ from lab.training.progress import ProgressFile
 from lab.training.timeline import Stop, Timeline
 from lab.version import Version
 
-
 SHOW_SECONDS = 0.1
 
 
