@@ -19,7 +19,8 @@ ABLATIONS := crossover windows model-size data-quality sparsity attribution any-
 #= TUNE=              trials with which each arm is tuned first
 #= RESULTS=           the results folder (results)
 #= WORKERS=           runs at once; one a core, GPU or TPU chip if not given
-#= PER_DEVICE=        runs that share one GPU
+#= PER_DEVICE=        processes that share one GPU
+#= POPULATION=        runs that a process trains together, under JAX; as many as pay if not given
 #= DEVICES=, RANKS=   devices of a process, and processes of a run
 #= ENGINE=, SHARED=   local or ray, and storage by which results travel between nodes
 #= STORAGE=           an Optuna database in place of the journal among the results

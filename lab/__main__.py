@@ -392,9 +392,9 @@ def population(
     os.dup2(2, 1)  # what else is printed goes to the log
     with _exit_code_of_run():
         _import_keras()
-        from lab.scheduling.executors.members import serve
+        from lab.scheduling.executors.members import Orders, serve
 
-        serve(places, folder, _train_member, reports)
+        serve(places, folder, _train_member, Orders(), reports)
 
 
 def _train_member(order: Mapping[str, str], member: "Member") -> int:

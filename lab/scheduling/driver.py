@@ -21,7 +21,7 @@ from lab.scheduling.ledger.ledger import AwayError, Ledger
 from lab.scheduling.ledger.locks import LOOK_SECONDS, sole_owner
 from lab.scheduling.ledger.storage import RetryPolicy
 from lab.scheduling.logs import read_tail
-from lab.scheduling.outcomes import TRIES, Outcome, outcome_of, reason_of
+from lab.scheduling.outcomes import MEMORY, TRIES, Outcome, outcome_of, reason_of
 from lab.scheduling.places import Places
 from lab.scheduling.plan import Plan
 from lab.scheduling.progress import RunsProgress
@@ -213,7 +213,8 @@ class Driver:
         self._summary.reused, self._summary.pruned = len(finished.keys() - stopped), len(stopped)
         todo = [job for key, job in self._jobs.items() if key not in self._took]
         if self._executor.population > 1:  # those of a kind one after the other, that they may be together
-            todo.sort(key=lambda job: job.kind)
+            kinds = list(dict.fromkeys(job.kind for job in todo))
+            todo.sort(key=lambda job: kinds.index(job.kind))
         self._unfinished = {job.key for job in todo}
         self._held = {job.key: job for job in todo if job.start is not None}
         self._enqueue(*(job for job in todo if job.start is None))
@@ -330,8 +331,10 @@ class Driver:
         tail = read_tail(job.logdir / "log.txt", run.log_start)
         reason = reason_of(ended, tail)
         self.ledger.fail(run.number, outcome, reason, tail)
-        self._tries[job.key, outcome] += 1
-        if self._tries[job.key, outcome] < self._allowed.get(outcome, 1):
+        # A run that found no memory beside others comes again among fewer; its tries count once it is alone.
+        crowded = outcome in MEMORY and job.command == "run" and self._executor.population > 1
+        self._tries[job.key, outcome] += not crowded
+        if crowded or self._tries[job.key, outcome] < self._allowed.get(outcome, 1):
             self._enqueue(job)
             self._progress.ended(job, f"{reason}; trying again", final=False)
             return

@@ -31,6 +31,7 @@ class Outcome(StrEnum):
     NO_START = "no start"
 
 
+MEMORY = (Outcome.DEVICE_MEMORY, Outcome.HOST_MEMORY)
 PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: a launcher may start the same command again
 
 EXIT_CODES = {

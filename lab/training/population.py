@@ -169,10 +169,11 @@ class Member:
             self._done.acquire()
 
     def _ask(self, request: _Request) -> None:
-        self.request = request
-        self._done.release()
-        self._turn.acquire()
-        self.request = None
+        if not self._dropped:  # before its first request
+            self.request = request
+            self._done.release()
+            self._turn.acquire()
+            self.request = None
         if self._dropped:
             raise DroppedError
         if request.error is not None:
@@ -222,6 +223,8 @@ class Population:
                 member.go_on()
         ended = [member for member in self.members if member.code is not None]
         self.members = [member for member in self.members if member.code is None]
+        if ended:  # told at once: their places are free for others while these train
+            return ended
         asked = [member.request for member in self.members]
         passes = _largest([one for one in asked if isinstance(one, _Pass)])
         updates = [one for one in asked if isinstance(one, _Updates)]

@@ -5,11 +5,10 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from lab.files import write_json
 from lab.training.ending import NOTICES, on_notice
 from lab.training.population import Member, Population
 
@@ -37,29 +36,32 @@ class Orders:
         return [json.loads(line) for line in lines]
 
 
-def serve(places: int, folder: Path, train: Train, reports: TextIO) -> None:
+def serve(places: int, folder: Path, train: Train, orders: Orders, reports: TextIO) -> None:
     """Train what the driver orders until it has gone, or a notice has ended all of it.
 
     Args:
         places: most runs at a time.
         folder: of this process; its `progress.json` shows that it is alive.
         train: trains a run as an order says; returns its exit code.
+        orders: what the driver asks for.
         reports: where the number and the exit code of each run go that ends.
     """
-    orders, population = Orders(), Population(places)
+    population = Population(places)
     members: dict[int, Member] = {}
     beaten = 0.0
-    told: list[int] = []
+    told = False
 
     def wanted() -> bool:
         nonlocal beaten
         if time.monotonic() - beaten >= BEAT_SECONDS:
             beaten = time.monotonic()
-            write_json(folder / "progress.json", {"updated": time.time()})
+            with suppress(OSError):  # no folder any more: as a process that shows no life, it is ended
+                (folder / "progress.json").touch()
         return orders.waiting()
 
     def give_notice() -> None:
-        told.append(1)
+        nonlocal told
+        told = True
         for member in members.values():
             member.notice.given = True
 
@@ -68,6 +70,8 @@ def serve(places: int, folder: Path, train: Train, reports: TextIO) -> None:
             while wanted() or (not members and not told and orders.waiting(BEAT_SECONDS)):
                 for order in orders.read():
                     _obey(order, members, population, train)
+                if told:  # those that came after it have it too
+                    give_notice()
                 if orders.ended:
                     return
             for ended in population.round(wanted):
@@ -95,9 +99,9 @@ def _obey(order: dict[str, Any], members: dict[int, Member], population: Populat
 @contextmanager
 def _speaking_to(log: Path) -> Iterator[None]:
     """Append what Python code says to a log."""
-    with (
-        log.open("a", encoding="utf-8", errors="backslashreplace") as file,
-        redirect_stdout(file),
-        redirect_stderr(file),
-    ):
+    with ExitStack() as stack:
+        with suppress(OSError):  # its folder is gone, say: that is to end this run alone
+            file = stack.enter_context(log.open("a", encoding="utf-8", errors="backslashreplace"))
+            stack.enter_context(redirect_stdout(file))
+            stack.enter_context(redirect_stderr(file))
         yield

@@ -15,9 +15,10 @@ from lab.scheduling.executors.local import COMMAND, LocalExecutor, compilation_c
 from lab.scheduling.executors.process import STALL_SECONDS, ProcessGroup, quote_process, rank_log
 from lab.scheduling.executors.slots import environment, make_places
 from lab.scheduling.logs import tail_bytes
-from lab.scheduling.outcomes import EXIT_CODES, Outcome
+from lab.scheduling.outcomes import MEMORY, outcome_of
 
 POPULATION = (*COMMAND, "population")
+QUOTED_BYTES = 2**16  # of its log: a process that hung has left the stacks of all its threads
 _numbers = itertools.count()
 
 
@@ -28,15 +29,25 @@ class _Member:
         self._process, self._number = process, number
         self.attempt = attempt
         self.ended: Ended | None = None
+        self._asked: set[str] = set()
+
+    @property
+    def places(self) -> int:
+        """Those of its process."""
+        return self._process.places
 
     def poll(self) -> Ended | None:
         """None while it runs, then how it ended."""
-        self._process.look()
+        if self.ended is None:
+            self._process.look()
         return self.ended
 
     def stop(self, hard: bool) -> None:
         """Ask it to end, or (`hard`) have it ended without saving anything. The others go on."""
-        self._process.order(do="drop" if hard else "stop", run=self._number)
+        do = "drop" if hard else "stop"
+        if self.ended is None and do not in self._asked:  # an order interrupts the others: once is enough
+            self._asked.add(do)
+            self._process.order(do=do, run=self._number)
 
 
 class PopulationProcess:
@@ -65,13 +76,17 @@ class PopulationProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                bufsize=0,
                 start_new_session=True,
             )
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
+        self._orders, self._reports = self._process.stdin, self._process.stdout
+        for pipe in (self._orders, self._reports):  # the driver waits for no process
+            os.set_blocking(pipe.fileno(), False)
         self._group = ProcessGroup([self._process], folder, stall_seconds)
         self._members: dict[int, _Member] = {}
-        self._said = b""
+        self._unsent = self._said = b""
 
     @property
     def free(self) -> int:
@@ -109,18 +124,16 @@ class PopulationProcess:
         return member
 
     def order(self, **order: object) -> None:
-        """Send it a line; a process that has ended reads none."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+        """Send it a line, as soon as it has room for that; a process that has ended reads none."""
+        self._unsent += json.dumps(order).encode() + b"\n"
+        self._send()
 
     def look(self) -> None:
         """Take in which attempts have ended; all have where the process has."""
+        self._send()
         ended = self._group.poll()
-        assert self._process.stdout is not None
         with suppress(BlockingIOError):
-            while given := os.read(self._process.stdout.fileno(), 2**16):
+            while given := os.read(self._reports.fileno(), 2**16):
                 self._said += given
         *lines, self._said = self._said.split(b"\n")
         for line in lines:
@@ -128,7 +141,7 @@ class PopulationProcess:
             self._members.pop(said["run"]).ended = Ended(said["code"])
         if ended is None:
             return
-        tail = tail_bytes(rank_log(self._folder, 0)) if self._members else b""
+        tail = tail_bytes(rank_log(self._folder, 0), QUOTED_BYTES) if self._members else b""
         for member in self._members.values():
             quote_process(member.attempt.logdir, tail)
             member.ended = ended
@@ -138,11 +151,15 @@ class PopulationProcess:
         """End it, if it still runs."""
         self._group.stop(hard=True)
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with suppress(BrokenPipeError):
-                pipe.close()
+        self.look()
+        self._orders.close()
+        self._reports.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _send(self) -> None:
+        with suppress(BlockingIOError, BrokenPipeError):
+            while self._unsent:
+                self._unsent = self._unsent[os.write(self._orders.fileno(), self._unsent) :]
 
 
 class PopulationExecutor:
@@ -216,12 +233,11 @@ class PopulationExecutor:
         return PopulationProcess(self.population, pins, stall_seconds=self._stall_seconds)
 
     def _shrink(self) -> None:
-        """After a run that found no memory on its device, let fewer share it."""
-        ended = [member for member in self._started if member.poll() is not None]
+        """After a run that found no memory beside others, let half as many be together."""
+        for member in self._started:
+            if (ended := member.poll()) and outcome_of(ended) in MEMORY:
+                self.population = min(self.population, max(1, member.places // 2))
         self._started = [member for member in self._started if member.ended is None]
-        memory = (EXIT_CODES[Outcome.DEVICE_MEMORY], EXIT_CODES[Outcome.HOST_MEMORY])
-        if any(member.ended and member.ended.code in memory for member in ended):
-            self.population = max(1, self.population // 2)
 
 
 def _is_idle(process: PopulationProcess | None) -> bool:
