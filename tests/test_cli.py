@@ -74,7 +74,7 @@ def trained(presets, monkeypatch):
     """The calls of `train_run`; `options` are what a driver adds to the last."""
     calls = Calls()
 
-    def train_run(config, logdir, cache_dir, notice, start, data_key):
+    def train_run(config, logdir, cache_dir, notice, start, data_key, member):
         assert not notice.given
         calls.append((config, logdir, cache_dir))
         calls.options = (start, data_key)
@@ -246,6 +246,15 @@ def test_run_takes_a_config_alone(trained, extra):
         ),
         (["ablate", "crossover", "--workers", "-1"], "`workers` must be >= 0"),
         (["ablate", "crossover", "--per-device", "0"], "`per_device` must be >= 1"),
+        (
+            ["ablate", "crossover", "--population", "-1"],
+            "`population` must be from 0 (as many as pay) to 1,0",
+        ),
+        (["ablate", "crossover", "--population", "1001"], "to 1,000, but got population=1001."),
+        (
+            ["ablate", "crossover", "--population", "2", "--engine", "ray"],
+            "must be 1 with engine=ray, but got",
+        ),
         (["ablate", "crossover", "--stall-seconds", "0"], "`stall_seconds` must be > 0"),
         (["ablate", "crossover", "--stall-seconds", "nan"], "`stall_seconds` must be > 0, but got stall_sec"),
         (["ablate", "crossover", "--set", "model.layers=true"], "model.layers: expected a whole number, but"),
@@ -591,6 +600,16 @@ def test_the_number_of_tries_can_be_chosen(ablated):
     assert (ablated.tries["lost"], ablated.tries["error"], ablated.tries["stalled"]) == (5, 1, 2)
 
 
+@pytest.mark.skipif(os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="populations are JAX's")
+def test_runs_are_trained_together_where_it_is_asked_for(ablated, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    for options, expected in ((), ("LocalExecutor", 1)), (("--population", "3"), ("PopulationExecutor", 3)):
+        said = invoke("ablate", "crossover", "--preset", "smoke", *options)
+        assert said.exit_code == 0, said.output
+        executor = ablated.drives[-1][1]
+        assert (type(executor).__name__, executor.population) == expected
+
+
 @pytest.mark.parametrize("name", ["ranks", "devices"])
 def test_several_ranks_or_devices_need_runs_that_are_parallel(name, ablated):
     said = invoke("ablate", "crossover", "--preset", "smoke", f"--{name}", "2")
@@ -740,6 +759,80 @@ def test_a_standby_that_cannot_import_keras_leaves_it_to_a_process_with_a_log(mo
     monkeypatch.setattr("lab.training.lean.import_keras", broken)
     assert invoke("standby").exit_code == 0
     assert calls == [order]
+
+
+@pytest.fixture
+def population(monkeypatch):
+    """Runs the hidden command, whose output stays where the tests look for it; what it served."""
+    served = []
+
+    def serve(places, folder, train, orders, reports):
+        with reports:
+            served.append((places, folder, train))
+
+    stand_in(monkeypatch, "lab.scheduling.executors.members", Orders=lambda: None, serve=serve)
+    stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
+    monkeypatch.setattr(os, "dup2", lambda *descriptors: served.append(descriptors))
+    return served
+
+
+def test_a_process_of_a_population_serves_and_speaks_to_its_log_alone(population, monkeypatch):
+    monkeypatch.setattr("lab.training.lean.import_keras", lambda: None)
+    said = invoke("population", "--places", "3", "--folder", "f")
+    assert said.exit_code == 0, said.output
+    assert population == [(2, 1), (3, Path("f"), lab.__main__._train_member)]
+    listed = invoke("--help").output
+    assert "ablate" in listed
+    assert "Train the runs that come by lines" not in listed
+
+
+def test_a_process_of_a_population_says_that_its_backend_cannot_be_imported(population, monkeypatch):
+    def broken():
+        raise ValueError("the backend cannot be imported")
+
+    monkeypatch.setattr("lab.training.lean.import_keras", broken)
+    said = invoke("population", "--places", "3", "--folder", "f")
+    assert (said.exit_code, said.stderr) == (2, "error: the backend cannot be imported\n")
+    assert population == [(2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        ("", 0, ""),
+        ("ValueError('`width` must be even')", 2, "error: `width` must be even\n"),
+        ("DivergedError('loss nan')", 3, "error: loss nan\n"),
+        ("MemoryError('no room')", 5, "error: MemoryError: no room\n"),
+        ("PreemptedError('asked to end')", 75, "asked to end; the same command goes on from here\n"),
+        ("DroppedError()", 75, ""),
+    ],
+)
+def test_a_run_of_a_population_ends_with_the_code_of_a_run_alone(
+    error, code, told, presets, monkeypatch, capsys
+):
+    from lab.training import ending
+
+    def train_run(*given):
+        seen.append(given)
+        if error:
+            raise eval(error, vars(ending) | vars(builtins))
+
+    seen, member = [], object()
+    stand_in(monkeypatch, "lab.training.run", train_run=train_run)
+    config = make_config(TINY, arm_values("dlm"))
+    Path("config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    order = {"config": "config.yaml", "logdir": "run", "cache": "c", "start": "runs/ar", "data_key": "abc"}
+    assert lab.__main__._train_member(order, member) == code
+    assert capsys.readouterr().err.endswith(told)
+    ((*given, _, start, key, handed),) = seen
+    assert given == [config, Path("run"), Path("c")]
+    assert (start, key, handed) == (Path("runs/ar"), "abc", member)
+
+
+def test_a_run_of_a_population_whose_configuration_is_gone_is_a_users_error(presets, capsys):
+    order = {"config": "none.yaml", "logdir": "run", "cache": "c", "start": "", "data_key": ""}
+    assert lab.__main__._train_member(order, object()) == 2
+    assert capsys.readouterr().err == "error: expected a YAML file at none.yaml, but there is none.\n"
 
 
 def test_ablate_names_failures_and_exits_1(ablated):

@@ -18,6 +18,7 @@ RUN = [
     "RESULTS",
     "WORKERS",
     "PER_DEVICE",
+    "POPULATION",
     "DEVICES",
     "RANKS",
     "ENGINE",
@@ -71,6 +72,13 @@ def test_every_variable_of_a_run_reaches_the_command(make, target):
     for variable, value in values.items():
         option = variable.lower().replace("_", "-")
         assert re.search(rf"--{option} '?{value}\b", command), variable
+
+
+def test_help_tells_every_variable_of_a_run(make):
+    said = make("help").stdout
+    assert [
+        variable for variable in RUN if not re.search(rf"^ *(\w+=, )?{variable}=", said, re.MULTILINE)
+    ] == []
 
 
 def test_the_port_and_the_tree_reach_the_board(make):

@@ -62,8 +62,8 @@ class Tree:
         preset = {**PRESET, "data": {**PRESET["data"], "paths": [str(self.folder / "corpus")]}}
         (self.folder / "configs" / "tiny.yaml").write_text(yaml.safe_dump(preset))
 
-    def plan(self, measurements=None, sections=(), **overrides):
-        ablation = tiny_ablation(
+    def plan(self, measurements=None, sections=(), ablation=None, **overrides):
+        ablation = ablation or tiny_ablation(
             arms={"ar": arm_values("ar"), "judge": arm_values("ar")},
             sections=sections,
             scales={"tiny": Scale({}, seeds=1, budget="seconds")},

@@ -19,6 +19,7 @@ from lab.config import merge
 from lab.results import MeasurementResult, StopReference, write_record
 from lab.scheduling.driver import driving
 from lab.scheduling.executors.local import LocalExecutor
+from lab.scheduling.executors.population import PopulationExecutor
 from lab.scheduling.ledger.ledger import JOURNAL
 from lab.scheduling.measuring import measure_finished
 from lab.scheduling.outcomes import TRIES
@@ -57,6 +58,11 @@ do = next((behaviour[name] for name in names if name in behaviour), "finish")
 loss = behaviour.get("losses", {}).get(f"{arm}/{seed}", budget / 1000 + seed)
 if do == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if do == "checkpoint":
+    def save(*_):
+        (logdir / "checkpoint").touch()
+        sys.exit(75)
+    signal.signal(signal.SIGTERM, save)
 with (logdir / "tries").open("a") as file:
     file.write(f"{os.getpid()}\\n")
 if arguments.start:
@@ -85,11 +91,6 @@ if do == "killed always" or (do == "killed once" and tries == 1):
     os.kill(os.getpid(), signal.SIGKILL)
 if do == "hang" or (do == "hang once" and tries == 1):
     time.sleep(600)
-if do == "checkpoint":
-    def save(*_):
-        (logdir / "checkpoint").touch()
-        sys.exit(75)
-    signal.signal(signal.SIGTERM, save)
 if do in ("wait", "stubborn", "checkpoint"):
     while not (here / "go").exists() or do == "checkpoint":
         time.sleep(0.02)
@@ -122,6 +123,37 @@ else:
 (logdir / ".result").replace(logdir / "result.json")
 if do == "crash at exit":
     os.abort()
+"""
+
+# Trains nothing: starts a process for each run that is ordered, by the command that it is given.
+FAKE_POPULATION = """
+import json, os, pathlib, select, subprocess, sys
+from lab.scheduling.executors import child
+child.enter()
+os.environ[child.PARENT] = str(os.getpid())
+*command, _, places, _, folder = sys.argv[1:]
+runs, rest = {}, b""
+while True:
+    if select.select([0], [], [], 0.02)[0]:
+        given = os.read(0, 2**16)
+        if not given:
+            sys.exit()
+        *lines, rest = (rest + given).split(b"\\n")
+        for order in map(json.loads, lines):
+            if order["do"] == "start":
+                keys = "config", "logdir", "cache", *(key for key in ("start",) if order[key])
+                options = [text for key in keys for text in ("--" + key, order[key])]
+                with open(order["log"], "ab") as log:
+                    runs[order["run"]] = subprocess.Popen([*command, "run", *options], stdout=log, stderr=log)
+            elif order["run"] in runs:
+                runs[order["run"]].terminate() if order["do"] == "stop" else runs[order["run"]].kill()
+            print(order["do"], file=sys.stderr, flush=True)
+        assert len(runs) <= int(places)
+    for number, run in list(runs.items()):
+        if run.poll() is not None:
+            del runs[number]
+            print(json.dumps({"run": number, "code": run.returncode}), flush=True)
+    pathlib.Path(folder, "progress.json").touch()
 """
 
 # A driver of its own, to be killed: the plan of `Bench` at four cells.
@@ -166,6 +198,7 @@ class Bench:
         lab.config.PRESETS_DIR = self.presets
         (self.presets / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
         (self.folder / "fake_run.py").write_text(FAKE_RUN, encoding="utf-8")
+        (self.folder / "fake_population.py").write_text(FAKE_POPULATION, encoding="utf-8")
         # What the fake lays its own values over: it would take a second to import what makes a record.
         write_record(self.folder / "run.json", result(stop(1, 0.0), stop(2, 1.0, "along_run")))
         write_record(self.folder / "measure.json", measurement())
@@ -187,19 +220,25 @@ class Bench:
         planned = cells(ablation, "tiny", seeds, overrides)
         return Plan(self.tree, ablation, "tiny", planned, "python -m lab ablate tiny")
 
+    def executor(self, workers=2, population=1, **options):
+        run = (sys.executable, str(self.folder / "fake_run.py"))
+        if population == 1:
+            return LocalExecutor(workers, run, **options)
+        together = (sys.executable, str(self.folder / "fake_population.py"), *run)
+        return PopulationExecutor(population, workers, together, run, **options)
+
     @contextmanager
     def driving(self, plan, workers=2, storage="", tries=TRIES, **options):
-        command = (sys.executable, str(self.folder / "fake_run.py"))
-        executor = LocalExecutor(workers, command, **options)
+        executor = self.executor(workers, **options)
         progress = RunsProgress(Console(file=self.said, width=200))
         with driving(
             plan, executor, Places(cache=self.folder / "cache", storage=storage), progress, tries
         ) as driver:
             yield driver
 
-    def drive(self, plan=None, workers=2, storage="", tries=TRIES):
+    def drive(self, plan=None, workers=2, storage="", tries=TRIES, **options):
         plan = plan or self.plan()
-        with self.driving(plan, workers, storage, tries) as driver:
+        with self.driving(plan, workers, storage, tries, **options) as driver:
             return driver.bring(plan)
 
     def measure(self, plan, workers=2, storage="", tries=TRIES, **options):

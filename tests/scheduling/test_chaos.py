@@ -1,5 +1,6 @@
 """Drivers and runs killed at random moments: every cell is done exactly once and no number changes."""
 
+import os
 import random
 import subprocess
 import sys
@@ -10,19 +11,27 @@ from pathlib import Path
 
 import psutil
 import pytest
+from measuring_bench import Tree
 from scheduling_bench import Bench, tiny_ablation, trials, wait_for
 
 from lab.ablation import Scale
+from lab.arms import arm_values
 from lab.files import write_json
+from lab.results import read_result
 from lab.scheduling.driver import driving
 from lab.scheduling.executors.local import LocalExecutor
+from lab.scheduling.executors.population import PopulationExecutor
 from lab.scheduling.jobs import value_of
+from lab.scheduling.outcomes import TRIES, Outcome
 from lab.scheduling.places import Places
 from lab.scheduling.progress import RunsProgress
 
 pytestmark = pytest.mark.slow
 
-CELLS, WORKERS, KILLS = 200, 8, 30
+WORKERS, TOGETHER = 8, 4
+KILLS = 6  # of the processes of a population and of its drivers, in the test of real runs
+# A killed process is a lost try of each of its runs.
+STUBBORN = {**TRIES, Outcome.LOST: 1000}
 
 # Counts to ten, with a checkpoint after each; what it sums up depends on every number counted.
 COUNTING_RUN = """
@@ -53,30 +62,45 @@ DRIVER = """
 import pathlib, sys
 sys.path.insert(0, {tests!r})
 import test_chaos
-test_chaos.finish(pathlib.Path({folder!r}))
+test_chaos.{finish}(pathlib.Path({folder!r}), {size})
 """
 
 
-def counting_plan(bench):
+def counting_plan(bench, size):
     levels = {"data.unique_tokens": tuple(range(1000, 11_000, 1000))}
-    scale = Scale(levels, seeds=CELLS // 20, budget="no time")
+    scale = Scale(levels, seeds=size // 20, budget="no time")
     return bench.plan(ablation=tiny_ablation(scales={"tiny": scale}))
 
 
-def finish(folder):
+def finish(folder, size, population=1):
     """Drive the plan in `folder` to its end, or until somebody kills this process."""
     bench = Bench(folder)
     (folder / "counting_run.py").write_text(COUNTING_RUN, encoding="utf-8")
-    executor = LocalExecutor(WORKERS, (sys.executable, str(folder / "counting_run.py")))
-    plan = counting_plan(bench)
+    run = (sys.executable, str(folder / "counting_run.py"))
+    together = (sys.executable, str(folder / "fake_population.py"), *run)
+    executor = (
+        PopulationExecutor(population, WORKERS // population, together)
+        if population > 1
+        else LocalExecutor(WORKERS, run)
+    )
+    plan = counting_plan(bench, size)
     evaluations = {cell.logdir: plan.job(cell).wanted for cell in plan.cells}
     write_json(folder / "evaluations.json", evaluations)
-    with driving(plan, executor, Places(cache=folder / "cache"), RunsProgress(Bench.quiet())) as driver:
+    places, progress = Places(cache=folder / "cache"), RunsProgress(Bench.quiet())
+    with driving(plan, executor, places, progress, STUBBORN if population > 1 else TRIES) as driver:
         return driver.bring(plan)
 
 
-def driver(folder):
-    code = DRIVER.format(tests=str(Path(__file__).parent), folder=str(folder))
+def finish_together(folder, size):
+    """The same with runs in populations."""
+    return finish(folder, size, TOGETHER)
+
+
+def driver(folder, size, finish=finish):
+    """A driver that can be killed."""
+    code = DRIVER.format(
+        tests=str(Path(__file__).parent), folder=str(folder), size=size, finish=finish.__name__
+    )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
 
 
@@ -105,20 +129,25 @@ def expected(name):
     return total / 1000
 
 
-def test_200_cells_8_workers_30_kills(bench):
+@pytest.mark.parametrize(
+    ("size", "kills", "finish"),
+    [(200, 30, finish), (60, 20, finish_together)],
+    ids=["alone", "together"],
+)
+def test_many_cells_8_at_a_time_and_many_kills(bench, size, kills, finish):
     moments = random.Random(0)
-    plan = counting_plan(bench)
-    assert len(plan.cells) == CELLS
-    targets = ["driver", "run"] * (KILLS // 2)
+    plan = counting_plan(bench, size)
+    assert len(plan.cells) == size
+    targets = ["driver", "run"] * (kills // 2)
     moments.shuffle(targets)
-    process = driver(bench.folder)
+    process = driver(bench.folder, size, finish)
     for target in targets:
         runs = wait_for_runs(process)
         time.sleep(moments.uniform(0, 0.3))
         if target == "driver":
             process.kill()
             process.wait()
-            process = driver(bench.folder)
+            process = driver(bench.folder, size, finish)
         else:
             kill_one(process, moments, runs)
     assert process.wait(timeout=300) == 0
@@ -128,11 +157,73 @@ def test_200_cells_8_workers_30_kills(bench):
     assert states.keys() == {cell.logdir for cell in plan.cells}
     assert all(found["COMPLETE"] == 1 for found in states.values())
     assert all(set(found) <= {"COMPLETE", "FAIL"} for found in states.values())
+    assert sum(found["FAIL"] for found in states.values()) >= kills / 2
     values = {
         trial.user_attrs["key"]: trial.value for trial in trials(bench.tree) if trial.state.name == "COMPLETE"
     }
     assert values == {cell.logdir: expected(cell.logdir) for cell in plan.cells}
     for cell in plan.cells:
         assert value_of(plan.job(cell).result()) == expected(cell.logdir)
-    summary = finish(bench.folder)
-    assert (summary.reused, summary.done, summary.failed) == (CELLS, 0, {})
+    summary = finish(bench.folder, size)
+    assert (summary.reused, summary.done, summary.failed) == (size, 0, {})
+
+
+def study(folder, name, size):
+    """A plan of real runs of one kind: 2000 updates, a checkpoint every 50."""
+    tree = Tree(folder)
+    tree.tree = folder / name / "tiny" / "tiny"
+    arms, scale = {"ar": arm_values("ar")}, Scale({}, seeds=size, budget="a minute")
+    ablation = tiny_ablation(arms=arms, scales={"tiny": scale}, sections=())
+    return tree.plan(ablation=ablation, training={"total_steps": 2000, "checkpoint_steps": 50})
+
+
+def finish_real(folder, size, name="disturbed"):
+    """As `finish`, of real runs, three at a time in one process."""
+    plan, places = study(folder, name, size), Places(cache=folder / "cache")
+    with driving(plan, PopulationExecutor(3, 1), places, RunsProgress(Bench.quiet()), STUBBORN) as driver:
+        return driver.bring(plan)
+
+
+def numbers(plan):
+    """All that was measured, and the weights of the stops."""
+    results = [read_result(plan.logdir(cell)).stops for cell in plan.cells]
+    weights = [
+        {path.name: path.read_bytes() for path in (plan.logdir(cell) / "checkpoints" / "stops").iterdir()}
+        for cell in plan.cells
+    ]
+    return results, weights
+
+
+@pytest.mark.skipif(os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="populations are JAX's")
+def test_no_number_of_a_population_depends_on_kills(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    moments, size = random.Random(0), 4
+    Tree(tmp_path).write_corpus()
+    plan = study(tmp_path, "disturbed", size)
+    runs = plan.tree / "runs"
+
+    def written():
+        return sum(path.stat().st_size for path in runs.rglob("metrics.jsonl"))
+
+    process = driver(tmp_path, size, finish_real)
+    for number in range(KILLS):
+        children = wait_for_runs(process)
+        before = written()
+        if number % 3:  # else while it starts
+            wait_for(lambda: written() > before or process.poll() is not None, seconds=600)  # noqa: B023
+        time.sleep(moments.uniform(0, 0.3))
+        assert process.poll() is None, "every cell was done before the last kill"
+        if number == KILLS // 2:
+            process.kill()
+            process.wait()
+            process = driver(tmp_path, size, finish_real)
+        else:
+            kill_one(process, moments, children)
+    assert process.wait(timeout=600) == 0
+    states = Counter((trial.user_attrs["key"], trial.state.name) for trial in trials(plan.tree))
+    assert all(states[cell.logdir, "COMPLETE"] == 1 for cell in plan.cells)
+    assert sum(states.values()) > size + KILLS
+    assert finish_real(tmp_path, size).reused == size
+    undisturbed = study(tmp_path, "undisturbed", size)
+    assert finish_real(tmp_path, size, "undisturbed").done == size
+    assert numbers(plan) == numbers(undisturbed)

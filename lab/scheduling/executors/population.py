@@ -58,6 +58,9 @@ class PopulationProcess:
         environment: its pins.
         command: what starts it.
         stall_seconds: it is killed if it shows no life for so long.
+
+    Attributes:
+        places: as above.
     """
 
     def __init__(
@@ -137,8 +140,9 @@ class PopulationProcess:
                 self._said += given
         *lines, self._said = self._said.split(b"\n")
         for line in lines:
-            said = json.loads(line)
-            self._members.pop(said["run"]).ended = Ended(said["code"])
+            if line.startswith(b'{"run": '):  # a start of Python may have printed something before
+                said = json.loads(line)
+                self._members.pop(said["run"]).ended = Ended(said["code"])
         if ended is None:
             return
         tail = tail_bytes(rank_log(self._folder, 0), QUOTED_BYTES) if self._members else b""
@@ -171,6 +175,8 @@ class PopulationExecutor:
     Args:
         population: runs of a process.
         workers: number of places; 0 means as many as there are devices, or cores, for.
+        command: what starts a process; `--places` and `--folder` are added.
+        single: what starts a measurement, as of `LocalExecutor`.
         per_device: processes that share one GPU.
         stall_seconds: a process, or a measurement, without progress for so long is killed.
 
@@ -181,10 +187,18 @@ class PopulationExecutor:
     ranks = 1
 
     def __init__(
-        self, population: int, workers: int = 0, *, per_device: int = 1, stall_seconds: float = STALL_SECONDS
+        self,
+        population: int,
+        workers: int = 0,
+        command: Sequence[str] = POPULATION,
+        single: Sequence[str] = COMMAND,
+        *,
+        per_device: int = 1,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self.population = population
-        self._single = LocalExecutor(workers, per_device=per_device, stall_seconds=stall_seconds)
+        self._command = command
+        self._single = LocalExecutor(workers, single, per_device=per_device, stall_seconds=stall_seconds)
         self._slots = [slot for (slot,) in make_places(workers, per_device=per_device)]
         self._stall_seconds = stall_seconds
         self._processes: list[PopulationProcess | None] = [None] * len(self._slots)
@@ -230,7 +244,7 @@ class PopulationExecutor:
         if old is not None:
             old.close()
         pins = environment(self._slots[place], compilation_cache(attempt.cache_dir))
-        return PopulationProcess(self.population, pins, stall_seconds=self._stall_seconds)
+        return PopulationProcess(self.population, pins, self._command, self._stall_seconds)
 
     def _shrink(self) -> None:
         """After a run that found no memory beside others, let half as many be together."""
