@@ -381,6 +381,7 @@ def standby(
 def population(
     places: Annotated[int, typer.Option(help="Most runs at a time.")],
     folder: Annotated[Path, typer.Option(help="Where it shows that it is alive.")],
+    reports: Annotated[int, typer.Option(help="Descriptor to which the ends of runs are written.")],
 ) -> None:
     """Train the runs that come by lines on standard input, several together. For the driver's use."""
     from lab.scheduling.executors import child
@@ -388,13 +389,11 @@ def population(
 
     child.enter()
     keep_freed_memory()
-    reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what else is printed goes to the log
-    with _exit_code_of_run():
+    with _exit_code_of_run(), os.fdopen(reports, "w", encoding="utf-8") as told:
         _import_keras()
         from lab.scheduling.executors.members import Orders, serve
 
-        serve(places, folder, _train_member, Orders(), reports)
+        serve(places, folder, _train_member, Orders(), told)
 
 
 def _train_member(order: Mapping[str, str], member: "Member") -> int:

@@ -763,24 +763,30 @@ def test_a_standby_that_cannot_import_keras_leaves_it_to_a_process_with_a_log(mo
 
 @pytest.fixture
 def population(monkeypatch):
-    """Runs the hidden command, whose output stays where the tests look for it; what it served."""
+    """Runs the hidden command with a pipe for its reports: what it said, what it reported, what it served."""
     served = []
 
     def serve(places, folder, train, orders, reports):
-        with reports:
-            served.append((places, folder, train))
+        served.append((places, folder, train))
+        reports.write("ended")
 
     stand_in(monkeypatch, "lab.scheduling.executors.members", Orders=lambda: None, serve=serve)
     stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
-    monkeypatch.setattr(os, "dup2", lambda *descriptors: served.append(descriptors))
-    return served
+
+    def population():
+        reported, reports = os.pipe()
+        said = invoke("population", "--places", "3", "--folder", "f", "--reports", str(reports))
+        with os.fdopen(reported) as file:
+            return said, file.read(), served
+
+    return population
 
 
-def test_a_process_of_a_population_serves_and_speaks_to_its_log_alone(population, monkeypatch):
+def test_a_process_of_a_population_serves_and_is_not_listed(population, monkeypatch):
     monkeypatch.setattr("lab.training.lean.import_keras", lambda: None)
-    said = invoke("population", "--places", "3", "--folder", "f")
-    assert said.exit_code == 0, said.output
-    assert population == [(2, 1), (3, Path("f"), lab.__main__._train_member)]
+    said, reported, served = population()
+    assert (said.exit_code, said.output, reported) == (0, "", "ended")
+    assert served == [(3, Path("f"), lab.__main__._train_member)]
     listed = invoke("--help").output
     assert "ablate" in listed
     assert "Train the runs that come by lines" not in listed
@@ -791,9 +797,9 @@ def test_a_process_of_a_population_says_that_its_backend_cannot_be_imported(popu
         raise ValueError("the backend cannot be imported")
 
     monkeypatch.setattr("lab.training.lean.import_keras", broken)
-    said = invoke("population", "--places", "3", "--folder", "f")
+    said, *nothing = population()
     assert (said.exit_code, said.stderr) == (2, "error: the backend cannot be imported\n")
-    assert population == [(2, 1)]
+    assert nothing == ["", []]
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ import json, os, pathlib, select, subprocess, sys
 from lab.scheduling.executors import child
 child.enter()
 os.environ[child.PARENT] = str(os.getpid())
-*command, _, places, _, folder = sys.argv[1:]
+*command, _, places, _, folder, _, reports = sys.argv[1:]
 runs, rest = {}, b""
 while True:
     if select.select([0], [], [], 0.02)[0]:
@@ -147,12 +147,12 @@ while True:
                     runs[order["run"]] = subprocess.Popen([*command, "run", *options], stdout=log, stderr=log)
             elif order["run"] in runs:
                 runs[order["run"]].terminate() if order["do"] == "stop" else runs[order["run"]].kill()
-            print(order["do"], file=sys.stderr, flush=True)
+            print(order["do"], flush=True)
         assert len(runs) <= int(places)
     for number, run in list(runs.items()):
         if run.poll() is not None:
             del runs[number]
-            print(json.dumps({"run": number, "code": run.returncode}), flush=True)
+            os.write(int(reports), json.dumps({"run": number, "code": run.returncode}).encode() + b"\\n")
     pathlib.Path(folder, "progress.json").touch()
 """
 

@@ -56,7 +56,7 @@ class PopulationProcess:
     Args:
         places: most attempts at a time.
         environment: its pins.
-        command: what starts it.
+        command: what starts it; `--places`, `--folder` and `--reports` are added.
         stall_seconds: it is killed if it shows no life for so long.
 
     Attributes:
@@ -72,21 +72,23 @@ class PopulationProcess:
     ) -> None:
         self.places = places
         self._folder = folder = Path(tempfile.mkdtemp(prefix="lab-population-"))
+        self._reports, told = os.pipe()
         with rank_log(folder, 0).open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--places", str(places), "--folder", str(folder)],
+                [*command, "--places", str(places), "--folder", str(folder), "--reports", str(told)],
                 env=environment,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[told],
                 bufsize=0,
                 start_new_session=True,
             )
+        os.close(told)
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._orders, self._reports = self._process.stdin, self._process.stdout
-        for pipe in (self._orders, self._reports):  # the driver waits for no process
-            os.set_blocking(pipe.fileno(), False)
+        self._orders = self._process.stdin
+        for pipe in (self._orders.fileno(), self._reports):  # the driver waits for no process
+            os.set_blocking(pipe, False)
         self._group = ProcessGroup([self._process], folder, stall_seconds)
         self._members: dict[int, _Member] = {}
         self._unsent = self._said = b""
@@ -136,13 +138,12 @@ class PopulationProcess:
         self._send()
         ended = self._group.poll()
         with suppress(BlockingIOError):
-            while given := os.read(self._reports.fileno(), 2**16):
+            while given := os.read(self._reports, 2**16):
                 self._said += given
         *lines, self._said = self._said.split(b"\n")
         for line in lines:
-            if line.startswith(b'{"run": '):  # a start of Python may have printed something before
-                said = json.loads(line)
-                self._members.pop(said["run"]).ended = Ended(said["code"])
+            said = json.loads(line)
+            self._members.pop(said["run"]).ended = Ended(said["code"])
         if ended is None:
             return
         tail = tail_bytes(rank_log(self._folder, 0), QUOTED_BYTES) if self._members else b""
@@ -157,7 +158,7 @@ class PopulationProcess:
         self._process.wait()
         self.look()
         self._orders.close()
-        self._reports.close()
+        os.close(self._reports)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _send(self) -> None:
@@ -175,7 +176,7 @@ class PopulationExecutor:
     Args:
         population: runs of a process.
         workers: number of places; 0 means as many as there are devices, or cores, for.
-        command: what starts a process; `--places` and `--folder` are added.
+        command: what starts a process, as of `PopulationProcess`.
         single: what starts a measurement, as of `LocalExecutor`.
         per_device: processes that share one GPU.
         stall_seconds: a process, or a measurement, without progress for so long is killed.

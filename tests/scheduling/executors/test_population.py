@@ -27,10 +27,7 @@ sys.exit(int(go.read_text()))
 """
 SINGLE = (sys.executable, "-c", RUN)
 COMMAND = (sys.executable, "-c", FAKE_POPULATION, *SINGLE)
-SILENT = (
-    "import faulthandler, sys, time; faulthandler.enable();"
-    "print('last words', file=sys.stderr, flush=True); time.sleep(600)"
-)
+SILENT = "import faulthandler, time; faulthandler.enable(); print('last words', flush=True); time.sleep(600)"
 
 
 @pytest.fixture
@@ -274,7 +271,7 @@ def test_a_process_that_reads_nothing_holds_up_nobody(folders, attempts):
 
 
 def test_orders_that_had_no_room_are_sent_when_there_is_some(folders, attempts):
-    slow = f"import time; print('a banner', flush=True); time.sleep(1)\n{FAKE_POPULATION}"
+    slow = f"import time; time.sleep(1)\n{FAKE_POPULATION}"
     one = PopulationProcess(9000, os.environ, (sys.executable, "-c", slow, *SINGLE))
     for number in range(3000):
         one.order(do="stop", run=-number, padding="x" * 100)
