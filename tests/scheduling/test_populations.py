@@ -153,7 +153,7 @@ class Refusing:
 
 def study(tree, *arms):
     """A plan of three seeds; the arm `wild` diverges, and is of the kind of `ar`."""
-    layers = {"ar": arm_values("ar"), "wild": {**arm_values("ar"), "training": {"learning_rate": 1e30}}}
+    layers = {"ar": arm_values("ar"), "wild": {**arm_values("ar"), "training": {"learning_rate": 1e15}}}
     scales = {"tiny": Scale({}, seeds=3, budget="seconds")}
     return tree.plan(
         ablation=tiny_ablation(arms={arm: layers[arm] for arm in arms}, sections=(), scales=scales)

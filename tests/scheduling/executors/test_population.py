@@ -29,6 +29,8 @@ SINGLE = (sys.executable, "-c", RUN)
 COMMAND = (sys.executable, "-c", FAKE_POPULATION, *SINGLE)
 SILENT = "import faulthandler, time; faulthandler.enable(); print('last words', flush=True); time.sleep(600)"
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
@@ -149,7 +151,7 @@ def test_a_measurement_waits_for_the_runs_and_ends_the_processes(executor, attem
     assert (two.free("measure"), two.free("run")) == (2, 4)
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@needs_proc
 def test_a_killed_process_ends_all_its_runs_and_their_logs_say_so(executor, attempts):
     two = executor(2, workers=2)
     handles = [two.start(attempt) for attempt in attempts[:3]]
@@ -167,6 +169,7 @@ def test_a_killed_process_ends_all_its_runs_and_their_logs_say_so(executor, atte
     assert two.free() == 0
 
 
+@needs_proc
 def test_an_end_that_was_told_before_the_process_was_killed_counts(executor, attempts):
     one = executor(2)
     handles = [one.start(attempt) for attempt in attempts[:2]]
@@ -174,7 +177,7 @@ def test_an_end_that_was_told_before_the_process_was_killed_counts(executor, att
     process = one._processes[0]
     assert select.select([process._reports], [], [], 20)[0]  # told, and not yet read
     os.kill(pids(one)[0], signal.SIGKILL)
-    wait_for(lambda: process._process.poll() is not None)
+    wait_for(lambda: not alive(pids(one)[0]))
     assert [handle.poll() for handle in handles] == [Ended(3), Ended(-9)]
 
 
@@ -234,7 +237,7 @@ def test_a_process_that_shows_no_life_is_ended_and_leaves_its_stacks_to_its_runs
         assert "Current thread" in log(attempt)
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@needs_proc
 def test_closing_leaves_no_process_and_no_folder(executor, attempts, folders):
     two = executor(2, workers=2)
     handles = [two.start(attempt) for attempt in attempts[:3]]
