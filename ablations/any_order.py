@@ -6,8 +6,8 @@
 A dose of orders: left to right, 1, 4, 16 or 256 fixed random permutations, a new one at each visit; and a
 share of windows read right to left. Expected: the loss falls with the number of orders (Prabhudesai et al.
 2025: 16 fixed orders come near masked diffusion), and one random order is worse than left to right.
-Found at laptop scale on corpus=stdlib: both, and that a dense pass needs many orders; a causal one is best
-left to right.
+Found with `laptop`: orders help a dense pass and cost a causal one, which is best left to right (both
+decided); one fixed order brings a dense pass most of it.
 """
 
 from lab.ablation import Ablation, Scale

@@ -18,12 +18,13 @@ FACTORS = {"ar": {}, "dlm": {"compute": "dense", "order": "any"}}
 LOG_STEPS = 20
 
 
-def config(case: Case) -> RunConfig:
+def config(case: Case, seed: int = 0) -> RunConfig:
     """The configuration of the run that is timed."""
     dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[case.dtype]
     return RunConfig.model_validate(
         {
             "arm": case.arm,
+            "seed": seed,
             "data": {"length": case.length},
             "model": {**case.shape, "dtype": dtype},
             "factors": FACTORS[case.arm],
@@ -36,9 +37,9 @@ def config(case: Case) -> RunConfig:
     )
 
 
-def make(case: Case) -> Updates:
+def make(case: Case, seed: int = 0) -> Updates:
     """Build the engine of a run."""
-    chosen = config(case)
+    chosen = config(case, seed)
     engine = Engine(chosen, windows(case).reshape(-1), case.vocab_size)
     made = 0
 

@@ -166,7 +166,11 @@ def estimates(title: str, rows: Sequence[tuple[str, Sequence[Mark] | str]], metr
         rows: name -> what is drawn there, or why nothing is; with neither, the name begins a group.
         metric: what the differences are in.
     """
-    figure, ax = new_panel(title, height=1.1 + 0.27 * max(4, len(rows)))
+    # Long names take lines of their own, lest they leave no room for what is drawn.
+    names = [textwrap.fill(name, NAME_WIDTH, break_long_words=False) for name, _ in rows]
+    lines = max((name.count("\n") + 1 for name in names), default=1)
+    figure, ax = new_panel(title, height=1.1 + max(0.27, 0.12 * lines) * max(4, len(rows)))
+    figure.set_layout_engine("constrained", w_pad=0.1)  # names are drawn wider than the layout reckons
     seeds, ends = [0.0], []
     for row, (_, content) in enumerate(rows):
         if isinstance(content, str):
@@ -189,9 +193,7 @@ def estimates(title: str, rows: Sequence[tuple[str, Sequence[Mark] | str]], metr
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    # Long names take lines of their own, lest they leave no room for what is drawn.
-    names = [textwrap.fill(name, NAME_WIDTH) for name, _ in rows]
-    ax.set_yticks(range(len(rows)), names, fontsize=8 if max(map(len, names), default=0) <= NAME_WIDTH else 7)
+    ax.set_yticks(range(len(rows)), names, fontsize=8 if lines == 1 else 7)
     for label, (_, content) in zip(ax.get_yticklabels(), rows, strict=True):
         label.set_fontweight("normal" if content else "bold")
     unit = metric.difference_unit

@@ -1,0 +1,153 @@
+"""How fast a process trains several runs together, beside the same runs one after the other.
+
+    JAX_PLATFORMS=cpu python -m benchmarks.population                     # the shape of preset laptop, one core
+    python -m benchmarks.population --shape '3m, 256 x 32' --runs 8       # on a GPU, say
+
+All sides are in one process, pinned to one core if it computes on a CPU, as a worker of the lab is. They take
+turns; what is compared is the ratio of two sides within a round. Updates are made as a run makes them, with
+its draws, its log and its windows: by Keras's loop, or by a population, whose states are put side by side at
+the beginning of each turn and apart at its end.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.sides.case import Case, windows
+from lab.environment import available_cpus, cpu_model, versions
+from lab.files import read_json, write_json
+from lab.models.sizes import SIZES
+
+SHAPES: Mapping[str, tuple[dict[str, int], int, int, int]] = {  # as of benchmarks/speed.py
+    "smoke": (dict(SIZES["0.1m"]), 257, 64, 2),
+    "0.3m, 64 x 16": (dict(SIZES["0.3m"]), 257, 64, 16),
+    "0.8m, 256 x 32": (dict(SIZES["0.8m"]), 257, 256, 32),
+    "3m, 256 x 32": (dict(SIZES["3m"]), 257, 256, 32),
+    "10m, 256 x 32": (dict(SIZES["10m"]), 257, 256, 32),
+}
+ALONE = "one after the other"
+Turn = Callable[[int], None]  # makes so many updates of each run, and waits for them
+
+
+def one_after_the_other(case: Case, runs: int) -> Turn:
+    """Runs that share a process and nothing else."""
+    from benchmarks.sides.lab_fit import make
+
+    updates = [make(case, seed) for seed in range(runs)]
+
+    def turn(count: int) -> None:
+        for one in updates:
+            one(count)
+
+    return turn
+
+
+def together(case: Case, runs: int, how: Any) -> Turn:
+    """The same runs as a population."""
+    import jax
+
+    from benchmarks.sides.lab_fit import LOG_STEPS, config
+    from lab.training.engine import Engine
+    from lab.training.kind import kind_of
+    from lab.training.population import Member, Population
+    from lab.training.progress import StepLog
+
+    population, wanted, learners = Population(runs, how), [0], []
+
+    def act(member: Member, seed: int) -> int:
+        chosen = config(case, seed)
+        member.kind, member.run = kind_of(chosen), str(seed)
+        engine = Engine(chosen, windows(case).reshape(-1), case.vocab_size, member.fit)
+        learners.append(engine.learner)
+        made = 0
+        while count := wanted[0]:
+            log = StepLog(made, 1, LOG_STEPS, case.tokens, lambda *_: None, lambda _: None)
+            engine.fit(made, made + count, [log])
+            made += count
+        return 0
+
+    for seed in range(runs):
+        population.add(Member(lambda member, seed=seed: act(member, seed)))  # type: ignore[misc]
+
+    def turn(count: int) -> None:
+        wanted[0] = count
+        population.round()
+        jax.block_until_ready([one.trainable_variables[0].value for one in learners])
+
+    return turn
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for population.json.")] = Path("results/speed"),
+    shape: Annotated[list[str] | None, typer.Option(help=f"Of {list(SHAPES)}; repeat.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="ar or dlm; repeat.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    runs: Annotated[int, typer.Option(min=2, help="Of a population.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 9,
+    seconds: Annotated[float, typer.Option(min=0.001, help="Of a turn.")] = 2.0,
+) -> None:
+    """Compare the sides, and write down what came out after each cell; cells that are there stay."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(available_cpus()[:1]))
+    from lab.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    import jax
+
+    device = jax.devices()[0]
+    name = cpu_model() if device.platform == "cpu" else device.device_kind
+    path = out / "population.json"
+    cells: list[dict[str, Any]] = read_json(path)["cells"] if path.exists() else []
+    for chosen in shape or ["0.3m, 64 x 16"]:
+        for one in arm or ["ar", "dlm"]:
+            parts, vocab_size, length, batch = SHAPES[chosen]
+            case = Case(**parts, vocab_size=vocab_size, length=length, batch=batch, arm=one, dtype=dtype)
+            key = {"shape": chosen, "arm": one, "dtype": dtype, "runs": runs, "device": name}
+            if any(key.items() <= cell.items() for cell in cells):
+                continue
+            cells.append({**key, "tokens_per_second": measure(case, runs, rounds, seconds)})
+            typer.echo(words(cells[-1]))
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"versions": versions(), "cells": cells})
+
+
+def measure(case: Case, runs: int, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Side -> tokens/s of all runs together, in each round."""
+    turns = {
+        ALONE: one_after_the_other(case, runs),
+        "map": together(case, runs, "map"),
+        "vmap": together(case, runs, "vmap"),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in turns}
+    counts = {}
+    for name, turn in turns.items():
+        turn(2)
+        began = time.perf_counter()
+        turn(2)
+        counts[name] = max(2, round(2 * seconds / (time.perf_counter() - began)))
+    for number in range(rounds):
+        order = list(turns)[number % len(turns) :] + list(turns)[: number % len(turns)]
+        for name in order:
+            began = time.perf_counter()
+            turns[name](counts[name])
+            rates[name].append(counts[name] * runs * case.tokens / (time.perf_counter() - began))
+    return rates
+
+
+def words(cell: Mapping[str, Any]) -> str:
+    """A cell in a line a side: tokens/s, and its ratio to the runs one after the other."""
+    rates = {name: np.array(values) for name, values in cell["tokens_per_second"].items()}
+    lines = [f"{cell['shape']}, {cell['arm']}, {cell['dtype']}, {cell['runs']} runs, {cell['device']}"]
+    for name, values in rates.items():
+        low, middle, high = np.quantile(values / rates[ALONE], (0.1, 0.5, 0.9))
+        lines.append(f"  {name}: {np.median(values):,.0f} tokens/s, {middle:.2f} ({low:.2f} to {high:.2f})")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    typer.run(main)
