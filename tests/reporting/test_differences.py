@@ -463,10 +463,20 @@ def test_a_tree_with_holes_and_levels_is_drawn(fake_sweep):
     assert lost == ["dlm", "ar", "0", "– → –", "–", "not compared", "–", "–"]
 
 
-@pytest.mark.parametrize("name", ["ar", "ar_dropout against ar_dropout at windows=fixed"])
-def test_long_names_leave_room_for_what_is_drawn(name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ar",
+        "ar_dropout against ar_dropout at windows=fixed",
+        "causal_fixed_256 against causal_left_to_right",
+        "causal_right_to_left_half against causal_left_to_right",
+    ],
+)
+def test_long_names_stay_whole_and_leave_room_for_what_is_drawn(name):
     figure = drawing.estimates("At the end of training", [(name, "no seed")], find_metric("nll"))
+    figure.set_dpi(drawing.DPI)
     FigureCanvasAgg(figure).draw()
+    assert [label.get_text().replace("\n", " ") for label in figure.axes[0].get_yticklabels()] == [name]
     (ax,) = figure.axes
     for text in (ax.xaxis.label, ax.title, *ax.get_yticklabels()):
         box = text.get_window_extent()
