@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What only a GPU can tell, on a machine that is lent for minutes:
 #
-#   benchmarks/gpu.sh numerics|benchmark|crossover|all
+#   benchmarks/gpu.sh numerics|benchmark|population|crossover|all
 #
 # Results lie in results/gpu; $OUT, where it is set, gets what is to come back, a few files side by side. A part that
 # is done is skipped. One that was cut goes on, if results/gpu is there again or holds what came back: the benchmark
@@ -12,7 +12,7 @@
 # the corpus), optuna, pydantic, statsmodels, datasketch, tenacity, PyYAML and what these need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-wanted=${1:?numerics, benchmark, crossover or all}
+wanted=${1:?numerics, benchmark, population, crossover or all}
 home=results/gpu
 out=${OUT:-$home}
 dry=${DRY:-}
@@ -65,7 +65,7 @@ numerics() {
 # At most five processes at once: at 85m each of three sides takes some 20 GB, by reckoning. At paper_1b the lab
 # alone takes some 45 GB, so it stands beside the matrix products only.
 benchmark() {
-  local cores began=$SECONDS limit=${LIMIT:-150} turns=(--rounds 5 --seconds 1)
+  local cores began=$SECONDS limit=${LIMIT:-120} turns=(--rounds 4 --seconds 1)
   local sides=(--side 'lab, JAX' --side 'JAX by hand' --side 'PyTorch, compiled')
   local shapes=(--shape '85m, 1024 x 16' --shape '25m, 1024 x 32') large=(--shape 'paper_1b, 2048 x 4')
   cores=$(nproc)
@@ -78,25 +78,36 @@ benchmark() {
   [ ${#large[@]} = 0 ] || speed "${large[@]}" --side 'lab, JAX'
 }
 
+# Targets: 8 times the runs one after the other at 0.8m, 3 times at 3m.
+population() {
+  local began=$SECONDS limit=${LIMIT:-75} turns=(--rounds 3 --seconds 0.5 --dtype bfloat16 --arm dlm) cell
+  local cells=('0.8m, 256 x 32:16' '3m, 256 x 32:8' '10m, 256 x 32:4')
+  [ -z "$dry" ] || cells=(smoke:3) turns=(--rounds 2 --seconds 0.05)
+  for cell in "${cells[@]}"; do
+    limited TERM "$((limit - SECONDS + began))" python3 -m benchmarks.population --out "$home" "${turns[@]}" \
+      --shape "${cell%:*}" --runs "${cell#*:}" || return
+  done
+}
+
 crossover() {
-  local preset=gpu places=(--per-device 5) status=0 limit=${LIMIT:-270}
-  [ -z "$dry" ] || preset=smoke places=(--workers 1)
+  local preset=gpu places=() status=0 limit=${LIMIT:-270}
+  [ -z "$dry" ] || preset=smoke places=(--workers 1 --population 3)
   limited TERM "$((limit - 30))" python3 -m lab ablate benchmarks/gpu_crossover.py --preset "$preset" \
-    "${places[@]}" --results "$home" || status=$?
+    ${places[@]+"${places[@]}"} --results "$home" || status=$?
   if [ "$status" != 0 ]; then python3 -m lab report "$home/gpu-crossover" || true; fi
   return "$status"
 }
 
-keep() { # what is to come back: no weights, and seven files at most
+keep() { # what is to come back: no weights, and nine files at most
   if [ -d "$home/gpu-crossover" ]; then
     tar --exclude=checkpoints -czf "$out/gpu-crossover.tgz" -C "$home" gpu-crossover
   fi
-  [ "$out" -ef "$home" ] || cp "$home"/{numerics.xml,speed.json,speed.md,*.done} "$out" 2>/dev/null || true
+  [ "$out" -ef "$home" ] || cp "$home"/{numerics.xml,speed.json,speed.md,population.json,*.done} "$out" 2>/dev/null || true
 }
 trap keep EXIT
 
 failed=0
-for part in numerics benchmark crossover; do
+for part in numerics benchmark population crossover; do
   if [ "$wanted" != all ] && [ "$wanted" != "$part" ]; then continue; fi
   if [ -e "$home/$part.done" ]; then
     echo "$part: done before"

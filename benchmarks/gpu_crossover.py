@@ -1,12 +1,12 @@
 """Crossover on one GPU that is lent for minutes: as many seeds as a small model leaves time for.
 
-    lab ablate benchmarks/gpu_crossover.py --preset gpu --per-device 5     on one H100; not measured yet
-    lab ablate benchmarks/gpu_crossover.py --preset smoke                  in about a minute on 2 cores
+    lab ablate benchmarks/gpu_crossover.py --preset gpu        on one H100; not measured yet
+    lab ablate benchmarks/gpu_crossover.py --preset smoke      in about a minute on 2 cores
 
-The time, reckoned: a dense training pass of this model is 20 MFLOP a token, so at a fifth of an H100's 990
-TFLOP/s five runs together would see 10 M tokens/s. Half of that is reckoned with, as kernels so small wait to
-be launched. 27 runs of 12 M tokens, and a quarter more for the branches of stops, are 410 M tokens: 82 s.
-The corpus takes 40 s; starts, compilation and measuring 20 s a run, five at once: 110 s. Together 230 s.
+The runs of an arm are trained together, in populations (docs/cluster.md). The time, reckoned: a dense
+training pass of this model is 20 MFLOP a token, so at a fifth of an H100's 990 TFLOP/s a population would see
+10 M tokens/s. Half of that is reckoned with. 45 runs of 12 M tokens, and a quarter more for the branches of
+stops, are 675 M tokens: 135 s. The corpus takes 40 s; three compilations, and measuring together, 60 s: 235 s.
 Expected: at the fewest unique tokens AR overfits within the run; AR on masked inputs and the DLM do not yet.
 """
 
@@ -35,7 +35,7 @@ ABLATION = replace(
         "smoke": Scale({UNIQUE_TOKENS: (2_000,)}, seeds=1, budget="under a minute on 2 cores"),
         "gpu": Scale(
             {UNIQUE_TOKENS: (100_000, 300_000, 1_000_000)},
-            seeds=3,
+            seeds=5,
             budget="about 4 minutes on one H100, not measured",
             values=SHORT,
         ),

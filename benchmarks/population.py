@@ -1,7 +1,7 @@
 """How fast a process trains several runs together, beside the same runs one after the other.
 
-    JAX_PLATFORMS=cpu python -m benchmarks.population                     # the shape of preset laptop, one core
-    python -m benchmarks.population --shape '3m, 256 x 32' --runs 8       # on a GPU, say
+    JAX_PLATFORMS=cpu python -m benchmarks.population                  # the shape of preset laptop, one core
+    python -m benchmarks.population --shape '3m, 256 x 32' --runs 8    # on a GPU, say
 
 All sides are in one process, pinned to one core if it computes on a CPU, as a worker of the lab is. They take
 turns; what is compared is the ratio of two sides within a round. Updates are made as a run makes them, with
@@ -34,50 +34,77 @@ ALONE = "one after the other"
 Turn = Callable[[int], None]  # makes so many updates of each run, and waits for them
 
 
-def one_after_the_other(case: Case, runs: int) -> Turn:
-    """Runs that share a process and nothing else."""
-    from benchmarks.sides.lab_fit import make
+class Runs:
+    """Runs that differ in their seed, and how their updates are made at the moment.
 
-    updates = [make(case, seed) for seed in range(runs)]
+    Args:
+        case: of each.
+        count: how many.
+    """
+
+    def __init__(self, case: Case, count: int) -> None:
+        from benchmarks.sides.lab_fit import config
+        from lab.training.engine import Engine, fit_alone
+
+        self.case = case
+        self.configs = [config(case, seed) for seed in range(count)]
+        self.fits: list[Any] = [fit_alone] * count
+        text = windows(case).reshape(-1)
+        self.engines = [
+            Engine(chosen, text, case.vocab_size, lambda *given, seed=seed: self.fits[seed](*given))
+            for seed, chosen in enumerate(self.configs)
+        ]
+        self.made = [0] * count
+
+    def update(self, seed: int, count: int) -> None:
+        """Make some updates of a run."""
+        from benchmarks.sides.lab_fit import LOG_STEPS
+        from lab.training.progress import StepLog
+
+        first = self.made[seed]
+        log = StepLog(first, 1, LOG_STEPS, self.case.tokens, lambda *_: None, lambda _: None)
+        self.engines[seed].fit(first, first + count, [log])
+        self.made[seed] += count
+
+    def wait(self) -> None:
+        """Until all weights are there."""
+        import jax
+
+        jax.block_until_ready([one.learner.trainable_variables[0].value for one in self.engines])
+
+
+def one_after_the_other(runs: Runs) -> Turn:
+    """As many updates by one run as all would make, which spares the others' compilation."""
+    from lab.training.engine import fit_alone
 
     def turn(count: int) -> None:
-        for one in updates:
-            one(count)
+        runs.fits[0] = fit_alone
+        runs.update(0, count * len(runs.engines))
+        runs.wait()
 
     return turn
 
 
-def together(case: Case, runs: int, how: Any) -> Turn:
-    """The same runs as a population."""
-    import jax
-
-    from benchmarks.sides.lab_fit import LOG_STEPS, config
-    from lab.training.engine import Engine
+def together(runs: Runs, how: Any) -> Turn:
+    """All runs as a population."""
     from lab.training.kind import kind_of
     from lab.training.population import Member, Population
-    from lab.training.progress import StepLog
 
-    population, wanted, learners = Population(runs, how), [0], []
+    population, wanted = Population(len(runs.engines), how), [0]
 
     def act(member: Member, seed: int) -> int:
-        chosen = config(case, seed)
-        member.kind, member.run = kind_of(chosen), str(seed)
-        engine = Engine(chosen, windows(case).reshape(-1), case.vocab_size, member.fit)
-        learners.append(engine.learner)
-        made = 0
-        while count := wanted[0]:
-            log = StepLog(made, 1, LOG_STEPS, case.tokens, lambda *_: None, lambda _: None)
-            engine.fit(made, made + count, [log])
-            made += count
-        return 0
+        member.kind, member.run = kind_of(runs.configs[seed]), str(seed)
+        while True:
+            runs.fits[seed] = member.fit
+            runs.update(seed, wanted[0])
 
-    for seed in range(runs):
+    for seed in range(len(runs.engines)):
         population.add(Member(lambda member, seed=seed: act(member, seed)))  # type: ignore[misc]
 
     def turn(count: int) -> None:
         wanted[0] = count
         population.round()
-        jax.block_until_ready([one.trainable_variables[0].value for one in learners])
+        runs.wait()
 
     return turn
 
@@ -110,18 +137,18 @@ def main(
             key = {"shape": chosen, "arm": one, "dtype": dtype, "runs": runs, "device": name}
             if any(key.items() <= cell.items() for cell in cells):
                 continue
-            cells.append({**key, "tokens_per_second": measure(case, runs, rounds, seconds)})
+            cells.append({**key, "tokens_per_second": measure(Runs(case, runs), rounds, seconds)})
             typer.echo(words(cells[-1]))
             out.mkdir(parents=True, exist_ok=True)
             write_json(path, {"versions": versions(), "cells": cells})
 
 
-def measure(case: Case, runs: int, rounds: int, seconds: float) -> dict[str, list[float]]:
+def measure(runs: Runs, rounds: int, seconds: float) -> dict[str, list[float]]:
     """Side -> tokens/s of all runs together, in each round."""
     turns = {
-        ALONE: one_after_the_other(case, runs),
-        "map": together(case, runs, "map"),
-        "vmap": together(case, runs, "vmap"),
+        ALONE: one_after_the_other(runs),
+        "map": together(runs, "map"),
+        "vmap": together(runs, "vmap"),
     }
     rates: dict[str, list[float]] = {name: [] for name in turns}
     counts = {}
@@ -135,7 +162,9 @@ def measure(case: Case, runs: int, rounds: int, seconds: float) -> dict[str, lis
         for name in order:
             began = time.perf_counter()
             turns[name](counts[name])
-            rates[name].append(counts[name] * runs * case.tokens / (time.perf_counter() - began))
+            rates[name].append(
+                counts[name] * len(runs.engines) * runs.case.tokens / (time.perf_counter() - began)
+            )
     return rates
 
 

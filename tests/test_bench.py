@@ -55,3 +55,27 @@ def test_what_it_cannot_measure_is_refused(tmp_path, option, value, message):
     assert said.returncode == 2
     assert message in said.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_benchmark_of_populations_compares_three_ways_and_keeps_what_it_has(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.population",
+        "--shape",
+        "smoke",
+        "--arm",
+        "dlm",
+        "--runs",
+        "2",
+    ]
+    command += ["--rounds", "1", "--seconds", "0.01", "--out", str(tmp_path)]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert made.stdout.startswith("smoke, dlm, float32, 2 runs, ")
+    text = (tmp_path / "population.json").read_text(encoding="utf-8")
+    (cell,) = json.loads(text)["cells"]
+    assert list(cell["tokens_per_second"]) == ["one after the other", "map", "vmap"]
+    assert all(rate > 0 for rates in cell["tokens_per_second"].values() for rate in rates)
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert again.stdout == ""
+    assert (tmp_path / "population.json").read_text(encoding="utf-8") == text

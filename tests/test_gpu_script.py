@@ -30,6 +30,6 @@ def test_it_is_sound_and_names_tests_that_exist():
 def test_its_ablation_has_valid_cells():
     ablation = load_ablation(str(ROOT / "benchmarks" / "gpu_crossover.py"))
     made = cells(ablation, "gpu")
-    assert len(made) == 27
+    assert len(made) == 45
     assert {cell.config.model.dtype for cell in made} == {"mixed_bfloat16"}
     assert cells(ablation, "smoke")

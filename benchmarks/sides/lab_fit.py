@@ -37,9 +37,9 @@ def config(case: Case, seed: int = 0) -> RunConfig:
     )
 
 
-def make(case: Case, seed: int = 0) -> Updates:
+def make(case: Case) -> Updates:
     """Build the engine of a run."""
-    chosen = config(case, seed)
+    chosen = config(case)
     engine = Engine(chosen, windows(case).reshape(-1), case.vocab_size)
     made = 0
 

@@ -10,9 +10,9 @@ from lab.training.capacity import USABLE, Capacity
 from lab.training.devices import Device
 from lab.training.kind import kind_of
 
-# FLOPs of a joint micro-batch beyond which a GPU is thought to gain nothing by more runs: those of 16 runs of
+# FLOPs of a joint micro-batch beyond which a GPU is thought to gain nothing by more runs: those of 32 runs of
 # 1 M parameters with 32 x 256 tokens. Reckoned; no GPU has measured it yet.
-FILLING_FLOPS = 16 * 6 * 1e6 * 32 * 256
+FILLING_FLOPS = 32 * 6 * 1e6 * 32 * 256
 MOST = 32
 
 
