@@ -6,7 +6,8 @@
 Compute without parameters or data: dense passes in place of causal ones at equal draws, R passes a visit
 with a draw each, the block stack applied r times. The page has the curves against epochs, FLOPs and time.
 Expected: the factor stands if more compute on the same data lowers the loss, and falls if it does not.
-Found at laptop scale on corpus=stdlib: it falls; passes and loops buy little, and never their price.
+Found with `laptop`: undecided. More passes help the DLM in every seed, at equal FLOPs fewer are ahead in the
+means; loops change nothing that can be told.
 """
 
 from lab.ablation import Ablation, Scale
