@@ -32,7 +32,8 @@ def population_that_pays(configs: Sequence[RunConfig], places: int, memory: floa
         one = Capacity(config, known_vocab_size(config.data.tokenizer) or 1, 1, Device(0, memory or math.inf))
         tokens = config.training.batch_size // config.training.accumulation * config.data.length
         flops = one.flops_per_token * tokens
-        held = one.memory(config.training.rematerialise).total
+        step = one.memory(config.training.rematerialise)
+        held = step.total + step.weights + step.optimizer  # what it was before the stretch is kept beside it
         most = min(most, int(FILLING_FLOPS // flops), int(min(USABLE * one.device.memory / held, MOST)))
     if most < 2:
         return 1

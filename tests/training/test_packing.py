@@ -1,53 +1,89 @@
-"""How many runs a process trains together, beside what can be worked out by hand."""
-
-import math
+"""How many runs a process is to train together: by hand, from FLOPs and bytes."""
 
 import pytest
 from training_bench import tiny_config
 
-from lab.training.capacity import USABLE, Capacity
-from lab.training.devices import Device
+from lab.evaluation.flops import train_flops_per_token
+from lab.models.footprint import training_memory
 from lab.training.packing import FILLING_FLOPS, MOST, population_that_pays
 
+VOCAB = 257  # of bytes
 
-def seeds(number, *layers, arm="ar"):
-    return [tiny_config(arm, *layers, {"seed": seed}) for seed in range(number)]
+
+def runs(count, arm="ar", **training):
+    return [tiny_config(arm, {"seed": seed, "training": training}) for seed in range(count)]
 
 
 @pytest.mark.parametrize(
-    ("runs", "places", "expected"),
-    [(1, 1, 1), (3, 1, 3), (3, 2, 2), (32, 1, 32), (33, 1, 17), (40, 1, 20), (100, 1, 25), (100, 2, 25)],
+    ("count", "places", "expected"),
+    [
+        (1, 1, 1),
+        (5, 1, 5),
+        (5, 2, 3),
+        (5, 8, 1),
+        (32, 1, 32),
+        (33, 1, 17),
+        (65, 1, 22),
+        (65, 2, 17),
+        (96, 3, 32),
+    ],
 )
-def test_small_runs_are_shared_out_evenly(runs, places, expected):
+def test_runs_of_a_kind_are_dealt_out_evenly(count, places, expected):
+    """Over the places first, then over as few populations of at most 32 as hold a place's share."""
     assert MOST == 32
-    assert population_that_pays(seeds(runs), places, None) == expected
+    assert population_that_pays(runs(count), places, None) == expected
+    assert count <= expected * places * -(-count // (places * MOST))
 
 
-def test_what_counts_is_the_commonest_kind():
-    assert population_that_pays([*seeds(5), *seeds(7, arm="dlm")], 1, None) == 7
+def test_the_commonest_kind_decides():
+    assert population_that_pays(runs(6) + runs(2, "dlm"), 1, None) == 6
+    assert population_that_pays(runs(3) + runs(3, schedule="cosine"), 1, None) == 3
+    assert population_that_pays([*runs(2), *runs(2, learning_rate=0.1)], 1, None) == 4
 
 
-def test_a_run_that_fills_a_device_is_alone():
-    large = {"model": {"layers": 8, "width": 512, "heads": 8, "ffn_width": 2048}}
-    tokens = {"training": {"batch_size": 512}}
-    assert population_that_pays(seeds(9, large, tokens), 1, None) == 1
-    assert population_that_pays([*seeds(9), *seeds(1, large, tokens)], 1, None) == 1
+WIDE = {"model": {"layers": 2, "width": 192, "ffn_width": 512}, "data": {"length": 256}}
+WIDE_TRAINING = {"batch_size": 64, "total_steps": 20}
 
 
-def test_the_work_of_a_micro_batch_is_that_of_a_filled_device():
-    layer = {"model": {"width": 64, "heads": 4, "ffn_width": 256}, "training": {"batch_size": 9400}}
-    # Forward, and twice that backward: 2 FLOPs a multiplication; attention; logits of 257 ids.
-    matrices = 4 * 64 * 64 + 3 * 64 * 256
-    flops = 3 * (2 * matrices + 4 * 64 * 16 / 2 + 2 * 64 * 257) * 9400 * 16
-    assert FILLING_FLOPS / flops == pytest.approx(10.5, abs=0.1)
-    assert population_that_pays(seeds(10, layer), 1, None) == 10
-    assert population_that_pays(seeds(11, layer), 1, None) == 6
-    halves = {"training": {"accumulation": 2}}  # of a batch, one after the other
-    assert population_that_pays(seeds(20, layer, halves), 1, None) == 20
+def wide(*layers, arm="ar"):
+    return [
+        tiny_config(arm, WIDE, {"training": WIDE_TRAINING, "seed": seed}, *layers) for seed in range(MOST)
+    ]
 
 
-def test_no_more_runs_than_the_memory_holds():
-    runs = seeds(12)
-    held = Capacity(runs[0], 257, 1, Device(0, math.inf)).memory(False).total
-    for fit, expected in ((0.5, 1), (1.5, 1), (2.5, 2), (5.5, 4), (6.5, 6), (100, 12)):
-        assert population_that_pays(runs, 1, fit * held / USABLE) == expected
+def test_as_many_as_fill_a_gpu():
+    """One micro-batch of all together has at most `FILLING_FLOPS`, and one run more would have more."""
+    for layer, arm, micro_batches, passes in (
+        ({}, "ar", 1, 1),
+        ({}, "dlm", 1, 1),
+        ({"training": {"accumulation": 2}}, "ar", 2, 1),
+        ({"factors": {"passes": 2}}, "dlm", 1, 2),
+    ):
+        configs = wide(layer, arm=arm)
+        per_token = train_flops_per_token(configs[0].model.architecture(VOCAB, 256), arm == "ar") * passes
+        flops = per_token * 64 * 256 / micro_batches
+        most = max(number for number in range(1, 100) if number * flops <= FILLING_FLOPS)
+        assert 2 <= most < MOST
+        fewest = next(number for number in range(1, 100) if number * most >= MOST)  # populations
+        assert population_that_pays(configs, 1, None) == -(-MOST // fewest)
+        mixed = [*configs, *runs(3)]
+        assert population_that_pays(mixed, 1, None) == population_that_pays(configs, 1, None)
+
+
+def test_a_run_that_fills_a_gpu_is_alone():
+    large = {"model": {"size": "25m", "layers": 8, "width": 512, "heads": 8, "ffn_width": 1376}}
+    assert population_that_pays(wide(large), 1, None) == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "expected"), [(0.9, 1), (1.999, 1), (2.001, 2), (7.999, 7), (8.001, 8), (31, 16), (100, MOST)]
+)
+def test_all_of_a_population_fit_nine_tenths_of_the_memory(room, expected):
+    """Each in the joint step, and beside it as it was before: its weights and the two moments.
+
+    Where 32 runs do not fit together, they come in populations of equal size.
+    """
+    configs = runs(MOST)
+    step = training_memory(configs[0].model.architecture(VOCAB, 16), 4)
+    memory = room * (sum(step) + step.weights + step.optimizer) / 0.9
+    assert population_that_pays(configs, 1, memory) == expected
