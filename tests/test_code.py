@@ -119,8 +119,11 @@ def test_what_runs_counts(made_lab, text, found):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_train_step_of_another_backend_does_not_count(monkeypatch, backend):
     monkeypatch.setenv("KERAS_BACKEND", backend)
-    steps = {module for module in closure(ENGINE) if module.startswith("lab.training.train_step")}
+    engine = closure(ENGINE)
+    steps = {module for module in engine if module.startswith("lab.training.train_step")}
     assert steps == {f"lab.training.train_step_{backend}"}
+    assert ("lab.training.joint_jax" in engine) == (backend == "jax")
+    assert "lab.training.population" not in engine
 
 
 def test_each_backend_has_a_hash_of_its_own(monkeypatch):

@@ -39,6 +39,7 @@ def undisturbed(tmp_path_factory, corpus, cache):
 
     def run(arm):
         if arm not in made:
+            from lab.training import records
             from lab.training.progress import ProgressFile
             from lab.training.run import train_run
 
@@ -60,6 +61,7 @@ def undisturbed(tmp_path_factory, corpus, cache):
             written = ProgressFile.update
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(ProgressFile, "update", update)
+                patch.setattr(records, "SHOW_SECONDS", 0.0)
                 result = train_run(config, logdir, cache)
             made[arm] = SimpleNamespace(
                 config=config, logdir=logdir, cache=cache, result=result, updates=updates

@@ -32,6 +32,19 @@ def test_a_stretch_that_changes_nothing_is_left_at_once():
         notice.give()
 
 
+def test_a_notice_that_another_thread_left_is_obeyed_where_the_run_may_be_left():
+    notice = Notice()
+    notice.given = True
+    notice.obey_where_it_may_be()
+    notice = Notice()
+    with notice.at_once():
+        notice.obey_where_it_may_be()
+        notice.given = True
+        with pytest.raises(PreemptedError, match="asked to end"):
+            notice.obey_where_it_may_be()
+    notice.obey_where_it_may_be()
+
+
 def test_a_signal_is_notice_and_a_later_one_acts_as_usual(monkeypatch):
     notice, seen = Notice(), []
     clock = iter([100.0, 100.1, 100.0 + REPEAT_SECONDS + 0.1])

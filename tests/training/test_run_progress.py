@@ -2,6 +2,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from training_bench import tiny_config
 
 from lab.scheduling import progress_file
 from lab.training import progress
@@ -93,6 +94,41 @@ def test_a_measurement_has_a_pace_from_its_second_report_on(tmp_path, monkeypatc
     assert run.goes(0, "measure", 0.0) is None
     assert run.goes(10, "measure", 0.0) is None  # nothing was gained
     assert run.goes(10, "measure", 0.25) == pytest.approx(80)
+
+
+def test_training_is_shown_ten_times_a_second_and_each_change_of_phase_at_once(
+    corpus, cache, tmp_path, monkeypatch
+):
+    from lab.data.dataset import prepare
+    from lab.training import records
+    from lab.training.distribution import Ranks
+    from lab.training.timeline import make_timeline
+    from lab.version import Version
+
+    config = tiny_config("ar", corpus=corpus)
+    dataset, version = prepare(config.data, cache), Version({}, "")
+    made = records.RunRecords(config, tmp_path, version, dataset, make_timeline(config, 60), Ranks(), 0.0)
+    clock, shown = SimpleNamespace(monotonic=lambda: clock.now, now=100.0), []
+    monkeypatch.setattr(records, "time", clock)
+    monkeypatch.setattr(ProgressFile, "update", lambda self, **values: shown.append(values))
+    for seconds, phase, step in (
+        *((0, "compile", 0), (0, "train", 1), (0.05, "train", 2), (0.06, "train", 3), (0.01, "train", 4)),
+        *(
+            (0.01, "evaluate", 4),
+            (0.01, "evaluate", 4),
+            (0.01, "train", 5),
+            (0.09, "train", 6),
+            (0, "done", 6),
+        ),
+    ):
+        clock.now += seconds
+        made.progress(phase, step, step)
+    made.board.__exit__(None, None, None)
+    assert [(values["phase"], values["step"]) for values in shown] == [
+        *(("compile", 0), ("train", 1), ("train", 3)),
+        *(("evaluate", 4), ("evaluate", 4), ("train", 5), ("done", 6)),
+    ]
+    assert [values["force"] for values in shown] == [values["phase"] != "train" for values in shown]
 
 
 class Steps:
