@@ -7,8 +7,9 @@ together.
 """
 
 import threading
+import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any
 
 import keras
@@ -101,8 +102,9 @@ class Member:
     """One run of a population. Its own side: what `Run` asks instead of Keras.
 
     Args:
-        act: trains it in a thread of its own; given the member, returns an exit code.
-        around: entered whenever it goes on, such as what sends its output to its log.
+        act: trains it in a thread of its own; given the member, returns an exit code. What it raises is 1.
+        around: entered whenever it goes on, such as what sends its output to its log. What this raises ends
+            the run alone.
 
     Attributes:
         notice: how it is asked to end.
@@ -121,7 +123,7 @@ class Member:
         self.run = self.kind = ""
         self.others: set[str] = set()
         self.code: int | None = None
-        self._act, self._around = act, around
+        self._act, self._around, self._entered = act, around, ExitStack()
         self.request: _Request | None = None
         self._dropped = False
         self._turn, self._done = threading.Semaphore(0), threading.Semaphore(0)
@@ -164,16 +166,16 @@ class Member:
         """Let it work until it asks for something, or ends."""
         if not self._thread.is_alive():
             self._thread.start()
-        with self._around():
-            self._turn.release()
-            self._done.acquire()
+        self._turn.release()
+        self._done.acquire()
 
     def _ask(self, request: _Request) -> None:
-        if not self._dropped:  # before its first request
-            self.request = request
-            self._done.release()
-            self._turn.acquire()
-            self.request = None
+        self._entered.close()
+        self.request = request
+        self._done.release()
+        self._turn.acquire()
+        self.request = None
+        self._entered.enter_context(self._around())
         if self._dropped:
             raise DroppedError
         if request.error is not None:
@@ -181,11 +183,16 @@ class Member:
 
     def _work(self) -> None:
         self._turn.acquire()
+        code = 1
         try:
-            self.code = self._act(self)
-        finally:
-            self.code = 1 if self.code is None else self.code
-            self._done.release()
+            self._entered.enter_context(self._around())
+            code = self._act(self)
+        except BaseException:
+            traceback.print_exc()
+        with suppress(Exception):
+            self._entered.close()
+        self.code = code
+        self._done.release()
 
 
 class Population:
@@ -226,12 +233,12 @@ class Population:
         if ended:  # told at once: their places are free for others while these train
             return ended
         asked = [member.request for member in self.members]
-        passes = _largest([one for one in asked if isinstance(one, _Pass)])
+        passes = _largest([one for one in asked if isinstance(one, _Pass)])[: self.places]
         updates = [one for one in asked if isinstance(one, _Updates)]
         if passes:
             _give(passes, lambda: self._score(passes))
         elif updates:
-            first = [one for one in updates if one.key == updates[0].key]
+            first = [one for one in updates if one.key == updates[0].key][: self.places]
             # Whoever waits longest is first: those that were served go to the end.
             self._introduce(first)
             _give(first, lambda: self._train(first, wanted))
