@@ -170,12 +170,13 @@ class Member:
         self._done.acquire()
 
     def _ask(self, request: _Request) -> None:
-        self._entered.close()
-        self.request = request
-        self._done.release()
-        self._turn.acquire()
-        self.request = None
-        self._entered.enter_context(self._around())
+        if not self._dropped:  # before its first request
+            self._entered.close()
+            self.request = request
+            self._done.release()
+            self._turn.acquire()
+            self.request = None
+            self._entered.enter_context(self._around())
         if self._dropped:
             raise DroppedError
         if request.error is not None:
