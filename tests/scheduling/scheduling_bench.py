@@ -19,7 +19,7 @@ from lab.config import merge
 from lab.results import MeasurementResult, StopReference, write_record
 from lab.scheduling.driver import driving
 from lab.scheduling.executors.local import LocalExecutor
-from lab.scheduling.executors.population import PopulationExecutor
+from lab.scheduling.executors.population_executor import PopulationExecutor
 from lab.scheduling.ledger.ledger import JOURNAL
 from lab.scheduling.measuring import measure_finished
 from lab.scheduling.outcomes import TRIES

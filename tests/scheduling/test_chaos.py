@@ -20,7 +20,7 @@ from lab.files import write_json
 from lab.results import read_result
 from lab.scheduling.driver import driving
 from lab.scheduling.executors.local import LocalExecutor
-from lab.scheduling.executors.population import PopulationExecutor
+from lab.scheduling.executors.population_executor import PopulationExecutor
 from lab.scheduling.jobs import value_of
 from lab.scheduling.outcomes import TRIES, Outcome
 from lab.scheduling.places import Places

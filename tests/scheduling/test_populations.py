@@ -15,7 +15,7 @@ from lab.ablation import Scale
 from lab.arms import arm_values
 from lab.results import read_result
 from lab.scheduling.driver import driving
-from lab.scheduling.executors.population import PopulationExecutor
+from lab.scheduling.executors.population_executor import PopulationExecutor
 from lab.scheduling.measuring import measurement_jobs
 from lab.scheduling.places import Places
 from lab.scheduling.progress import RunsProgress

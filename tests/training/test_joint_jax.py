@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 HOWS = ("vmap", "map")
 VOCAB, PLACES, STEPS = 5, 4, 20
 TOKENS = np.random.default_rng(0).integers(0, VOCAB, 4000).astype(np.int32)
-# What runs of a kind may differ in: seeds, budgets, and all numbers of the optimizer and of dropout. Adam's steps
+# What runs of a kind may differ in: seeds, budgets, all numbers of the optimizer and of dropout. Adam's steps
 # are as long for a small gradient as for a large one, and so is what its rounding does: of the learning rate.
 MEMBERS = (
     {"seed": 1, "data": {"unique_tokens": 640}, "model": DROPOUT, "training": {"learning_rate": 0.003}},

@@ -8,7 +8,7 @@ from lab.ablation import Cell
 from lab.config import RunConfig
 from lab.scheduling.executors.executor import Executor
 from lab.scheduling.executors.local import COMMAND, STANDBY, LocalExecutor
-from lab.scheduling.executors.population import PopulationExecutor
+from lab.scheduling.executors.population_executor import PopulationExecutor
 from lab.scheduling.executors.process import STALL_SECONDS
 from lab.scheduling.executors.slots import Kind, check_counts, find_devices, make_places, memory_of
 from lab.scheduling.places import Places

@@ -9,7 +9,7 @@ import lab
 from lab.ablation import cells
 from lab.scheduling.executors import resources
 from lab.scheduling.executors.local import LocalExecutor
-from lab.scheduling.executors.population import PopulationExecutor
+from lab.scheduling.executors.population_executor import PopulationExecutor
 from lab.scheduling.executors.slots import Devices
 from lab.scheduling.places import Places
 from lab.training.packing import population_that_pays

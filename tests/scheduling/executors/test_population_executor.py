@@ -14,7 +14,7 @@ from scheduling_bench import FAKE_POPULATION, alive, wait_for
 
 from lab.scheduling.executors import process
 from lab.scheduling.executors.executor import Attempt, Ended
-from lab.scheduling.executors.population import PopulationExecutor, PopulationProcess
+from lab.scheduling.executors.population_executor import PopulationExecutor, PopulationProcess
 
 # Ends as the test says, and does not heed SIGTERM.
 RUN = """
