@@ -177,7 +177,7 @@ def test_an_end_that_was_told_before_the_process_was_killed_counts(executor, att
     process = one._processes[0]
     assert select.select([process._reports], [], [], 20)[0]  # told, and not yet read
     os.kill(pids(one)[0], signal.SIGKILL)
-    wait_for(lambda: not alive(pids(one)[0]))
+    wait_for(lambda: handles[1].poll())
     assert [handle.poll() for handle in handles] == [Ended(3), Ended(-9)]
 
 
