@@ -240,10 +240,9 @@ class Population:
             _give(passes, lambda: self._score(passes))
         elif updates:
             first = [one for one in updates if one.key == updates[0].key][: self.places]
-            # Whoever waits longest is first: those that were served go to the end.
             self._introduce(first)
             _give(first, lambda: self._train(first, wanted))
-            self.members.sort(key=lambda member: member.request in first)
+            self.members.sort(key=lambda member: member.request in first)  # who waits longest comes first
         return ended
 
     def _train(self, updates: Sequence[_Updates], wanted: Callable[[], bool]) -> None:
