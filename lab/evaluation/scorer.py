@@ -1,6 +1,6 @@
 """Scoring: the NLL of targets, or the logits, at chosen slots; compiled once by Keras on any backend."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -25,9 +25,6 @@ class SlotScorer(keras.Model):
         batch_size: rows a pass.
         block_size: B, where the slots of an example are doubled (`block_example`); 0 elsewhere. Chosen slots
             are those of the noisy half, in [0, L).
-
-    Attributes:
-        predict_batch: what makes a pass over a batch, (rows, ...); Keras's unless it is replaced.
     """
 
     def __init__(
@@ -38,7 +35,6 @@ class SlotScorer(keras.Model):
         self.causal = causal
         self.batch_size = batch_size
         self.block_size = block_size
-        self.predict_batch: Callable[[dict[str, np.ndarray]], Any] = self.predict_on_batch
         self.built = True
 
     def call(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -99,7 +95,7 @@ class SlotScorer(keras.Model):
             # The last row again fills up a short batch, so that one program serves all.
             batch = {name: values[np.minimum(rows, count - 1)] for name, values in inputs.items()}
             rows = rows[rows < count]
-            yield rows, np.asarray(self.predict_batch(batch), np.float64)[: len(rows)]
+            yield rows, np.asarray(self.predict_on_batch(batch), np.float64)[: len(rows)]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -152,7 +152,7 @@ class Run:
         self.scorer = make_scorer(self.engine.learner.transformer, config)
         if member is not None:
             member.run, member.kind = version.digest(), kind_of(config)
-            self.scorer.predict_batch = partial(member.predict, self.scorer)
+            self.scorer.predict_on_batch = partial(member.predict, self.scorer)  # type: ignore[method-assign]
         self.kept = (
             KeptWeights(logdir, version, config.training, self.timeline, self.engine)
             if self.ranks.first

@@ -46,8 +46,8 @@ def test_every_pass_has_the_same_shapes():
     """Five rows in batches of two or of eight: the last is filled up, so that one program serves all."""
     for size in (2, 8):
         scorer = scorer_of("dlm", batch_size=size)
-        predict, shapes = scorer.predict_batch, []
-        scorer.predict_batch = lambda batch, predict=predict, shapes=shapes: (
+        predict, shapes = scorer.predict_on_batch, []
+        scorer.predict_on_batch = lambda batch, predict=predict, shapes=shapes: (
             shapes.append({values.shape for values in batch.values()}) or predict(batch)
         )
         example = example_of(scorer)

@@ -225,7 +225,7 @@ def test_passes_are_made_together_and_a_notice_is_obeyed_where_the_run_may_be_le
 
     def act(number):
         def measure(member):
-            scorers[number].predict_batch = lambda batch: member.predict(scorers[number], batch)
+            scorers[number].predict_on_batch = lambda batch: member.predict(scorers[number], batch)
             member.notice.given = number == 1  # what is asked for at another place is had
             said[number] = scorers[number].nll(example, slots)
             member.notice.given = False
