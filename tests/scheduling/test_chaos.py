@@ -105,10 +105,10 @@ def driver(folder, size, finish=finish):
 
 def wait_for_runs(process):
     """The runs under way, once there are some."""
-    parent = psutil.Process(process.pid)
-    wait_for(lambda: process.poll() is not None or parent.children(), seconds=300)
+    parent, runs = psutil.Process(process.pid), []
+    wait_for(lambda: process.poll() is not None or runs.extend(parent.children()) or runs, seconds=300)
     assert process.poll() is None, "every cell was done before the last kill"
-    return parent.children()
+    return runs
 
 
 def kill_one(process, moments, runs):
