@@ -5,6 +5,7 @@ What is slow to import is imported inside the command that needs it.
 
 import errno
 import os
+import shutil
 import signal
 import traceback
 from collections.abc import Iterator, Mapping
@@ -394,6 +395,7 @@ def population(
         from lab.scheduling.executors.members import Orders, serve
 
         serve(places, folder, _train_member, Orders(), told)
+        shutil.rmtree(folder, ignore_errors=True)  # the driver may have been killed
 
 
 def _train_member(order: Mapping[str, str], member: "Member") -> int:

@@ -762,7 +762,7 @@ def test_a_standby_that_cannot_import_keras_leaves_it_to_a_process_with_a_log(mo
 
 
 @pytest.fixture
-def population(monkeypatch):
+def population(tmp_path, monkeypatch):
     """Runs the hidden command with a pipe for its reports: what it said, what it reported, what it served."""
     served = []
 
@@ -772,8 +772,10 @@ def population(monkeypatch):
 
     stand_in(monkeypatch, "lab.scheduling.executors.members", Orders=lambda: None, serve=serve)
     stand_in(monkeypatch, "lab.training.memory", keep_freed_memory=lambda: None)
+    monkeypatch.chdir(tmp_path)
 
     def population():
+        Path("f").mkdir()
         reported, reports = os.pipe()
         said = invoke("population", "--places", "3", "--folder", "f", "--reports", str(reports))
         with os.fdopen(reported) as file:
@@ -787,6 +789,7 @@ def test_a_process_of_a_population_serves_and_is_not_listed(population, monkeypa
     said, reported, served = population()
     assert (said.exit_code, said.output, reported) == (0, "", "ended")
     assert served == [(3, Path("f"), lab.__main__._train_member)]
+    assert not Path("f").exists()
     listed = invoke("--help").output
     assert "ablate" in listed
     assert "Train the runs that come by lines" not in listed
@@ -800,6 +803,7 @@ def test_a_process_of_a_population_says_that_its_backend_cannot_be_imported(popu
     said, *nothing = population()
     assert (said.exit_code, said.stderr) == (2, "error: the backend cannot be imported\n")
     assert nothing == ["", []]
+    assert Path("f").exists()  # the driver quotes its log
 
 
 @pytest.mark.parametrize(

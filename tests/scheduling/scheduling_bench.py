@@ -127,7 +127,7 @@ if do == "crash at exit":
 
 # Trains nothing: starts a process for each run that is ordered, by the command that it is given.
 FAKE_POPULATION = """
-import json, os, pathlib, select, subprocess, sys
+import json, os, pathlib, select, shutil, subprocess, sys
 from lab.scheduling.executors import child
 child.enter()
 os.environ[child.PARENT] = str(os.getpid())
@@ -137,6 +137,7 @@ while True:
     if select.select([0], [], [], 0.02)[0]:
         given = os.read(0, 2**16)
         if not given:
+            shutil.rmtree(folder)
             sys.exit()
         *lines, rest = (rest + given).split(b"\\n")
         for order in map(json.loads, lines):
