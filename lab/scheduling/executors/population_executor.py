@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab.scheduling.executors.executor import Attempt, Command, Ended, Handle
 from lab.scheduling.executors.local import COMMAND, LocalExecutor, compilation_cache
-from lab.scheduling.executors.process import STALL_SECONDS, ProcessGroup, quote_process, rank_log
+from lab.scheduling.executors.process import STALL_SECONDS, ProcessGroup, quote, rank_log
 from lab.scheduling.executors.slots import environment, make_places
 from lab.scheduling.logs import tail_bytes
 from lab.scheduling.outcomes import MEMORY, outcome_of
@@ -148,7 +148,7 @@ class PopulationProcess:
             return
         tail = tail_bytes(rank_log(self._folder, 0), QUOTED_BYTES) if self._members else b""
         for member in self._members.values():
-            quote_process(member.attempt.logdir, tail)
+            quote(member.attempt.logdir, "the process that trained it with others has", tail)
             member.ended = ended
         self._members = {}
 

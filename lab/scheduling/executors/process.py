@@ -121,7 +121,7 @@ class ProcessGroup:
         """One rank ended badly: the others would wait for it, so they end too."""
         self._bad = rank, code
         if rank and not self._first:
-            quote_rank(self._logdir, rank, tail_bytes(rank_log(self._logdir, rank)))
+            quote(self._logdir, f"rank {rank}", tail_bytes(rank_log(self._logdir, rank)))
         self._signal(signal.SIGKILL)
         for process in self._processes:
             if process.returncode is None:
@@ -189,14 +189,9 @@ def bound_log(log: Path, most: int = LOG_BYTES, keep: int = KEPT_BYTES) -> bool:
     return True
 
 
-def quote_rank(logdir: Path, rank: int, tail: bytes) -> None:
-    """Put the end of the log of another rank than the first into that of the run."""
-    _append(logdir / "log.txt", tail, f"rank {rank} ended:")
-
-
-def quote_process(logdir: Path, tail: bytes) -> None:
-    """Put the end of the log of a process that trained several runs into that of one of them."""
-    _append(logdir / "log.txt", tail, "the process that trained it with others has ended:")
+def quote(logdir: Path, whose: str, tail: bytes) -> None:
+    """Put the end of the log of another process of a run into that of the run."""
+    _append(logdir / "log.txt", tail, f"{whose} ended:")
 
 
 def _append(log: Path, text: bytes, note: str) -> None:

@@ -28,7 +28,7 @@ from lab.environment import available_cpus
 from lab.scheduling.executors.executor import Attempt, Command, Ended
 from lab.scheduling.executors.local import COMMAND, spawn_rank
 from lab.scheduling.executors.mirror import CONFIG, Mirror, SharedStorageError, Transfer
-from lab.scheduling.executors.process import STALL_SECONDS, ProcessGroup, quote_rank, rank_log
+from lab.scheduling.executors.process import STALL_SECONDS, ProcessGroup, quote, rank_log
 from lab.scheduling.executors.ranks import blamed, explained, free_address
 from lab.scheduling.executors.slots import Kind, Slot, asked_kind, check_counts, device_slot
 from lab.scheduling.ledger.secrets import VARIABLES
@@ -337,7 +337,7 @@ class RayAttempt:
         rank = self._blamed or 0
         ended, tail = self._ends[rank]
         if rank:
-            quote_rank(self._logdir, rank, tail.encode())
+            quote(self._logdir, f"rank {rank}", tail.encode())
         elif tail:
             self._note(tail)
         if tail and self._mirror is not None and not self._stopped:

@@ -55,7 +55,7 @@ class Resources:
 
     def _alone(self) -> str:
         """What of this has each run trained by itself; empty if nothing has."""
-        backend = os.environ.get("KERAS_BACKEND", "jax")
+        backend = os.environ["KERAS_BACKEND"]
         reasons = {
             f"engine={self.engine}": self.engine != "local",
             f"KERAS_BACKEND={backend}": backend != "jax",
