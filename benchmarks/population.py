@@ -12,6 +12,7 @@ the beginning of each turn and apart at its end.
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,17 +20,10 @@ import numpy as np
 import typer
 
 from benchmarks.sides.case import Case, windows
-from lab.environment import available_cpus, cpu_model, versions
+from benchmarks.speed import SHAPES, cases, device_name
+from lab.environment import available_cpus, versions
 from lab.files import read_json, write_json
-from lab.models.sizes import SIZES
 
-SHAPES: Mapping[str, tuple[dict[str, int], int, int, int]] = {  # as of benchmarks/speed.py
-    "smoke": (dict(SIZES["0.1m"]), 257, 64, 2),
-    "0.3m, 64 x 16": (dict(SIZES["0.3m"]), 257, 64, 16),
-    "0.8m, 256 x 32": (dict(SIZES["0.8m"]), 257, 256, 32),
-    "3m, 256 x 32": (dict(SIZES["3m"]), 257, 256, 32),
-    "10m, 256 x 32": (dict(SIZES["10m"]), 257, 256, 32),
-}
 ALONE = "one after the other"
 Turn = Callable[[int], None]  # makes so many updates of each run, and waits for them
 
@@ -124,23 +118,17 @@ def main(
     from lab.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    import jax
-
-    device = jax.devices()[0]
-    name = cpu_model() if device.platform == "cpu" else device.device_kind
+    _, device = device_name()
     path = out / "population.json"
     cells: list[dict[str, Any]] = read_json(path)["cells"] if path.exists() else []
-    for chosen in shape or ["0.3m, 64 x 16"]:
-        for one in arm or ["ar", "dlm"]:
-            parts, vocab_size, length, batch = SHAPES[chosen]
-            case = Case(**parts, vocab_size=vocab_size, length=length, batch=batch, arm=one, dtype=dtype)
-            key = {"shape": chosen, "arm": one, "dtype": dtype, "runs": runs, "device": name}
-            if any(key.items() <= cell.items() for cell in cells):
-                continue
-            cells.append({**key, "tokens_per_second": measure(Runs(case, runs), rounds, seconds)})
-            typer.echo(words(cells[-1]))
-            out.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"versions": versions(), "cells": cells})
+    for name, case in cases(shape or ["0.3m, 64 x 16"], arm or ("ar", "dlm"), (dtype,)):
+        key = {"shape": name, **asdict(case), "runs": runs, "device": device}
+        if any(key.items() <= cell.items() for cell in cells):
+            continue
+        cells.append({**key, "tokens_per_second": measure(Runs(case, runs), rounds, seconds)})
+        typer.echo(words(cells[-1]))
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"versions": versions(), "cells": cells})
 
 
 def measure(runs: Runs, rounds: int, seconds: float) -> dict[str, list[float]]:
