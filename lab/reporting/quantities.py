@@ -103,8 +103,8 @@ def crossing(arm: Series, bar: Mapping[int, float], metric: Metric) -> SeedPlace
         metric: what is compared.
     """
     by_seed = {
-        seed: first_below(arm.points, [metric.improvement(value, bar[seed]) for value in values])
-        for seed, values in _measured(arm.points, metric).items()
+        seed: first_below([(point, metric.improvement(value, bar[seed])) for point, value in own])
+        for seed, own in _measured(arm, metric).items()
         if seed in bar
     }
     return SeedPlaces(by_seed, PLACE_UNITS)
@@ -112,25 +112,27 @@ def crossing(arm: Series, bar: Mapping[int, float], metric: Metric) -> SeedPlace
 
 def equal_tokens(arm: Series, reference: Series, metric: Metric) -> SeedPlaces:
     """Where an arm first becomes better than another at the same number of tokens seen: of stops of both."""
-    there = {point.at["tokens_seen"]: point for point in reference.points}
-    points = [point for point in arm.points if point.at["tokens_seen"] in there]
-    own = _measured(points, metric)
-    others = _measured([there[point.at["tokens_seen"]] for point in points], metric)
-    by_seed = {
-        seed: first_below(points, list(map(metric.improvement, own[seed], others[seed])))
-        for seed in own
-        if seed in others
-    }
+    others, by_seed = _measured(reference, metric), {}
+    for seed, own in _measured(arm, metric).items():
+        there = {point.at["tokens_seen"]: value for point, value in others.get(seed, ())}
+        difference = [
+            (point, metric.improvement(value, there[tokens]))
+            for point, value in own
+            if (tokens := point.at["tokens_seen"]) in there
+        ]
+        if difference:
+            by_seed[seed] = first_below(difference)
     return SeedPlaces(by_seed, PLACE_UNITS)
 
 
 def onset(arm: Series, metric: Metric) -> SeedPlaces:
     """Where overfitting begins: the best stop of a seed, if the run went on beyond it."""
     by_seed: dict[int, Reached | None] = {}
-    for seed, values in _measured(arm.points, metric).items():
+    for seed, own in _measured(arm, metric).items():
+        values = [value for _, value in own]
         place = values.index((min if metric.lower_is_better else max)(values))
         last = place == len(values) - 1
-        by_seed[seed] = None if last else Reached(_coordinates(arm.points[place]), from_first=place == 0)
+        by_seed[seed] = None if last else Reached(_coordinates(own[place][0]), from_first=place == 0)
     return SeedPlaces(by_seed, PLACE_UNITS)
 
 
@@ -158,38 +160,45 @@ def match_ratio(arm: Series, reference: Series, metric: Metric) -> SeedPlaces:
     return SeedPlaces(by_seed, RATIO, tuple(in_passing))
 
 
-def first_below(points: Sequence[Point], difference: Sequence[float]) -> Reached | None:
+def first_below(difference: Sequence[tuple[Point, float]]) -> Reached | None:
     """The first place at which a sampled difference falls below 0, linear in log tokens between stops.
 
     Epochs and FLOPs grow in proportion to tokens, so between two stops they are linear in them.
 
     Args:
-        points: in order of tokens seen.
-        difference: one value per point, in the metric's unit.
+        difference: points in order of tokens seen, with a value each, in the metric's unit.
 
     Returns:
         The place, or None if no value is below 0.
     """
-    below = [value < 0 for value in difference]
+    below = [value < 0 for _, value in difference]
     if True not in below:
         return None
     after = below.index(True)
     holds = all(below[after:])
     if after == 0:
-        return Reached(_coordinates(points[0]), True, holds)
-    left, right = points[after - 1].at, points[after].at
-    share = difference[after - 1] / (difference[after - 1] - difference[after])
+        return Reached(_coordinates(difference[0][0]), True, holds)
+    (before, high), (behind, low) = difference[after - 1 : after + 1]
+    left, right = before.at, behind.at
+    share = high / (high - low)
     tokens = left["tokens_seen"] * (right["tokens_seen"] / left["tokens_seen"]) ** share
     at = (tokens - left["tokens_seen"]) / (right["tokens_seen"] - left["tokens_seen"])
     between = {unit: left[unit] + at * (right[unit] - left[unit]) for unit in PLACE_UNITS}
     return Reached({**between, "tokens_seen": tokens}, False, holds)
 
 
-def _measured(points: Sequence[Point], metric: Metric) -> dict[int, list[float]]:
-    """Seed -> a metric at every point, of the seeds of which it is known at every point."""
-    measured = [point.values(metric.key) for point in points]
-    seeds = [seed for seed in (measured[0] if points else ()) if all(seed in values for values in measured)]
-    return {seed: [values[seed] for values in measured] for seed in seeds}
+def _measured(series: Series, metric: Metric) -> dict[int, list[tuple[Point, float]]]:
+    """Seed -> its points, with the metric at each; of the seeds of which it is known at all of theirs.
+
+    Each seed has points of its own, since one run may end earlier than another (`training.patience`).
+    """
+    found: dict[int, list[tuple[Point, float]]] = {}
+    for seed in dict.fromkeys(seed for point in series.points for seed in point.by_seed):
+        own = [point for point in series.points if seed in point.by_seed]
+        known = [(point, values[seed]) for point in own if seed in (values := point.values(metric.key))]
+        if len(known) == len(own):
+            found[seed] = known
+    return found
 
 
 def _coordinates(point: Point) -> dict[str, float]:

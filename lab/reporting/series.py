@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import product
+from itertools import product, zip_longest
 from operator import itemgetter
 from statistics import fmean, median, stdev
 from typing import Any
@@ -84,7 +84,8 @@ class Series:
 
     Attributes:
         variant: what else it is, such as a sampler; empty for stops.
-        points: in order of tokens seen, or of FLOPs.
+        points: in order of tokens seen, or of FLOPs. Where a run ended early (`training.patience`) the
+            later ones are without it.
         cells: the finished runs that it is of, by seed.
     """
 
@@ -98,6 +99,12 @@ class Series:
     def most(self) -> Point:
         """The last point."""
         return self.points[-1]
+
+    @property
+    def common(self) -> tuple[Point, ...]:
+        """The points that all seeds have, so that their means are of the same seeds."""
+        seeds = {seed for point in self.points for seed in point.by_seed}
+        return tuple(point for point in self.points if point.by_seed.keys() == seeds)
 
 
 @dataclass(frozen=True)
@@ -153,28 +160,24 @@ class Runs:
 
     def over(self, split: Split) -> Series:
         """What is measured of the runs on a split, over their stops."""
-        # Of runs that ended early (`training.patience`) only the stops that all have.
-        columns = zip(*(cell.done.along(self.reading) for cell in self.cells), strict=False)
+        columns = zip_longest(*(cell.done.along(self.reading) for cell in self.cells))
         points = [point for column in columns if (point := self._point(column, split))]
         return Series(self.arm, self.level, tuple(points), self.cells)
 
-    def _point(self, stops: Sequence[Stop], split: Split) -> Point | None:
-        """Stops of the runs, one of each."""
-        if not stops:
+    def _point(self, stops: Sequence[Stop | None], split: Split) -> Point | None:
+        """Stops of the runs, one of each; None of a run that had ended."""
+        there = [(cell, stop) for cell, stop in zip(self.cells, stops, strict=True) if stop]
+        if not there:
             return None
         at = {
-            name: float(median(getattr(stop, name) for stop in stops))
+            name: float(median(getattr(stop, name) for _, stop in there))
             for name in ("epoch", "tokens_seen", "train_flops")
         }
-        at["parameters"] = float(median(cell.done.parameters for cell in self.cells))
-        seconds = [
-            stop.tokens_seen / speed
-            for stop, cell in zip(stops, self.cells, strict=True)
-            if (speed := cell.log.tokens_per_second)
-        ]
-        if len(seconds) == len(stops):
+        at["parameters"] = float(median(cell.done.parameters for cell, _ in there))
+        seconds = [stop.tokens_seen / speed for cell, stop in there if (speed := cell.log.tokens_per_second)]
+        if len(seconds) == len(there):
             at["seconds"] = median(seconds)
-        by_seed = dict(zip(self.seeds, stops, strict=True))
+        by_seed = {cell.seed: stop for cell, stop in there}
         measured = {seed: stop.metrics(split) for seed, stop in by_seed.items()}
         return Point(at, measured, self.level, stops=by_seed, split=split)
 

@@ -18,7 +18,7 @@ def points(values, tokens=(100, 200, 800), metric="nll"):
     return tuple(
         Point(
             {"epoch": at / 100, "tokens_seen": float(at), "train_flops": 6.0 * at, "flops": at},
-            {seed: {metric: own[place]} for seed, own in values.items()},
+            {seed: {metric: own[place]} for seed, own in values.items() if place < len(own)},
             rows={
                 seed: Measured(key="", task=task, stops=(), values={}, costs={"flops": at}) for seed in values
             },
@@ -29,6 +29,10 @@ def points(values, tokens=(100, 200, 800), metric="nll"):
 
 def series(values, tokens=(100, 200, 800), metric="nll"):
     return Series("dlm", {}, points(values, tokens, metric), ())
+
+
+def differences(*values):
+    return list(zip(points({0: [0] * 3}), values, strict=True))
 
 
 def compute(values, flops=(1.0, 2.0, 4.0, 8.0)):
@@ -45,19 +49,18 @@ def found(*epochs):
 
 def test_a_crossing_is_interpolated_linearly_in_log_tokens():
     # Halfway from 200 to 800 in the logarithm; epochs and FLOPs are those of these tokens.
-    reached = first_below(points({0: [0] * 3}), [0.3, 0.1, -0.1])
+    reached = first_below(differences(0.3, 0.1, -0.1))
     assert reached.at == pytest.approx({"tokens_seen": 400, "epoch": 4, "train_flops": 2400})
     assert (reached.from_first, reached.holds) == (False, True)
 
 
 def test_no_crossing_below_from_the_first_stop_touching_zero_and_taken_back():
-    places = points({0: [0] * 3})
-    assert first_below(places, [0.3, 0.2, 0.1]) is None
-    assert first_below(places, [0.3, 0.2, 0.0]) is None
-    first = first_below(places, [-0.3, -0.1, -0.1])
+    assert first_below(differences(0.3, 0.2, 0.1)) is None
+    assert first_below(differences(0.3, 0.2, 0.0)) is None
+    first = first_below(differences(-0.3, -0.1, -0.1))
     assert (first.at["tokens_seen"], first.from_first, first.holds) == (100, True, True)
-    assert first_below(places, [0.1, -0.1, 0.1]).holds is False
-    assert first_below(places, [-0.1, 0.1, -0.1]).holds is False
+    assert first_below(differences(0.1, -0.1, 0.1)).holds is False
+    assert first_below(differences(-0.1, 0.1, -0.1)).holds is False
 
 
 @pytest.mark.parametrize(
@@ -138,6 +141,25 @@ def test_overfitting_begins_at_the_best_stop_unless_that_is_the_last():
     assert [one.from_first for one in made.by_seed.values() if one] == [False, True, False]
     gap = quantities.onset(series({0: [0.1, 0.3, 0.2]}, metric="option_gap"), GAP)
     assert gap.by_seed[0].at["epoch"] == 2.0
+
+
+def test_each_seed_is_read_to_its_own_end():
+    """With `training.patience` one run ends earlier than another, which goes on to its own best stop."""
+    arm = series({0: [3.0, 2.5], 1: [3.0, 2.0, 1.0], 2: [3.0, 2.0, 2.5], 3: [3.0]})
+    assert [one and one.at["epoch"] for one in quantities.onset(arm, NLL).by_seed.values()] == [
+        None,
+        None,
+        2.0,
+        None,
+    ]
+    crossings = quantities.crossing(arm, dict.fromkeys(range(4), 1.5), NLL).by_seed
+    assert crossings == {0: None, 1: at(4.0), 2: None, 3: None}
+    reference = series({0: [2.0, 3.0, 3.0], 1: [2.0, 1.5, 1.5], 2: [2.0, 1.5]})
+    equal = quantities.equal_tokens(arm, reference, NLL).by_seed
+    assert {seed: one and one.at["tokens_seen"] for seed, one in equal.items()} == pytest.approx(
+        {0: 100 * 2 ** (2 / 3), 1: 400.0, 2: None}
+    )
+    assert [point.at["tokens_seen"] for point in arm.common] == [100]
 
 
 FALLING = [(1.0, 4.0), (2.0, 3.0), (4.0, 2.0), (8.0, 1.95)]

@@ -126,7 +126,9 @@ def _of_runs(section: Against, tree: ResultTree) -> list[Series]:
             for level in tree.levels
             if (runs := runs_of(tree, arm, level)).cells
         ]
-        return [replace(one, level={}, variant=words.level_words(one.level)) for one in over]
+        return [
+            replace(one, level={}, variant=words.level_words(one.level), points=one.common) for one in over
+        ]
     groups: dict[tuple[str, str], list[Runs]] = {}
     for arm in section.arms or tree.plan.arms:
         own = [runs for level in tree.levels if (runs := runs_of(tree, arm, level)).cells]

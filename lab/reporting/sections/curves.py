@@ -183,7 +183,7 @@ def _panel(section: Curves, tree: ResultTree, group: Group, metric: Metric, x: A
             continue
         labels.append(_curve(ax, section, runs, metric, x, shades[runs.arm]))
         for reading in tree.readings[1:] if group.roomy else ():
-            points = runs_of(tree, runs.arm, runs.level, reading).along.points
+            points = runs_of(tree, runs.arm, runs.level, reading).along.common
             means = [metric.scale * (point.mean(metric.key) or 0.0) for point in points]
             ax.plot([point.at[x] for point in points], means, "--", color=shades[runs.arm], lw=1, alpha=0.8)
     x_label = words.capital(words.axis_name(x)) + " (s)" * (x == "seconds")
@@ -204,7 +204,7 @@ def _panel(section: Curves, tree: ResultTree, group: Group, metric: Metric, x: A
 
 def _by_seed(runs: Runs, metric: Metric) -> list[tuple[float, ...]]:
     """Of each seed the values along its run."""
-    values = (point.values(metric.key).values() for point in runs.along.points)
+    values = (point.values(metric.key).values() for point in runs.along.common)
     return list(zip(*([metric.scale * value for value in own] for own in values), strict=True))
 
 
@@ -212,14 +212,14 @@ def _why_not(runs: Runs, metric: Metric, x: Axis) -> str:
     """Why an arm has no curve; empty if it has."""
     if not runs.cells:
         return "no finished run"
-    if not any(point.values(metric.key) for point in runs.along.points):
+    if not any(point.values(metric.key) for point in runs.along.common):
         return "not measured"
-    return "" if all(x in point.at for point in runs.along.points) else "speed not known"
+    return "" if all(x in point.at for point in runs.along.common) else "speed not known"
 
 
 def _curve(ax: Axes, section: Curves, runs: Runs, metric: Metric, x: Axis, colour: str) -> drawing.Label:
     """An arm's curve with its marks; returns the name to be set at its end."""
-    points = [point for point in runs.along.points if point.values(metric.key)]
+    points = [point for point in runs.along.common if point.values(metric.key)]
     values = [[metric.scale * value for value in point.values(metric.key).values()] for point in points]
     places, means = [point.at[x] for point in points], list(map(fmean, values))
     ax.fill_between(places, list(map(min, values)), list(map(max, values)), color=colour, alpha=0.22, lw=0)
