@@ -3,7 +3,8 @@
     python benchmarks/statistics_simulation.py      about a minute on one core; writes the .json beside it
 
 A table has 6 or 18 arms and a reference, which all gains share, at 3, 5 or 8 seeds; errors are normal. The
-variances of its gains are equal; or half of them, or a single one, have four times that of the others.
+variances of its gains are equal; or half of them, or a single one, have four times that of the others
+(`wider`: sixteen times).
 Three tests: the plain paired t, the moderated t as the lab makes it (`lab.reporting.moderated`) and the same
 without its cap; and two with a test of equal variances before the moderated one, which the lab does not have.
 
@@ -27,7 +28,7 @@ from lab.reporting.statistics import ALPHA
 
 TABLES = 20_000
 SEEDS, CONTRASTS = (3, 5, 8), (6, 18)
-VARIANCES = ("equal", "half 4", "one 4")
+VARIANCES, WIDER = ("equal", "half 4", "one 4"), ("half 16", "one 16")
 # Where the gains lie at the margin: a spread that lets 3 to 8 seeds show a gain of 0 to be within it.
 MARGIN_SD = 0.2 * MARGIN
 SHARED = 0.5  # of the smallest variance of a gain, the part that is its reference's
@@ -36,8 +37,9 @@ SHARED = 0.5  # of the smallest variance of a gain, the part that is its referen
 def spreads(variances, contrasts):
     """(contrasts,) standard deviation of each gain over seeds."""
     place = np.arange(contrasts)
-    large = {"equal": place < 0, "half 4": place % 2 == 1, "one 4": place == 0}[variances]
-    return np.where(large, 2.0, 1.0)
+    which, _, times = variances.partition(" ")
+    large = {"equal": place < 0, "half": place % 2 == 1, "one": place == 0}[which]
+    return np.where(large, np.sqrt(float(times or 1)), 1.0)
 
 
 def gains(generator, seeds, deviations):
@@ -95,12 +97,12 @@ def judged(values, scale):
     return found
 
 
-def tables(generator):
+def tables(generator, patterns):
     """A row for each number of seeds and gains, pattern of variances and test."""
     rows = []
     for seeds in SEEDS:
         for contrasts in CONTRASTS:
-            for variances in VARIANCES:
+            for variances in patterns:
                 values = gains(generator, seeds, spreads(variances, contrasts))
                 for test, found in judged(values, MARGIN_SD).items():
                     place = {"seeds": seeds, "contrasts": contrasts, "variances": variances, "test": test}
@@ -127,8 +129,9 @@ def main():
     """Simulate, and write what came out."""
     generator = np.random.default_rng(0)
     result = {
-        "tables": tables(generator),
+        "tables": tables(generator, VARIANCES),
         "factorial": factorial(generator),
+        "wider": tables(np.random.default_rng(1), WIDER),
         "smallest decidable, in standard deviations": [
             {
                 "seeds": seeds,

@@ -263,6 +263,19 @@ def moderated(family: Sequence[Estimate | None]) -> list[Estimate | None]:
     return [shared(made) if made and made.standard_deviation else made for made in family]
 
 
+def judged_apart(family: Sequence[Estimate | None]) -> list[Estimate | None]:
+    """The same contrasts by plain t tests, each with its own spread alone, and corrected."""
+
+    def own(made: Estimate) -> Estimate:
+        if not made.standard_deviation:
+            return made
+        seeds = len(made.by_seed)
+        error = made.standard_deviation / math.sqrt(seeds)
+        return replace(made, standard_error=error, degrees=seeds - 1, moderated=False)
+
+    return corrected([made and own(made) for made in family])
+
+
 def corrected(family: Sequence[Estimate | None]) -> list[Estimate | None]:
     """Estimates whose tests are made together, with Holm's correction; None stays None.
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lab.metrics import NLL, Metric
 from lab.reporting.replicates import Replicates
-from lab.reporting.statistics import ALPHA, Estimate, Verdict
+from lab.reporting.statistics import ALPHA, Estimate, Verdict, judged_apart
 from lab.reporting.tree import ResultTree, level_name
 from lab.results import Reading
 from lab.sections import Contrast
@@ -334,6 +334,10 @@ def paired(family: Sequence[Estimate], of: str = "", uncorrected: str = "") -> s
     moderated = any(made.moderated for made in family)
     text += " by moderated t tests, as enough contrasts share what they say of the spread;" * moderated
     text += " by plain t tests;" * (not moderated)
+    if moderated and (differ := [made.verdict.kind == "differs" for made in family]).count(True):
+        apart = [bool(made) and made.verdict.kind == "differs" for made in judged_apart(family)]
+        both = sum(a and b for a, b in zip(differ, apart, strict=True))
+        text += f" by plain ones {both} of the {sum(differ)} that differ would;"
     if 2 in seeds:
         text += " two seeds say little of their own spread;"
     if rest := len(family) - tested:

@@ -15,6 +15,7 @@ from lab.reporting.statistics import (
     estimate,
     holm,
     judge_together,
+    judged_apart,
     moderated,
     paired_gain,
 )
@@ -257,6 +258,12 @@ def test_six_contrasts_share_their_variance_and_five_do_not():
     assert [made.adjusted_p for made in judge_together(six)] == pytest.approx(
         holm([made.p_value for made in shared])
     )
+
+
+def test_judged_apart_each_has_its_own_spread_again():
+    family = [*table(6), None, of([0.1, 0.1, 0.1]), of([0.3])]
+    assert judged_apart(judge_together(family)) == corrected(family)
+    assert judged_apart(family) == corrected(family)
 
 
 def test_what_has_no_spread_neither_counts_nor_is_moderated():

@@ -5,7 +5,7 @@ import pytest
 from lab.metrics import find_metric
 from lab.reporting import words
 from lab.reporting.replicates import Replicates
-from lab.reporting.statistics import Verdict, estimate, moderated
+from lab.reporting.statistics import Verdict, estimate, judge_together, moderated
 
 NLL, ACCURACY = find_metric("nll"), find_metric("choice_accuracy")
 
@@ -138,6 +138,12 @@ def test_an_equivalent_one_has_the_interval_that_its_tests_look_at():
             moderated([gain(0.1, 0.2, 0.4)] * 14),
             "Paired over 3 seeds by moderated t tests, as enough contrasts share what they say of the spread;"
             " p-values are corrected (Holm) for the 14 of a metric and stop, the 95 % intervals are not.",
+        ),
+        (
+            judge_together([gain(0.14, 0.2, 0.26), gain(0.29, 0.3, 0.31), *[gain(-0.03, 0.03, 0.01)] * 5]),
+            "Paired over 3 seeds by moderated t tests, as enough contrasts share what they say of the spread;"
+            " by plain ones 1 of the 2 that differ would;"
+            " p-values are corrected (Holm) for the 7 of a metric and stop, the 95 % intervals are not.",
         ),
         (
             [gain(0.1, 0.2, 0.4)],
