@@ -6,8 +6,8 @@
 The paper's own two sweeps (input masks at fixed ratios; dropout), the ratio uniform on (0, 1) of Gao et al.,
 and their controls. Expected: by Ni et al. a ratio near 0.1 helps a little and no noise closes the gap; by Gao
 et al. (arXiv:2510.04071) masks at U(0, 1) carry the whole effect, and AR with dropout is ahead of the DLM.
-Found at laptop scale: plain AR is ahead of the DLM; mild noise helps it in every seed (undecided), strong
-noise harms.
+Found with `laptop`: plain AR is ahead of the DLM; seven mild kinds of noise help it in every seed,
+undecided, and strong noise harms.
 """
 
 from lab.ablation import Ablation, Scale
@@ -42,7 +42,7 @@ ABLATION = Ablation(
     arms={"ar": arm_values("ar"), **NOISE},
     scales={
         "smoke": Scale({}, seeds=1, budget="about a minute on 2 cores"),
-        "laptop": Scale({}, seeds=3, budget="about 25 minutes on 2 cores", values=SMALL),
+        "laptop": Scale({}, seeds=3, budget="about 40 minutes on 2 cores", values=SMALL),
         "night": Scale({}, seeds=3, budget="not measured", values=NIGHT),
         "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },

@@ -31,7 +31,7 @@ ABLATION = Ablation(
         "laptop": Scale(
             {},
             seeds=3,
-            budget="about 20 minutes on 2 cores",
+            budget="20 to 40 minutes on 2 cores",
             values={"data": {"unique_tokens": 10_000}, "training": {"total_tokens": 1_200_000}},
         ),
         "night": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 100_000}}),

@@ -1,6 +1,6 @@
 """How much compute does a DLM need at test time to write as well as AR, and to choose as well.
 
-    make inference-compute                   on 2 cores in under 10 minutes
+    make inference-compute                   on 2 cores in about 20 minutes
     make inference-compute PRESET=smoke      in about a minute: does everything run?
 
 After training, each arm continues held-out prompts. The DLM does so in n, n/2, ..., 1 passes for n tokens;
@@ -33,7 +33,7 @@ ABLATION = Ablation(
     },
     scales={
         "smoke": Scale({}, seeds=2, budget="about a minute on 2 cores", values=FEW),
-        "laptop": Scale({}, seeds=3, budget="under 10 minutes on 2 cores", values=SMALL),
+        "laptop": Scale({}, seeds=3, budget="about 20 minutes on 2 cores", values=SMALL),
         "night": Scale({}, 3, "not measured", {"data": {UNIQUE_TOKENS: 100_000}}),
         "gpu": Scale({}, seeds=3, budget="not measured", values=LARGE),
     },

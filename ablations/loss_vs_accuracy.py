@@ -4,10 +4,10 @@
     make loss-vs-accuracy PRESET=smoke      in about a minute: does everything run?
 
 Both arms train far beyond AR's best stop. Each stop answers 1,000 items: the NLL of their true and of their
-wrong options, the gap, the accuracy; and its test NLL is taken once more after one temperature is refitted on
-the validation split. Expected: as in the paper, AR's loss rises and its accuracy holds, since the NLL of
-wrong options rises as well; the temperature wins back much of the loss, if over-confidence is the cause.
-So it was found, of AR; the DLM did not overfit.
+wrong options, the gap, the accuracy; and its test NLL is taken again after a temperature is refitted on
+validation. Expected: as in the paper, AR's loss rises and its accuracy holds, since the NLL of wrong options
+rises as well; the temperature wins back much of the loss, if over-confidence is the cause. Found of AR with
+`laptop`: so it is, but whether its accuracy holds is undecided. The DLM did not overfit.
 """
 
 from lab.ablation import Ablation, Scale

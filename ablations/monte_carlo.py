@@ -43,7 +43,7 @@ ABLATION = Ablation(
     },
     scales={
         "smoke": Scale({}, seeds=1, budget="about a minute on 2 cores"),
-        "laptop": Scale({}, seeds=3, budget="about 20 minutes on 2 cores", values=SMALL),
+        "laptop": Scale({}, seeds=3, budget="about 45 minutes on 2 cores", values=SMALL),
         "night": Scale({}, seeds=3, budget="not measured", values=NIGHT),
         "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },

@@ -7,7 +7,7 @@ Compute without parameters or data: dense passes in place of causal ones at equa
 with a draw each, the block stack applied r times. The page has the curves against epochs, FLOPs and time.
 Expected: the factor stands if more compute on the same data lowers the loss, and falls if it does not.
 Found with `laptop`: undecided. More passes help the DLM in every seed, at equal FLOPs fewer are ahead in the
-means; loops change nothing that can be told.
+means; of loops nothing can be told.
 """
 
 from lab.ablation import Ablation, Scale
@@ -30,7 +30,7 @@ ABLATION = Ablation(
     },
     scales={
         "smoke": Scale({}, seeds=1, budget="about a minute on 2 cores"),
-        "laptop": Scale({}, seeds=3, budget="about 30 minutes on 2 cores", values=SMALL),
+        "laptop": Scale({}, seeds=3, budget="about 45 minutes on 2 cores", values=SMALL),
         "night": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 100_000}}),
         "gpu": Scale({}, seeds=3, budget="not measured", values={"data": {"unique_tokens": 300_000}}),
     },
