@@ -14,11 +14,11 @@ INTERVAL = re.compile(rf"({NUMBER})[^()|0-9]{{0,40}}\(({NUMBER})(?: to |, )({NUM
 
 
 def sections():
-    """Study -> the text of docs/results.md about it, of today's protocol."""
+    """Study -> the text of docs/results.md about it."""
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    today, _ = text.split("\n# Under an earlier protocol")
+    studies, _ = text.split("\n# The lab itself")
     found = {}
-    for section in today.split("\n## ")[1:]:
+    for section in studies.split("\n## ")[1:]:
         linked = re.findall(r"\]\(studies/([\w-]+/\w+)\)", section)
         if linked and (STUDIES / linked[0] / "summary.json").is_file():
             found[linked[0]] = re.sub(r"\n### .*", "", section, flags=re.DOTALL)
@@ -29,7 +29,7 @@ def rows_of(study):
     """The rows of a study's tables, each as {name: number}."""
     summary = json.loads((STUDIES / study / "summary.json").read_text(encoding="utf-8"))
     tables = [summary["arms"]]
-    for part in (summary["primary"], summary["components"], *summary["sections"]):
+    for part in (summary["primary"], summary["components"], summary["tuning"], *summary["sections"]):
         tables += part["tables"].values() if part else []
     rows = [row for table in tables for row in table]
     return [{name: value for name, value in row.items() if isinstance(value, float)} for row in rows]
