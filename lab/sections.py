@@ -267,7 +267,7 @@ class Fit(Section):
             is only bounded, as they overfitted never or from their first stop on, are counted, not fitted.
         x: level keys or costs, each of at least two values.
         arms: empty for all.
-        held_out: level that is left out of the fit and predicted; `last` for the last one of the plan, which
+        held_out: level that is left out of the fit and predicted; `last` for the last one of the arm's, which
             has the most of each; empty for none.
         published: x -> the exponent that others found, to stand beside.
         published_by: who.

@@ -9,7 +9,8 @@ logarithms, and gives each contrast
 
 Contrasts here share a reference, so their variances are more alike than independent ones and the fit
 believes too much: d0 is often infinite, and of tables of true zeros up to 13 % have a false difference.
-Capped at `CAP` it is up to 7 %, 5 % where the variances are equal, and 11 % where they are 1 to 16 (docs/statistics.md).
+Capped at `CAP` it is up to 7 %, 5 % where the variances are equal, and 11 % where they are 1 to 16
+(docs/statistics.md).
 
 No test of equal variances stands before it. The fit answers to unequal ones itself, by a smaller d0, whereas
 Bartlett's test does not see a ratio of 1:4 with three seeds, and a table that it turns away goes to the plain

@@ -63,6 +63,11 @@ class SeedPlaces:
         return sum(one.from_first for one in self.reached)
 
     @property
+    def at_most(self) -> bool:
+        """Whether the median is only bounded, as a seed in the middle is there from the first point on."""
+        return self.from_first > (len(self.by_seed) - 1) // 2
+
+    @property
     def holds(self) -> bool:
         """Whether every seed that gets there stays there."""
         return bool(self.reached) and all(one.holds for one in self.reached)

@@ -117,7 +117,7 @@ def _arm_row(runs: Runs, metrics: Iterable[str]) -> Row:
         **metric_fields("best_", best, metrics),
         **metric_fields("end_", end, metrics),
         "train_flops_at_best": best and best.at["train_flops"],
-        "train_flops": runs.run_flops,
+        "train_flops": runs.costs("end").get("train_flops"),
         "tokens_per_second": runs.speed,
         "parameters": best and round(best.at["parameters"]),
     }

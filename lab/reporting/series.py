@@ -10,7 +10,7 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from lab.evaluation.measurements import CHOICE, ENSEMBLE, EXTRACTION, GENERATION, REAL_TEXT, TASK, find_set
-from lab.metrics import Metric, find_metric
+from lab.metrics import NLL, Metric, find_metric
 from lab.reporting.documents import paired_error
 from lab.reporting.statistics import Estimate, Measured, paired_gain
 from lab.reporting.tree import CellResult, ResultTree, by_level, check_matched, level_name, still_improving
@@ -26,6 +26,8 @@ from lab.results import (
 from lab.results import Measured as Row
 from lab.sections import COSTS, PLACES, Contrast, Matched, Place
 
+# Of what a point costs, what each member of an ensemble takes.
+_OF_EACH = ("train_flops", "seconds", "parameters")
 # Without these values and costs a row of a kind is no measurement.
 _COSTS = ("flops", "flops_computed")
 _NEEDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -143,11 +145,10 @@ class Runs:
         speeds = [speed for cell in self.cells if (speed := cell.log.tokens_per_second) is not None]
         return median(speeds) if speeds else None
 
-    @property
-    def run_flops(self) -> float | None:
-        """Training FLOPs up to the last stop; None if no run has finished."""
-        stops = [cell.stop("end", self.reading) for cell in self.cells]
-        return median(stop.train_flops for stop in stops) if stops else None
+    def costs(self, place: Place) -> Mapping[str, float]:
+        """What it takes to get to the best or last stop, as `Point.at`; empty if no run has finished."""
+        point = self._point([cell.stop(place, self.reading) for cell in self.cells], "validation")
+        return point.at if point else {}
 
     def at(self, place: Place, split: Split = "test") -> Point | None:
         """What the runs measure at their best or last stop; None if no run has finished."""
@@ -207,22 +208,20 @@ class Ensemble(Runs):
         alone = super().speed
         return alone and alone / self.members
 
-    @property
-    def run_flops(self) -> float | None:
-        """Training FLOPs of all members."""
-        alone = super().run_flops
-        return alone and alone * self.members
+    def costs(self, place: Place) -> Mapping[str, float]:
+        """What it takes all members, one after the other."""
+        alone = super().costs(place)
+        own = {name: self.members * alone[name] for name in _OF_EACH if name in alone}
+        return {**alone, **own}
 
     def at(self, place: Place, split: Split = "test") -> Point | None:
         """What the members measure together."""
-        alone = super().at(place, split)
-        if alone is None or (place, split) != ("best", "test"):
+        if not self.cells or (place, split) != ("best", "test"):
             return None
-        at = {**alone.at, **{name: self.members * alone.at[name] for name in ("train_flops", "parameters")}}
         by_seed = {
             seed: {k: v for k, v in row.values.items() if v is not None} for seed, row in self.rows.items()
         }
-        return Point(at, by_seed, self.level, rows=self.rows)
+        return Point(self.costs(place), by_seed, self.level, rows=self.rows)
 
     @cached_property
     def along(self) -> Series:
@@ -265,16 +264,23 @@ def contrasted(
 
 
 def _best_runs(tree: ResultTree, arm: str, rest: Mapping[str, Any], reading: Reading | None) -> Runs:
-    """The runs of an arm where they are best on validation, of the levels that have a part in common."""
-    metric = find_metric(tree.plan.metric)
+    """The runs of an arm where they are best on validation, of the levels that have a part in common.
+
+    By the ablation's metric, and by NLL where that is not measured on validation.
+    """
     own = [runs_of(tree, arm, level, reading) for level in tree.levels if rest.items() <= level.items()]
-    points = [(runs, runs.at("best", "validation")) for runs in own]
-    known = [
-        (metric.improvement(0.0, mean), runs)
-        for runs, point in points
-        if point and (mean := point.mean(metric.key)) is not None
-    ]
-    return max(known, key=itemgetter(0))[1] if known else own[0]
+    # Each seed has held-out text of its own: levels are compared over the seeds that all of them have.
+    seeds = set.intersection(*[set(runs.seeds) for runs in own if runs.cells] or [set()])
+    for metric in map(find_metric, (tree.plan.metric, NLL)):  # most are not measured on validation
+        points = [(runs, runs.among(sorted(seeds)).at("best", "validation")) for runs in own]
+        known = [
+            (metric.improvement(0.0, mean), runs)
+            for runs, point in points
+            if point and (mean := point.mean(metric.key)) is not None
+        ]
+        if known:
+            return max(known, key=itemgetter(0))[1]
+    return own[0]
 
 
 def _ensemble(tree: ResultTree, name: str, level: Mapping[str, Any], reading: Reading) -> Ensemble:
@@ -496,6 +502,43 @@ def _point(rows: Mapping[int, Row], level: Mapping[str, Any]) -> Point:
         for seed, row in rows.items()
     }
     return Point(at, by_seed, level, rows)
+
+
+def throughout(series: Series, metrics: Sequence[Metric]) -> Series:
+    """Only the points that all seeds have, of the seeds of which all is known there that is known of any.
+
+    A run that was not measured after it has the values of its best and last stop alone, and a line must not
+    go from some seeds to others.
+    """
+    lacking = {
+        seed
+        for point in series.common
+        for metric in metrics
+        if (known := point.values(metric.key))
+        for seed in point.by_seed.keys() - known.keys()
+    }
+    points = (
+        replace(point, by_seed={seed: own for seed, own in point.by_seed.items() if seed not in lacking})
+        for point in series.common
+    )
+    return replace(series, points=tuple(points))
+
+
+def unmeasured(series: Sequence[Series], metrics: Sequence[Metric]) -> Iterator[str]:
+    """Which runs have nothing of what is measured after them alone, or lack a stop: a sentence or none."""
+    after = [metric.key for metric in metrics if metric.after_runs]
+    cells = {
+        id(cell): f"{cell.arm} seed {cell.seed}{at_level(cell.level)}"
+        for one in series
+        for cell in one.cells
+        if (after and not any(key in stop.test for stop in cell.done.stops for key in after))
+        or (one.points and all(cell.seed not in point.by_seed for point in one.points))
+    }
+    if cells:
+        yield (
+            f"Trained but not measured: {some(list(cells.values()))}. "
+            "The same command measures what is missing."
+        )
 
 
 def check_series(series: Sequence[Series], matched: Sequence[Matched]) -> None:

@@ -335,7 +335,7 @@ def paired(family: Sequence[Estimate], of: str = "", uncorrected: str = "") -> s
     text += " by moderated t tests, as enough contrasts share what they say of the spread;" * moderated
     text += " by plain t tests;" * (not moderated)
     if moderated and (differ := [made.verdict.kind == "differs" for made in family]).count(True):
-        apart = [bool(made) and made.verdict.kind == "differs" for made in judged_apart(family)]
+        apart = [made is not None and made.verdict.kind == "differs" for made in judged_apart(family)]
         both = sum(a and b for a, b in zip(differ, apart, strict=True))
         text += f" by plain ones {both} of the {sum(differ)} that differ would;"
     if 2 in seeds:

@@ -321,6 +321,12 @@ def set_nll(result: dict[str, Any], place: int, nll: float) -> None:
     stop["measured"] = kept + test
 
 
+def unmeasure(result: dict[str, Any], measurement: str) -> None:
+    """Take a measurement from all stops of a result.json."""
+    for stop in result["stops"]:
+        stop["measured"] = [row for row in stop["measured"] if row["task"]["measurement"] != measurement]
+
+
 def overfit_at_the_end(result: dict[str, Any]) -> None:
     """Make the annealed stop before the last the best, as good as the last was."""
     nll = result["stops"][8]["measured"][0]["values"]["nll"]

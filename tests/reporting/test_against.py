@@ -1,5 +1,6 @@
 import pytest
 from fake_measurements import STEPS, fake_inference
+from fake_trees import set_nll, unmeasure
 
 from lab.reporting import drawing
 from lab.reporting.sections import against, texts
@@ -63,6 +64,33 @@ def test_a_metric_of_the_test_split_is_drawn_over_every_stop(fake_tree):
     }
     with pytest.raises(ValueError, match=r"Against at every stop must have x of \['epoch', .*got x='flops'"):
         Against(x="flops", at="every")
+
+
+def test_a_line_over_stops_is_of_the_same_seeds_throughout(fake_tree):
+    tree = fake_tree(budgets=(20_000,), seeds=(0, 1, 2))
+    for seed in (0, 1):
+        tree.edit(
+            "dlm", 20_000, seed, lambda result, seed=seed: [set_nll(result, n, 3 - 0.1 * n) for n in range(9)]
+        )
+    section = Against(x="epoch", at="every", arms=("dlm",))
+    found = rows(section, tree, variant="20,000 unique tokens")
+    assert [row["seeds"] for row in found] == [2] * 9
+    assert [row["nll"] for row in found] == pytest.approx([3.03 - 0.1 * n for n in range(9)])
+    (warning,) = written(section, tree).warnings
+    assert warning.startswith("Trained but not measured: dlm seed 2")
+
+
+def test_rows_count_the_seeds_that_were_measured(fake_tree):
+    tree = fake_tree(budgets=(20_000, 80_000), seeds=(0, 1, 2))
+    tree.edit("dlm", 20_000, 2, lambda result: unmeasure(result, "choice"))
+    found = rows(Against(x=UNIQUE, metrics=("option_gap",)), tree)
+    assert [row["seeds"] for row in found] == [2, 3]
+
+
+def test_the_first_level_is_the_first_that_an_arm_has(fake_tree):
+    tree = fake_tree(budgets=(20_000, 80_000), alone=(5_000,))
+    section = Against(x="epoch", at="every", levels="first", arms=("dlm",))
+    assert {row["variant"] for row in written(section, tree).tables[0].rows} == {"20,000 unique tokens"}
 
 
 def test_only_the_first_level_is_shown_where_it_is_asked_for(tmp_path):

@@ -1,5 +1,5 @@
 import pytest
-from fake_trees import overfit_at_the_end
+from fake_trees import overfit_at_the_end, set_nll, unmeasure
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lab.metrics import find_metric
@@ -91,6 +91,24 @@ def test_only_seeds_that_both_finished_are_compared(fake_sweep):
     assert content.certain[0].startswith("Paired over 2 to 3 seeds by plain t tests; two seeds say little")
 
 
+def test_means_are_of_the_seeds_that_are_compared_where_not_all_were_measured(fake_sweep):
+    tree = fake_sweep(arms=("ar", "dlm"), contrasts={"dlm": "ar"})
+    tree.edit("dlm", 20_000, 2, lambda result: unmeasure(result, "choice"))
+    dlm = by_arm(written(tree, metrics=("option_gap",)))["dlm"]
+    assert (list(dlm["best_by_seed"]), dlm["seeds"], dlm["seeds_left_out"]) == (["0", "1"], 2, 1)
+    assert dlm["best_arm"] - dlm["best_reference"] == pytest.approx(dlm["best_mean"])
+    for seed in tree.seeds:
+        tree.edit("dlm", 20_000, seed, lambda result: unmeasure(result, "choice"))
+    dlm = by_arm(written(tree, metrics=("option_gap",)))["dlm"]
+    assert (dlm["seeds"], dlm["best_arm"], dlm["best_mean"]) == (0, None, None)
+
+
+def test_runs_without_what_is_measured_after_them_are_named(fake_sweep):
+    content = written(fake_sweep(), metrics=("nll_calibrated",))
+    assert content.warnings[0].startswith("Trained but not measured: ar_mask10 seed 0")
+    assert written(fake_sweep()).warnings == ()
+
+
 def test_an_arm_is_compared_with_another_level_and_never_with_itself(fake_sweep):
     tree = fake_sweep(budgets=(20_000, 80_000), arms=("ar", "dlm"), contrasts={})
     contrasts = [
@@ -123,6 +141,9 @@ def test_an_arm_at_its_last_stop_is_compared_with_its_best(fake_sweep):
     assert list(found["dlm"]["end_by_seed"].values()) == pytest.approx([0.0] * 3)
     assert found["ar"]["end_reference"] == pytest.approx(found["ar"]["end_arm"] - 1.6)
     assert found["ar"]["against"] == "ar at the best stop"
+    # What it took to get to the best stop is a sixteenth of what the whole run took.
+    costs = [(found[arm]["train_flops_ratio"], found[arm]["train_time_ratio"]) for arm in ("ar", "dlm")]
+    assert costs == [pytest.approx((16, 16)), pytest.approx((1, 1))]
     with pytest.raises(
         ValueError, match=r"take an arm and its reference at two stops, but got 'ar' with itself"
     ):
@@ -501,6 +522,22 @@ def test_what_has_no_run_yet_is_no_best_level(fake_tree):
         tree.fail("ar", 320_000, seed, "lost")
     (row,) = written(tree, contrasts=at_best({"dlm": "ar"}, TOKENS), matched=OTHER_DATA).tables[0].rows
     assert row["reference_level"] == "unique_tokens=80000"
+
+
+def test_levels_are_compared_over_the_seeds_that_all_of_them_have(fake_tree):
+    tree = fake_tree(budgets=(20_000, 80_000), seeds=(0, 1, 2), seed_shift={"ar": 1.0, "dlm": 0.0})
+    for seed in (1, 2):  # of 20,000 the easy seed alone is left
+        tree.fail("ar", 20_000, seed, "lost")
+    (row,) = written(tree, contrasts=at_best({"dlm": "ar"}, TOKENS), matched=OTHER_DATA).tables[0].rows
+    assert row["reference_level"] == "unique_tokens=80000"
+
+
+def test_where_validation_has_no_such_metric_the_best_level_is_that_of_the_nll(fake_tree):
+    tree = fake_tree(budgets=(20_000, 80_000), metric="nll_calibrated")
+    tree.edit("dlm", 80_000, 0, lambda result: set_nll(result, 8, 0.1))
+    contrasts = at_best({"dlm": "ar"}, TOKENS)
+    (row,) = written(tree, contrasts=contrasts, metrics=("nll",), matched=OTHER_DATA).tables[0].rows
+    assert (row["level"], row["reference_level"]) == ("unique_tokens=80000", "unique_tokens=80000")
 
 
 @pytest.mark.parametrize("more", [{"level": {TOKENS: 1}}, {"reference_level": {TOKENS: 1}}])

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from fake_trees import FakeTree
+from fake_trees import FakeTree, set_nll
 from scipy.stats import linregress, t
 
 from lab.reporting import drawing
@@ -138,17 +138,46 @@ def test_runs_that_never_overfitted_are_counted_and_not_fitted(fake_tree):
     law = Fit(y="onset", x=(UNIQUE,), held_out="last", published={UNIQUE: 0.39}, published_by="Quokka")
     content = written(law, tree)
     ar, dlm = content.tables[0].rows
-    assert (ar["runs_beyond"], dlm["runs_beyond"], dlm["runs_before"]) == (0, 6, 0)
+    assert (ar["runs_beyond"], dlm["runs_beyond"], dlm["runs_before"]) == (0, 4, 0)  # of two levels
     assert ar["published"] == 0.39
     assert ar["predicted"] == {"80,000 unique tokens": pytest.approx([16.0, 16.0])}
     assert "to the power 0.000 (Quokka +0.390)." in content.verdict[0].replace("+0.000", "0.000").replace(
         "−0.000", "0.000"
     )
-    assert content.verdict[1].endswith("to be fitted, as 6 of its runs did not overfit.")
+    assert content.verdict[1].endswith("to be fitted, as 4 of its runs did not overfit.")
     assert (
-        "Runs left out of the fit: 6 of DLM did not overfit before they ended, so that theirs is later. "
+        "Runs left out of the fit: 4 of DLM did not overfit before they ended, so that theirs is later. "
         "The law is of the others."
     ) in content.certain
+
+
+def test_of_runs_held_out_those_that_did_not_overfit_count_as_later(fake_tree):
+    tree = fake_tree(budgets=(20_000, 40_000, 80_000), seeds=(0, 1, 2))
+    law = Fit(y="onset", x=(UNIQUE,), held_out="last")
+    for lasting, measured in ((0, 16.0), (1, None)):  # then most runs are later
+        tree.edit("ar", 80_000, lasting, lambda result: set_nll(result, 8, 0.1))
+        table = written(law, tree).tables[0]
+        row = table.rows[0]
+        assert row["predicted"]["80,000 unique tokens"] == [pytest.approx(16.0), measured]
+        assert row["runs_later"] == {"80,000 unique tokens": lasting + 1}
+        assert row["runs_within"]["80,000 unique tokens"][1] == 3
+        assert row["runs_beyond"] == 0
+    assert "most later than their runs (" in table.cells[0][1][-1][0]
+    assert "2 later than their runs)" in table.cells[0][1][-1][0]
+
+
+def test_the_last_level_is_the_last_that_an_arm_has(powers):
+    tree = powers(budgets=(20_000, 40_000, 80_000, 160_000), passes=(1.0,) * 4)
+
+    def drop(plan):
+        plan["cells"] = [
+            cell for cell in plan["cells"] if (cell["arm"], cell["level"][UNIQUE]) != ("dlm", 160_000)
+        ]
+
+    tree.replan(drop)
+    found = rows(LAW.model_copy(update={"held_out": "last"}), tree)
+    held_out = {arm: list(row["predicted"]) for (arm, _), row in found.items()}
+    assert held_out == {"ar": ["160,000 unique tokens"], "dlm": ["80,000 unique tokens"]}
 
 
 def test_runs_that_were_best_at_their_first_stop_are_counted_and_not_fitted(fake_tree):

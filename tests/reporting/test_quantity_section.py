@@ -65,7 +65,7 @@ def test_the_other_reading_has_a_table_of_its_own(fake_tree):
         ((0,), 0.0, "after 152 epochs", ["1 of 1", "152"]),
         ((0, 1), 0.2, "in 1 of 2 seeds", ["1 of 2", "in some seeds"]),
         # The median is known where most seeds get there.
-        ((0, 1, 2), 0.09, "in 2 of 3 seeds", ["2 of 3", "208 152 to 208"]),
+        ((0, 1, 2), 0.09, "in 2 of 3 seeds", ["2 of 3", "208 152 to later"]),
     ],
 )
 def test_one_seed_and_some_seeds(fake_tree, seeds, shift, said, cells):
@@ -92,9 +92,18 @@ def test_from_the_first_stop_on_and_not_for_good(fake_tree):
     content, cells = told(CROSSING, tree)
     assert content.verdict == (f"{PASSES} from the first stop on at 20,000 unique tokens, but not for good.",)
     assert cells[0][3] == "≤ 1 not for good"
-    # One seed of two: the median is only a bound.
+    # One seed of two: the median is only a bound. Of three it is known, and the lowest is the bound.
     tree.edit("dlm", 20_000, 1, lambda result: [set_nll(result, place, 9.0) for place in range(8)])
     assert told(CROSSING, tree)[0].verdict[0].startswith(f"{PASSES} after at most ")
+
+
+def test_of_a_median_that_is_known_the_lowest_seed_may_be_a_bound(fake_tree):
+    tree = fake_tree(budgets=(20_000,), seeds=(0, 1, 2), seed_shift={"ar": 0.0, "dlm": 0.0})
+    tree.edit("ar", 20_000, 0, lambda result: set_nll(result, 0, 0.1))
+    tree.edit("ar", 20_000, 2, lambda result: set_nll(result, 6, 0.1))
+    content, cells = told(Quantity(names=("onset",), arms=("ar",)), tree)
+    assert content.verdict == ("AR overfits after 16 epochs at 20,000 unique tokens.",)
+    assert cells[0][3] == "16 ≤ 1 to 64"
 
 
 def test_where_nothing_finished_nothing_is_compared(fake_tree):
@@ -134,6 +143,10 @@ def test_the_best_level_is_told_seed_by_seed(fake_tree):
     )
     assert [heading[0] for heading in content.tables[0].headings] == ["Arm", "Seeds", "Level"]
     assert cells[1] == ["DLM is best at", "3 of 3", "20,000 unique tokens in every seed"]
+    tree.fail("ar", 320_000, 2, "lost")  # seed 2 has no best of all levels
+    assert told(Quantity(names=("best_level",)), tree)[0].verdict[0] == (
+        "AR is best at 320,000 unique tokens in 1 of 2 seeds and at 80,000 unique tokens in 1 of 2 seeds."
+    )
     by_gap, _ = told(Quantity(names=("best_level",), metric="option_gap", arms=("ar",)), tree)
     assert by_gap.verdict == ("AR is best at 320,000 unique tokens in every seed.",)
     bound, _ = told(Quantity(names=("best_level",), metric="nelbo", arms=("ar",)), tree)

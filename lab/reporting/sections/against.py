@@ -1,7 +1,7 @@
 """Metrics against a level or a cost: of the runs' test split, or of what was measured after them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -26,6 +26,8 @@ from lab.reporting.series import (
     gain,
     runs_of,
     shown_metrics,
+    throughout,
+    unmeasured,
 )
 from lab.reporting.statistics import judge_together
 from lab.reporting.table import Column, Table
@@ -96,7 +98,10 @@ def write(section: Against, tree: ResultTree, name: str) -> Content:
         series = [one for one in own if not section.arms or one.arm in section.arms]
         series.sort(key=lambda one: one.arm != section.reference)
     if section.levels == "first":
-        series = [one for one in series if one.cells[0].level == tree.levels[0]]
+        first = next(
+            (level for level in tree.levels if any(one.cells[0].level == level for one in series)), {}
+        )
+        series = [one for one in series if one.cells[0].level == first]
     check_series(series, section.matched)
     real = measured.real if measured else None
     if real and not any(real.values(metric.key) for metric in metrics):
@@ -108,7 +113,7 @@ def write(section: Against, tree: ResultTree, name: str) -> Content:
         title=f"Against {shown.axis_name}",
         pictures=(_picture(shown, name),) if series else (),
         tables=tables,
-        warnings=measured.warnings if measured else tuple(_unmeasured(series, metrics)),
+        warnings=measured.warnings if measured else tuple(unmeasured(series, metrics)),
         terms=(
             *(("gain", "verdict", "interval") if section.reference else ()),
             *["moderated"] * moderated,
@@ -126,8 +131,9 @@ def _of_runs(section: Against, tree: ResultTree) -> list[Series]:
             for level in tree.levels
             if (runs := runs_of(tree, arm, level)).cells
         ]
+        metrics = shown_metrics(section.metrics, tree.plan.metric)
         return [
-            replace(one, level={}, variant=words.level_words(one.level), points=one.common) for one in over
+            replace(throughout(one, metrics), level={}, variant=words.level_words(one.level)) for one in over
         ]
     groups: dict[tuple[str, str], list[Runs]] = {}
     for arm in section.arms or tree.plan.arms:
@@ -154,22 +160,6 @@ def _keys_along(x: str, points: Sequence[Point]) -> set[str]:
     pairs = (pair for pair in combinations(points, 2) if pair[0].at.get(x) != pair[1].at.get(x))
     differing = ([key for key in one.level if one.level[key] != other.level[key]] for one, other in pairs)
     return {keys[0] for keys in differing if len(keys) == 1}
-
-
-def _unmeasured(series: Sequence[Series], metrics: Sequence[Metric]) -> Iterator[str]:
-    """Which runs have nothing of what is measured after them alone, a sentence or none."""
-    after = [metric.key for metric in metrics if metric.after_runs]
-    cells = {
-        id(cell): f"{cell.arm} seed {cell.seed}{words.at_level(cell.level)}"
-        for one in series
-        for cell in one.cells
-        if after and not any(key in stop.test for stop in cell.done.stops for key in after)
-    }
-    if cells:
-        yield (
-            f"Trained but not measured: {words.some(list(cells.values()))}. "
-            "The same command measures what is missing."
-        )
 
 
 def _places(section: Against, tree: ResultTree) -> dict[str, float]:
@@ -208,7 +198,7 @@ def _picture(shown: Shown, name: str) -> Picture:
     )
     dotted += ["real text"] * (shown.real is not None) + ["chance"] * chance
     caption = ["Dots are seeds, lines their mean."]
-    if section.levels == "first" and (level := words.level_words(shown.tree.levels[0])):
+    if section.levels == "first" and shown.series and (level := words.level_words(shown.series[0].level)):
         caption.append(f"At {level}.")
     if not section.measurement:
         where = words.PLACE_WORDS.get(section.at, "at every stop")
@@ -362,7 +352,7 @@ def _point_row(arm: str, variant: str, point: Point, metrics: Sequence[Metric]) 
         "arm": arm,
         "variant": variant,
         "level": level_name(point.level),
-        "seeds": len(point.by_seed),
+        "seeds": len(point.values(metrics[0].key)),
         "steps": None,
         "num_draws": None,
         **{name: point.at[name] for name in (*COSTS, "seconds") if name in point.at},

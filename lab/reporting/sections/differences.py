@@ -12,7 +12,7 @@ from lab.reporting.drawing import Picture
 from lab.reporting.power import smallest_decidable
 from lab.reporting.replicates import replicates_of
 from lab.reporting.rows import estimate_fields, ratio
-from lab.reporting.series import Runs, contrasted, gain, shown_metrics
+from lab.reporting.series import Runs, contrasted, gain, shown_metrics, unmeasured
 from lab.reporting.statistics import ALPHA, Estimate, judge_together
 from lab.reporting.table import Column, Table
 from lab.reporting.tree import CellResult, ResultTree, check_matched, level_name, still_improving
@@ -45,8 +45,9 @@ class Compared:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds that both finished; only they are compared."""
-        return tuple(seed for seed in self.arm.seeds if seed in self.reference.seeds)
+        """The seeds that both finished and of which both have it; only they are compared."""
+        known = {seed for made in self.gains.values() if made for seed in made.by_seed}
+        return tuple(seed for seed in self.arm.seeds if seed in known)
 
     @property
     def sides(self) -> dict[str, Runs]:
@@ -102,6 +103,9 @@ def write(section: Differences, tree: ResultTree, name: str) -> Content:
             for (reading, metric), own in compared.items()
         ),
         certain=tuple(certain),
+        warnings=tuple(
+            unmeasured([runs.along for one in main for runs in (one.arm, one.reference)], metrics)
+        ),
         terms=("gain", "end", *words.terms_of(everything)),
     )
 
@@ -293,6 +297,8 @@ def _label(one: Compared, compared: Sequence[Compared]) -> str:
 
 
 def _row(one: Compared) -> Row:
+    sides = one.sides
+    arm, reference = sides["arm"].costs("end"), sides["reference"].costs(one.contrast.reference_at or "end")
     row: Row = {
         "metric": one.metric.key,
         "reading": one.arm.reading,
@@ -303,17 +309,23 @@ def _row(one: Compared) -> Row:
         "seeds": len(one.seeds),
         "seeds_left_out": max(one.arm.planned, one.reference.planned) - len(one.seeds),
         "within_run_length": one.within_run_length,
-        "train_flops_ratio": ratio(one.arm.run_flops, one.reference.run_flops),
-        "train_time_ratio": ratio(one.reference.speed, one.arm.speed),
+        "train_flops_ratio": ratio(arm.get("train_flops"), reference.get("train_flops")),
+        "train_time_ratio": ratio(arm.get("seconds"), reference.get("seconds")),
         "against": f"{one.reference.arm}{words.reference_place(one.contrast)}",
     }
     for place, made in one.gains.items():
         row |= estimate_fields(f"{place}_", made)
-        for side, runs in one.sides.items():
+        for side, runs in sides.items():
             taken = one.contrast.reference_at if side == "reference" else ""
             point = runs.at(taken or place)
             row[f"{place}_{side}"] = point and point.mean(one.metric.key)
     return row
+
+
+def _goes_on(compared: Sequence[Compared]) -> bool:
+    """Whether a run began with the weights of another."""
+    cells = [cell for one in compared for runs in one.sides.values() for cell in runs.cells]
+    return any(cell.done.config.training.start_from for cell in cells)
 
 
 def _table(
@@ -356,7 +368,8 @@ def _table(
         caption=f"Gain: how much better the arm's {metric.on('test')} is, with the {confidence} interval."
         + _margin(metric)
         + f" {words.bound_beside([metric])}".rstrip()
-        + f" {words.MARK} still improving when its run ended." * marked,
+        + f" {words.MARK} still improving when its run ended." * marked
+        + " FLOPs and time of a run that starts from another are without the other's." * _goes_on(compared),
     )
 
 

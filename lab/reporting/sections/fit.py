@@ -16,6 +16,7 @@ from lab.metrics import NLL, Metric, find_metric
 from lab.reporting import drawing, quantities, table, words
 from lab.reporting.content import Content
 from lab.reporting.drawing import Picture
+from lab.reporting.quantities import SeedPlaces
 from lab.reporting.series import Runs, check_axis, runs_of
 from lab.reporting.statistics import Estimate, estimate
 from lab.reporting.table import Column, Table
@@ -35,13 +36,14 @@ class Law:
         constant: the mean over these seeds of log c.
         fitted: the levels that are fitted.
         left_out: the level that is held out.
-        predicted: level held out -> (predicted, measured), geometric means over seeds; None where no run
-            there has a value.
+        predicted: level held out -> (predicted, measured), geometric means over seeds, of an onset measured
+            the median, in which a run that did not get there counts as later; None where that is not known.
         intervals: level held out -> the 95 % interval in which a run there is predicted, of all runs' scatter
             about one law; not there where too few runs were fitted.
         within: level held out -> how many of its runs lie in that interval, and of how many.
-        beyond: how many runs did not get to y before they ended, so that theirs is larger.
-        before: how many were there at their first stop already, so that theirs is that or less.
+        later: level held out -> how many of its runs did not get to y before they ended.
+        beyond: how many of the other runs did not, so that theirs is larger.
+        before: how many of them were there at their first stop already, so that theirs is that or less.
     """
 
     arm: str
@@ -52,6 +54,7 @@ class Law:
     predicted: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     within: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    later: Mapping[str, int] = field(default_factory=dict)
     beyond: int = 0
     before: int = 0
 
@@ -84,15 +87,20 @@ def _law(section: Fit, tree: ResultTree, arm: str) -> Law:
     fitted: list[Fitted] = []
     left_out: list[Fitted] = []
     beyond = before = 0
-    held_out = tree.levels[-1] if section.held_out == "last" else section.held_out
-    for level in tree.levels:
+    planned = [level for level in tree.levels if tree.cells_of(arm, level)]
+    held_out = section.held_out if section.held_out != "last" else planned[-1] if planned else {}
+    onsets: dict[str, SeedPlaces] = {}
+    for level in planned:
         runs = runs_of(tree, arm, level)
+        aside = bool(held_out) and held_out.items() <= level.items()
         if section.y == "onset":
             places = quantities.onset(runs.along, find_metric(NLL))
-            beyond += len(places.by_seed) - len(places.reached)
-            before += places.from_first
+            if aside:
+                onsets[words.level_words(level)] = places
+            else:
+                beyond += len(places.by_seed) - len(places.reached)
+                before += places.from_first
         place, values = _place(section, level, runs), _values(section, runs)
-        aside = bool(held_out) and held_out.items() <= level.items()
         if place and (values or aside):
             (left_out if aside else fitted).append((level, place, values))
     solved = {}
@@ -107,17 +115,23 @@ def _law(section: Fit, tree: ResultTree, arm: str) -> Law:
         x: estimate({seed: values[index] for seed, values in solved.items()}, 1.0)
         for index, x in enumerate(section.x, start=1)
     }
-    predicted, intervals, within = {}, {}, {}
+    predicted, intervals, within, later = {}, {}, {}, {}
     for predicted_level, place, measured in left_out:
         name = words.level_words(predicted_level)
         logs = [1.0, *map(math.log, place)]
         law = math.exp(fmean(float(np.dot(own, logs)) for own in solved.values()))
-        predicted[name] = (law, geometric_mean(measured.values()) if measured else None)
+        seen = onsets.get(name)
+        was = seen.median("epoch") if seen else geometric_mean(measured.values()) if measured else None
+        predicted[name] = (law, was)
+        runs_there = len(seen.by_seed) if seen else len(measured)
+        later[name] = runs_there - len(seen.reached) if seen else 0
         if ends := _prediction_interval(fitted, place):
             intervals[name] = ends
-            within[name] = (sum(ends[0] <= y <= ends[1] for y in measured.values()), len(measured))
+            within[name] = (sum(ends[0] <= y <= ends[1] for y in measured.values()), runs_there)
     constant = fmean(own[0] for own in solved.values())
-    return Law(arm, exponents, constant, fitted, left_out, predicted, intervals, within, beyond, before)
+    return Law(
+        arm, exponents, constant, fitted, left_out, predicted, intervals, within, later, beyond, before
+    )
 
 
 def _prediction_interval(fitted: Sequence[Fitted], place: tuple[float, ...]) -> tuple[float, float] | None:
@@ -197,6 +211,7 @@ def _table(section: Fit, laws: Sequence[Law], name: str) -> Table:
             row["predicted"] = {level: list(pair) for level, pair in law.predicted.items()}
             row["prediction_interval"] = {level: list(ends) for level, ends in law.intervals.items()}
             row["runs_within"] = {level: list(counts) for level, counts in law.within.items()}
+            row["runs_later"] = dict(law.later)
             rows.append(row)
     show = words.plain if section.y == "onset" else _metric(section).shown
 
@@ -206,9 +221,13 @@ def _table(section: Fit, laws: Sequence[Law], name: str) -> Table:
             text = f"{level}: {show(law)}"
             if ends := row["prediction_interval"].get(level):
                 text += f" [{show(ends[0])} to {show(ends[1])}]"
-            text += ", not measured" if was is None else f", measured {show(was)}"
+            later = row["runs_later"][level]
+            nothing = "most later than their runs" if later else "not measured"
+            text += f", {nothing}" if was is None else f", measured {show(was)}"
             counts = row["runs_within"].get(level)
-            text += f" ({counts[0]} of {counts[1]} runs within)" if counts and counts[1] else ""
+            told = [f"{counts[0]} of {counts[1]} runs within"] if counts and counts[1] else []
+            told += [f"{later} later than {'its run' if later == 1 else 'their runs'}"] * bool(later)
+            text += f" ({', '.join(told)})" if told else ""
             texts.append(text)
         return "; ".join(texts)
 

@@ -122,15 +122,21 @@ def _lines(
 
 
 def _best_level(arm: str, tree: ResultTree, metric: Metric, reading: Reading) -> Line:
-    """At which level each seed of an arm is best, by the test split at the best stop; of equals the first."""
-    best: dict[int, tuple[float, str]] = {}
-    for level in tree.levels:
-        point = runs_of(tree, arm, level, reading).at("best")
-        for seed, value in point.values(metric.key).items() if point else ():
-            here = (metric.improvement(0.0, value), words.level_words(level))
-            best[seed] = max(best.get(seed, here), here, key=lambda pair: pair[0])
-    levels = {seed: level for seed, (_, level) in sorted(best.items())}
-    return Line("best_level", reading, arm, {}, SeedPlaces({}, ()), best_levels=levels)
+    """At which level each seed of an arm is best, by the test split at the best stop; of equals the first.
+
+    Of the seeds that have all levels at which the arm is planned.
+    """
+    planned = [runs for level in tree.levels if (runs := runs_of(tree, arm, level, reading)).planned]
+    values = {
+        words.level_words(runs.level): point.values(metric.key) if (point := runs.at("best")) else {}
+        for runs in planned
+    }
+    seeds = set.intersection(*map(set, values.values())) if values else set()
+    best = {
+        seed: max(values, key=lambda level: metric.improvement(0.0, values[level][seed]))
+        for seed in sorted(seeds)
+    }
+    return Line("best_level", reading, arm, {}, SeedPlaces({}, ()), best_levels=best)
 
 
 def _matches(section: Quantity, tree: ResultTree, metric: Metric, measured: AfterRuns) -> Iterator[Line]:
@@ -159,7 +165,8 @@ def _sentence(line: Line, section: Quantity, metric: Metric) -> str:
     if not places.by_seed:
         return f"{arm} and {reference} are not compared{at}: no seed has both."
     some_seeds = f"in {len(places.reached)} of {len(places.by_seed)} seeds"
-    at_most = "at most " * bool(places.from_first)
+    bounded = bool(places.from_first) if line.name == "match_ratio" else places.at_most
+    at_most = "at most " * bounded
     if line.name == "match_ratio":
         who = f"{arm} ({words.variant_name(line.variant)})" if line.variant else arm
         goal = f"{reference}'s {metric.name}{at}"
@@ -225,6 +232,7 @@ def _row(line: Line, section: Quantity) -> Row:
         "seeds": line.seeds,
         "seeds_that_reach": len(places.reached),
         "from_first": places.from_first,
+        "at_most": places.at_most,
         "holds_to_the_end": places.holds,
         "in_passing": len(places.in_passing),
         "geometric_mean": places.mean,
@@ -277,8 +285,11 @@ def _value(row: Row) -> str:
     value, low, high = (row[key] for key in keys)
     if value is None:
         return "in some seeds"
-    lines = ["≤ " * bool(row["from_first"]) + words.plain(value)]
-    if low is not None and words.plain(low) != words.plain(high):
-        lines.append(f"{words.plain(low)} to {words.plain(high)}")
+    of_places = row["quantity"] != "match_ratio"
+    lines = ["≤ " * bool(row["at_most" if of_places else "from_first"]) + words.plain(value)]
+    later = of_places and row["seeds_that_reach"] < row["seeds"]
+    if low is not None and (later or words.plain(low) != words.plain(high)):
+        lowest = "≤ " * bool(of_places and row["from_first"]) + words.plain(low)
+        lines.append(f"{lowest} to {'later' if later else words.plain(high)}")
     lines += ["not for good"] * (not row["holds_to_the_end"])
     return table.LINE.join(lines)
