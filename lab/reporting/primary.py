@@ -1,7 +1,7 @@
 """What a page says first: the primary contrasts, by the rule that was registered before the runs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.files import Row
@@ -10,7 +10,7 @@ from lab.registration import Registration
 from lab.reporting import table, words
 from lab.reporting.content import Content
 from lab.reporting.sequential import DIFFERS, EQUIVALENT, UNDECIDED, Decision, decide
-from lab.reporting.series import Point, runs_of
+from lab.reporting.series import Runs, runs_of
 from lab.reporting.table import Column, Table
 from lab.reporting.tree import ResultTree, check_matched, level_name
 from lab.results import Registered
@@ -25,10 +25,14 @@ class Primary:
     """A primary contrast, and what came of it.
 
     Attributes:
+        sides: the finished runs of the arm and of its reference.
+        values: of each, seed -> what it measures.
         gains: of seeds 0, 1, ..., as far as both arms finished them without a gap.
     """
 
     contrast: Contrast
+    sides: tuple[Runs, Runs]
+    values: tuple[Mapping[int, float], Mapping[int, float]]
     gains: tuple[float, ...]
     decision: Decision
 
@@ -37,14 +41,31 @@ class Primary:
         """The arm and its reference in words, the reference with its level where that is another."""
         return words.arm_name(self.contrast.arm), words.reference_name(self.contrast)
 
+    @property
+    def improving(self) -> list[int]:
+        """Of how many seeds of the look each side was best at its last stop."""
+        return [runs.among(range(self.decision.seeds)).improving for runs in self.sides]
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is of the best and the last stop of the same runs, which are one in every seed."""
+        arm, reference = self.sides
+        same = (arm.arm, arm.level) == (reference.arm, reference.level)
+        return same and 0 < self.decision.seeds == self.improving[0]
+
+    @property
+    def undecided(self) -> bool:
+        """Whether more seeds are to decide it."""
+        return self.decision.verdict == UNDECIDED and not self.empty
+
 
 def is_decided(tree: ResultTree) -> bool:
-    """Whether the finished runs decide every primary contrast.
+    """Whether the finished runs decide every primary contrast in which there is something to compare.
 
     Raises:
         ValueError: if nothing is registered, or runs may not be compared.
     """
-    return all(one.decision.verdict != UNDECIDED for one in _primaries(tree, _registered(tree).rule))
+    return not any(one.undecided for one in _primaries(tree, _registered(tree).rule))
 
 
 def write(tree: ResultTree) -> Content | None:
@@ -59,13 +80,13 @@ def write(tree: ResultTree) -> Content | None:
     rule, metric = registered.rule, find_metric(registered.rule.metric)
     primaries = _primaries(tree, rule)
     when = _when(registered)
-    few = " ".join(_sentence(one, rule, metric, when) for one in primaries) if len(primaries) <= 2 else ""
-    looked = any(one.decision.seeds for one in primaries)
+    few = " ".join(_sentence(one, primaries, rule, when) for one in primaries) if len(primaries) <= 2 else ""
+    looked = any(one.decision.interval for one in primaries)
     level = f"Intervals are at the level of their look, {words.join(_levels(primaries))}, "
     level += "after a sequential stop." if tree.plan.auto else "by which more seeds may still be added."
     return Content(
         title=TITLE,
-        headline=few or _counted(primaries, when),
+        headline=few or _counted(primaries, rule, when),
         verdict=(_where(primaries, rule, tree),),
         tables=(_table(primaries, rule, metric),),
         certain=(*[level] * looked, f"Rule {registered.hash}: {rule_words(rule)}."),
@@ -85,24 +106,28 @@ def _registered(tree: ResultTree) -> Registered:
 def _primaries(tree: ResultTree, rule: Registration) -> list[Primary]:
     """Every contrast with its gains and its decision, in registered order."""
     metric = find_metric(rule.metric)
-    gains = []
+    sides, values = [], []
     for contrast in rule.contrasts:
         arm = runs_of(tree, contrast.arm, contrast.level)
         reference = runs_of(tree, contrast.reference, contrast.level | contrast.reference_level)
         check_matched([*reference.cells, *arm.cells], ("held_out",), words.level_words(contrast.level))
         points = arm.at(rule.place), reference.at(contrast.reference_at or rule.place)
-        gains.append(_gains(*points, metric))
-    decisions = decide(gains, rule)
-    return [Primary(*one) for one in zip(rule.contrasts, gains, decisions, strict=True)]
+        own, other = (point.values(metric.key) if point else {} for point in points)
+        sides.append((arm, reference))
+        values.append((own, other))
+    compared = [_without_gap(*one) for one in values]
+    gains = [tuple(metric.improvement(before, after) for after, before in own) for own in compared]
+    sizes = [tuple(max(map(abs, pair)) for pair in own) for own in compared]
+    decisions = decide(gains, rule, sizes)
+    return [Primary(*one) for one in zip(rule.contrasts, sides, values, gains, decisions, strict=True)]
 
 
-def _gains(arm: Point | None, reference: Point | None, metric: Metric) -> tuple[float, ...]:
-    """How much better the arm is, for seeds 0, 1, ... up to the first that one of the two lacks."""
-    own, other = (point.values(metric.key) if point else {} for point in (arm, reference))
-    gains: list[float] = []
-    while (seed := len(gains)) in own and seed in other:
-        gains.append(metric.improvement(other[seed], own[seed]))
-    return tuple(gains)
+def _without_gap(arm: Mapping[int, float], reference: Mapping[int, float]) -> list[tuple[float, float]]:
+    """The values of both for seeds 0, 1, ... up to the first that one of the two lacks."""
+    pairs: list[tuple[float, float]] = []
+    while (seed := len(pairs)) in arm and seed in reference:
+        pairs.append((arm[seed], reference[seed]))
+    return pairs
 
 
 # Words.
@@ -141,15 +166,20 @@ def _late(registered: Registered) -> tuple[str, ...]:
     return (late,) * registered.after_results
 
 
-def _sentence(one: Primary, rule: Registration, metric: Metric, when: str) -> str:
+def _sentence(one: Primary, primaries: Sequence[Primary], rule: Registration, when: str) -> str:
     """The verdict on a contrast, by how much, after how many seeds."""
-    made, (who, whom) = one.decision, one.names
+    made, (who, whom), metric = one.decision, one.names, find_metric(rule.metric)
     at, place = words.at_level(one.contrast.level), f"in {metric.name}{' at the end' * (rule.place == 'end')}"
     who, place = (f"{who}{at}", place) if one.contrast.reference_level else (who, f"{place}{at}")
     margin = words.amount(rule.margin, metric)
+    finished = min(len(other.gains) for other in primaries)
     if made.mean is None:
-        first = f"the first look is at {rule.looks[0]} seeds, of which both have {len(one.gains)}"
-        return f"{who} against {whom} is undecided {place}: {first} ({when})."
+        have = "both have" if len(one.gains) == finished else "all contrasts have"
+        first = f"the first look is at {rule.looks[0]} seeds, of which {have} {finished}"
+        return f"{who} against {whom} is undecided {place}: {first}{_gap(primaries, finished)} ({when})."
+    if one.empty:
+        nothing = "the best stop is the last in every seed, so there is nothing to compare"
+        return f"{who} against {whom} is undecided {place}: {nothing} ({made.seeds} seeds; {when})."
     if made.verdict == DIFFERS:
         side = "better" if made.mean > 0 else "worse"
         text = f"{who} is {side} than {whom} {place} by {_sized(made, metric, sign=False)}"
@@ -158,45 +188,81 @@ def _sentence(one: Primary, rule: Registration, metric: Metric, when: str) -> st
         text = f"{who} is equivalent to {whom} {place} within {margin}: a gain of {_sized(made, metric)}"
     else:
         text = f"{who} against {whom} is undecided {place}: a gain of {_sized(made, metric)}"
-    following = next((look for look in rule.looks if look > made.seeds), None)
-    left = f"the next look needs {following - len(one.gains)} more" if following else "the last look"
+    text += ", within this run length" * (rule.place == "best" and any(one.improving))
+    left = "the last look"
+    if following := next((look for look in rule.looks if look > made.seeds), None):
+        left = f"the next look needs {following - finished} more{_gap(primaries, finished)}"
     left = f"{left}; " * (made.verdict == UNDECIDED)
     return f"{text} ({made.seeds} seeds; {left}{when})."
 
 
+def _gap(primaries: Sequence[Primary], finished: int) -> str:
+    """Who lacks the first seed that not all have, as an ending; nothing if nobody has it or a later one."""
+    if all(seed < finished for one in primaries for own in one.values for seed in own):
+        return ""
+    names = dict.fromkeys(
+        f"{words.arm_name(runs.arm)}{words.at_level(runs.level)}"
+        for one in primaries
+        for runs, own in zip(one.sides, one.values, strict=True)
+        if finished not in own
+    )
+    return f" without a gap: seed {finished} of {words.some([*names])} is missing"
+
+
 def _sized(made: Decision, metric: Metric, *, sign: bool = True) -> str:
-    """A gain with its interval, such as `0.120 [0.050 to 0.190] nats/token`; without a sign its size."""
+    """A gain with its interval, such as `0.120 [0.050 to 0.190] nats/token`; without a sign its size.
+
+    Of an equivalent one the interval is what its tests look at, with its level.
+    """
     side = 1 if sign or made.mean is None or made.mean > 0 else -1
+    interval, at = made.interval, ""
+    if made.verdict == EQUIVALENT and made.equivalence_level:
+        interval, at = made.equivalence_interval, f" at {words.confidence(2 * made.equivalence_level)}"
     mean, *ends = (
         words.difference(value, metric).removeprefix("" if sign else "+")
-        for value in (side * (made.mean or 0.0), *sorted(side * end for end in made.interval or ()))
+        for value in (side * (made.mean or 0.0), *sorted(side * end for end in interval or ()))
     )
-    interval = f" [{' to '.join(ends)}]" if ends else ""
-    return f"{mean}{interval} {metric.difference_unit}".strip()
+    shown = f" [{' to '.join(ends)}{at}]" if ends else ""
+    return f"{mean}{shown} {metric.difference_unit}".strip()
 
 
-def _counted(primaries: Sequence[Primary], when: str) -> str:
+def _counted(primaries: Sequence[Primary], rule: Registration, when: str) -> str:
     counts = Counter(one.decision.verdict for one in primaries)
     verbs = {DIFFERS: "show a difference", EQUIVALENT: "are equivalent", UNDECIDED: "are undecided"}
-    parts = [f"{counts[verdict]} {verb}" for verdict, verb in verbs.items() if counts[verdict]]
-    return f"Of {len(primaries)} primary contrasts {words.join(parts)} ({when})."
+    verbs[UNDECIDED] += _nothing(primaries)
+    text = words.join([f"{counts[verdict]} {verb}" for verdict, verb in verbs.items() if counts[verdict]])
+    within = [any(one.improving) for one in primaries if not one.empty]
+    if rule.place == "best" and any(within):
+        text += f"; {'all' if all(within) else 'some'} within this run length"
+    return f"Of {len(primaries)} primary contrasts {text} ({when})."
+
+
+def _nothing(primaries: Sequence[Primary]) -> str:
+    """In how many there is nothing to compare, as an ending; nothing if in none."""
+    empty = sum(one.empty for one in primaries)
+    return f", {empty} with nothing to compare" if empty else ""
 
 
 def _where(primaries: Sequence[Primary], rule: Registration, tree: ResultTree) -> str:
     """At which look it stands, and what follows."""
-    seeds = max(one.decision.seeds for one in primaries)
+    compared = [one for one in primaries if not one.empty]
+    seeds = max(one.decision.seeds for one in compared or primaries)
     undecided = sum(one.decision.verdict == UNDECIDED for one in primaries)
     if not seeds:
         return f"No look was taken yet; the first is at {rule.looks[0]} seeds."
     number = rule.looks.index(seeds) + 1
     at = f"Look {number} of {len(rule.looks)}, at {seeds} seeds"
-    if not undecided:
-        return f"{at}, decided the last of them." if len(primaries) > 1 else f"{at}, decided it."
+    if not compared:
+        return f"{at}, found nothing to compare."
+    if not any(one.undecided for one in compared):
+        last = "the last of them" if len(primaries) > 1 else "it"
+        return f"{at}, decided {last if len(compared) == len(primaries) else 'all that can be compared'}."
     which = f"{undecided} of {len(primaries)}" if len(primaries) > 1 else "it"
+    which += f" undecided{_nothing(primaries)}"
     if number == len(rule.looks):
-        return f"{at}, is the last and leaves {which} undecided."
+        return f"{at}, is the last and leaves {which}."
     how = "the same command adds them" if tree.plan.auto else "SEEDS=auto adds them"
-    return f"{at}, leaves {which} undecided; the next is at {rule.looks[number]} seeds: {how}."
+    return f"{at}, leaves {which}; the next is at {rule.looks[number]} seeds: {how}."
 
 
 def _levels(primaries: Sequence[Primary]) -> list[str]:

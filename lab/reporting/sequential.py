@@ -77,31 +77,32 @@ def nominal_levels(
     return tuple(levels)
 
 
-def paired_p(gains: Array) -> Array:
+def paired_p(gains: Array, sizes: Array | float = 0.0) -> Array:
     """Two-sided p-values of the paired t test that the mean gain is 0; 1 where seeds have no spread.
 
     Args:
         gains: (n, ...), a gain a seed.
+        sizes: of the numbers that each gain was computed from, where they are larger than the gains.
     """
-    mean, error, spread = _moments(gains)
+    mean, error, spread = _moments(gains, sizes)
     p = 2 * stats.t.sf(np.abs(mean) / error, len(gains) - 1)
     return np.where(spread, p, 1.0)
 
 
-def equivalence_p(gains: Array, margin: float) -> Array:
+def equivalence_p(gains: Array, margin: float, sizes: Array | float = 0.0) -> Array:
     """p-values of two one-sided t tests that the mean gain lies within the margin: the larger of the two.
 
     Reference: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15.
     """
-    mean, error, spread = _moments(gains)
+    mean, error, spread = _moments(gains, sizes)
     p = stats.t.sf((margin - np.abs(mean)) / error, len(gains) - 1)
     return np.where(spread, p, 1.0)
 
 
-def _moments(gains: Array) -> tuple[Array, Array, Array]:
-    """Mean, standard error, and whether the seeds have a spread to judge by."""
+def _moments(gains: Array, sizes: Array | float) -> tuple[Array, Array, Array]:
+    """Mean, standard error, and whether the seeds have a spread to judge by, which is more than rounding."""
     mean, deviation = gains.mean(axis=0), gains.std(axis=0, ddof=1)
-    spread = deviation > ROUNDING * np.max(np.abs(gains), axis=0)
+    spread = deviation > ROUNDING * np.max(np.maximum(np.abs(gains), sizes), axis=0)
     return mean, np.where(spread, deviation, 1.0) / math.sqrt(len(gains)), spread
 
 
@@ -176,6 +177,7 @@ class Decision:
         within_margin: whether the tests of equivalence hold too; a difference may be within the margin.
         mean: gain over these seeds; None without a look.
         interval: at the level of the look, 1 - `level`; None without a look or a spread.
+        equivalence_interval: at 1 - 2 `equivalence_level`: within the margin if `within_margin`.
         p_value, level: of the test for a difference, and what it had to be below.
         equivalence_p, equivalence_level: of the tests for equivalence.
     """
@@ -185,45 +187,52 @@ class Decision:
     within_margin: bool = False
     mean: float | None = None
     interval: tuple[float, float] | None = None
+    equivalence_interval: tuple[float, float] | None = None
     p_value: float | None = None
     level: float | None = None
     equivalence_p: float | None = None
     equivalence_level: float | None = None
 
 
-def decide(gains: Sequence[Sequence[float]], rule: Registration) -> list[Decision]:
+def decide(
+    gains: Sequence[Sequence[float]], rule: Registration, sizes: Sequence[Sequence[float]] = ()
+) -> list[Decision]:
     """What the looks came to that all contrasts have the seeds for: a function of the gains up to each alone.
 
     Args:
         gains: of each contrast the gain of seeds 0, 1, ... without a gap, positive where the arm is better.
         rule: as registered.
+        sizes: of the numbers that each gain was computed from; without them the gains' own.
     """
     finished = min(map(len, gains), default=0)
     looks = [look for look in rule.looks if look <= finished]
     if not looks:
         return [Decision() for _ in gains]
-    values = np.array([own[: looks[-1]] for own in gains]).T
-    difference = np.stack([paired_p(values[:look]) for look in looks])
-    equivalence = np.stack([equivalence_p(values[:look], rule.margin) for look in looks])
+    values, compared = (np.array([own[: looks[-1]] for own in each]).T for each in (gains, sizes or gains))
+    difference = np.stack([paired_p(values[:look], compared[:look]) for look in looks])
+    equivalence = np.stack([equivalence_p(values[:look], rule.margin, compared[:look]) for look in looks])
     looked = look_by_look(difference, equivalence, *levels_for(rule, len(gains)))
     made = []
     for index in range(len(gains)):
         look = min(int(looked.stopped[index]), len(looks) - 1)
         own, level = values[: looks[look], index], float(looked.difference_levels[index])
+        within = float(looked.equivalence_levels[index])
         differs, equivalent = bool(looked.differs[index]), bool(looked.equivalent[index])
-        mean, error, spread = _moments(own)
-        ends = stats.t.interval(1 - level, len(own) - 1, loc=mean, scale=error)
+        mean, error, spread = _moments(own, compared[: looks[look], index])
+        ends = stats.t.interval(np.array([1 - level, 1 - 2 * within]), len(own) - 1, loc=mean, scale=error)
+        interval, narrower = map(tuple, np.transpose(ends).tolist()) if spread else (None, None)
         made.append(
             Decision(
                 seeds=looks[look],
                 verdict=DIFFERS if differs else EQUIVALENT if equivalent else UNDECIDED,
                 within_margin=equivalent,
                 mean=float(mean),
-                interval=(float(ends[0]), float(ends[1])) if spread else None,
+                interval=interval,
+                equivalence_interval=narrower,
                 p_value=float(difference[look, index]) if spread else None,
                 level=level,
                 equivalence_p=float(equivalence[look, index]) if spread else None,
-                equivalence_level=float(looked.equivalence_levels[index]),
+                equivalence_level=within,
             )
         )
     return made

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from fake_trees import overfit_at_the_end, set_nll
 from report_pages import read_page
 
 from lab.registration import Registration
@@ -70,7 +71,7 @@ def test_other_sections_keep_what_they_found_and_are_marked_as_looked_at_besides
             3,
             0.15,
             "ar_mask30 is equivalent to AR in NLL within 0.150 nats/token: a gain of 0.000 "
-            "[−0.048 to +0.048] nats/token (3 seeds; ",
+            "[−0.034 to +0.034 at 97.2 %] nats/token (3 seeds; ",  # t(0.986, 2) = 5.85 times 0.0058
             "Look 1 of 5, at 3 seeds, decided it.",
         ),
         (
@@ -139,10 +140,98 @@ def test_levels_are_named_and_many_contrasts_counted(fake_tree):
     assert len(first.tables[0].rows) == 1
 
 
-def test_a_seed_that_one_arm_lacks_ends_the_looks(fake_sweep):
-    tree = fake_sweep(primary=RULE)
+def test_a_seed_that_one_arm_lacks_ends_the_looks_and_is_named(fake_sweep):
+    rule = RULE.model_copy(update={"margin": 0.01, "contrasts": pairs({"ar_mask10": "ar"})})
+    tree = fake_sweep(primary=rule, seeds=tuple(range(5)))
+    tree.fail("ar", 20_000, 3, "lost")
+    left = f"(3 seeds; the next look needs 2 more without a gap: seed 3 of AR is missing; {BEFORE})."
+    assert written(tree).headline.endswith(left)
     tree.fail("ar", 20_000, 1, "lost")
-    assert "of which both have 1" in written(tree).headline
+    few = "the first look is at 3 seeds, of which both have 1 without a gap: seed 1 of AR is missing"
+    assert f"{few} ({BEFORE})." in written(tree).headline
+    tree.fail("ar_mask10", 20_000, 1, "lost")
+    assert "seed 1 of ar_mask10 and AR is missing" in written(tree).headline
+
+
+def test_the_next_look_waits_for_the_contrast_with_the_fewest_seeds(fake_sweep):
+    rule = RULE.model_copy(update={"margin": 0.01, "contrasts": pairs({"ar_mask10": "ar", "dlm": "ar"})})
+    tree = fake_sweep(primary=rule, seeds=tuple(range(5)))
+    for seed in (3, 4):
+        tree.fail("dlm", 20_000, seed, "lost")
+    content = written(tree)
+    left = "(3 seeds; the next look needs 2 more without a gap: seed 3 of DLM is missing;"
+    assert f"a gain of 0.000 [−0.069 to +0.069] nats/token {left}" in content.headline
+    assert content.verdict[0].startswith("Look 1 of 5, at 3 seeds, leaves 2 of 2 undecided")
+    tree.fail("dlm", 20_000, 2, "lost")
+    first, second = (
+        f"the first look is at 3 seeds, of which {have} 2 without a gap: seed 2 of DLM is missing ({BEFORE})."
+        for have in ("all contrasts have", "both have")
+    )
+    headline = written(tree).headline
+    assert headline.index(first) < headline.index(second)
+
+
+def test_arms_that_are_alike_but_for_rounding_are_not_equivalent(fake_sweep):
+    none = dict.fromkeys(("ar_mask10", "ar_mask30", "ar_mask90", "dlm_passes2"), 0.0)
+    content = written(fake_sweep(primary=RULE, gains=none, gain_shift=(0.0, 5e-16, -5e-16)))
+    (row,) = content.tables[0].rows
+    assert len(set(row["by_seed"].values())) == 3
+    assert (row["verdict"], row["p_value"], row["equivalence_p"]) == ("undecided", None, None)
+
+
+def test_a_verdict_on_an_arm_that_was_still_improving_holds_within_its_run_length(fake_sweep, fake_tree):
+    rule = RULE.model_copy(update={"contrasts": pairs({"dlm": "ar"})})
+    tree = fake_sweep(primary=rule, seeds=(0, 1, 2, 3))
+    assert f" nats/token, within this run length (3 seeds; {BEFORE})." in written(tree).headline
+    for seed in (0, 1, 2):  # the look is at three seeds, and the fourth is none of them
+        tree.edit("dlm", 20_000, seed, overfit_at_the_end)
+    assert "run length" not in written(tree).headline
+    tree = fake_sweep(primary=rule.model_copy(update={"place": "end"}))
+    assert "run length" not in written(tree).headline
+    some = pairs({"ar_mask10": "ar", "ar_mask30": "ar", "dlm": "ar"})
+    headline = written(fake_sweep(primary=rule.model_copy(update={"contrasts": some}))).headline
+    assert headline.endswith(f"; some within this run length ({BEFORE}).")
+    headline = written(fake_tree(primary=rule, seeds=(0, 1, 2))).headline
+    assert headline.endswith(f"; all within this run length ({BEFORE}).")
+
+
+def test_where_the_best_stop_is_the_last_nothing_is_compared_and_no_seeds_are_added(fake_sweep):
+    tree = fake_sweep(primary=Registration(contrasts=over_best(("dlm",)), place="end"))
+    content = written(tree)
+    assert content.headline == (
+        "DLM against DLM at the best stop is undecided in NLL at the end: the best stop is the last in every "
+        f"seed, so there is nothing to compare (3 seeds; {BEFORE})."
+    )
+    assert content.verdict == ("Look 1 of 5, at 3 seeds, found nothing to compare.",)
+    assert [row["verdict"] for row in content.tables[0].rows] == ["undecided"]
+    assert len(content.certain) == 1  # the rule, and nothing of intervals
+    assert is_decided(read_tree(tree.path))
+    tree.edit("dlm", 20_000, 2, lambda result: set_nll(result, 8, 5.0))
+    assert "nothing to compare" not in written(tree).headline
+    assert not is_decided(read_tree(tree.path))
+    tree = fake_sweep(primary=Registration(contrasts=over_best(("dlm",)), place="end"), seeds=(0, 1))
+    assert "of which both have 2" in written(tree).headline
+    assert not is_decided(read_tree(tree.path))
+
+
+def test_contrasts_with_nothing_to_compare_are_counted_and_the_others_judged(fake_sweep):
+    arms = ("ar", "ar_mask10", "dlm")
+    tree = fake_sweep(primary=Registration(contrasts=over_best(arms), place="end"))
+    content = written(tree)  # AR's gains are all the same
+    assert content.headline == (
+        f"Of 3 primary contrasts 3 are undecided, 1 with nothing to compare ({BEFORE})."
+    )
+    assert content.verdict[0].startswith(
+        "Look 1 of 5, at 3 seeds, leaves 3 of 3 undecided, 1 with nothing to compare; the next is at 5 seeds"
+    )
+    assert not is_decided(read_tree(tree.path))
+    for arm in ("ar", "ar_mask10"):
+        for seed in range(3):
+            tree.edit(arm, 20_000, seed, lambda result, seed=seed: set_nll(result, 8, 5 + 0.05 * seed))
+    content = written(tree)
+    assert "2 show a difference and 1 are undecided, 1 with nothing to compare" in content.headline
+    assert content.verdict == ("Look 1 of 5, at 3 seeds, decided all that can be compared.",)
+    assert is_decided(read_tree(tree.path))
 
 
 @pytest.mark.parametrize(

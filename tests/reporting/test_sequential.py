@@ -84,6 +84,18 @@ def test_seeds_without_spread_decide_nothing():
     )
 
 
+def test_a_spread_that_is_rounding_of_what_was_compared_decides_nothing():
+    gains = [4.4e-16, 0.0, -4.4e-16]
+    (made,) = decide([gains], RULE, [[2.3, 2.3, 2.3]])
+    assert (made.verdict, made.interval, made.equivalence_interval, made.p_value, made.equivalence_p) == (
+        "undecided",
+        *[None] * 4,
+    )
+    # A later seed's size says nothing of an earlier look.
+    assert decide([[0.2, 0.21, 0.19, 0.2]], RULE, [[2.3] * 3 + [1e12]])[0].verdict == "differs"
+    assert decide([[0.2, 0.21, 0.19]], RULE, [[1e12] * 3])[0].verdict == "undecided"
+
+
 def look(p_values, levels):
     """What comes of p-values (looks x contrasts) for a difference, where nothing is equivalent."""
     difference = np.array(p_values)
@@ -138,6 +150,8 @@ def test_the_interval_leaves_out_zero_exactly_if_the_contrast_differs():
         for made in decide(generator.normal(truth, 0.05, (3, 16)).tolist(), RULE):
             low, high = made.interval
             assert (low > 0 or high < 0) == (made.verdict == "differs")
+            low, high = made.equivalence_interval
+            assert (-RULE.margin < low and high < RULE.margin) == made.within_margin
             assert stats.t.interval(1 - made.level, made.seeds - 1)[1] > stats.t.interval(0.95, 15)[1]
             seen.add(made.verdict)
     assert seen >= {"differs", "equivalent"}
