@@ -55,6 +55,8 @@ class Registration(BaseModel):
     ) -> "Registration":
         """The rule of one plan: its metric by name, and each contrast at each level, in full.
 
+        A level for which the reference is not planned is left out.
+
         Args:
             metric: the ablation's.
             levels: those at which every arm is planned, the smallest first.
@@ -62,21 +64,20 @@ class Registration(BaseModel):
                 where both of its arms are planned.
 
         Raises:
-            ValueError: if a contrast is taken at no planned level.
+            ValueError: if a contrast is taken at no planned level, or against none.
         """
         contrasts: list[Contrast] = []
         for contrast in self.contrasts:
-            alike = [level for level in levels if contrast.level.items() <= level.items()] or [
-                level
-                for arm, level in planned
-                if arm == contrast.arm
-                and contrast.level.items() <= level.items()
-                and (contrast.reference, {**level, **contrast.reference_level}) in planned
-            ]
+            own = [level for arm, level in planned if arm == contrast.arm]
+            others = [*levels, *(level for arm, level in planned if arm == contrast.reference)]
+            alike = _alike(contrast, levels, others) or _alike(contrast, own, others)
             if not alike:
+                elsewhere = (
+                    f" with its reference at {contrast.reference_level}" if contrast.reference_level else ""
+                )
                 raise ValueError(
                     f"`primary` must be at planned levels, {[dict(level) for level in levels]}, "
-                    f"but {contrast.arm} against {contrast.reference} is at {contrast.level}."
+                    f"but {contrast.arm} against {contrast.reference} is at {contrast.level}{elsewhere}."
                 )
             first = self.levels == "first" and not contrast.level
             contrasts += [
@@ -98,6 +99,17 @@ class Registration(BaseModel):
             for contrast in values["contrasts"]
         ]
         return digest(values)
+
+
+def _alike(
+    contrast: Contrast, levels: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Which levels of an arm a contrast is at, of those whose reference is at one of the others."""
+    return [
+        level
+        for level in levels
+        if contrast.level.items() <= level.items() and {**level, **contrast.reference_level} in others
+    ]
 
 
 def check_registration(

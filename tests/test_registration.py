@@ -5,7 +5,7 @@ from ablation_bench import tiny_ablation
 from pydantic import ValidationError
 
 from lab.registration import Registration, check_registration
-from lab.sections import Contrast, over_best, pairs
+from lab.sections import Contrast, between_levels, over_best, pairs
 from lab.version import digest
 
 TOKENS = "data.unique_tokens"
@@ -39,6 +39,31 @@ def test_a_named_level_may_be_one_that_not_every_arm_has():
     assert found == [*alone[:2], *common]
     with pytest.raises(ValueError, match="`primary` must be at planned levels"):
         rule.at_levels("nll", common)
+
+
+def test_a_contrast_whose_reference_level_is_not_planned_is_refused():
+    """As with LEVELS=data.quality=medium,high, where none is at low."""
+    quality = "data.quality"
+    planned = [{quality: "medium"}, {quality: "high"}]
+    runs = [(arm, level) for level in planned for arm in ("ar", "dlm")]
+    rule = Registration(contrasts=between_levels(("ar", "dlm"), quality, "high", "low"))
+    for known in ((), runs):
+        with pytest.raises(
+            ValueError, match=r"but ar against ar is at {.*: 'high'} with its reference at {.*: 'low'}"
+        ):
+            rule.at_levels("nll", planned, known)
+    assert levels(rule, [*planned, {quality: "low"}]) == [{quality: "high"}] * 2
+
+
+def test_a_level_is_left_out_where_the_reference_is_not_planned():
+    """Among the levels of every arm or, for the reference, among its own."""
+    size = "model.size"
+    large = [{**level, size: "0.3m"} for level in LEVELS]
+    small = [{**level, size: "0.1m"} for level in LEVELS]
+    rule = Registration(contrasts=between_levels(("dlm",), size, "0.3m", "0.1m"))
+    assert levels(rule, [*large, small[1]]) == large[1:]
+    alone = [("dlm", level) for level in (*large, small[0])]
+    assert [one.level for one in rule.at_levels("nll", large, alone).contrasts] == large[:1]
 
 
 def test_an_arm_is_not_set_against_itself():

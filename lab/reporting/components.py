@@ -8,10 +8,10 @@ from typing import Any
 from lab.arms import CORNERS
 from lab.data.held_out import effective_documents
 from lab.files import Row
-from lab.metrics import NLL, Metric
+from lab.metrics import Metric
 from lab.reporting import table, words
 from lab.reporting.content import Content
-from lab.reporting.replicates import replicates_of
+from lab.reporting.replicates import Replicates, replicates_of
 from lab.reporting.series import Point, contrasted, gain
 from lab.reporting.statistics import Estimate
 from lab.reporting.table import Column, Table
@@ -32,15 +32,15 @@ def write(tree: ResultTree) -> Content | None:
     pairs = [known for pair in values if len(known := [one for one in pair if one is not None]) == 2]
     rounding = rounding_component(pairs)
     compared = _compared(tree, metric)
-    rows = [_row(contrast, level, made, point, rounding) for contrast, level, made, point in compared]
+    rows = [_row(contrast, level, made, point, metric, rounding) for contrast, level, made, point in compared]
     rows = [row for row in rows if row["replicate"] is not None or row["documents"] is not None]
     if not rows:
         return None
-    own = replicates_of(tree.finished).own_held_out
+    seeds = replicates_of(tree.finished, metric.key)
     return Content(
         title="What the gains vary by",
-        tables=(_table(rows, metric, own_held_out=own, pairs=len(pairs)),),
-        certain=(_sentence(rows, metric, own_held_out=own),),
+        tables=(_table(rows, metric, seeds, pairs=len(pairs)),),
+        certain=(_sentence(rows, metric, own_held_out=seeds.own_held_out),),
         terms=("components",),
     )
 
@@ -92,9 +92,14 @@ def _contrasts(section: object) -> tuple[Contrast, ...]:
 
 
 def _row(
-    contrast: Contrast, level: Mapping[str, Any], made: Estimate, arm: Point, rounding: float | None
+    contrast: Contrast,
+    level: Mapping[str, Any],
+    made: Estimate,
+    arm: Point,
+    metric: Metric,
+    rounding: float | None,
 ) -> Row:
-    documents = [examples.documents for examples in arm.examples(NLL).values()]
+    documents = [examples.documents for examples in arm.examples(metric.key).values()]
     return {
         "level": level_name(level),
         "arm": contrast.arm,
@@ -109,7 +114,7 @@ def _row(
     }
 
 
-def _table(rows: Sequence[Row], metric: Metric, *, own_held_out: bool, pairs: int) -> Table:
+def _table(rows: Sequence[Row], metric: Metric, seeds: Replicates, *, pairs: int) -> Table:
     def size(value: float) -> str:
         return words.unsigned(value, metric)
 
@@ -122,11 +127,15 @@ def _table(rows: Sequence[Row], metric: Metric, *, own_held_out: bool, pairs: in
         *[table.number("Rounding", "rounding", size)] * bool(pairs),
         Column(f"Held-out documents{table.LINE}effective", _documents, printed=False),
     ]
-    held = "is part of it" if own_held_out else "is not part of it, as all seeds share them"
+    held = "it is not part of it, as all seeds share them"
+    if seeds.own_held_out:
+        held = "it is part of it as far as seeds do not share them"
+    elif not seeds.known:
+        held = "one seed cannot tell whether it is part of it"
     unit = f", {metric.difference_unit}" * bool(metric.difference_unit)
     caption = (
         f"Standard deviations of one seed's gain{unit}. Replicate: over seeds, all that differs between them "
-        f"together. Documents: from their number; it {held}."
+        f"together. Documents: from their number; {held}."
     )
     if pairs:
         caption += f" Rounding: part of it, from {words.count(pairs, 'twin run')}, pooled over arms."
@@ -146,7 +155,9 @@ def _sentence(rows: Sequence[Row], metric: Metric, *, own_held_out: bool) -> str
         known = [(row[name], row["replicate"]) for row in rows if row[name] is not None and row["replicate"]]
         if known and (own_held_out or name == "rounding"):
             share = sum(part**2 for part, _ in known) / sum(whole**2 for _, whole in known)
-            shares.append(f"{min(share, 1):.0%} from {name}".replace("%", " %"))
+            # Of their documents seeds have some in common, which are no part of what varies over them.
+            most = "at most " * (name == "documents")
+            shares.append(f"{most}{min(share, 1):.0%} from {name}".replace("%", " %"))
     spreads = [row["replicate"] for row in rows if row["replicate"] is not None]
     if not spreads:
         return "One seed says nothing of the spread over seeds."

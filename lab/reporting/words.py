@@ -357,6 +357,8 @@ def decidable(gain: float, metric: Metric) -> str:
 
 def scope(replicates: Replicates, family: Sequence[Estimate], metric: Metric) -> str:
     """What the intervals cover, and what they do not: a sentence."""
+    if not replicates.known:
+        return "One seed says nothing of what seeds share."
     covered = ["the choice of unique tokens"] * replicates.own_tokens
     covered += [f"the choice of {metric.examples}"] * replicates.own_held_out
     shared = ["unique tokens"] * (not replicates.own_tokens)

@@ -1,6 +1,7 @@
 import pytest
 from fake_trees import set_nll
 
+from lab.reporting.report import write_report
 from lab.reporting.sections import interaction
 from lab.reporting.tree import read_tree
 from lab.sections import Interaction
@@ -105,12 +106,21 @@ def test_documents_make_an_error_of_the_difference_of_differences(tree):
     assert error() == pytest.approx(1 / 3)
 
 
-def test_levels_that_are_not_planned_and_other_held_out_text_are_refused(tree):
-    with pytest.raises(
-        ValueError, match=r"an Interaction needs runs at levels of data.unique_tokens alone, .* dlm at 5"
-    ):
-        written(tree, arm="dlm", reference="ar", reference_level=5)
+def test_a_level_that_is_not_planned_is_said_to_be_missing(tree):
+    content = written(tree, reference_level=5)
+    assert content.title == written(tree).title
+    assert content.headline == (
+        "What AR and DLM gain from 5 unique tokens to 80,000 unique tokens is not compared: "
+        "no run of AR at 5 unique tokens or DLM at 5 unique tokens is planned."
+    )
+    assert (content.tables, content.certain) == ((), ())
+    section = Interaction(arm="ar", reference="dlm", key=TOKENS, level=LARGE, reference_level=5)
+    tree.sections = (section,)
+    report = write_report(tree.write().path)
+    assert report.summary["headline"] == content.headline
 
+
+def test_other_held_out_text_is_refused(tree):
     def other(result):
         result["data"]["hashes"]["test"] = "0ther"
 

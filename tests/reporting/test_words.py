@@ -223,6 +223,11 @@ def test_the_scope_says_what_intervals_cover_and_what_seeds_share(replicates, ex
     assert words.scope(replicates, [gain(0.1, 0.2), gain(0.1, error=0.1414)], NLL) == expected
 
 
+def test_one_seed_says_nothing_of_what_seeds_share():
+    alone = Replicates(own_tokens=False, own_held_out=False, share=0.6, known=False)
+    assert words.scope(alone, [gain(0.1)], NLL) == "One seed says nothing of what seeds share."
+
+
 def test_the_scope_tells_no_error_that_is_not_known():
     nothing = Replicates(own_tokens=False, own_held_out=False)
     assert words.scope(nothing, [gain(0.1, error=None)], NLL).endswith("held-out windows.")

@@ -168,7 +168,8 @@ def _sentence(one: Compared, whom: str) -> str:
 
 def _certain(compared: Sequence[Compared], family: Sequence[Estimate]) -> Iterator[str]:
     yield words.paired(family)
-    yield words.scope(replicates_of(cell for one in compared for cell in one.arm.cells), family, JUDGE_NLL)
+    cells = (cell for one in compared for cell in one.arm.cells)
+    yield words.scope(replicates_of(cells, JUDGE_NLL.key), family, JUDGE_NLL)
 
 
 # The figure.

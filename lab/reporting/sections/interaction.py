@@ -18,6 +18,7 @@ from lab.reporting.tree import ResultTree, check_matched
 from lab.results import Reading
 from lab.sections import Interaction, Place
 
+TITLE = "Which gains more"
 NO_SEED = "no seed has it of both arms at both levels"
 # Of the arm's runs at the reference level and at the level, then of the reference's.
 _SIGNS = (-1, 1, 1, -1)
@@ -49,12 +50,20 @@ class Gained:
 def write(section: Interaction, tree: ResultTree, name: str) -> Content:
     """Compare what two arms gain, seed by seed; each metric at each place is one test.
 
+    Where one of the four is not planned at levels of the factor alone, nothing is compared.
+
     Raises:
-        ValueError: if a level is not planned, there are other levels beside the two, or runs may not be
-            compared.
+        ValueError: if runs may not be compared.
     """
     metrics = shown_metrics(section.metrics, tree.plan.metric)
     sides = {reading: _sides(section, tree, reading) for reading in tree.readings}
+    missing = [
+        f"{words.arm_name(runs.arm)}{words.at_level(runs.level)}"
+        for runs in sides[tree.readings[0]]
+        if not runs.planned
+    ]
+    if missing:
+        return Content(TITLE, headline=_uncompared(section, f"no run of {' or '.join(missing)} is planned"))
     made = {
         (reading, metric): [_gained(own, reading, metric, place) for place in section.at]
         for reading, own in sides.items()
@@ -75,7 +84,7 @@ def write(section: Interaction, tree: ResultTree, name: str) -> Content:
     if "best" in section.at and improving:
         certain.append(improving)
     return Content(
-        title="Which gains more",
+        title=TITLE,
         headline=_headline(section, first, within=first.place == "best" and bool(improving)),
         verdict=_detail(section, first),
         pictures=tuple(_picture(section, made[tree.readings[0], metric], name) for metric in metrics),
@@ -95,11 +104,6 @@ def _sides(section: Interaction, tree: ResultTree, reading: Reading) -> tuple[Ru
         for arm in (section.arm, section.reference)
         for level in (section.reference_level, section.level)
     )
-    if missing := [runs for runs in sides if not runs.planned]:
-        raise ValueError(
-            f"an Interaction needs runs at levels of {section.key} alone, but {tree.path} plans none of "
-            f"{missing[0].arm}{words.at_level(missing[0].level)}."
-        )
     below, above = sides[::2], sides[1::2]
     for own in (below, above):
         cells = [cell for runs in own for cell in runs.cells]
@@ -141,11 +145,16 @@ def _step(section: Interaction) -> str:
     return "from {} to {}".format(*ends)
 
 
+def _uncompared(section: Interaction, why: str) -> str:
+    arm, reference = _names(section)
+    return f"What {arm} and {reference} gain {_step(section)} is not compared: {why}."
+
+
 def _headline(section: Interaction, first: Gained, *, within: bool) -> str:
     arm, reference = _names(section)
     where = f"in {first.metric.name}" + f" {words.PLACE_WORDS[first.place]}" * (first.place == "end")
     if first.more is None:
-        return f"What {arm} and {reference} gain {_step(section)} is not compared: {NO_SEED}."
+        return _uncompared(section, NO_SEED)
     kind = words.kind_words(first.more.verdict)
     size = words.sized(first.more, first.metric, unit=True, sign=kind not in (words.BETTER, words.WORSE))
     size += words.within_margin(first.more, first.metric) + ", within this run length" * within
