@@ -5,7 +5,7 @@
 
 The eight corners of the cube (any-order modelling, super-dense compute, Monte Carlo augmentation: off or on)
 and two controls, all else equal (docs/cube.md). The gain from `ar` to `dlm` is divided. Expected: not known.
-Found at laptop scale: no gain; in the means new draws help, the other two cost (undecided).
+Found with `laptop`: no gain, no factor decided; with fixed windows AR's lead is gone and new draws help.
 """
 
 from lab.ablation import Ablation, Scale
