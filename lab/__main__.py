@@ -176,8 +176,8 @@ def generate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     prompt: Annotated[str, typer.Option(help="What the text begins with; free text if it is empty.")] = "",
     infill: Annotated[
-        str, typer.Option(help="Text with one [MASK], which is filled in; in place of --prompt.")
-    ] = "",
+        str | None, typer.Option(help="Text with one [MASK], which is filled in; in place of --prompt.")
+    ] = None,
     tokens: Annotated[
         int | None,
         typer.Option(help="To write; what a window has room for if not given, 16 of a gap.", min=1),
@@ -214,13 +214,13 @@ def generate(
 
     keep_freed_memory()
     with _clear_errors(run=run, cache=cache):
-        if prompt and infill:
+        if prompt and infill is not None:
             raise ValueError("one of --prompt and --infill must be given, but got both.")
         _import_keras()
         from lab.evaluation.writing import Sampling
         from lab.scheduling.writing import BETWEEN, Order, parse_gap, printable, texts, write_here
 
-        before, after = parse_gap(infill) if infill else (prompt, None)
+        before, after = (prompt, None) if infill is None else parse_gap(infill)
         sampling = Sampling(sampler, passes, temperature, top_p, seed, samples)
         order = Order(before, after, tokens, stop, candidates, sampling)
         console = make_console(highlight=False)

@@ -45,6 +45,7 @@ PRESETS_DIR = shipped_folder("configs")
 LARGEST = 2**53  # of any number: the last up to which a float holds each whole one
 MOST_STEPS = 2**29  # of a run: beyond, lab/training/schedule.py takes them for never
 MOST_REPEATS = 2**16  # of what one measurement, or one step, does again and again
+NGRAM = 4  # tokens by which generated text is judged to repeat itself; of bytes about half a word
 ARMS_KEY = "arms"  # of a preset: what is best for single arms
 
 
@@ -333,8 +334,10 @@ class FactorsConfig(Section):
     @field_validator("draws")
     @classmethod
     def _draws_positive(cls, draws: int | str) -> int | str:
-        if isinstance(draws, int) and draws < 1:
-            raise ValueError(f"`draws` must be a whole number >= 1 or inf, but got draws={draws}.")
+        if isinstance(draws, int) and not 1 <= draws < 2**31:
+            raise ValueError(
+                f"`draws` must be a whole number >= 1 and < 2**31, or inf, but got draws={draws}."
+            )
         return draws
 
     @field_validator("block")
@@ -347,8 +350,17 @@ class FactorsConfig(Section):
     @property
     def drawn(self) -> bool:
         """Whether anything of a training pass is drawn, so that two passes over a window can differ."""
-        plain = (self.compute, self.order, self.input_noise) == ("causal", "left_to_right", "none")
-        return not (plain or self.ar_share == 1) or bool(self.attention_mask_dropout)
+        if self.attention_mask_dropout or 0 < self.ar_share < 1:
+            return True
+        if self.ar_share == 1 or self.block == 1:
+            return False
+        kind, number = parse_order(self.order)
+        orders = {"left_to_right": False, "any": True, "fixed": number > 1}.get(kind, 0 < number < 1)
+        if self.compute == "causal":
+            noise, ratio, _ = parse_input_noise(self.input_noise)
+            return orders or self._level_drawn or noise == "replace" or 0 < ratio < 1
+        window, share = parse_noise_window(self.noise_window)
+        return window != "fixed" or (orders and share < 1)
 
     @property
     def in_blocks(self) -> bool:
@@ -440,15 +452,20 @@ class FactorsConfig(Section):
             yield "ar_share", "adds rows in causal passes to those in dense ones: compute=dense"
         if self.ar_share and self.stratified:
             yield "stratified", "spreads levels over all rows of an update, of which ar_share takes some"
-        if self.ar_share == 1 and (not counted or self.complementary or self.noise_window != "all"):
+        frozen = self.draws != "inf" and not self.attention_mask_dropout
+        unread = not counted or self.complementary or self.noise_window != "all" or self.in_blocks or frozen
+        if self.ar_share == 1 and unread:
             yield (
                 "ar_share",
-                "leaves no dense rows for estimator=bernoulli, complementary or noise_window to act on",
+                "leaves no dense rows for estimator=bernoulli, complementary, noise_window, block or draws "
+                "to act on",
             )
         if self.read_as == "causal" and self.compute != "dense":
             yield "read_as", "chooses between two ways of training: compute=dense"
         if self.passes > 1 and not self.drawn:
             yield "passes", "would repeat one and the same pass: nothing is drawn"
+        if self.draws != "inf" and self.passes > self.draws:
+            yield "passes", f"would repeat draws in a step: there are no more than draws={self.draws}"
         if self.redraw != "visit" and not self.drawn:
             yield "redraw", "says when to draw, and nothing is drawn"
 
@@ -493,7 +510,7 @@ class TrainingConfig(Section):
     roundings, two such runs differ by what rounding alone does to a run.
     """
 
-    batch_size: int = Field(default=32, gt=0)
+    batch_size: int = Field(default=32, gt=0, lt=2**31)
     accumulation: Annotated[int, Neutral(1)] = Field(default=1, gt=0)
     total_epochs: float | None = Field(default=None, gt=0)
     total_tokens: int | None = Field(default=None, gt=0)
@@ -588,7 +605,7 @@ class EvaluationConfig(Section):
         return self
 
 
-Sampler = Annotated[str, Field(pattern=r"^(ancestral|confidence|blocks:[1-9][0-9]*)$")]
+Sampler = Annotated[str, Field(pattern=r"^(ancestral|confidence|blocks:[1-9][0-9]{0,8})$")]
 
 
 class InferenceConfig(Section):
@@ -614,6 +631,11 @@ class InferenceConfig(Section):
         if len(set(temperatures)) < len(temperatures):
             raise ValueError(f"must not repeat one, but got {list(temperatures)}.")
         return temperatures
+
+    def prompt_and_generated(self, length: int) -> tuple[int, int]:
+        """Tokens of a prompt, and tokens generated after it: together a window of `length` tokens."""
+        prompt = int(self.prompt_share * length)
+        return prompt, length - prompt
 
 
 class MemorisationConfig(Section):
@@ -825,6 +847,17 @@ class RunConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _generated_text_is_judged(self) -> "RunConfig":
+        prompt, generated = self.inference.prompt_and_generated(self.data.length)
+        if prompt and generated < NGRAM:
+            raise ValueError(
+                f"`inference.prompt_share` must leave at least {NGRAM} tokens of data.length="
+                f"{self.data.length} to generate, but got prompt_share={self.inference.prompt_share}, which "
+                f"leaves {generated}."
+            )
+        return self
+
     @property
     def block_size(self) -> int:
         """Tokens of a block, where a window has several; else 0, and a window is all one block."""
@@ -845,6 +878,16 @@ class RunConfig(Section):
         if self.factors.block != "window" and self.data.length % self.factors.block:
             raise ValueError(
                 f"`block` must divide data.length={self.data.length}, but got block={self.factors.block}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _some_count_is_low(self) -> "RunConfig":
+        counted = self.data.windows == "fixed" or self.factors.order != "any"
+        if counted and self.factors.noise_window == "low" and self.data.length < 3:
+            raise ValueError(
+                "`length` must be at least 3 for noise_window=low, the lowest third of counts 1 .. length, "
+                f"but got length={self.data.length}."
             )
         return self
 

@@ -528,7 +528,8 @@ def stops_of(result: RunResult, run: Path, folder: Path, choice: StopChoice = "b
     }[choice]
     return [
         StopConfig(
-            run=Path(os.path.relpath(run, folder)).as_posix(),
+            # `..` leads out of what a symbolic link leads to.
+            run=Path(os.path.relpath(os.path.realpath(run), os.path.realpath(folder))).as_posix(),
             version=result.run,
             reading=stop.reading,
             step=stop.step,

@@ -95,7 +95,17 @@ INVALID = {
         r"`target_embedding` must be true where .*but got compute=causal, order=any",
     ),
     "order": ({"factors": {"order": "fixed"}}, r"`order` must be left_to_right, any.*order='fixed'"),
-    "draws": ({"factors": {"draws": 0}}, r"`draws` must be a whole number >= 1 or inf, but got draws=0"),
+    "draws": ({"factors": {"draws": 0}}, r"`draws` must be a whole number >= 1 .* but got draws=0"),
+    "draws beyond int32": ({"factors": {"draws": 2**31}}, r"and < 2\*\*31, or inf, but got draws=2147483648"),
+    "rows beyond int32": (
+        {"training": {"batch_size": 2**31, "accumulation": 2**31}},
+        r"training\.batch_size: .* less than 2147483648, but got 2147483648",
+    ),
+    "text too short to repeat itself": (
+        {"inference": {"prompt_share": 0.97}},
+        r"`inference\.prompt_share` must leave at least 4 tokens of data\.length=64 to generate, "
+        r"but got prompt_share=0\.97, which leaves 2\.",
+    ),
     "bernoulli causal": (
         {"factors": {"estimator": "bernoulli", "order": "any"}},
         r"estimator=bernoulli hides each token.*but got compute=causal, order=any",
@@ -148,6 +158,14 @@ BERNOULLI = {**DENSE, "estimator": "bernoulli"}
 # Cells of the cube that do not exist, with the factor that the message must name.
 IMPOSSIBLE = {
     "passes of nothing": ({"passes": 2}, "passes"),
+    "passes of one order": ({"order": "fixed:1", "passes": 2}, "passes"),
+    "passes of the reverse order": ({"order": "right_to_left:1", "passes": 2}, "passes"),
+    "passes of masks alone": ({"input_noise": "mask:1", "passes": 2}, "passes"),
+    "passes that hide all": ({**DENSE, "noise_window": "fixed:1", "passes": 2}, "passes"),
+    "passes that hide one end": ({"compute": "dense", "noise_window": "fixed:0.5", "passes": 2}, "passes"),
+    "passes of single tokens": ({**DENSE, "block": 1, "passes": 2}, "passes"),
+    "more passes than one draw": ({**DENSE, "draws": 1, "passes": 2}, "passes=2 .* draws=1"),
+    "more passes than draws": ({"order": "any", "draws": 2, "passes": 4}, "passes=4 .* draws=2"),
     "no pass": ({**DENSE, "passes": 0}, "passes"),
     "pairs of orders": ({"order": "any", "complementary": True}, "complementary"),
     "pairs of suffixes": ({"compute": "dense", "complementary": True}, "complementary"),
@@ -187,6 +205,8 @@ IMPOSSIBLE = {
     "strata of some rows": ({**DENSE, "ar_share": 0.5, "stratified": True}, "stratified"),
     "pairs of no rows": ({**DENSE, "ar_share": 1, "complementary": True}, "ar_share"),
     "coins for no rows": ({**BERNOULLI, "ar_share": 1}, "ar_share"),
+    "blocks of no rows": ({**DENSE, "ar_share": 1, "block": 4}, "ar_share"),
+    "draws of no rows": ({**DENSE, "ar_share": 1, "draws": 4}, "ar_share"),
     "passes of rows left to right": ({**DENSE, "ar_share": 1, "passes": 2}, "passes"),
     "a choice of one reading": ({"read_as": "causal"}, "read_as"),
 }
@@ -195,6 +215,11 @@ POSSIBLE = [
     {"input_noise": "mask:0-1", "passes": 2},
     {"attention_mask_dropout": 0.1, "passes": 2},
     {"order": "fixed:4", "passes": 2, "draws": 4},
+    {"order": "fixed:1", "input_noise": "replace:1", "passes": 2},
+    {"order": "right_to_left:0.5", "passes": 2},
+    {**DENSE, "noise_window": "fixed:0.5", "passes": 2},
+    {**DENSE, "noise_window": "fixed:1", "ar_share": 0.5, "passes": 2},
+    {**DENSE, "draws": 2, "passes": 2},
     {**DENSE, "complementary": True},
     {**DENSE, "complementary": True, "draws": 4, "redraw": "epoch", "passes": 2},
     {**DENSE, "noise_window": "fixed:0.15"},
@@ -210,6 +235,7 @@ POSSIBLE = [
     {**DENSE, "block": 16, "ar_share": 0.5},
     {**DENSE, "ar_share": 0.25, "passes": 2, "draws": 4, "read_as": "causal"},
     {**DENSE, "ar_share": 1, "read_as": "causal"},
+    {**DENSE, "ar_share": 1, "draws": 4, "attention_mask_dropout": 0.1, "passes": 2},
     {**DENSE, "read_as": "causal"},
 ]
 
@@ -224,6 +250,25 @@ def test_an_impossible_cell_says_which_and_why(factors, name):
 def test_a_possible_cell_is_taken_as_it_is(factors):
     found = make_config(BASE, {"factors": factors}).factors
     assert {name: getattr(found, name) for name in factors} == factors
+
+
+@pytest.mark.parametrize(
+    ("windows", "order", "taken"),
+    [("fixed", "any", False), ("jittered", "left_to_right", False), ("jittered", "any", True)],
+)
+def test_two_tokens_have_no_third_of_counts_and_a_third_of_levels(windows, order, taken):
+    layer = {
+        "data": {"length": 2, "windows": windows},
+        "factors": {"compute": "dense", "order": order, "noise_window": "low"},
+        "evaluation": {"choice_context_tokens": 1, "choice_option_tokens": 1},
+    }
+    if taken:
+        assert make_config(BASE, layer).factors.noise_window == "low"
+    else:
+        with pytest.raises(ValueError, match=r"`length` must be at least 3 for noise_window=low.*length=2\."):
+            make_config(BASE, layer)
+    for other in ("mid", "high"):
+        make_config(BASE, layer, {"factors": {"noise_window": other}})
 
 
 @pytest.mark.parametrize("loops", [0, -1])
@@ -790,6 +835,7 @@ def test_inference_settings_are_checked():
     assert config.inference.samplers == ("blocks:16",)
     for wrong, message in (
         ({"samplers": ["greedy"]}, r"inference.samplers.0: String should match pattern .* but got 'greedy'"),
+        ({"samplers": ["blocks:3000000000"]}, r"samplers.0: String should match .* but got 'blocks:30"),
         ({"draws": [4, 0]}, r"inference.draws.1: Input should be greater than 0, but got 0"),
         ({"temperatures": [1, 0]}, r"inference.temperatures.1: Input should be greater than 0, but got 0"),
         ({"temperatures": [0.5, 1, 1.0]}, r"inference.temperatures: .*must not repeat one, but got \[0.5, 1"),

@@ -21,6 +21,7 @@ from lab.results import (
     parse_record,
     read_record,
     read_result,
+    stops_of,
     write_record,
 )
 from lab.sections import (
@@ -225,6 +226,17 @@ def test_stops_are_found_by_reading_and_judged_on_validation():
     assert made.best().examples("nll", "test").values == (2.25, 4.25)
     assert made.best().examples("nll", "validation") is made.best().examples("nelbo", "test") is None
     assert result(stop(10, 2.5, "along_run")).headline == "along_run"
+
+
+def test_a_run_is_found_from_its_measurement_across_a_symbolic_link(tmp_path):
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
+    runs = [tmp_path / "run", tmp_path / "link" / "run"]
+    for run, folder in zip(runs, (tmp_path / "link" / "measured", tmp_path / "measured"), strict=True):
+        run.mkdir()
+        folder.mkdir()
+        (found,) = stops_of(result(), run, folder)
+        assert (folder / found.run).samefile(run)
 
 
 def test_a_run_is_named_by_the_digest_of_its_version():

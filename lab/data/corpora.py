@@ -229,9 +229,11 @@ def _files_of(path: str) -> tuple[list[Source], list[tuple[Path, str]]]:
         found = [(Path(file), file) for file in sorted(matches(path))]
     elif given.is_dir():
         found = [(file, file.relative_to(given).as_posix()) for file in _walk(given, is_visible, links=True)]
+    elif not given.is_file():  # which may have no end
+        raise ValueError(f"`paths` must be files, folders or globs, but {path!r} is a pipe or a device.")
     else:
         kind = kind_of(given, ALL_KINDS)
-        if kind is None or not given.is_file():
+        if kind is None:
             raise ValueError(f"`paths` must be files ending in {suffixes(ALL_KINDS)}, but got {path!r}.")
         return [Source(given, path, kind)], []
     found = [(file, name) for file, name in found if is_visible(file.name)]
@@ -322,5 +324,5 @@ def _read_documents(
             empty = False
             yield document
     if empty and len(faults) == faulty and EmptyFileError not in source.skipped:
-        message = f"{spelled(source.path)}: expected text, but the file holds only white space."
-        faults.add(EmptyFileError(message))
+        held = "the file holds only white space" if whole else "it has no record with text"
+        faults.add(EmptyFileError(f"{spelled(source.path)}: expected text, but {held}."))

@@ -64,9 +64,9 @@ class Dataset:
             `byte_coverage` (bytes by `byte_lengths` over bytes of text), `exact_duplicates_removed`,
             `near_duplicate_groups`, `near_duplicate_documents`, and of all that are kept
             `too_short_to_compare` (lab/data/deduplication.py); `seen`, by held-out split the share of the
-            tokens looked at that the whole training split holds too. For corpus=packages also what
-            `describe_packages` says; for corpus=functions `structures` by split, and groups are of those that
-            compute the same. `judged_by`: what says how good a document is, in words, and `tiers`: by
+            tokens looked at, ends left out, that the whole training split holds too. For corpus=packages also
+            what `describe_packages` says; for corpus=functions `structures` by split, and groups are of those
+            that compute the same. `judged_by`: what says how good a document is, in words, and `tiers`: by
             tier of quality the `documents` and `tokens` of the training split; empty if nothing does.
         key: its place in the cache: with it, `prepare` need not look at the sources.
         seen: by held-out split, (m,) bool, mapped from disk: which of its first m tokens the training split
@@ -326,7 +326,11 @@ def _fill(folder: Path, divided: "_Divided", tokenizer: Tokenizer, statistics: M
                 "bytes": text_bytes,
                 "bytes_per_token": sum(text_bytes.values()) / sum(tokens.values()),
                 "byte_coverage": covered / sum(text_bytes.values()),
-                "seen": {split: float(mask.mean()) for split, mask in seen.items()},
+                # An end, which has no byte that is not seen, says nothing.
+                "seen": {
+                    split: float(mask[held_out[split][: len(mask)] != tokenizer.end_id].mean())
+                    for split, mask in seen.items()
+                },
             }
         ),
     }

@@ -1,5 +1,6 @@
 """Paths that a user gives: literal where there is such a file or folder, else patterns."""
 
+import errno
 import glob
 import os
 import shlex
@@ -10,8 +11,12 @@ from pathlib import Path
 def existing(given: str) -> Path | None:
     """The file or folder that has this name, brackets, stars and all; `~` is the user's folder."""
     for path in (Path(given), Path(os.path.expanduser(given))):  # noqa: PTH111 (Path raises at ~nobody)
-        if given and path.exists():
-            return path
+        try:
+            if given and path.exists():
+                return path
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # no file has such a name, and a list of paths may be one
+                raise
     return None
 
 

@@ -12,6 +12,7 @@ import re
 import sys
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import get_args
 
 import numpy as np
@@ -45,7 +46,7 @@ def documentation_share(source: str) -> float:
 
 
 class QualityField:
-    """Reads the quality of records from a field: a finite number, or the name of a tier.
+    """Reads the quality of records from a field: a finite number, spelled in a table, or the name of a tier.
 
     Args:
         field: its name; every record has it.
@@ -62,6 +63,9 @@ class QualityField:
             ValueError: naming the record, if it has neither, or not what the records before it have.
         """
         value = record.fields[self._field]
+        if not record.typed:
+            with suppress(ValueError):
+                value = float(value)
         is_tier = value in TIERS
         is_score = (
             isinstance(value, int | float)

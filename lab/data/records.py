@@ -53,12 +53,14 @@ class Record(NamedTuple):
         fields: its values by name; a text file has TEXT alone.
         rest: of a text file longer than PART, what comes behind TEXT, its first part (lab/data/parts.py). It
             is read once, before the next record.
+        typed: whether a number has the type of one; where not, as in .csv and .tsv, it is spelled.
     """
 
     place: str
     number: int
     fields: dict[str, Any]
     rest: Iterable[str] = ()
+    typed: bool = True
 
 
 class EmptyFileError(ValueError):
@@ -339,7 +341,7 @@ def _read_csv(
         elif len(row) != len(names):
             yield ValueError(f"{place}: expected {len(names)} columns, {names}, but got {len(row)}.")
         else:
-            yield Record(place, number, dict(zip(names, row, strict=True)))
+            yield Record(place, number, dict(zip(names, row, strict=True)), typed=False)
 
 
 def _read_parquet(file: BinaryIO, path: Path, wanted: _Wanted) -> Iterator[Record | ValueError]:

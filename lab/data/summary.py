@@ -39,7 +39,7 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
         ("cut into pieces, each a document", _cut(statistics)),
         *by_split,
         *structures,
-        ("largest data.unique_tokens", f"{statistics['tokens']['train']:,}"),
+        ("largest data.unique_tokens", f"{len(dataset.train):,}"),
         *_tiers(statistics),
         ("bytes/token", f"{statistics['bytes_per_token']:.3f}"),
         ("bytes that the tokens cover", f"{statistics['byte_coverage']:.2%}"),

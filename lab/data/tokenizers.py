@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+MOST_TOKENS = 1_000_000  # of a tokenizer that is trained
 _WEIGHT_SUFFIXES = {".h5", ".safetensors", ".bin"}
 
 
@@ -251,10 +252,11 @@ def restore_tokenizer(state: Mapping[str, Any]) -> Tokenizer:
 
 def _bpe_size(name: str) -> int:
     number = name.removeprefix("bpe:")
-    if not number.isdecimal() or int(number) < 257:
+    # Of a number of 4,301 digits `int` raises an error of its own.
+    if not number.isdecimal() or len(number) > len(str(MOST_TOKENS)) or not 256 < int(number) <= MOST_TOKENS:
         raise ValueError(
-            "`tokenizer` must be bpe:N with a whole number N > 256 (the bytes come first), "
-            f"but got tokenizer={name!r}."
+            "`tokenizer` must be bpe:N with a whole number N > 256 (the bytes come first) and "
+            f"<= {MOST_TOKENS:,}, but got tokenizer={name!r}."
         )
     return int(number)
 

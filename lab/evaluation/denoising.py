@@ -115,17 +115,27 @@ def _require_blocks_in_order(
         per_pass: (T,) int, tokens unmasked in each pass.
         sampler: for the message.
     """
-    in_order = ranks is not None
-    if ranks is not None:
+
+    def in_order(first: np.ndarray) -> bool:
+        if ranks is None:
+            return False
         when = np.searchsorted(np.cumsum(per_pass), ranks, side="right")
         blocks = (first[:, None] + np.arange(ranks.shape[1])) // size
         later = blocks[:, :, None] > blocks[:, None, :]
-        in_order = not (later & (when[:, :, None] <= when[:, None, :])).any()
-    if not in_order:
+        return not (later & (when[:, :, None] <= when[:, None, :])).any()
+
+    if in_order(first):
+        return
+    if in_order(first - first % size):
         raise ValueError(
-            f"`sampler` must write block by block for an arm of blocks of {size} tokens, in passes that stay "
-            f"within one, but got sampler={sampler!r} with {len(per_pass)} passes."
+            f"a prompt must end at a block's edge, behind a multiple of {size} tokens, if an arm of blocks "
+            f"writes by sampler={sampler!r}, but got one of {first[first % size > 0][0]} tokens; "
+            "left_to_right continues any."
         )
+    raise ValueError(
+        f"`sampler` must write block by block for an arm of blocks of {size} tokens, in passes that stay "
+        f"within one, but got sampler={sampler!r} with {len(per_pass)} passes."
+    )
 
 
 def unmasked_per_pass(tokens: int, steps: int) -> np.ndarray:
@@ -149,10 +159,11 @@ def parse_sampler(sampler: str) -> int | None:
         return None
     if sampler == "ancestral":
         return 0
-    if match := re.fullmatch(r"blocks:([1-9][0-9]*)", sampler):
+    if match := re.fullmatch(r"blocks:([1-9][0-9]{0,8})", sampler):
         return int(match[1])
     raise ValueError(
-        f"`sampler` must be ancestral, confidence or blocks:B with B >= 1, but got sampler={sampler!r}."
+        "`sampler` must be ancestral, confidence or blocks:B with B >= 1 and < 10**9, "
+        f"but got sampler={sampler!r}."
     )
 
 

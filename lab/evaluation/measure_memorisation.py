@@ -10,7 +10,7 @@ import numpy as np
 
 from lab.data.held_out import dataset_windows, scored_places
 from lab.evaluation.arm import Arm, Finding
-from lab.evaluation.chain_rule import chain_rule_nll
+from lab.evaluation.chain_rule import chain_rule_nll, rows_passed
 from lab.evaluation.documents import standard_error
 from lab.evaluation.flops import pass_flops
 from lab.evaluation.inference_flops import InferenceCounter
@@ -52,16 +52,17 @@ def _train_nll(task: Task, arm: Arm, windows: np.ndarray, a_pass: float) -> Find
     count, length = windows.shape
     places, shares = scored_places(count, length, settings["positions"], settings["sample"])
     by_window = chain_rule_nll(arm.scorer, windows, places=places) @ shares
-    passes = len(windows) if arm.scorer.causal else places.size
     values = {"train_nll": float(by_window.mean()), "train_nll_standard_error": standard_error(by_window)}
-    return Finding(values, flops=passes * a_pass)
+    return Finding(values, flops=rows_passed(arm.scorer, places) * a_pass)
 
 
 def _extraction(task: Task, arm: Arm, windows: np.ndarray, dataset: Dataset, a_pass: float) -> Finding:
     settings, length = task.settings, arm.config.data.length
     held_out = dataset_windows(dataset, task.split, len(windows), length, settings["sample"])
     prompt, tokens, steps = settings["prompt_tokens"], settings["tokens"], settings["steps"]
-    counter = InferenceCounter(arm.config.model, length, dataset.tokenizer.vocab_size, arm.scorer.causal)
+    counter = InferenceCounter(
+        arm.config.model, length, dataset.tokenizer.vocab_size, arm.scorer.causal, arm.scorer.block_size
+    )
     cost = counter.per_generated_token(prompt, tokens, steps)
     values: dict[str, float | None] = {}
     for name, of in (("extraction_rate", windows), ("extraction_rate_held_out", held_out.windows)):

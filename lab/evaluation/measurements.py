@@ -58,7 +58,8 @@ READ_BESIDE: Mapping[str, tuple[str, ...]] = {
     EXTRACTION: ("train",),
     CODE_BASELINES: ("train",),
 }
-TOGETHER = {REAL_TEXT, GENERATION, ENSEMBLE}  # what is measured with others; the rest reads the subject alone
+JUDGED = {REAL_TEXT, GENERATION}  # what other arms judge
+TOGETHER = JUDGED | {ENSEMBLE}  # what is measured with others; the rest reads the subject alone
 STOPS = "lab.training.timeline"  # where the stops lie
 
 
@@ -89,7 +90,7 @@ def inference(config: RunConfig) -> list[Task]:
     too: settings without one are at 1. Arms trained on random orders answer multiple choice with each number
     of draws beside the exact chain rule.
     """
-    prompt, generated = prompt_and_generated(config)
+    prompt, generated = config.inference.prompt_and_generated(config.data.length)
     text = {
         "prompts": config.inference.prompts,
         "prompt_tokens": prompt,
@@ -258,12 +259,6 @@ def find_set(name: str) -> TaskSet:
     if name not in SETS:
         raise ValueError(f"`measurement` must be one of {sorted(SETS)}, but got measurement={name!r}.")
     return SETS[name]
-
-
-def prompt_and_generated(config: RunConfig) -> tuple[int, int]:
-    """Tokens of a prompt, and tokens generated after it: together the window."""
-    prompt = int(config.inference.prompt_share * config.data.length)
-    return prompt, config.data.length - prompt
 
 
 def load_measurements() -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-NGRAM = 4  # tokens; of bytes about half a word
+from lab.config import NGRAM
 
 # A line that opens or goes on with a block, decorates, or is a case parses only in such a frame.
 _FRAMES = (
@@ -113,7 +113,8 @@ def _parses(line: str) -> bool:
             warnings.simplefilter("ignore")  # of odd escapes and comparisons in sampled text
             try:
                 ast.parse(before + line + after)
-            except (SyntaxError, ValueError):  # ValueError: a null byte
+            # ValueError: a null byte; the last two: nested too deep.
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
                 continue
             return True
     return False

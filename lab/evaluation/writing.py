@@ -131,12 +131,19 @@ def continue_text(
         What was written of each sample, (n,) int32.
 
     Raises:
-        ValueError: as `require_sampling`, `Canvas` and `denoise`, or if there are more passes than tokens.
+        ValueError: as `require_sampling`, `Canvas` and `denoise`, or if there are more passes than tokens, or
+            fewer than windows.
     """
-    _require_passes(sampling.passes, sum(room.pieces))
+    total = sum(room.pieces)
+    _require_passes(sampling.passes, total)
+    if sampling.passes is not None and sampling.passes < len(room.pieces):
+        raise ValueError(
+            f"`passes` must be >= {len(room.pieces)}, one for each window that {total} tokens go into, "
+            f"but got passes={sampling.passes}."
+        )
     length = arm.config.data.length
     written = [np.zeros(0, np.int32)] * sampling.samples
-    open_rows, total, before = list(range(sampling.samples)), sum(room.pieces), 0
+    open_rows, before = list(range(sampling.samples)), 0
     for number, tokens in enumerate(room.pieces):
         kept = [_last(np.concatenate([prompt, written[row]]), length - tokens) for row in open_rows]
         rows = _write(
@@ -258,10 +265,10 @@ def _require_passes(passes: int | None, tokens: int) -> None:
 
 
 def _share(passes: int | None, before: int, tokens: int, total: int) -> int | None:
-    """The passes of a piece: its share of all, one at least."""
+    """The passes of a piece: its share of all, one at least where there are as many as pieces."""
     if passes is None:
         return None
-    return max(1, passes * (before + tokens) // total - passes * before // total)
+    return passes * (before + tokens) // total - passes * before // total
 
 
 def _last(ids: np.ndarray, count: int) -> np.ndarray:

@@ -34,7 +34,9 @@ def _lacks(logdir: Path) -> str:
     if not logdir.is_dir():
         return "it is a file" if logdir.exists() else "there is none"
     if (logdir / PLAN).is_file():
-        runs = sorted(logdir.glob(f"runs/**/{RESULT}"))
+        # Beside a run lie measurements of it, which have results too.
+        results = sorted(path.relative_to(logdir) for path in logdir.glob(f"runs/**/{RESULT}"))
+        runs = [logdir / path for path in results if "measurements" not in path.parts]
         return f"it is a result tree{f', which holds {runs[0].parent}' if runs else ' without one'}"
     return f"it has no {RESULT}"
 

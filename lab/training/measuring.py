@@ -3,19 +3,28 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.config import MeasurementConfig, Values, load_config, make_config
+from lab.config import MeasurementConfig, RunConfig, Values, load_config, make_config
 from lab.data.dataset import Dataset, prepare
 from lab.evaluation.arm import Arm
 from lab.evaluation.held_out import require_held_out
-from lab.evaluation.measurements import code_digest, find_set, measure, passes, rows_digest, wanted_rows
+from lab.evaluation.measurements import (
+    JUDGED,
+    code_digest,
+    find_set,
+    measure,
+    passes,
+    rows_digest,
+    wanted_rows,
+)
 from lab.files import write_atomic
 from lab.results import RESULT, Measured, MeasurementResult, StopReference, stops_of, write_record
 from lab.tracking.records import METRICS, MetricsLog
 from lab.training.ending import Notice
-from lab.training.finished import at_stop, finished_result, load_arm, require_corpus
+from lab.training.finished import at_stop, finished_result, load_arm, require_corpus, tokenizer_of
 from lab.training.measured import MEASURED, measured_of, require_finite
 from lab.training.progress import ProgressFile
 from lab.training.records import this_process
+from lab.version import read_version
 
 
 def measure_runs(
@@ -39,8 +48,8 @@ def measure_runs(
         What `result.json` holds.
 
     Raises:
-        ValueError: if a run or its corpus is not what it was, its weights are gone, or the held-out text does
-            not suffice.
+        ValueError: if a run or its corpus is not what it was, its weights are gone, the held-out text does
+            not suffice, or a run beside the subject cannot read what the subject does.
         DivergedError: if a metric is not finite.
         PreemptedError: if notice was given.
     """
@@ -60,7 +69,7 @@ def measure_runs(
     done = total - sum(passes(config.config, wanted[key][0]) for key in missing)
     progress.update(force=True, share=done / total)
     with notice.at_once():
-        arms = _load_arms(config, logdir, dataset) if missing else []
+        arms = _load_arms(config, logdir, dataset, cache_dir) if missing else []
         for key in missing:
             task, stop = wanted[key]
             if arms[0].stop != StopReference.to(stop):
@@ -99,7 +108,8 @@ def measurement_of(
         overrides: a configuration layer over the subject's own, of the sections of what is measured.
 
     Raises:
-        ValueError: if a run is not finished, or an override sets what its weights depend on.
+        ValueError: if a run is not finished, an override sets what its weights depend on, or a judge is
+            needed and there is none.
     """
     results = [finished_result(run) for run in runs]
     own = results[0].config
@@ -115,6 +125,12 @@ def measurement_of(
         for place, (run, result) in enumerate(zip(runs, results, strict=True))
         for stop in stops_of(result, run, logdir, "best" if place else choice)
     ]
+    judged = any(task.measurement in JUDGED for task in find_set(measurement).tasks(config))
+    if judged and all(stop.run == stops[0].run for stop in stops):
+        raise ValueError(
+            f"measurement={measurement} needs a judge: --with must name another finished run than {runs[0]}, "
+            f"but got {'that one' if len(runs) > 1 else 'none'}."
+        )
     return MeasurementConfig(measurement=measurement, stops=tuple(stops), config=config)
 
 
@@ -126,19 +142,41 @@ def _measured_in_run(folder: Path) -> dict[str, Measured]:
     return {row.key: row for stop in result.stops for row in stop.measured}
 
 
-def _load_arms(config: MeasurementConfig, logdir: Path, dataset: Dataset) -> list[Arm]:
+def _load_arms(config: MeasurementConfig, logdir: Path, dataset: Dataset, cache_dir: Path) -> list[Arm]:
     """The subject at its best stop, and after it what it is measured with."""
     first, *others = config.stops
     read = [first, *(stop for stop in others if stop.run != first.run)]
     folders = [logdir / stop.run for stop in read]
-    arms = [
-        load_arm(
-            folder,
-            StopReference.to(stop),
-            dataset.tokenizer.vocab_size,
-            load_config(folder / "config.yaml") if place else config.config,
-        )
-        for place, (folder, stop) in enumerate(zip(folders, read, strict=True))
-    ]
+    configs = [config.config, *(load_config(folder / "config.yaml") for folder in folders[1:])]
     require_corpus(folders[0], dataset)
-    return arms
+    for folder, own in zip(folders[1:], configs[1:], strict=True):
+        _require_same_text(folder, own, config.config.data.length, dataset, cache_dir)
+    return [
+        load_arm(folder, StopReference.to(stop), dataset.tokenizer.vocab_size, own)
+        for folder, stop, own in zip(folders, read, configs, strict=True)
+    ]
+
+
+def _require_same_text(folder: Path, own: RunConfig, length: int, dataset: Dataset, cache_dir: Path) -> None:
+    """Refuse a run beside the subject that reads other ids, or shorter windows.
+
+    Args:
+        folder: of the run.
+        own: its configuration.
+        length: of the subject's windows.
+        dataset: the subject's corpus.
+        cache_dir: where tokenized corpora are kept.
+    """
+    if own.data.length < length:
+        raise ValueError(
+            f"{folder} must read windows of data.length={length}, as the subject does, "
+            f"but got data.length={own.data.length}."
+        )
+    version = read_version(folder)
+    if version and version.values.get("data") == dataset.hash:  # which is over the tokenizer too
+        return
+    if tokenizer_of(folder, own, cache_dir).state() != dataset.tokenizer.state():
+        raise ValueError(
+            f"{folder} must have the subject's tokenizer, {dataset.tokenizer.name} with the same ids, "
+            f"but got {own.data.tokenizer} with other ones."
+        )

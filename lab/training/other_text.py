@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.ablation import dotted_keys
-from lab.config import RunConfig, Values, make_config
+from lab.config import DataConfig, RunConfig, Values, make_config
 from lab.data.held_out import Room, held_out_room
 from lab.data.other_text import OtherText, seen_share, with_other_text
 from lab.data.shortage import counted
@@ -69,7 +69,14 @@ def measure_other_text(
     stop = find_stop(result, which)
     _require_settings(overrides)
     own = result.config.model_dump(mode="json", exclude_none=True)
-    reading = {"corpus": "text", "paths": list(data), "quality": "", "quality_field": ""}
+    functions = DataConfig.model_fields["functions"].default
+    reading = {
+        "corpus": "text",
+        "paths": list(data),
+        "quality": "",
+        "quality_field": "",
+        "functions": functions,
+    }
     read = make_config(own, {"data": {**reading, **overrides.get("data", {})}}).data
     text = with_other_text(corpus_of(run, result.config, cache_dir), read)
     config = _fitting(own, overrides.get("evaluation", {}), text)
@@ -156,11 +163,12 @@ def describe(result: TextResult) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(key: str, values: Mapping[str, float]) -> str:
-    """A value with its standard error."""
+    """A value with its standard error over the held-out examples."""
     metric = METRICS[key]
     if key not in values:
         return ""
-    error = next((values[name] for name in metric.errors if name in values), None)
+    # Of a bound the second is the noise of its masks alone.
+    error = values.get(metric.errors[0]) if metric.errors else None
     return metric.shown(values[key]) + ("" if error is None else f" ± {metric.shown(error)}")
 
 

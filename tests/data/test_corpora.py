@@ -225,11 +225,12 @@ def test_a_circle_of_links_is_read_once_by_folder_and_glob(tmp_path):
     assert [document.text for document in read(tmp_path / "**", tmp_path, tmp_path / "*" / "*.txt")] == ["a"]
 
 
-@pytest.mark.parametrize("name", ["pipe.txt", "null.txt"])
+@pytest.mark.parametrize("name", ["pipe.txt", "pipe", "null.txt"])
 def test_what_is_no_file_is_refused_by_its_name(name, tmp_path):
-    os.mkfifo(tmp_path / "pipe.txt")
+    for pipe in ("pipe.txt", "pipe"):
+        os.mkfifo(tmp_path / pipe)
     (tmp_path / "null.txt").symlink_to("/dev/null")
-    with pytest.raises(ValueError, match=rf"`paths` must be files ending in .*, but got '.*{name}'"):
+    with pytest.raises(ValueError, match=rf"`paths` must be files, .* but '.*{name}' is a pipe or a device"):
         read(tmp_path / name)
 
 
@@ -287,7 +288,8 @@ def test_named_file_of_an_unknown_kind(tmp_path):
     [
         ("empty.txt", b"", r"empty\.txt: expected text, but the file is empty"),
         ("blank.md", b" \n\t\n", r"blank\.md: expected text, but the file holds only white space"),
-        ("empty.jsonl", b"\n\n", r"empty\.jsonl: expected text, but the file holds only white space"),
+        ("empty.jsonl", b"\n\n", r"empty\.jsonl: expected text, but it has no record with text"),
+        ("header.csv", b"id,text\n", r"header\.csv: expected text, but it has no record with text"),
         ("binary.txt", b"ab\0c", r"binary\.txt: expected UTF-8 text, but it is binary"),
         ("latin.py", b"caf\xe9 ol\xe9", r"latin\.py: expected UTF-8 text, but byte 3 is not"),
         ("text.txt.gz", b"not compressed", r"text\.txt\.gz: not a readable gzip file"),
@@ -322,6 +324,12 @@ def test_unreadable_file_is_named(name, data, message, tmp_path):
 def test_parquet_without_the_column_lists_those_there_are(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", body=["x"], label=[1])
     with pytest.raises(ValueError, match=r"expected a column 'text', but there are \['body', 'label'\]"):
+        read(path)
+
+
+def test_parquet_without_a_row(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", text=pyarrow.array([], pyarrow.string()))
+    with pytest.raises(ValueError, match=r"a\.parquet: expected text, but it has no record with text"):
         read(path)
 
 

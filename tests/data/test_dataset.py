@@ -94,6 +94,14 @@ def test_statistics_count_tokens_and_bytes(corpus, tmp_path):
     assert statistics["byte_coverage"] == 1.0
 
 
+def test_an_end_is_no_token_that_the_training_split_holds_too(corpus, tmp_path):
+    dataset = prepare(config_of(corpus), tmp_path)
+    for split in ("validation", "test"):
+        ends = np.asarray(getattr(dataset, split)) == dataset.tokenizer.end_id
+        np.testing.assert_array_equal(dataset.seen[split], ends)
+    assert dataset.statistics["seen"] == {"validation": 0.0, "test": 0.0}
+
+
 def test_arrays_are_mapped_and_small(corpus, tmp_path):
     dataset = prepare(config_of(corpus), tmp_path)
     assert isinstance(dataset.train, np.memmap)

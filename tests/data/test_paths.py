@@ -68,6 +68,12 @@ def test_paths_of_a_variable_are_quoted_as_in_a_shell(text, paths, folder):
     assert parse_paths(text) == paths
 
 
+def test_more_names_than_one_could_hold_are_a_list(folder):
+    names = [f"file_{number:03}.txt" for number in range(400)]
+    assert parse_paths(" ".join(names)) == names
+    assert existing(" ".join(names)) is existing("/".join(names)) is None
+
+
 def test_a_quotation_that_is_not_closed():
     message = '`LAB_DATA` must hold paths and globs, quoted as in a shell, but No closing quotation: "it\'s"'
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -201,6 +201,20 @@ def test_names_and_numbers_are_not_mixed(tmp_path):
         read(Record("two", 2, {"stars": 3}))
 
 
+@pytest.mark.parametrize(("kind", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_a_cell_of_a_table_spells_a_number_or_names_a_tier(kind, delimiter, tmp_path):
+    def qualities(*cells):
+        path = tmp_path / f"records.{kind}"
+        path.write_text("".join(f"text{delimiter}{cell}\n" for cell in ("stars", *cells)))
+        return [document.quality for document in corpora.read_corpus(config_of(path))]
+
+    assert qualities("0.5", "-3", "1e2") == [0.5, -3, 100]
+    assert qualities("low", "high") == ["low", "high"]
+    for wrong in ("nan", "inf", "", "best"):
+        with pytest.raises(ValueError, match=rf"{kind}, line 3: expected a finite number or one of"):
+            qualities("1", wrong)
+
+
 def test_a_row_without_quality_is_refused(tmp_path):
     path = write(tmp_path / "corpus", [1.0, None], "parquet", texts=["a", "b"])
     with pytest.raises(ValueError, match=r"parquet, row 1: expected a finite number .* but got None"):

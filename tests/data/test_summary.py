@@ -6,7 +6,7 @@ from lab.data.tokenizers import ByteTokenizer
 from lab.results import Baseline
 
 
-def shown(left_out="", **changes):
+def shown(left_out="", train=1004, **changes):
     splits = ("train", "validation", "test")
     statistics = {
         "documents": dict(zip(splits, (101, 102, 103), strict=True)),
@@ -26,9 +26,9 @@ def shown(left_out="", **changes):
         "judged_by": "",
         "tiers": {},
     }
-    array = np.zeros(1, np.uint16)
+    arrays = [np.zeros(tokens, np.uint16) for tokens in (train, 1005, 1006)]
     hashes = dict(zip(splits, ("0123456789abcdef", "1" * 16, "2" * 16), strict=True))
-    dataset = Dataset(array, array, array, ByteTokenizer(), hashes, statistics | changes, left_out=left_out)
+    dataset = Dataset(*arrays, ByteTokenizer(), hashes, statistics | changes, left_out=left_out)
     return "\n".join(f"{label}: {value}" for label, value in describe(dataset))
 
 
@@ -78,6 +78,12 @@ def test_tiers_of_quality_are_shown_with_what_tells_them_apart():
     text = shown(judged_by="data.quality_field=stars", tiers=tiers)
     assert "of data.quality=low: 1,000 (1 document)\nof data.quality=medium: 2,000 (2 documents)" in text
     assert "of data.quality=high: 3,000 (3 documents)\ntiers of quality by: data.quality_field=stars" in text
+
+
+def test_the_largest_budget_of_a_tier_is_what_the_tier_holds():
+    text = shown(train=300)
+    assert "unique tokens, train: 1,004\n" in text
+    assert "largest data.unique_tokens: 300\n" in text
 
 
 def test_a_corpus_that_is_made_says_what_its_splits_are_of():

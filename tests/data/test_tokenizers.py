@@ -84,10 +84,12 @@ def test_bpe_of_too_little_text():
         train_bpe("bpe:9999", TEXTS)
 
 
-@pytest.mark.parametrize("name", ["bpe:", "bpe:256", "bpe:-5", "bpe:many"])
+@pytest.mark.parametrize(
+    "name", ["bpe:", "bpe:256", "bpe:-5", "bpe:many", "bpe:1000001", "bpe:5000000000", f"bpe:{'9' * 5000}"]
+)
 def test_bpe_of_an_impossible_size(name):
     with pytest.raises(
-        ValueError, match=f"must be bpe:N with a whole number N > 256 .* got tokenizer='{name}'"
+        ValueError, match=f"must be bpe:N with a whole number N > 256 .* <= 1,000,000, .* tokenizer='{name}'"
     ):
         tokenizer_identity(name)
 

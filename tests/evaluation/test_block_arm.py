@@ -93,7 +93,7 @@ def test_samplers_that_write_block_by_block_are_taken(prompt, sampler, steps):
 
 @pytest.mark.parametrize(
     ("prompt", "sampler", "steps"),
-    [(4, "confidence", 4), (2, "ancestral", 6), (2, "blocks:4", 6), (0, "blocks:4", 1), (0, "blocks:8", 8)],
+    [(4, "confidence", 4), (2, "ancestral", 6), (0, "blocks:4", 1), (0, "blocks:8", 8)],
 )
 def test_samplers_that_write_out_of_order_are_refused(prompt, sampler, steps):
     from lab.evaluation.denoising import denoise
@@ -102,6 +102,19 @@ def test_samplers_that_write_out_of_order_are_refused(prompt, sampler, steps):
         ValueError, match=rf"block by block .* blocks of 4 tokens.* but got sampler='{sampler}'"
     ):
         denoise(scorer_of(4), windows_of(2)[:, :prompt], LENGTH - prompt, sampler, steps, seed=0)
+
+
+def test_a_prompt_that_ends_within_a_block_is_refused_where_it_alone_is_wrong():
+    from lab.evaluation.denoising import denoise
+
+    message = (
+        r"a prompt must end at a block's edge, behind a multiple of 4 tokens, .* sampler='blocks:4', "
+        r"but got one of 2 tokens; left_to_right continues any\."
+    )
+    prompts = [np.zeros(0, np.int32), np.zeros(2, np.int32)]
+    with pytest.raises(ValueError, match=message):
+        denoise(scorer_of(4), prompts, 6, "blocks:4", 6, seed=0)
+    assert len(denoise(scorer_of(4), prompts[:1], 6, "blocks:4", 6, seed=0)) == 1
 
 
 def test_what_an_arm_of_blocks_cannot_do_is_refused():

@@ -255,9 +255,11 @@ def test_a_number_of_steps_that_leaves_a_pass_without_work_is_refused(steps):
         denoise(TableModel(length=8), np.zeros((1, 3), np.int32), 5, "ancestral", steps, seed=0)
 
 
-@pytest.mark.parametrize("sampler", ["greedy", "blocks", "blocks:0", "blocks:x", "ancestral:2"])
+@pytest.mark.parametrize(
+    "sampler", ["greedy", "blocks", "blocks:0", "blocks:x", "blocks:3000000000", "ancestral:2"]
+)
 def test_an_unknown_sampler_is_refused(sampler):
-    message = rf"`sampler` must be ancestral, confidence or blocks:B with B >= 1, but got sampler='{sampler}'"
+    message = rf"`sampler` must be ancestral, .* blocks:B with B >= 1 .*, but got sampler='{sampler}'"
     with pytest.raises(ValueError, match=message):
         parse_sampler(sampler)
 

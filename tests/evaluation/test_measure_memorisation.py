@@ -1,10 +1,19 @@
 import numpy as np
 import pytest
-from evaluation_bench import STOP, RiggedLogits, RiggedScorer, config_of, random_documents, task_of
+from evaluation_bench import (
+    STOP,
+    RiggedLogits,
+    RiggedScorer,
+    config_of,
+    random_documents,
+    task_of,
+    trained_arm,
+)
 from scipy.stats import binomtest
 
 from lab.evaluation.arm import Arm
 from lab.evaluation.flops import pass_flops
+from lab.evaluation.inference_flops import InferenceCounter
 from lab.evaluation.measure_memorisation import extracted, measure, rate_error
 from lab.evaluation.measurements import memorisation, passes
 from lab.evaluation.training_windows import training_room, training_windows
@@ -91,6 +100,21 @@ def test_the_nll_of_training_windows_is_the_yardsticks_on_them(name, passes_each
     assert found.values["train_nll_standard_error"] > 0
     assert passes(config, task) == 6 * passes_each
     assert found.flops == 6 * passes_each * pass_flops(config, 257)
+
+
+def test_an_arm_of_blocks_is_charged_for_the_rows_and_blocks_that_it_passes():
+    arm = trained_arm("dlm", {"factors": {"block": 4}}, LAYER)
+    rows, real = [], arm.scorer.nll
+    arm.scorer.nll = lambda example, slots: rows.append(len(example.tokens)) or real(example, slots)
+    nll, extraction = memorisation(arm.config)
+    found = measure(nll, [arm], DATA)
+    assert found.flops == sum(rows) * pass_flops(arm.config, 257)
+    assert sum(rows) < 6 * 4  # of 4 places of a window some are one row
+    counter = InferenceCounter(arm.config.model, 16, 257, False, 4)
+    steps = extraction.settings["steps"]
+    cost = counter.per_generated_token(extraction.settings["prompt_tokens"], steps, steps)
+    found = measure(extraction, [arm], DATA)
+    assert found.costs == {"flops": cost.needed, "flops_computed": cost.computed}
 
 
 def test_training_windows_are_of_the_budget_each_once_and_more_add_to_fewer():

@@ -23,7 +23,6 @@ from lab.evaluation.measurements import (
     inference,
     measure,
     passes,
-    prompt_and_generated,
     row_key,
     wanted_rows,
     yardstick,
@@ -107,10 +106,10 @@ def test_text_is_parsed_where_the_corpus_is_python():
         assert texts == [python] * 3
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.0, (0, 32)), (0.25, (8, 24)), (0.99, (31, 1))])
+@pytest.mark.parametrize(("share", "expected"), [(0.0, (0, 32)), (0.25, (8, 24)), (0.9, (28, 4))])
 def test_prompt_and_generated_tokens_fill_the_window(share, expected):
     made = config_of("dlm", LONGER, {"inference": {"prompt_share": share}})
-    assert prompt_and_generated(made) == expected
+    assert made.inference.prompt_and_generated(32) == expected
     tasks = inference(made)
     assert {task.settings.get("steps") for task in tasks} >= {1, expected[1]}
     assert {task.settings.get("prompt_tokens") for task in tasks} == {None, expected[0]}

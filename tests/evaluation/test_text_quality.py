@@ -57,6 +57,11 @@ def test_invalid_lines(line):
     assert parse_rate([f"cut\n{line}\ncut"]) == (1, 0)
 
 
+@pytest.mark.parametrize("line", ["[" * 194, "-" * 4000 + "1"])
+def test_a_line_that_is_nested_too_deep_is_invalid(line):
+    assert parse_rate([f"cut\n{line}\ncut"]) == (1, 0)
+
+
 def test_only_whole_lines_that_are_not_blank_or_comments_count():
     assert parse_rate(["(((\nx = 1\n\n   \n# note )\ny = (\n((("]) == (2, 1)
     assert parse_rate(["no end of line", "one\nonly", ""]) == (0, 0)

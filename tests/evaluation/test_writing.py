@@ -144,6 +144,16 @@ def test_beyond_a_window_each_half_is_behind_what_there_is_room_for(name, sample
         np.testing.assert_array_equal(row, text[10:])
 
 
+@pytest.mark.parametrize("passes", [13, 20, 100])
+def test_all_windows_together_take_the_passes_that_were_asked_for(passes):
+    arm, room, told = rigged("dlm"), lay_out(10, 100, 16, "blocks:4"), []
+    continue_text(arm, PROMPT, room, Sampling("blocks:4", passes), watch=told.append)
+    assert len(told) == passes
+    message = r"`passes` must be >= 13, one for each window that 100 tokens go into, but got passes=12\."
+    with pytest.raises(ValueError, match=message):
+        continue_text(arm, PROMPT, room, Sampling("blocks:4", 12))
+
+
 def test_no_window_has_the_random_numbers_of_another():
     """What samples evenly would else write the same 8 tokens again and again."""
     (row,) = continue_text(rigged("ar"), PROMPT[:0], Room((8,) * 5, 0), Sampling())

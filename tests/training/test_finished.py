@@ -99,6 +99,11 @@ def test_what_is_no_finished_run_says_what_it_is(undisturbed, tmp_path):
     for folder, reason in wrong.items():
         with pytest.raises(ValueError, match=f"{folder} must be the folder of a finished run, but {reason}"):
             finished_result(folder)
+    measured = tree / "runs" / "ar" / "measurements" / "seed=0-yardstick"
+    measured.mkdir(parents=True)
+    (measured / "result.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"it is a result tree without one\."):
+        finished_result(tree)
     shutil.copytree(undisturbed("ar").logdir, tree / "runs" / "ar" / "seed=0")
     message = f"it is a result tree, which holds {tree / 'runs' / 'ar' / 'seed=0'}"
     with pytest.raises(ValueError, match=message):

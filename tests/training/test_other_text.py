@@ -9,6 +9,7 @@ from training_bench import write_corpus
 from typer.testing import CliRunner
 
 import lab.__main__
+from lab.config import make_config
 from lab.data.dataset import prepare
 from lab.data.ngram import fit
 from lab.data.tokenizers import ByteTokenizer
@@ -128,6 +129,29 @@ def test_a_single_or_short_text_is_measured_as_far_as_it_goes(evaluated, tmp_pat
     assert said == "note: too short for multiple choice\n"
 
 
+def test_the_noise_of_masks_is_not_shown_for_a_standard_error(undisturbed, tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("aa1 b22 " * 12)
+    run = undisturbed("dlm")
+    monkeypatch.setenv("COLUMNS", "160")
+    said = invoke("eval", run.logdir, "--data", tmp_path, "--cache", run.cache).stdout
+    (line,) = (line for line in said.splitlines() if "NELBO" in line)
+    assert "±" not in line
+
+
+def test_a_run_on_made_functions_is_measured_on_a_text_too(undisturbed, text, monkeypatch):
+    """By a configuration that says so many functions; the weights and the corpus are those of the run."""
+    from lab.training import other_text
+
+    run = undisturbed("ar")
+    layer = {"data": {"corpus": "functions", "functions": 500, "paths": []}}
+    config = make_config(run.config.model_dump(mode="json", exclude_none=True), layer)
+    result = run.result.model_copy(update={"config": config})
+    monkeypatch.setattr(other_text, "finished_result", lambda logdir: result)
+    monkeypatch.setattr(other_text, "corpus_of", lambda *_: prepare(run.config.data, run.cache))
+    found = other_text.measure_other_text(run.logdir, "best", [str(text)], {}, run.cache)
+    assert (found.config.data.functions, found.text.documents) == (500, 3)
+
+
 def test_a_text_that_is_too_short_or_asked_too_much_of_is_refused(undisturbed, text, tmp_path):
     run = undisturbed("ar")
     command = ("eval", run.logdir, "--cache", run.cache, "--data")
@@ -206,7 +230,9 @@ def test_generate_fills_gaps_and_says_what_it_cannot(undisturbed):
     assert refused("generate", dlm, "--infill", "a [MASK]b", "--prompt", "a") == (
         "one of --prompt and --infill must be given, but got both."
     )
-    assert "`infill` must have one [MASK]" in refused("generate", dlm, "--infill", "a b")
+    for gapless in ("a b", ""):
+        assert "`infill` must have one [MASK]" in refused("generate", dlm, "--infill", gapless)
+    assert "but got both." in refused("generate", dlm, "--infill", "", "--prompt", "a")
     assert "`sampler` must be left_to_right for ar" in refused("generate", ar, "--sampler", "ancestral")
     assert "`top_p` must be in (0, 1]" in refused("generate", ar, "--top-p", "0")
     said = CliRunner().invoke(lab.__main__.app, ["generate", str(ar), "--tokens", "0"])

@@ -52,17 +52,23 @@ def write_model(
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill beside its place, into which it is renamed at the end.
+    """A folder to fill beside its place, to which it, or for the current one what it holds, moves at the end.
 
     Raises:
         ValueError: if its place holds something.
     """
     refuse_full(folder)
+    folder = folder.absolute()  # "." has no name
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        temporary.replace(folder)  # which may be there, empty
+        if folder.is_dir() and folder.samefile("."):  # a shell would stay in the one that is replaced
+            for path in temporary.iterdir():
+                path.replace(folder / path.name)
+            temporary.rmdir()
+        else:
+            temporary.replace(folder)  # which may be there, empty
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -33,6 +33,8 @@ class CheckpointTokenizer(Tokenizer):
             self._tokenizer = FastTokenizer.from_str(serialized)
         except Exception as error:  # the package raises no narrower one
             raise ValueError(f"not a tokenizer of the `tokenizers` package ({error})") from None
+        self._tokenizer.no_truncation()  # either may have been left on where it was saved
+        self._tokenizer.no_padding()
         if "ByteLevel" not in json.dumps(json.loads(serialized).get("decoder")):
             raise ValueError("only byte-level tokenizers are implemented, and its decoder is another")
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)

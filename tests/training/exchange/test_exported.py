@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,6 +198,19 @@ def test_an_arm_in_words(factors, words):
     from lab.training.exchange.card import arm_in_words
 
     assert arm_in_words(FactorsConfig(**factors)) == words
+
+
+def test_the_current_folder_is_filled_where_it_is(tmp_path, monkeypatch):
+    from lab.training.exchange.exported import new_folder
+
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    before = Path.cwd().stat().st_ino
+    with new_folder(Path()) as temporary:
+        (temporary / "README.md").write_text("card")
+    assert [path.name for path in Path.cwd().iterdir()] == ["README.md"]
+    assert (tmp_path / "model").stat().st_ino == before  # else a shell there would show nothing
+    assert [*tmp_path.iterdir()] == [tmp_path / "model"]
 
 
 def test_nothing_is_written_over_and_a_failure_leaves_nothing(undisturbed, tmp_path, monkeypatch):

@@ -262,6 +262,16 @@ def test_a_text_is_scored_by_the_checkpoints_own_tokenizer(tmp_path):
     np.testing.assert_allclose(model.nll(text), -log_chances[np.arange(len(ids)), ids], atol=1e-4)
 
 
+def test_a_tokenizer_that_cuts_and_pads_gives_the_ids_of_the_whole_text_and_no_more():
+    from lab.training.exchange.tokenizers import CheckpointTokenizer
+
+    tokenizer, text = byte_level(262), "the cat and the hat"
+    ids = tokenizer.encode(text).ids
+    tokenizer.enable_truncation(max_length=4)
+    tokenizer.enable_padding(length=30)
+    assert CheckpointTokenizer(tokenizer.to_str(), 0, 300).encode(text).tolist() == ids
+
+
 def test_a_tokenizer_that_is_not_implemented_is_said_and_left_out(tmp_path):
     from tokenizers import Tokenizer, models
 
