@@ -371,6 +371,7 @@ def _package_folders(packages: Sequence[str]) -> list[str]:
         spec = importlib.util.find_spec(name) if name.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(f"`packages` must name installed packages, but got {name!r}.")
-        folder = spec.submodule_search_locations[0]
-        folders += [path for path in (folder, f"{folder}.libs") if Path(path).is_dir()]
+        there = Path(spec.submodule_search_locations[0])
+        folder = Path(os.path.realpath(there.parent)) / there.name  # behind walls no link leads on
+        folders += [path for path in (str(folder), f"{folder}.libs") if Path(path).is_dir()]
     return folders

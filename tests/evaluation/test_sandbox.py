@@ -1153,3 +1153,13 @@ def test_what_searches_for_the_answer_would_find_it_where_it_is():
     held = f"held = [{SECRET!r}]\nheld_bytes = {SECRET.encode()!r} * 1000\n"
     programs = [by_calls(held + MALICIOUS[name][1], (20, SECRET)) for name in MALICIOUS if "searches" in name]
     assert Sandbox(LIMITS).run(programs) == [Verdict("passed")] * 3
+
+
+def test_a_package_of_an_environment_behind_a_link_may_be_imported(tmp_path, monkeypatch):
+    package = tmp_path / "environment" / "behind_a_link"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("value = 3\n")
+    (tmp_path / "link").symlink_to(tmp_path / "environment")
+    monkeypatch.syspath_prepend(tmp_path / "link")
+    program = "import behind_a_link\nassert behind_a_link.value == 3\n"
+    assert Sandbox(LIMITS, packages=("behind_a_link",)).run([program]) == [Verdict("passed")]
