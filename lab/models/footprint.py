@@ -8,6 +8,7 @@ from typing import NamedTuple
 from lab.models.architecture import MIXTURES, Architecture, expert_capacity
 
 FLOAT32 = 4  # bytes; weights, gradients, moments and logits are float32 under every dtype policy
+_WORDS = 8  # bytes of the two words that a random number is made of
 
 
 class Parameters(NamedTuple):
@@ -83,21 +84,28 @@ def training_memory(
     fused_attention: bool = False,
     rematerialise: bool = False,
     model_parallel: int = 1,
+    attention_dropout: bool = False,
+    mlp_dropout: bool = False,
+    in_blocks: float = 0.0,
 ) -> Memory:
     """Memory of a training step.
 
     Args:
         architecture: of the model.
-        rows: sequences a micro-batch that one device computes, each of L slots.
+        rows: sequences a micro-batch that one device computes, each of L tokens.
         feature_bytes: as in `activation_bytes`, with all that follow.
         fused_attention: whether attention is one kernel.
         rematerialise: whether blocks are computed again in the backward pass.
         model_parallel: parts in which the weights are kept. (Gains of norms are whole everywhere, and here
             counted as the others: they are less than a thousandth.)
+        attention_dropout: whether attention weights are dropped.
+        mlp_dropout: whether features of the feed-forward layers are.
+        in_blocks: share of the rows that are doubled streams in blocks.
     """
     total = -(-parameters(architecture).total // model_parallel)
-    slot = activation_bytes(architecture, feature_bytes, fused_attention, rematerialise, model_parallel)
-    activations = rows * architecture.length * slot
+    options = (feature_bytes, fused_attention, rematerialise, model_parallel, attention_dropout, mlp_dropout)
+    single, doubled = (activation_bytes(architecture, *options, each) for each in (False, True))
+    activations = round(rows * architecture.length * ((1 - in_blocks) * single + in_blocks * doubled))
     return Memory(FLOAT32 * total, FLOAT32 * total, 2 * FLOAT32 * total, activations)
 
 
@@ -107,10 +115,16 @@ def activation_bytes(
     fused_attention: bool = False,
     rematerialise: bool = False,
     model_parallel: int = 1,
+    attention_dropout: bool = False,
+    mlp_dropout: bool = False,
+    in_blocks: bool = False,
 ) -> int:
-    """Bytes a slot of what a forward pass keeps for the backward one, and of the attention at work.
+    """Bytes a token of what a forward pass keeps for the backward one, and of the attention at work.
 
-    For each block and loop: 4 d of the two norms' inputs and outputs; (h + 2 k) c of queries, keys and
+    A token has one slot, or in blocks two (`lab.models.attention.block_pattern`), of which one is left at the
+    end.
+
+    For each slot, block and loop: 4 d of the two norms' inputs and outputs; (h + 2 k) c of queries, keys and
     values, (h + k) c of their rotations, and with `qk_norm` as much of their norms; what attention keeps; h c
     of what is attended; 2 f of gate and up, f of the gate's sigmoid, f of silu(gate) and f of the product. A
     mixture keeps these 5 f, and 2 d of what goes in and out, for each place that its experts have for a token
@@ -122,6 +136,11 @@ def activation_bytes(
     CPU backend allots (tests/training/test_paper_scale.py). A fused kernel keeps h float32, the logarithms of
     the sums of exponentials (Dao et al. 2022, arXiv:2205.14135, section 3.1).
 
+    Dropout keeps the two words of 32 bits of each random number, from which its mask is made again: 2 f in a
+    feed-forward layer, or in each place of a mixture, and 2 h L in attention, which keeps h L of the weights
+    after dropout beside them. In blocks h L is h 2L in all of this, but at work it is held once: the mask
+    between the scores' gradient and its scale makes one array of the two.
+
     Where blocks are computed again, each keeps its input alone, d, and at one time there is the inside of one
     block, or else the end. In several model-parallel parts each has its share of heads and of f, or of
     experts; the residual stream, the norms over it, the router and the end are whole in each.
@@ -132,26 +151,30 @@ def activation_bytes(
         fused_attention: whether attention is one kernel.
         rematerialise: whether blocks are computed again in the backward pass.
         model_parallel: parts; a divisor of h, k and f or E.
+        attention_dropout: whether attention weights are dropped, which no fused kernel does.
+        mlp_dropout: whether features of the feed-forward layers are.
+        in_blocks: whether the stream is doubled.
 
     Reference: after Korthikanti et al. 2022, arXiv:2205.05198, section 4.1.
     """
-    a = architecture
+    a, slots = architecture, 2 if in_blocks else 1
     query_key = (a.heads + a.kv_heads) * a.head_dim
     attention = (2 * a.heads + 2 * a.kv_heads) * a.head_dim + query_key * (1 + a.qk_norm)
-    feed_forward, router = float(5 * a.ffn_width), 0
+    feed_forward, router, places = float(5 * a.ffn_width), 0, 1.0
     if a.feed_forward in MIXTURES:
         places = a.experts * expert_capacity(a, a.length) / a.length
         feed_forward, router = places * (5 * a.ffn_width + 2 * a.width), 2 * FLOAT32 * a.experts
-    split = feature_bytes * (attention + feed_forward)
+    split = feature_bytes * (attention + feed_forward) + _WORDS * places * a.ffn_width * mlp_dropout
     at_work = 0
     if fused_attention:
         split += FLOAT32 * a.heads
     else:
-        split += a.heads * a.length * (feature_bytes + 2 * FLOAT32)
-        at_work = 2 * FLOAT32 * a.heads * a.length // model_parallel
+        seen = feature_bytes + 2 * FLOAT32 + (feature_bytes + _WORDS) * attention_dropout
+        split += slots * a.length * a.heads * seen
+        at_work = 2 * FLOAT32 * a.heads * a.length // model_parallel  # in blocks once 2 L
     block = feature_bytes * 4 * a.width + split / model_parallel + router
     end = feature_bytes * 2 * a.width + 2 * FLOAT32 * a.vocab_size
     passes = a.loops * a.layers
     if rematerialise:
-        return round(passes * feature_bytes * a.width + max(block + at_work, end))
-    return round(passes * block + at_work + end)
+        return round(passes * slots * feature_bytes * a.width + max(slots * (block + at_work), end))
+    return round(slots * (passes * block + at_work) + end)

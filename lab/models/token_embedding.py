@@ -19,11 +19,31 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         input_dim: ids.
         output_dim: width of an embedding.
         outputs: ids that can be predicted.
+        output_initializer: of the output projection where it has weights of its own. Keras has only that of
+            the embeddings, which with a seed would give both the same numbers.
     """
 
-    def __init__(self, input_dim: int, output_dim: int, outputs: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        outputs: int,
+        output_initializer: Any = "uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(input_dim, output_dim, **kwargs)
         self.outputs = outputs
+        self.output_initializer = keras.initializers.get(output_initializer)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the embeddings, and the output projection if it is untied."""
+        keras.layers.Embedding.build(self, input_shape)
+        if not self.tie_weights:
+            self.reverse_embeddings = self.add_weight(
+                shape=(self.output_dim, self.input_dim),
+                initializer=self.output_initializer,
+                name="reverse_embeddings",
+            )
 
     def call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
         """Map ids (...) to (..., output_dim), or in `reverse` features (rows, output_dim) to logits."""
@@ -39,4 +59,5 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "outputs": self.outputs}
+        initializer = keras.initializers.serialize(self.output_initializer)
+        return {**super().get_config(), "outputs": self.outputs, "output_initializer": initializer}

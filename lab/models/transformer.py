@@ -66,6 +66,7 @@ class Transformer(FromArchitecture, keras.Model):
             embeddings_initializer=keras.initializers.RandomNormal(
                 stddev=0.02, seed=derive_seed(seed, "token")
             ),
+            output_initializer=keras.initializers.RandomNormal(stddev=0.02, seed=derive_seed(seed, "output")),
             dtype=policy,
             name="token_embedding",
         )

@@ -25,7 +25,7 @@ class DeviceMemory(NamedTuple):
         copies: of the weights in half precision, which matrix products read.
         gradients: float32; twice with several passes a step, whose gradients are added up.
         optimizer: two moments; one more float32 a parameter with accumulation, and one with an average.
-        activations: `lab.models.footprint.activation_bytes` of each slot.
+        activations: `lab.models.footprint.activation_bytes` of each token.
     """
 
     weights: int
@@ -84,6 +84,9 @@ class Capacity:
             fused,
             rematerialise,
             training.model_parallel,
+            config.model.attention_dropout > 0,
+            config.model.mlp_dropout > 0,
+            (1 - config.factors.ar_share) * (config.block_size > 0),
         )
         copied = self.parameters.total
         if rematerialise:  # blocks are cast one by one

@@ -16,7 +16,7 @@ def test_golden_seeds():
 
 
 def test_seeds_of_all_places_and_runs_are_far_apart():
-    places = ["token", "target", "in", "out", "dropout", *(f"block_{i}" for i in range(20))]
+    places = ["token", "output", "target", "in", "out", "dropout", *(f"block_{i}" for i in range(20))]
     seeds = np.sort([derive_seed(seed, place) for seed in range(40) for place in places])
     assert seeds[0] >= 0
     assert seeds[-1] < 2**31

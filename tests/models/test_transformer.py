@@ -129,6 +129,21 @@ def test_the_mask_is_never_predicted(tie_embeddings):
     assert np.array_equal(host(model(inputs)), base)
 
 
+def test_an_untied_output_projection_begins_with_numbers_of_its_own():
+    """The token embedding begins as it does when tied."""
+    tied, untied = (
+        tiny_transformer(random_weights=False, tie_embeddings=tie, width=64).token_embedding
+        for tie in (True, False)
+    )
+    embeddings, output = (
+        host(weight.value).astype(float) for weight in (untied.embeddings, untied.reverse_embeddings)
+    )
+    assert np.array_equal(embeddings, host(tied.embeddings.value))
+    for other in (output.T, output.reshape(embeddings.shape)):
+        assert abs(np.corrcoef(embeddings.ravel(), other.ravel())[0, 1]) < 0.2
+    assert output.std() == pytest.approx(0.02, rel=0.2)
+
+
 @pytest.mark.parametrize("tie_embeddings", [True, False])
 def test_parameter_count_is_the_hand_count(tie_embeddings):
     model = tiny_transformer(tie_embeddings=tie_embeddings)

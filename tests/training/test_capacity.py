@@ -89,11 +89,34 @@ def test_attention_that_is_written_out_keeps_its_weights():
     fused = plan_capacity(values(), 256, DEVICES["h100"]).memory(False)
     dropout = values("paper_1b", {"model": {"attention_dropout": 0.1}})
     written_out = plan_capacity(dropout, 256, DEVICES["h200"]).memory(False)
+    dropped = 14 * 2048 * (2 + 8)  # two words a weight, and the weights that are left
     assert written_out.activations - fused.activations == pytest.approx(
-        2048 * 26 * (14 * 2048 * (2 + 8) - 4 * 14) + 2048 * 14 * 2048 * 8
+        2048 * 26 * (14 * 2048 * (2 + 8) - 4 * 14 + dropped) + 2048 * 14 * 2048 * 8
     )
     cpu = find_device("cpu", teraflops=1, gigabytes=1000)
-    assert plan_capacity(values(), 256, cpu).memory(False).activations == written_out.activations
+    undropped = plan_capacity(values(), 256, cpu).memory(False).activations
+    assert undropped == written_out.activations - 2048 * 26 * dropped
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_blocks_double_the_stream_of_the_rows_that_have_them(share):
+    """And what each slot attends to; the logits are those of one slot a token."""
+    layer = {"factors": {"ar_share": share}, **training(batch_size=512)}
+    plain, blocks = (
+        plan_capacity(values("paper_1b", layer, {"factors": {"block": block}}), 256, DEVICES["h200"])
+        for block in ("window", 16)
+    )
+    assert blocks.rows == 2
+    end = 2 * 2 * 1792 + 8 * 50257
+    single = plain.memory(False).activations
+    doubled = 2 * single - 2 * 2048 * end  # a fused kernel keeps nothing of what it attends to
+    assert blocks.memory(False).activations == share * single + (1 - share) * doubled
+
+
+def test_features_that_are_dropped_keep_their_words():
+    dropout = values("paper_1b", {"model": {"mlp_dropout": 0.1}})
+    plain, dropped = (plan_capacity(each, 256, DEVICES["h200"]).memory(False) for each in (values(), dropout))
+    assert dropped.activations - plain.activations == 2048 * 26 * 4736 * 8
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 
 from lab.arms import arm_values
 from lab.config import make_config, read_preset
-from lab.models.footprint import training_memory
 from lab.objectives.objective import Objective
+from lab.training.capacity import Capacity
+from lab.training.devices import Device
 
 pytestmark = [
     pytest.mark.large,
@@ -18,11 +19,11 @@ VOCAB = 50257
 BARRIERS_KEPT = {"xla_disable_hlo_passes": "cse_barrier_expander"}  # as they are on accelerators
 
 
-def paper_config(length, rows, rematerialise=False, **model):
+def paper_config(length, rows, rematerialise=False, block="window", **model):
     evaluation = {"choice_context_tokens": 8, "choice_option_tokens": 8}
     training = {"batch_size": rows, "parallel": "none", "rematerialise": rematerialise, "warmup_steps": 1}
     layer = {"data": {"length": length}, "model": model, "training": training, "evaluation": evaluation}
-    return make_config(read_preset("paper_1b"), arm_values("dlm"), layer)
+    return make_config(read_preset("paper_1b"), arm_values("dlm"), layer, {"factors": {"block": block}})
 
 
 def allotted(config, **options):
@@ -63,14 +64,26 @@ def allotted(config, **options):
     return found.argument_size_in_bytes + results + found.temp_size_in_bytes
 
 
+DROPOUT = {"attention_dropout": 0.1, "mlp_dropout": 0.1}
+
+
 @pytest.mark.parametrize(
-    ("layers", "rows", "rematerialise"), [(4, 1, False), (4, 2, False), (4, 2, True), (8, 1, True)]
+    ("layers", "rows", "rematerialise", "model", "block"),
+    [
+        (4, 1, False, {}, "window"),
+        (4, 2, False, {}, "window"),
+        (4, 2, True, {}, "window"),
+        (8, 1, True, {}, "window"),
+        (4, 1, False, DROPOUT, "window"),
+        (4, 1, False, {}, 128),
+        (4, 1, True, {}, 128),
+    ],
 )
-def test_a_step_takes_up_what_is_said(layers, rows, rematerialise):
+def test_a_step_takes_up_what_is_said(layers, rows, rematerialise, model, block):
     """In float32: XLA's CPU backend multiplies in no half precision, and allots copies in float32."""
-    config = paper_config(2048, rows, rematerialise, layers=layers, dtype="float32")
-    architecture = config.model.architecture(VOCAB, 2048)
-    said = sum(training_memory(architecture, rows, rematerialise=rematerialise))
+    config = paper_config(2048, rows, rematerialise, block, layers=layers, dtype="float32", **model)
+    cpu = Device(1e12, 1e12, fused_attention=False)
+    said = Capacity(config, VOCAB, 1, cpu).memory(rematerialise).total
     found = allotted(config, **(BARRIERS_KEPT if rematerialise else {}))
     assert said == pytest.approx(found, rel=0.1)
 

@@ -89,9 +89,9 @@ def write_qwen3(
 def _reasons(description: Description) -> Iterator[str]:
     """Why it cannot be one."""
     a, factors = description.architecture, description.factors
-    if factors.compute != "causal":
-        yield f"it is trained in passes with compute={factors.compute}, and that class has causal ones alone"
-    elif factors.order != "left_to_right":
+    if not factors.reads_causally:
+        yield f"it is read in passes with compute={factors.compute}, and that class has causal ones alone"
+    elif factors.compute == "causal" and factors.order != "left_to_right":
         yield f"it is trained on order={factors.order}, and that class predicts the next token alone"
     if a.target_embedding:
         yield (
