@@ -24,7 +24,7 @@ from lab.training.variables import Arrays
 from lab.version import Version
 
 SCHEMA = 2
-KEPT = 2  # checkpoints: the newest, and one to fall back to
+KEPT = 2  # checkpoints: the one just saved, and one to fall back to
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -74,7 +74,8 @@ class Checkpoints:
     Args:
         folder: where they lie.
         version: of the run; a checkpoint of another is refused.
-        keep_all: keep every checkpoint, not only the newest two.
+        keep_all: keep every checkpoint. Else those that stay are the one just saved, the one before it, and
+            the newest, which is another where an earlier stop is made again.
     """
 
     def __init__(self, folder: Path, version: Version, keep_all: bool = False) -> None:
@@ -99,8 +100,10 @@ class Checkpoints:
         target = self.folder / _name(step)
         shutil.rmtree(target, ignore_errors=True)
         temporary.replace(target)
-        for old in self._folders()[KEPT:] if not self.keep_all else []:
-            shutil.rmtree(old)
+        if not self.keep_all:
+            folders = self._folders()
+            for old in {*folders[1:]} - {*self._folders(step)[:KEPT]}:
+                shutil.rmtree(old)
 
     def load(self, most: int | None = None) -> tuple[int, Arrays] | None:
         """The newest sound checkpoint's step and arrays, or None if there is none.

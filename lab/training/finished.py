@@ -1,12 +1,12 @@
 """The weights of a finished run's stop: as an arm to measure, and as the start of another run."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.config import RunConfig
-from lab.data.dataset import Dataset, prepare
+from lab.data.dataset import Dataset, content_hash, prepare
 from lab.data.tokenizers import Tokenizer, find_tokenizer
 from lab.evaluation.arm import Arm, make_scorer
 from lab.results import PLAN, RESULT, RunResult, Stop, StopReference, read_result
@@ -15,6 +15,9 @@ from lab.training.checkpoint import load_arrays, stop_weights_path
 from lab.training.distribution import Ranks
 from lab.training.variables import Arrays, assign_variables
 from lab.version import read_version, result_digest
+
+# Of an architecture what training alone reads: a run may begin from weights that were trained with another.
+_OF_TRAINING = ("capacity_factor", "balance_weight", "router_z_weight")
 
 
 def finished_result(logdir: Path) -> RunResult:
@@ -155,17 +158,26 @@ class Start(NamedTuple):
     weights: Arrays
 
 
-def load_start(config: RunConfig, logdir: Path | None, ranks: Ranks) -> Start | None:
+def load_start(
+    config: RunConfig,
+    logdir: Path | None,
+    ranks: Ranks,
+    dataset: Dataset,
+    cache_dir: Path,
+) -> Start | None:
     """What a run begins with, read by rank 0 for all; None if its weights are drawn.
 
     Args:
         config: of the run that is to begin.
         logdir: of the finished run.
         ranks: of the run that is to begin.
+        dataset: of the run that is to begin.
+        cache_dir: where tokenized corpora are kept.
 
     Raises:
         ValueError: if there is a folder and `training.start_from` is not set, or the reverse; if the folder
-            is no finished run's, or of one with another tokenizer, or the weights are gone or damaged.
+            is no finished run's, or of one with another tokenizer or network, or the weights are gone or
+            damaged.
     """
     name = config.training.start_from
     if bool(name) != (logdir is not None):
@@ -175,18 +187,42 @@ def load_start(config: RunConfig, logdir: Path | None, ranks: Ranks) -> Start | 
         )
     if logdir is None:
         return None
-    reference, evaluation, tokenizer = ranks.share(partial(_describe_best, logdir))
+    reference, evaluation, network, tokenizer, data_hash = ranks.share(partial(_describe_best, logdir))
     if tokenizer != config.data.tokenizer:
         raise ValueError(
             f"`start` must be a run with the tokenizer {config.data.tokenizer}, "
             f"but that of {logdir} is {tokenizer}."
         )
+    for field, value in _network(config).items():
+        if field not in _OF_TRAINING and network[field] != value:
+            raise ValueError(
+                f"`start` must be a run with model.{field}={value}, "
+                f"but that of {logdir} has model.{field}={network[field]}."
+            )
+    if data_hash != dataset.hash:  # in which the tokenizer counts
+        ids = ranks.share(partial(_hash_tokenizer, logdir, cache_dir))
+        if ids != (own := content_hash([], dataset.tokenizer)):
+            raise ValueError(
+                f"`start` must be a run with the same {tokenizer}, whose hash is {own}, "
+                f"but that of {logdir} has {ids}."
+            )
     stop = StopReference(**reference)
     weights = ranks.share_arrays(partial(_load_stop, logdir, stop))
     return Start(stop, result_digest(stop.run, evaluation), weights)
 
 
-def _describe_best(logdir: Path) -> tuple[dict[str, Any], str, str]:
-    """The best stop of a finished run, the digest of what decided it, and the run's tokenizer."""
+def _describe_best(logdir: Path) -> tuple[dict[str, Any], str, dict[str, Any], str, str]:
+    """The best stop of a finished run, the digest of what decided it, its network, tokenizer and data."""
     result = finished_result(logdir)
-    return result.reference(result.best()).model_dump(), result.evaluation, result.data.tokenizer
+    stop, data = result.reference(result.best()).model_dump(), result.data
+    return stop, result.evaluation, _network(result.config), data.tokenizer, data.hash
+
+
+def _network(config: RunConfig) -> dict[str, Any]:
+    """The fields of a run's architecture, but for the sizes that its data decide."""
+    return asdict(config.model.architecture(vocab_size=1, length=1))
+
+
+def _hash_tokenizer(logdir: Path, cache_dir: Path) -> str:
+    """A hash of the content of a finished run's tokenizer."""
+    return content_hash([], tokenizer_of(logdir, finished_result(logdir).config, cache_dir))

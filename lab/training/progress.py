@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from lab.files import Row, read_json, write_json
+from lab.training.variables import Arrays
+
+Logs = dict[str, list[Any]]  # what micro-batches log, by name, in their order
+_LOGS = "log/"  # before the names of logs among the arrays of a checkpoint
 
 
 class ProgressFile:
@@ -70,8 +75,24 @@ def _seconds(path: Path) -> float:
         return 0.0
 
 
+def logs_as_arrays(logs: Logs) -> Arrays:
+    """Logs as a checkpoint holds them beside the state of training."""
+    return {f"{_LOGS}{name}": np.array(values, np.float64) for name, values in logs.items()}
+
+
+def split_logs(arrays: Arrays) -> tuple[Arrays, Logs]:
+    """The state of training and the logs that a checkpoint holds."""
+    logs = {name: values.tolist() for name, values in arrays.items() if name.startswith(_LOGS)}
+    state = {name: array for name, array in arrays.items() if name not in logs}
+    return state, {name.removeprefix(_LOGS): values for name, values in logs.items()}
+
+
 class StepLog(keras.callbacks.Callback):
     """Hands on the mean logs and the last gradient norm of each `log_steps` updates, and stops on a bad loss.
+
+    An update's gradient norm is that of the gradient that is clipped, which its last micro-batch logs. The
+    rate is of the updates of this stretch alone. Where `log_steps` was another before the stretch, its first
+    means may be of fewer updates.
 
     Args:
         first_step: updates made before this stretch.
@@ -82,9 +103,11 @@ class StepLog(keras.callbacks.Callback):
             name with the mean of whatever else a micro-batch logs.
         tick: called with the step after each update.
         asked_to_end: whether to stop after this update.
+        logs: those since the last record, of the stretch before.
 
     Attributes:
         step: updates made so far.
+        logs: those since the last record; plain numbers once the stretch is over.
     """
 
     def __init__(
@@ -96,25 +119,26 @@ class StepLog(keras.callbacks.Callback):
         record: Callable[..., None],
         tick: Callable[[int], None],
         asked_to_end: Callable[[], bool] = lambda: False,
+        logs: Logs | None = None,
     ) -> None:
         super().__init__()
         self.step = first_step
+        self.logs: Logs = {"loss": [], **(logs or {})}
         self._accumulation = accumulation
         self._log_steps = log_steps
         self._tokens_per_step = tokens_per_step
         self._record = record
         self._tick = tick
         self._asked_to_end = asked_to_end
-        self._logs: dict[str, list[Any]] = {"loss": []}
         self._gradient_norm: Any = None
-        self._since = time.perf_counter()
+        self._since = first_step, time.perf_counter()
         self.failure: str | None = None
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Collect the logs without waiting for it; read it back once every `log_steps` updates."""
         for name, value in logs.items():
             if name != "gradient_norm":
-                self._logs.setdefault(name, []).append(value)
+                self.logs.setdefault(name, []).append(value)
         self._gradient_norm = logs["gradient_norm"]
         if (batch + 1) % self._accumulation:
             return
@@ -127,20 +151,21 @@ class StepLog(keras.callbacks.Callback):
         means, norm = self._read_back()
         if self.failure:
             return
-        steps = len(self._logs["loss"]) / self._accumulation
-        now = time.perf_counter()
-        rate = steps * self._tokens_per_step / (now - self._since)
+        (step, since), now = self._since, time.perf_counter()
+        rate = (self.step - step) * self._tokens_per_step / (now - since)
         self._record(self.step, means.pop("loss"), norm, rate, **means)
-        self._logs, self._since = {"loss": []}, now
+        self.logs, self._since = {"loss": []}, (self.step, now)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Look at the losses since the last record too: what follows measures or saves these weights."""
-        if self._logs["loss"] and not self.failure:
+        if self.logs["loss"] and not self.failure:
             self._read_back()
 
     def _read_back(self) -> tuple[dict[str, float], float]:
         """The means since the last record and the last gradient norm; stops if they are not finite."""
-        means = {name: sum(map(float, values)) / len(values) for name, values in self._logs.items()}
+        most = self._log_steps * self._accumulation
+        self.logs = {name: [float(value) for value in values[-most:]] for name, values in self.logs.items()}
+        means = {name: sum(values) / len(values) for name, values in self.logs.items()}
         norm = float(self._gradient_norm)
         if not all(map(math.isfinite, (*means.values(), norm))):
             self.failure = f"loss {means['loss']}, gradient norm {norm} at step {self.step}"

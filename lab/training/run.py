@@ -28,7 +28,7 @@ from lab.training.finished import Start, load_start
 from lab.training.kept import KeptWeights
 from lab.training.kind import kind_of
 from lab.training.measured import require_finite
-from lab.training.progress import StepLog
+from lab.training.progress import Logs, StepLog, logs_as_arrays, split_logs
 from lab.training.records import RunRecords
 from lab.training.timeline import Stop, make_timeline
 from lab.training.variables import Arrays
@@ -82,7 +82,7 @@ def train_run(
     ranks = find_ranks(config.training.parallel)
     dataset = prepare(config.data, cache_dir, data_key)
     require_held_out(config, dataset, "evaluation")
-    begun_from = load_start(config, start, ranks)
+    begun_from = load_start(config, start, ranks, dataset, cache_dir)
     version = Version.of(
         config, dataset.hash, keras.backend.backend(), CODE_HASH, begun_from.digest if begun_from else ""
     )
@@ -161,6 +161,7 @@ class Run:
         self.records = RunRecords(config, logdir, version, dataset, self.timeline, self.ranks, started)
         self.measured = self.records.measured
         self.step = 0  # updates that the main run has had
+        self.logs: Logs = {}  # of the main run since the last row of its log
 
     def _new_engine(self) -> Engine:
         """The engine at step 0.
@@ -284,10 +285,13 @@ class Run:
             self._log if log else lambda *_, **__: None,
             lambda step: self._progress("train", step),
             lambda: self.notice.given,
+            self.logs if log else None,
         )
         self.engine.fit(first, last, [steps])
         if steps.failure:
             raise DivergedError(f"the training loss must stay finite, but got {steps.failure}.")
+        if log:
+            self.logs = steps.logs
         return steps.step
 
     def _log(
@@ -339,16 +343,19 @@ class Run:
 
     def _save(self) -> None:
         """Save the main run; weights of stops that can be neither the best nor the last may go."""
-        self.kept.save(self.step, self.engine.state(), self.measured.best_and_last())
+        state = {**self.engine.state(), **logs_as_arrays(self.logs)}
+        self.kept.save(self.step, state, self.measured.best_and_last())
 
     def _restore(self, most: int) -> None:
         """Take the main run from the newest checkpoint up to a step, unless it is there already."""
         checkpoint = self.kept.load(most)
         step: int | None = self.ranks.share(lambda: checkpoint and checkpoint[0])
         if step is not None and (step > self.step or self.step > most):
-            self.engine.assign_state(self.ranks.share_arrays(lambda: checkpoint[1] if checkpoint else {}))
+            arrays = self.ranks.share_arrays(lambda: checkpoint[1] if checkpoint else {})
+            state, self.logs = split_logs(arrays)
+            self.engine.assign_state(state)
             self.step = step
         elif self.step > most:
             self.engine.assign_state(self._new_engine().state())
-            self.step = 0
+            self.step, self.logs = 0, {}
         self.engine.follow_main()

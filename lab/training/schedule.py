@@ -92,9 +92,12 @@ def on_grid(step: float, batch_size: int, total: float) -> int:
 
 
 def main_decay(config: TrainingConfig, total_steps: int) -> Decay:
-    """Where the main run decays: over all of it after the warm-up (cosine), or not at all (WSD)."""
+    """Where the main run decays: over all of it after the warm-up (cosine), or not at all (WSD).
+
+    A cosine run that is no longer than its warm-up does not get to the decay.
+    """
     if config.schedule == "cosine":
-        return Decay(config.warmup_steps, total_steps)
+        return Decay(min(config.warmup_steps, total_steps - 1), total_steps)
     return Decay(NEVER, 2 * NEVER)
 
 

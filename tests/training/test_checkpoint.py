@@ -69,6 +69,18 @@ def test_the_newest_two_are_kept_in_the_order_of_steps(tmp_path):
     assert made.load()[0] == 1000
 
 
+def test_a_run_that_makes_an_earlier_stop_again_keeps_how_far_it_came(tmp_path):
+    made = Checkpoints(tmp_path, VERSION)
+    kept = {}
+    for step in (600, 800, 200, 300, 400, 600, 800):
+        made.save(step, arrays(step))
+        assert made.load(step)[0] == step
+        kept[step] = sorted(int(path.name.removeprefix("step-")) for path in tmp_path.iterdir())
+    assert kept[200] == [200, 800]
+    assert kept[300] == [200, 300, 800]
+    assert kept[800] == [600, 800]
+
+
 def test_remove_leaves_what_is_no_checkpoint(checkpoints):
     (checkpoints.folder / "stops").mkdir()
     for _ in range(2):

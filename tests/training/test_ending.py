@@ -110,6 +110,11 @@ def test_a_run_asked_to_end_at_any_moment_goes_on_to_the_same_result(undisturbed
     result = train_run(run.config, logdir, run.cache, noticed)
     assert numbers_of(result) == numbers_of(run.result)
     assert weights_of_stops(logdir) == weights_of_stops(run.logdir)
+    logged, expected = (
+        [(row["step"], row["train_loss"], row["gradient_norm"]) for row in rows if row["kind"] == "train"]
+        for rows in (rows_of(logdir), rows_of(run.logdir))
+    )
+    assert logged == expected
 
 
 @pytest.mark.slow

@@ -65,7 +65,10 @@ def test_the_result_says_what_was_run(run):
     assert data.documents == {
         split: dataset.statistics["documents"][split] for split in ("validation", "test")
     }
-    assert data.seen_tokens == {split: dataset.seen[split].mean() for split in ("validation", "test")}
+    assert data.seen_tokens == {
+        split: dataset.seen[split][getattr(dataset, split) != dataset.tokenizer.end_id].mean()
+        for split in ("validation", "test")
+    }
     assert data.seen_windows.keys() == data.seen_tokens.keys()
 
 
@@ -163,6 +166,22 @@ def test_the_log_has_a_row_every_log_steps(run):
         assert row["tokens_per_second"] > 0
     assert rows[0]["train_loss"] == pytest.approx(np.log(257), rel=0.1)
     assert rows[-1]["train_loss"] < 3.5
+
+
+def test_a_row_is_the_mean_of_its_updates_wherever_the_run_halts_between_them(corpus, cache, tmp_path):
+    """Branches leave at 12, 24 and 48, stops are measured at 15 and 30, and checkpoints lie at 20 and 40."""
+    from lab.training.run import train_run
+
+    logged = {}
+    for log_steps in (1, 7):
+        layer = {"training": {"log_steps": log_steps}, "evaluation": {"sample_tokens": 0}}
+        logdir = tmp_path / str(log_steps)
+        train_run(tiny_config("ar", layer, corpus=corpus), logdir, cache)
+        rows = [row for row in rows_of(logdir) if row["kind"] == "train"]
+        logged[log_steps] = {row["step"]: row["train_loss"] for row in rows}
+    assert logged[7] == {
+        step: sum(logged[1][step - 6 + number] for number in range(7)) / 7 for step in range(7, 61, 7)
+    }
 
 
 def test_a_sample_goes_on_from_held_out_text(run):

@@ -1,12 +1,13 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from training_bench import tiny_config
 
 from lab.scheduling import progress_file
 from lab.training import progress
-from lab.training.progress import ProgressFile, StepLog
+from lab.training.progress import ProgressFile, StepLog, logs_as_arrays, split_logs
 
 
 def read(path):
@@ -132,14 +133,15 @@ def test_training_is_shown_ten_times_a_second_and_each_change_of_phase_at_once(
 
 
 class Steps:
-    """A StepLog from step 10 on, with what it said."""
+    """A StepLog from a step on, with what it said."""
 
-    def __init__(self, monkeypatch, accumulation=1, log_steps=2):
+    def __init__(self, monkeypatch, accumulation=1, log_steps=2, first=10, logs=None):
         self.records, self.ticks = [], []
         self.clock = SimpleNamespace(perf_counter=lambda: self.clock.now, now=0.0)
         monkeypatch.setattr(progress, "time", self.clock)
         self.log = StepLog(
-            10, accumulation, log_steps, 64, lambda *row: self.records.append(row), self.ticks.append
+            *(first, accumulation, log_steps, 64, lambda *row: self.records.append(row), self.ticks.append),
+            logs=logs,
         )
         self.model = SimpleNamespace(stop_training=False)
         self.log.set_model(self.model)
@@ -173,6 +175,30 @@ def test_micro_batches_make_one_update(monkeypatch):
     steps.batches([3.0, 3.0, 3.0, 6.0, 6.0, 6.0])
     assert steps.ticks == [11, 12]
     assert steps.records == [(12, 4.5, 1.5, 2 * 64 / 3.0)]
+
+
+def test_a_stretch_goes_on_with_the_means_of_the_one_before(monkeypatch):
+    """Its rate is its own: whatever came between the two took time too."""
+    whole = Steps(monkeypatch, accumulation=2, log_steps=3, first=9)
+    whole.batches([3.0, 2.0, 1.0, 0.1, 0.2, 0.3, 7.0, 8.0])
+    first = Steps(monkeypatch, accumulation=2, log_steps=3, first=9)
+    first.batches([3.0, 2.0])
+    first.log.on_train_end()
+    arrays = {"transformer/w": np.ones(2), **logs_as_arrays(first.log.logs)}
+    state, logs = split_logs(arrays)
+    assert list(state) == ["transformer/w"]
+    second = Steps(monkeypatch, accumulation=2, log_steps=3, first=10, logs=logs)
+    second.batches([1.0, 0.1, 0.2, 0.3, 7.0, 8.0])
+    assert first.records == []
+    assert second.records == whole.records == [(12, sum([3.0, 2.0, 1.0, 0.1, 0.2, 0.3]) / 6, 1.5, 64.0)]
+    assert second.log.logs == whole.log.logs == {"loss": [7.0, 8.0]}
+
+
+def test_no_row_is_of_more_updates_than_it_says(monkeypatch):
+    """The stretch before had another `log_steps`."""
+    steps = Steps(monkeypatch, log_steps=2, first=13, logs={"loss": [9.0, 8.0, 2.0]})
+    steps.batches([1.0])
+    assert steps.records == [(14, 1.5, 1.5, 128.0)]
 
 
 @pytest.mark.parametrize(

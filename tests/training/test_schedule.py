@@ -60,6 +60,15 @@ def test_cosine_falls_along_half_a_cosine_over_all_of_the_run(final):
     assert found[50] == pytest.approx(PEAK * (1 + final) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("total", [1, 6, 10])
+def test_a_cosine_run_that_ends_within_its_warm_up_warms_up_as_wsd_does(total):
+    runs = [config(schedule=schedule, warmup_steps=10) for schedule in ("cosine", "wsd")]
+    with np.errstate(all="raise"):
+        cosine, wsd = (rates(training, range(total), main_decay(training, total)) for training in runs)
+    np.testing.assert_array_equal(cosine, wsd)
+    assert cosine[-1] == pytest.approx(PEAK * total / 10)
+
+
 def test_after_the_decay_the_final_share_stays():
     training = config(final_learning_rate_share=0.25)
     np.testing.assert_allclose(rates(training, [100, 101, 1000], Decay(80, 100)), PEAK / 4, rtol=1e-6)

@@ -57,7 +57,7 @@ def test_at_step_0_it_has_exactly_the_measurements_of_the_stop(finished, started
     from lab.training.run import Run
 
     dataset = prepare(started.config.data, finished.cache)
-    start = load_start(started.config, finished.logdir, Ranks())
+    start = load_start(started.config, finished.logdir, Ranks(), dataset, finished.cache)
     version = read_version(started.logdir)
     run = Run(started.config, tmp_path / "run", dataset, version, Notice(), start)
     best = finished.result.best()
@@ -135,10 +135,31 @@ def test_another_stop_without_a_checkpoint_begins_from_the_same_weights(finished
         (
             {**START_FROM, "model": {"ffn_width": 20}},
             "ar",
-            r"weights that fit this run's model, but .*\(8, 40\).* it holds .*\(8, 24\)",
+            r"must be a run with model\.ffn_width=20, but that of .*ar has model\.ffn_width=12\.",
+        ),
+        # Networks whose variables have the same paths and shapes.
+        ({**START_FROM, "model": {"heads": 1}}, "ar", r"with model\.heads=1, but .* has model\.heads=2\."),
+        (
+            {**START_FROM, "model": {"rope_base": 500.0}},
+            "ar",
+            r"with model\.rope_base=500\.0, but .* has model\.rope_base=10000\.0\.",
+        ),
+        (
+            {**START_FROM, "model": {"qk_norm": False}},
+            "ar",
+            r"with model\.qk_norm=False, but .* has model\.qk_norm=True\.",
+        ),
+        ({**START_FROM, "model": {"loops": 2}}, "ar", r"with model\.loops=2, but .* has model\.loops=1\."),
+        (
+            {**START_FROM, "data": {"length": 32}},
+            "ar",
+            r"weights that fit this run's model, but .*\(32, 8\).* it holds .*\(16, 8\)",
         ),
     ],
-    ids=["no folder", "no arm", "not finished", "tokenizer", "shape"],
+    ids=[
+        *("no folder", "no arm", "not finished", "tokenizer", "width", "heads", "base", "norm", "loops"),
+        "length",
+    ],
 )
 def test_a_start_that_cannot_be_is_refused(finished, corpus, tmp_path, layer, folder, message):
     from lab.training.run import train_run
@@ -148,3 +169,42 @@ def test_a_start_that_cannot_be_is_refused(finished, corpus, tmp_path, layer, fo
     with pytest.raises(ValueError, match=message):
         train_run(config, tmp_path / "run", finished.cache, start=start)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_dropout_may_be_another(finished, corpus):
+    from lab.training.distribution import Ranks
+    from lab.training.finished import load_start
+
+    other = {"model": {"mlp_dropout": 0.0, "attention_dropout": 0.2}}
+    config = tiny_config("dlm", BASE, START_FROM, other, corpus=corpus)
+    dataset = prepare(config.data, finished.cache)
+    assert load_start(config, finished.logdir, Ranks(), dataset, finished.cache).weights
+
+
+def test_a_tokenizer_of_the_same_name_is_one_only_with_the_same_merges(tmp_path, corpus, cache):
+    from lab.training.distribution import Ranks
+    from lab.training.finished import load_start
+    from lab.training.run import train_run
+
+    bpe = {"data": {"tokenizer": "bpe:270"}, "training": {"total_steps": 2}}
+    train_run(tiny_config("ar", BASE, bpe, corpus=corpus), tmp_path / "ar", cache)
+
+    def start(folder):
+        config = tiny_config("dlm", BASE, START_FROM, bpe, corpus=folder)
+        dataset = prepare(config.data, cache)
+        return dataset.hash, load_start(config, tmp_path / "ar", Ranks(), dataset, cache)
+
+    more, other = tmp_path / "more", tmp_path / "other"
+    shutil.copytree(corpus, more)
+    (more / "more.txt").write_text("§", encoding="utf-8")  # in which no pair is frequent
+    other.mkdir()
+    for path in corpus.iterdir():
+        text = path.read_text(encoding="utf-8").translate(str.maketrans("abcd", "efgh"))
+        (other / path.name).write_text(text, encoding="utf-8")
+    found = [start(folder) for folder in (corpus, more)]
+    assert len({data_hash for data_hash, _ in found}) == 2
+    assert all(begun.weights for _, begun in found)
+    with pytest.raises(
+        ValueError, match=r"with the same bpe:270, whose hash is \w+, but that of .*ar has \w+\."
+    ):
+        start(other)
