@@ -119,6 +119,17 @@ class ScheduledAdamW(keras.optimizers.AdamW):
         """The constructor's argument."""
         return {"config": self._training_config.model_dump(mode="json")}
 
+    def update_gradients(self, gradients: list[Tensor]) -> list[Tensor]:
+        """What the next update is made of, if these are its last micro-batch's: their mean over all of them.
+
+        Before they are applied, when the sums over the micro-batches before are still there.
+        """
+        parts = self.gradient_accumulation_steps
+        if not parts:
+            return gradients
+        sums = self._accumulated_gradients
+        return [(total.value + part) / parts for total, part in zip(sums, gradients, strict=True)]
+
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ScheduledAdamW":
         """Rebuild from `get_config`."""

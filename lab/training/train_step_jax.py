@@ -32,7 +32,7 @@ class TrainStep:
 
         Returns:
             The mean loss (nats/token), what else is logged of a pass, and the gradient's global norm before
-            clipping; and the next state.
+            clipping, at the last micro-batch of an update that of the whole; and the next state.
         """
         trainable, non_trainable, optimizer_variables, metrics = state
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -62,10 +62,12 @@ class TrainStep:
             numbers = jnp.arange(self.passes, dtype="int32")
             (non_trainable, logs, gradients), _ = jax.lax.scan(add_pass, start, numbers)
             logs, gradients = jax.tree.map(lambda total: total / self.passes, (logs, gradients))
+        with keras.StatelessScope(zip(self.optimizer.variables, optimizer_variables, strict=True)):
+            norm = global_norm(self.optimizer.update_gradients(gradients))
         trainable, optimizer_variables = self.optimizer.stateless_apply(
             optimizer_variables, gradients, trainable
         )
-        logs = {**logs, "gradient_norm": global_norm(gradients)}
+        logs = {**logs, "gradient_norm": norm}
         return logs, (trainable, non_trainable, optimizer_variables, metrics)
 
     def joint_step(self, places: int, how: Joining) -> JointStep:

@@ -21,7 +21,7 @@ class TrainStep:
 
         Returns:
             The mean loss (nats/token), what else is logged of a pass, and the gradient's global norm before
-            clipping.
+            clipping, at the last micro-batch of an update that of the whole.
         """
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         logs, parts = [], []
@@ -33,9 +33,10 @@ class TrainStep:
             # clipping, and the squares, for Adam, of the slices one by one; both need their sum.
             parts.append([tf.convert_to_tensor(part) for part in tape.gradient(loss, self.trainable_weights)])
         gradients = [sum(of_passes) / self.passes for of_passes in zip(*parts, strict=True)]
+        norm = global_norm(self.optimizer.update_gradients(gradients))
         self.optimizer.apply(gradients, self.trainable_weights)
         means = {name: sum(of_pass[name] for of_pass in logs) / self.passes for name in self.pass_logs}
-        return {**means, "gradient_norm": global_norm(gradients)}
+        return {**means, "gradient_norm": norm}
 
     @staticmethod
     def device() -> str:

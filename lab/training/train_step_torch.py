@@ -22,7 +22,7 @@ class TrainStep:
 
         Returns:
             The mean loss (nats/token), what else is logged of a pass, and the gradient's global norm before
-            clipping.
+            clipping, at the last micro-batch of an update that of the whole.
         """
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         self.zero_grad()
@@ -33,7 +33,7 @@ class TrainStep:
             logs.append({name: value.detach() / self.passes for name, value in of_pass.items()})
         gradients = [weight.value.grad for weight in self.trainable_weights]
         with torch.no_grad():
-            norm = global_norm(gradients)
+            norm = global_norm(self.optimizer.update_gradients(gradients))
             self.optimizer.apply(gradients, self.trainable_weights)
         means = {name: sum(of_pass[name] for of_pass in logs) for name in self.pass_logs}
         return {**means, "gradient_norm": norm}

@@ -119,6 +119,25 @@ def test_one_step_has_the_loss_and_gradient_of_a_numpy_model(arm, mechanisms):
         np.testing.assert_allclose(moments[f"{slots}_velocity"] / 0.05, clipped**2, atol=1e-4 * scale**2)
 
 
+def test_the_last_of_an_updates_micro_batches_logs_the_norm_of_the_gradient_that_is_clipped():
+    """That of the mean over all of them, and so in the next update too."""
+    from lab.training.build import build_learner
+
+    whole = batch(4, VOCAB)
+    parts = [{name: array[i : i + 1] for name, array in whole.items()} for i in range(4)]
+    norms = {}
+    for accumulation, batches in ((1, [whole] * 2), (4, parts * 2)):
+        # without a learning rate to speak of both updates are of the same gradient
+        training = {"batch_size": 4, "accumulation": accumulation, "learning_rate": 1e-12}
+        learner = build_learner(tiny_config("ar", {"training": training}), VOCAB)
+        scale_up(learner)
+        logs = Logs()
+        fit(learner, batches, [logs])
+        norms[accumulation] = [log["gradient_norm"] for log in logs.found]
+    assert norms[4][3::4] == pytest.approx(norms[1], rel=1e-4)
+    assert norms[4][0] < norms[1][0] / 2  # the mean would be that of a quarter of the gradient
+
+
 @pytest.mark.parametrize("arm", ["ar", "dlm"])
 def test_fifty_steps_learn_a_repeated_text(arm):
     from lab.training.build import build_learner
