@@ -160,6 +160,7 @@ class TrainRow(LogRow):
 
     Attributes:
         train_loss: mean over these updates, nats/token, without the auxiliary loss.
+        gradient_norm: of the last of them, before clipping.
         auxiliary_loss: mean of what mixtures of experts add to it; None without them.
         dropped_share: mean share of the tokens for which they had no place; None without them.
     """
