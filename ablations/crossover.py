@@ -4,7 +4,7 @@
     make crossover PRESET=smoke      in under a minute: does everything run?
 
 Both arms see the same number of tokens in total. Only that of unique ones changes; a smaller set is part of a
-larger one. AR alone has further budgets, for the data potential. Expected, as in the paper: with the fewest
+larger one. AR alone has further budgets, for the data potential. Expected: as in the paper, with the fewest
 the DLM ends below AR's best. Found with `laptop` and a quarter of `night`: AR is ahead (at night decided).
 """
 
