@@ -102,7 +102,7 @@ class Series:
         """The last point."""
         return self.points[-1]
 
-    @property
+    @cached_property
     def common(self) -> tuple[Point, ...]:
         """The points that all seeds have, so that their means are of the same seeds."""
         seeds = {seed for point in self.points for seed in point.by_seed}
@@ -334,9 +334,7 @@ class AfterRuns:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is damaged, and what was not measured, in sentences."""
-        names = some([f"{cell.arm} seed {cell.seed}{at_level(cell.level)}" for cell in self.unmeasured])
-        missing = f"Trained but not measured: {names}. The same command measures what is missing."
-        return (*self.damaged, missing) if self.unmeasured else self.damaged
+        return (*self.damaged, *_missing(self.unmeasured))
 
 
 @lru_cache(maxsize=1)  # read once, whatever sections a page has
@@ -524,21 +522,24 @@ def throughout(series: Series, metrics: Sequence[Metric]) -> Series:
     return replace(series, points=tuple(points))
 
 
-def unmeasured(series: Sequence[Series], metrics: Sequence[Metric]) -> Iterator[str]:
+def unmeasured(series: Sequence[Series], metrics: Sequence[Metric]) -> tuple[str, ...]:
     """Which runs have nothing of what is measured after them alone, or lack a stop: a sentence or none."""
     after = [metric.key for metric in metrics if metric.after_runs]
     cells = {
-        id(cell): f"{cell.arm} seed {cell.seed}{at_level(cell.level)}"
+        id(cell): cell
         for one in series
         for cell in one.cells
         if (after and not any(key in stop.test for stop in cell.done.stops for key in after))
         or (one.points and all(cell.seed not in point.by_seed for point in one.points))
     }
-    if cells:
-        yield (
-            f"Trained but not measured: {some(list(cells.values()))}. "
-            "The same command measures what is missing."
-        )
+    return _missing(cells.values())
+
+
+def _missing(cells: Iterable[CellResult]) -> tuple[str, ...]:
+    """Which runs were trained but not measured: a sentence or none."""
+    names = some([f"{cell.arm} seed {cell.seed}{at_level(cell.level)}" for cell in cells])
+    text = f"Trained but not measured: {names}. The same command measures what is missing."
+    return (text,) if names else ()
 
 
 def check_series(series: Sequence[Series], matched: Sequence[Matched]) -> None:

@@ -113,7 +113,7 @@ def write(section: Against, tree: ResultTree, name: str) -> Content:
         title=f"Against {shown.axis_name}",
         pictures=(_picture(shown, name),) if series else (),
         tables=tables,
-        warnings=measured.warnings if measured else tuple(unmeasured(series, metrics)),
+        warnings=measured.warnings if measured else unmeasured(series, metrics),
         terms=(
             *(("gain", "verdict", "interval") if section.reference else ()),
             *["moderated"] * moderated,

@@ -103,9 +103,7 @@ def write(section: Differences, tree: ResultTree, name: str) -> Content:
             for (reading, metric), own in compared.items()
         ),
         certain=tuple(certain),
-        warnings=tuple(
-            unmeasured([runs.along for one in main for runs in (one.arm, one.reference)], metrics)
-        ),
+        warnings=unmeasured([runs.along for one in main for runs in (one.arm, one.reference)], metrics),
         terms=("gain", "end", *words.terms_of(everything)),
     )
 
