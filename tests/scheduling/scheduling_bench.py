@@ -91,12 +91,12 @@ if do == "killed always" or (do == "killed once" and tries == 1):
     os.kill(os.getpid(), signal.SIGKILL)
 if do == "hang" or (do == "hang once" and tries == 1):
     time.sleep(600)
-if do in ("wait", "stubborn", "checkpoint"):
-    while not (here / "go").exists() or do == "checkpoint":
-        time.sleep(0.02)
 if do == "environment":
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     (logdir / "environment.json").write_text(json.dumps({"environment": dict(os.environ), "cpus": cpus}))
+if do in ("wait", "stubborn", "checkpoint") or behaviour.get("wait"):
+    while not (here / "go").exists() or do == "checkpoint":
+        time.sleep(0.02)
 made = json.loads((here / f"{arguments.command}.json").read_text())
 if training:
     tree = next(folder for folder in logdir.parents if (folder / "plan.json").is_file())

@@ -59,6 +59,8 @@ def watch(command, folder, storage, until=lambda: False):
             if until():
                 process.terminate()
             lines |= {line for line in command_lines(process.pid) if line}
+            if any(b"fake_run.py" in line for line in lines):
+                (folder / "go").touch()  # a run that waits until it was seen
             time.sleep(0.1)
     content = said.read_bytes()
     said.unlink()
@@ -106,7 +108,7 @@ def storage(request, bench):
 
 def test_a_study_that_runs_tells_nobody_its_password(bench, storage):
     assert any(secret.decode() in storage for secret in SECRETS)
-    bench.behave({"ar": "environment", "dlm": "raise"})
+    bench.behave({"ar": "environment", "dlm": "raise", "wait": True})
     said, lines = watch(python(DRIVER, Path(__file__).parents[1], bench.folder), bench.folder, storage)
     assert b"done=2" in said
     assert b"fake_run.py" in lines
