@@ -57,7 +57,7 @@ names = names if training else [*(f"measure {name}" for name in names), "measure
 do = next((behaviour[name] for name in names if name in behaviour), "finish")
 loss = behaviour.get("losses", {}).get(f"{arm}/{seed}", budget / 1000 + seed)
 if do == "stubborn":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: (logdir / "asked").touch())
 if do == "checkpoint":
     def save(*_):
         (logdir / "checkpoint").touch()
@@ -90,6 +90,7 @@ if do == "vanish":
 if do == "killed always" or (do == "killed once" and tries == 1):
     os.kill(os.getpid(), signal.SIGKILL)
 if do == "hang" or (do == "hang once" and tries == 1):
+    (logdir / "hung").touch()
     time.sleep(600)
 if do == "environment":
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -262,7 +263,7 @@ class Bench:
         return cell.level["data.unique_tokens"] / 1000 + cell.seed
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=120.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -173,8 +173,10 @@ def test_ctrl_c_ends_the_runs_and_returns_and_the_same_call_goes_on(bench, place
     first = bench.plan().cells[0]
 
     def interrupt():
-        wait_for(lambda: bench.tries(first))
-        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            wait_for(lambda: bench.tries(first))
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
 
     helper = threading.Thread(target=interrupt)
     helper.start()

@@ -121,8 +121,10 @@ def test_a_notice_ends_all_runs_at_their_checkpoints_and_the_same_command_goes_o
     plan = bench.plan()
 
     def tell():
-        wait_for(lambda: all(bench.tries(cell) for cell in plan.cells))
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            wait_for(lambda: all(bench.tries(cell) for cell in plan.cells))
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     helper = threading.Thread(target=tell)
     helper.start()

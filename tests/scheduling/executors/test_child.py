@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from scheduling_bench import alive, wait_for
 
-# Starts a child that would sleep for a minute, and says its id.
+# Starts a child that would sleep for long, and says its id.
 PARENT = """
 import os, subprocess, sys, time
 code = (
     "from lab.scheduling.executors import child; child.enter(); print('in', flush=True);"
-    "import time; time.sleep(60)"
+    "import time; time.sleep(600)"
 )
 environment = {**os.environ, "LAB_PARENT": sys.argv[1] or str(os.getpid())}
 process = subprocess.Popen(
@@ -19,7 +19,7 @@ process = subprocess.Popen(
 )
 process.stdout.readline()
 print(process.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -30,7 +30,7 @@ def test_a_child_ends_when_its_parent_is_killed():
     assert alive(child)
     parent.kill()
     parent.communicate()
-    wait_for(lambda: not alive(child), seconds=5)
+    wait_for(lambda: not alive(child))
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin processes")

@@ -144,21 +144,30 @@ def test_the_next_attempt_in_a_place_finds_a_process_that_waits(attempt, at_once
     assert log == f"cold\nwarm {spare.pid} {attempt.logdir.name} True\n"
 
 
-def test_a_process_that_waits_with_other_pins_or_died_is_not_used(attempt, at_once, monkeypatch):
-    for spoil in (lambda spare: monkeypatch.setenv("XLA_FLAGS", "--other"), lambda spare: spare.kill()):
-        executor = LocalExecutor(1, COLD, WARM)
-        first = executor.start(attempt)
-        executor.free()
-        (spare,) = waiting(executor)
-        spoil(spare)
-        first.stop(hard=True)
-        finish(first)
-        (attempt.logdir / "log.txt").unlink()
-        second = executor.start(attempt)
-        assert spare.wait() == -9
-        wait_for(lambda: (attempt.logdir / "log.txt").read_text() == "cold\n")
-        second.stop(hard=True)
-        finish(second)
+def other_pins(spare, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--other")
+
+
+def died(spare, monkeypatch):
+    spare.kill()
+    spare.wait()
+
+
+@pytest.mark.parametrize("spoil", [other_pins, died])
+def test_a_process_that_waits_with_other_pins_or_died_is_not_used(attempt, at_once, monkeypatch, spoil):
+    executor = LocalExecutor(1, COLD, WARM)
+    first = executor.start(attempt)
+    executor.free()
+    (spare,) = waiting(executor)
+    spoil(spare, monkeypatch)
+    first.stop(hard=True)
+    finish(first)
+    (attempt.logdir / "log.txt").unlink()
+    second = executor.start(attempt)
+    assert spare.wait() == -9
+    wait_for(lambda: (attempt.logdir / "log.txt").read_text() == "cold\n")
+    second.stop(hard=True)
+    finish(second)
 
 
 def test_processes_that_wait_end_with_the_executor(attempt, at_once):

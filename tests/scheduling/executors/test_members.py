@@ -89,7 +89,7 @@ class Driver:
     def report(self):
         """The next report: the number of a run and its exit code."""
         while b"\n" not in self._said:
-            assert select.select([self._from], [], [], 20)[0], "waited for a report in vain"
+            assert select.select([self._from], [], [], 120)[0], "waited for a report in vain"
             self._said += os.read(self._from, 1000)
         line, self._said = self._said.split(b"\n", 1)
         said = json.loads(line)
@@ -97,7 +97,7 @@ class Driver:
 
     def sees_it_end(self):
         """Whether the process closes its end of the pipe without another report."""
-        assert select.select([self._from], [], [], 20)[0], "waited for the end in vain"
+        assert select.select([self._from], [], [], 120)[0], "waited for the end in vain"
         return os.read(self._from, 1) == b""
 
     def leave(self):
@@ -154,11 +154,13 @@ def test_runs_start_and_end_each_with_its_code_and_its_log(serving):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_run_that_raises_ends_with_code_1_and_the_others_go_on(serving):
     def script(driver):
-        driver.start(1, 30)
+        driver.start(1, ENDLESS)
         driver.send("start", 2, count=1, raises=True)
-        return [driver.report(), driver.report()]
+        raised = driver.report()
+        driver.send("stop", 1)
+        return [raised, driver.report()]
 
-    assert serving(script) == [(2, 1), (1, 0)]
+    assert serving(script) == [(2, 1), (1, 75)]
 
 
 def test_a_run_is_stopped_or_dropped_and_the_others_go_on(serving):
@@ -205,10 +207,12 @@ def test_an_order_that_comes_in_parts_is_read_when_it_is_whole(serving):
         driver.start(1, ENDLESS)
         line = json.dumps({"do": "start", "run": 2, "count": 1, "log": str(driver.folder / "ä.txt")}).encode()
         stop = json.dumps({"do": "stop", "run": 1}).encode()
-        for part in (line[:10], line[10:], b"\n" + stop, b"\n"):
+        for part in (line[:10], line[10:], b"\n" + stop):
             os.write(driver.to, part)
             time.sleep(0.05)
-        return [driver.report(), driver.report(), (driver.folder / "ä.txt").read_text()]
+        started = driver.report()
+        os.write(driver.to, b"\n")
+        return [started, driver.report(), (driver.folder / "ä.txt").read_text()]
 
     assert serving(script) == [(2, 0), (1, 75), "run 2 begins\nends\n"]
 
@@ -226,10 +230,12 @@ def test_a_notice_is_one_to_all_runs_and_ends_the_process_when_they_have_ended(s
 
 def test_a_run_that_comes_after_the_notice_has_it_too(serving):
     def script(driver):
-        driver.start(1, 300, stubborn=True)
+        driver.start(1, ENDLESS, stubborn=True)
         os.kill(os.getpid(), signal.SIGTERM)
         driver.start(2, ENDLESS)
-        return driver.report(), driver.report(), driver.sees_it_end()
+        stopped = driver.report()
+        driver.send("drop", 1)
+        return stopped, driver.report(), driver.sees_it_end()
 
     assert serving(script) == ((2, 75), (1, 75), True)
 
@@ -272,10 +278,12 @@ def test_the_process_shows_that_it_is_alive_whether_it_trains_or_waits(serving, 
 
 def test_a_folder_that_is_gone_ends_no_run(serving, tmp_path, monkeypatch):
     def script(driver):
-        driver.start(1, 100)
+        driver.start(1, ENDLESS)
         (tmp_path / "2.txt").mkdir()  # no log can be opened there
         driver.send("start", 2, count=1)
-        return driver.report(), driver.report()
+        ended = driver.report()
+        driver.send("stop", 1)
+        return ended, driver.report()
 
     monkeypatch.setattr(type(tmp_path), "touch", lambda path: (tmp_path / "no" / path.name).open("x"))
-    assert serving(script) == ((2, 0), (1, 0))
+    assert serving(script) == ((2, 0), (1, 75))

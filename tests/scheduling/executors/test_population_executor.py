@@ -175,7 +175,7 @@ def test_an_end_that_was_told_before_the_process_was_killed_counts(executor, att
     handles = [one.start(attempt) for attempt in attempts[:2]]
     end(attempts[0], 3)
     process = one._processes[0]
-    assert select.select([process._reports], [], [], 20)[0]  # told, and not yet read
+    assert select.select([process._reports], [], [], 120)[0]  # told, and not yet read
     os.kill(pids(one)[0], signal.SIGKILL)
     wait_for(lambda: handles[1].poll())
     assert [handle.poll() for handle in handles] == [Ended(3), Ended(-9)]
@@ -273,13 +273,15 @@ def test_a_process_that_reads_nothing_holds_up_nobody(folders, attempts):
     assert time.monotonic() - begun < 60
 
 
-def test_orders_that_had_no_room_are_sent_when_there_is_some(folders, attempts):
-    slow = f"import time; time.sleep(1)\n{FAKE_POPULATION}"
-    one = PopulationProcess(9000, os.environ, (sys.executable, "-c", slow, *SINGLE))
+def test_orders_that_had_no_room_are_sent_when_there_is_some(folders, attempts, tmp_path):
+    go = tmp_path / "go"
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.02)"
+    one = PopulationProcess(9000, os.environ, (sys.executable, "-c", f"{wait}\n{FAKE_POPULATION}", *SINGLE))
     for number in range(3000):
         one.order(do="stop", run=-number, padding="x" * 100)
     member = one.start(attempts[0])
     assert one._unsent
+    go.touch()
     end(attempts[0], 3)
     assert finish(member) == Ended(3)
     assert not one._unsent

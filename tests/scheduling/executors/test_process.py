@@ -12,9 +12,9 @@ from lab.scheduling.executors import process
 from lab.scheduling.executors.executor import Ended
 from lab.scheduling.executors.process import ProcessGroup, bound_log, oom_kills, rank_log, spawn
 
-SLEEP = "import time; time.sleep(120)"
+SLEEP = "import time; time.sleep(600)"
 GRANDCHILD = (
-    "import subprocess, sys, time; sleep = 'import time; time.sleep(120)';"
+    "import subprocess, sys, time; sleep = 'import time; time.sleep(600)';"
     "print(subprocess.Popen([sys.executable, '-c', sleep]).pid, flush=True)"
 )
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
@@ -33,8 +33,14 @@ def group(folder, *codes, stall_seconds=1000.0):
 
 
 def finish(handle):
-    wait_for(lambda: handle.poll() is not None, seconds=60)
+    wait_for(lambda: handle.poll() is not None)
     return handle.poll()
+
+
+def be_impatient_once_up(handle):
+    """A machine that is slow to start a process does not look like a run that hangs."""
+    wait_for(lambda: "up" in rank_log(handle._logdir, 0).read_text())
+    handle._stall_seconds = 0.4
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 75])
@@ -47,7 +53,7 @@ def test_the_exit_code_is_handed_on(tmp_path, code):
 
 @needs_proc
 def test_a_stop_reaches_grandchildren(tmp_path):
-    handle = group(tmp_path, f"{GRANDCHILD}; time.sleep(120)")
+    handle = group(tmp_path, f"{GRANDCHILD}; time.sleep(600)")
     wait_for(lambda: (tmp_path / "log.txt").read_text().endswith("\n"))
     handle.stop(hard=False)
     assert finish(handle) == Ended(-signal.SIGTERM)
@@ -80,36 +86,44 @@ def test_a_preempted_rank_waits_for_the_others_checkpoint(tmp_path):
     assert (tmp_path / "saved").exists()
 
 
-def test_a_hung_run_leaves_its_stacks_and_ends(tmp_path):
+def test_a_hung_run_leaves_its_stacks_and_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "ABORT_SECONDS", 60.0)
     code = (
         "import os; os.environ['LAB_PARENT'] = str(os.getppid())\n"
-        "from lab.scheduling.executors import child; child.enter(); print('up', flush=True)\n"
-        "def deadlocked():\n    import threading; threading.Event().wait()\n"
+        "from lab.scheduling.executors import child; child.enter()\n"
+        "def deadlocked():\n    import threading; print('up', flush=True); threading.Event().wait()\n"
         "deadlocked()"
     )
-    handle = group(tmp_path, code, stall_seconds=4.0)
+    handle = group(tmp_path, code)
+    be_impatient_once_up(handle)
     assert finish(handle) == Ended(-signal.SIGABRT, "stalled")
     log = (tmp_path / "log.txt").read_text()
-    assert "[no progress for 4 s; the stacks of all threads:]" in log
+    assert "[no progress for 0.4 s; the stacks of all threads:]" in log
     assert "in deadlocked" in log
     assert "_end_with" in log  # every thread's
 
 
 def test_a_hung_run_that_ignores_the_request_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(process, "ABORT_SECONDS", 0.5)
-    code = "import signal, time; signal.signal(signal.SIGABRT, signal.SIG_IGN); time.sleep(120)"
-    assert finish(group(tmp_path, code, stall_seconds=2.0)) == Ended(-signal.SIGKILL, "stalled")
+    code = "import signal, time; signal.signal(signal.SIGABRT, signal.SIG_IGN); print('up', flush=True); "
+    handle = group(tmp_path, f"{code}time.sleep(600)")
+    be_impatient_once_up(handle)
+    assert finish(handle) == Ended(-signal.SIGKILL, "stalled")
 
 
-def test_progress_holds_the_timer_off(tmp_path):
-    code = (
-        "import pathlib, sys, time\nfor i in range(16):\n"
-        "    pathlib.Path(sys.argv[1]).write_text(str(i)); time.sleep(0.25)"
-    )
-    child = spawn(
-        [sys.executable, "-c", code, str(tmp_path / "progress.json")], os.environ, rank_log(tmp_path, 0)
-    )
-    assert finish(ProcessGroup([child], tmp_path, stall_seconds=3.0)) == Ended(0)
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_holds_the_timer_off(tmp_path, monkeypatch, progress):
+    handle = group(tmp_path, SLEEP, stall_seconds=3.0)
+    now = time.monotonic()
+    for i in range(1, 9):
+        if progress:
+            (tmp_path / "progress.json").write_text("x" * i)
+        monkeypatch.setattr(process.time, "monotonic", lambda i=i: now + 2 * i)
+        handle.poll()
+    assert (handle._aborted is None) == progress
+    monkeypatch.undo()
+    handle.stop(hard=True)
+    finish(handle)
 
 
 def test_a_watcher_that_slept_does_not_blame_the_run(tmp_path, monkeypatch):
@@ -168,10 +182,14 @@ def test_a_log_is_cut_in_place_and_its_writer_goes_on(tmp_path):
 def test_a_flood_of_output_stays_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(process, "bound_log", lambda log: bound_log(log, most=2**20, keep=2**10))
     monkeypatch.setattr(process, "LOOK_SECONDS", 0.1)
+    flooded, seen, log = tmp_path / "flooded", tmp_path / "seen", tmp_path / "log.txt"
     code = (
-        "import os, time\nfor _ in range(40):\n    os.write(1, b'\\xff' * 2**18); time.sleep(0.05)\n"
-        "time.sleep(1.5)"
+        "import os, pathlib, time\nfor _ in range(40):\n    os.write(1, b'\\xff' * 2**18); time.sleep(0.02)\n"
+        f"pathlib.Path({str(flooded)!r}).touch()\n"
+        f"while not pathlib.Path({str(seen)!r}).exists():\n    time.sleep(0.02)"
     )
-    assert finish(group(tmp_path, code)) == Ended(0)
-    assert (tmp_path / "log.txt").stat().st_size < 2 * 2**20
-    assert b"bytes of this log were dropped" in (tmp_path / "log.txt").read_bytes()
+    handle = group(tmp_path, code)
+    wait_for(lambda: handle.poll() is None and flooded.exists() and log.stat().st_size < 2 * 2**20)
+    assert b"bytes of this log were dropped" in log.read_bytes()
+    seen.touch()
+    assert finish(handle) == Ended(0)

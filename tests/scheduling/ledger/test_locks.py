@@ -29,7 +29,7 @@ def test_a_second_owner_is_refused_until_the_first_is_dead(tmp_path):
     with sole_owner(tmp_path, "run"):
         pass
     holder.kill()
-    with sole_owner(tmp_path, "driver", wait_seconds=5):
+    with sole_owner(tmp_path, "driver", wait_seconds=60):
         pass
     holder.communicate()
     assert not is_owned(tmp_path, "driver")

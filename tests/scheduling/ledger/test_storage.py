@@ -241,7 +241,7 @@ def test_a_locked_sqlite_file_is_waited_for(bench):
     """Only one driver opens it, but anybody may look into it, which locks it for a moment."""
     path, said = bench.folder / "study.db", []
     url = f"sqlite:///{path}?timeout=0.05"
-    policy = RetryPolicy(seconds=0.5, first_pause=0.02, last_pause=0.05, say=said.append)
+    policy = RetryPolicy(seconds=3.0, first_pause=0.02, last_pause=0.05, say=said.append)
     ledger = Ledger(bench.tree, "tiny-tiny", url, policy)
     ledger.enqueue(versioned(bench.plan()))
     connection = sqlite3.connect(path, isolation_level=None)
