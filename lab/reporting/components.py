@@ -40,7 +40,7 @@ def write(tree: ResultTree) -> Content | None:
     return Content(
         title="What the gains vary by",
         tables=(_table(rows, metric, seeds, pairs=len(pairs)),),
-        certain=(_sentence(rows, metric, own_held_out=seeds.own_held_out),),
+        certain=(_sentence(rows, metric, own_documents=seeds.own_documents),),
         terms=("components",),
     )
 
@@ -128,7 +128,7 @@ def _table(rows: Sequence[Row], metric: Metric, seeds: Replicates, *, pairs: int
         Column(f"Held-out documents{table.LINE}effective", _documents, printed=False),
     ]
     held = "it is not part of it, as all seeds share them"
-    if seeds.own_held_out:
+    if seeds.own_documents:
         held = "it is part of it as far as seeds do not share them"
     elif not seeds.known:
         held = "one seed cannot tell whether it is part of it"
@@ -148,12 +148,12 @@ def _documents(row: Row) -> str:
     return table.ABSENT if number is None else f"{number:.0f}{table.LINE}{effective:.0f} effective"
 
 
-def _sentence(rows: Sequence[Row], metric: Metric, *, own_held_out: bool) -> str:
+def _sentence(rows: Sequence[Row], metric: Metric, *, own_documents: bool) -> str:
     """Where most of the spread over seeds comes from: a sentence."""
     shares = []
     for name in ("documents", "rounding"):
         known = [(row[name], row["replicate"]) for row in rows if row[name] is not None and row["replicate"]]
-        if known and (own_held_out or name == "rounding"):
+        if known and (own_documents or name == "rounding"):
             share = sum(part**2 for part, _ in known) / sum(whole**2 for _, whole in known)
             # Of their documents seeds have some in common, which are no part of what varies over them.
             most = "at most " * (name == "documents")

@@ -29,6 +29,16 @@ class Replicates:
     known: bool = True
 
     @property
+    def own_documents(self) -> bool:
+        """Whether their held-out windows are drawn of documents of their own, at least in part."""
+        return self.own_held_out and self.documents != 1
+
+    @property
+    def same_documents(self) -> bool:
+        """Whether they are drawn of the same documents, all that there are."""
+        return self.own_held_out and self.documents == 1
+
+    @property
     def limited(self) -> bool:
         """Whether the seeds' parts are so much the same text that a verdict is about that text alone."""
         return self.share is not None and self.share > 0.5

@@ -128,8 +128,10 @@ def p_value(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A small share in two significant digits: `8.1 %`."""
-    return f"{100 * share:.2g} %" if share >= 1e-4 else "less than 0.01 %"
+    """A share in two significant digits: `8.1 %`."""
+    if 0.995 <= share < 1:
+        return "more than 99 %"
+    return f"{100 * share:.{3 if share == 1 else 2}g} %" if share >= 1e-4 else "less than 0.01 %"
 
 
 def duration(seconds: float) -> str:
@@ -363,17 +365,19 @@ def scope(replicates: Replicates, family: Sequence[Estimate], metric: Metric) ->
     covered += [f"the choice of {metric.examples}"] * replicates.own_held_out
     shared = ["unique tokens"] * (not replicates.own_tokens)
     shared += [metric.examples] * (not replicates.own_held_out)
+    shared += ["held-out documents"] * replicates.same_documents
     text = f"Intervals cover {join([*covered, 'the randomness of training'])}{' alone' * (not covered)}"
     if shared:
         text += f": all seeds share the same {join(shared)}"
         errors = [made.document_error for made in family if made.document_error is not None]
-        if errors and not replicates.own_held_out:
+        if errors and (replicates.same_documents or not replicates.own_held_out):
             sizes = dict.fromkeys(unsigned(error, metric) for error in (min(errors), max(errors)))
             error = f"{' to '.join(sizes)} {metric.difference_unit}".strip()
-            text += f", whose number of documents gives each gain a standard error of about {error}"
+            number = f"number{' of documents' * (not replicates.same_documents)}"
+            text += f", whose {number} gives each gain a standard error of about {error}"
     common = {
         "unique tokens": replicates.share if replicates.own_tokens else None,
-        "held-out documents": replicates.documents if replicates.own_held_out else None,
+        "held-out documents": replicates.documents if replicates.own_documents else None,
     }
     parts = [f"{percent(share)} of their {what}" for what, share in common.items() if share is not None]
     if parts:

@@ -64,6 +64,16 @@ def test_each_component_is_shown_once_beside_the_documents_that_it_rests_on(docu
     )
 
 
+def test_documents_that_all_seeds_draw_windows_of_are_no_part_of_what_varies(documents):
+    tree = documents()
+    for arm in tree.arms:
+        for seed in tree.seeds:
+            tree.edit(arm, tree.budgets[0], seed, lambda result: result["data"]["documents"].update(test=3))
+    content = components.write(read_tree(tree.path))
+    assert "it is not part of it, as all seeds share them." in content.tables[0].caption
+    assert content.certain == ("A seed's gain varies by 0.030 nats/token.",)
+
+
 def one_sample(result):
     for row in (row for stop in result["stops"] for row in stop["measured"]):
         row["task"]["settings"]["sample"] = 0

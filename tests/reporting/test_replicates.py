@@ -99,6 +99,21 @@ def test_what_is_expected_in_common_follows_from_what_is_drawn_of(fake_tree):
     assert found.documents == pytest.approx(len(set(DOCUMENTS)) / 80)
 
 
+@pytest.mark.parametrize(
+    ("own_held_out", "documents", "own", "same"),
+    [
+        (True, None, True, False),
+        (True, 0.7, True, False),
+        (True, 1.0, False, True),
+        (False, 0.7, False, False),
+        (False, 1.0, False, False),
+    ],
+)
+def test_seeds_that_draw_windows_of_all_documents_share_these(own_held_out, documents, own, same):
+    found = Replicates(own_tokens=True, own_held_out=own_held_out, documents=documents)
+    assert (found.own_documents, found.same_documents) == (own, same)
+
+
 @pytest.mark.parametrize("by_seed", [False, True])
 def test_documents_are_those_of_the_metric(fake_tree, by_seed):
     """Problems are drawn of others than windows are, of which no number is recorded."""

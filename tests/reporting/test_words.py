@@ -31,6 +31,9 @@ NLL, ACCURACY = find_metric("nll"), find_metric("choice_accuracy")
         (words.percent(0.0808), "8.1 %"),
         (words.percent(0.2952), "30 %"),
         (words.percent(1e-6), "less than 0.01 %"),
+        (words.percent(0.994), "99 %"),
+        (words.percent(0.997), "more than 99 %"),
+        (words.percent(1.0), "100 %"),
         (words.duration(7.4), "7 s"),
         (words.duration(125), "2 min 05 s"),
         (words.duration(3784), "1 h 03 min"),
@@ -205,6 +208,19 @@ def test_an_interval_at_another_level_is_called_by_it():
             "Intervals cover the choice of unique tokens and the randomness of training: all seeds share the "
             "same held-out windows, whose number of documents gives each gain a standard error of about "
             "0.071 to 0.141 nats/token.",
+        ),
+        (
+            Replicates(own_tokens=True, own_held_out=True, share=0.6, documents=0.7),
+            "Intervals cover the choice of unique tokens, the choice of held-out windows and the randomness "
+            "of training; two seeds are expected to have 60 % of their unique tokens and 70 % of their "
+            "held-out documents in common; as a budget takes more than half of the training split, verdicts "
+            "are about this text alone.",
+        ),
+        (
+            Replicates(own_tokens=True, own_held_out=True, documents=1.0),
+            "Intervals cover the choice of unique tokens, the choice of held-out windows and the randomness "
+            "of training: all seeds share the same held-out documents, whose number gives each gain a "
+            "standard error of about 0.071 to 0.141 nats/token.",
         ),
         (
             Replicates(own_tokens=False, own_held_out=True),
