@@ -5,7 +5,7 @@
 
 The eight corners of the cube (any-order modelling, super-dense compute, Monte Carlo augmentation: off or on)
 and two controls, all else equal (docs/cube.md). The gain from `ar` to `dlm` is divided. Expected: not known.
-Found with `laptop`: no gain, no factor decided; with fixed windows AR's lead is gone and new draws help.
+Found: no gain to divide. `laptop`: no factor decided, windows fixed: new draws help; `night`: others cost.
 """
 
 from lab.ablation import Ablation, Scale
