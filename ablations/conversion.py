@@ -1,6 +1,6 @@
 """Is a DLM that is made from AR, or an AR that is made from a DLM, as good as one trained so from the start.
 
-    make conversion                   on 2 cores in about 14 minutes
+    make conversion                   on 2 cores in 9 to 14 minutes
     make conversion PRESET=smoke      in about two minutes: does everything run?
 
 All arms have the same parameters, so a run can go on from another's best stop under another objective. A
