@@ -16,7 +16,7 @@ PROGRAM = next(
     None,
 )
 OPTIONS = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-SECONDS = 180  # that it may live
+SECONDS = 1200  # that it may live
 # The browser reads commands from file descriptor 3 and answers on 4; both must be free of other use first.
 START = """
 import fcntl, os, sys
@@ -84,7 +84,7 @@ class Browser:
                 raise EOFError(f"the browser ended before it answered {method}")
             self._unread += read
 
-    def read(self, url: str, *expected: str, seconds: float = 60) -> str:
+    def read(self, url: str, *expected: str, seconds: float = 300) -> str:
         """Open a page; its text, once it holds what is expected or the time is over."""
         self.ask("Page.navigate", url=url)
         deadline = time.monotonic() + seconds

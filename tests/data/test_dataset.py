@@ -495,7 +495,7 @@ def test_processes_that_prepare_at_once_build_once(corpus, tmp_path):
     log = tmp_path / "log"
     command = [sys.executable, "-c", PREPARE, str(corpus), str(tmp_path / "cache"), str(log)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    hashes = {process.communicate(timeout=120)[0].strip() for process in processes}
+    hashes = {process.communicate(timeout=600)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert log.read_text() == "built\n"
     assert len(hashes) == 1

@@ -17,7 +17,7 @@ import pytest
 from lab.evaluation import sandbox_child
 from lab.evaluation.sandbox import Call, Limits, Program, Sandbox, Verdict
 
-LIMITS = Limits(seconds=10, cpu_seconds=1)
+LIMITS = Limits(seconds=60, cpu_seconds=10)
 RIGHT = "def f(x):\n    return x * 2\n"
 SECRET = "k7Q2-" + "what f(20) must give"
 
@@ -632,9 +632,10 @@ def verdicts():
         for name, row in rows.items()
         for form, make in FORMS.items()
     }
-    slow = {key for key in programs if key[0] == "malicious" and MALICIOUS[key[1]][0] == "timeout"}
+    slow = {key for key in programs if key[0] == "malicious" and "timeout" in MALICIOUS[key[1]][0]}
     ran = {}
-    for limits, keys in ((LIMITS, programs.keys() - slow), (LIMITS._replace(seconds=1), slow)):
+    soon = LIMITS._replace(seconds=1, cpu_seconds=1)
+    for limits, keys in ((LIMITS, programs.keys() - slow), (soon, slow)):
         chosen = sorted(keys)
         ran |= zip(chosen, Sandbox(limits, workers=2).run([programs[key] for key in chosen]), strict=True)
     return ran
@@ -933,12 +934,12 @@ def test_wall_time_ends_what_uses_no_cpu(form, limits):
     start = time.monotonic()
     verdict = verdict_of(FORMS[form]("import time\ndef f(x): time.sleep(99)", (1, 2)), **limits)
     assert verdict == Verdict("timeout", "no verdict after 0.5 s")
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 90
 
 
 def test_a_test_that_never_ends_is_ended():
     loop = Program(RIGHT, test="f(1)\nwhile True: pass", entry_point="f")
-    assert verdict_of(loop, seconds=99) == Verdict("timeout", "1 s of CPU time used up")
+    assert verdict_of(loop, seconds=99, cpu_seconds=1) == Verdict("timeout", "1 s of CPU time used up")
 
 
 def test_a_test_sees_exceptions_and_its_own_setup():
@@ -1080,7 +1081,7 @@ NO_MORE = 'open("/proc/sys/user/max_user_namespaces", "w").write("0")'
 def test_without_walls_nothing_runs_and_the_reason_is_given(lose, reason):
     script = WITHOUT.replace("LOSE", lose)
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.stderr == ""
     walls = "user, mount, PID and network namespaces or not at all, and here they cannot"

@@ -91,7 +91,7 @@ class PostgresServer:
 
     def _run(self, program, *arguments):
         command = [str(self._binaries / program), *arguments, f"--pgdata={self.folder / 'data'}"]
-        environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
+        environment = {"LC_ALL": "C", "PATH": os.environ["PATH"], "PGCTLTIMEOUT": "300"}
         how = {"cwd": self.folder, "env": environment, "stdout": subprocess.DEVNULL, **self._user}
         with tempfile.TemporaryFile() as told:  # no pipe: the server would keep it open
             ended = subprocess.run(command, stderr=told, check=False, **how)

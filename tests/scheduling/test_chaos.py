@@ -30,10 +30,12 @@ pytestmark = pytest.mark.slow
 
 WORKERS, TOGETHER = 8, 4
 KILLS = 10  # of the processes of a population and of its drivers, in the test of real runs
+ROWS = 15  # of the 200 and more of a real run's log that it may write between two kills
 # A killed process is a lost try of each of its runs.
 STUBBORN = {**TRIES, Outcome.LOST: 1000}
 
-# Counts to ten, with a checkpoint after each; what it sums up depends on every number counted.
+# Counts to ten, with a checkpoint after each; what it sums up depends on every number counted. The last of
+# the plan ends after the last kill.
 COUNTING_RUN = """
 import json, pathlib, sys, time, zlib
 from lab.scheduling.executors import child
@@ -49,9 +51,12 @@ while step < 10:
     (logdir / ".state").write_text(json.dumps((step, total)))
     (logdir / ".state").replace(state)
     time.sleep(0.03)
+evaluations = json.loads((folder / "evaluations.json").read_text())
+while name == list(evaluations)[-1] and not (folder / "calm").exists():
+    time.sleep(0.03)
 made = json.loads((folder / "run.json").read_text())
 made["version"] = json.loads((logdir / "version.json").read_text())
-made["evaluation"] = json.loads((folder / "evaluations.json").read_text())[name]
+made["evaluation"] = evaluations[name]
 for row in (row for stop in made["stops"] for row in stop["measured"]):
     row["values"]["nll"] = total / 1000
 (logdir / ".result").write_text(json.dumps(made))
@@ -87,7 +92,7 @@ def finish(folder, size, population=1):
     evaluations = {cell.logdir: plan.job(cell).wanted for cell in plan.cells}
     write_json(folder / "evaluations.json", evaluations)
     places, progress = Places(cache=folder / "cache"), RunsProgress(Bench.quiet())
-    with driving(plan, executor, places, progress, STUBBORN if population > 1 else TRIES) as driver:
+    with driving(plan, executor, places, progress, STUBBORN) as driver:
         return driver.bring(plan)
 
 
@@ -107,7 +112,7 @@ def wait_for_runs(process):
     """The runs under way, once there are some."""
     parent, runs = psutil.Process(process.pid), []
     wait_for(lambda: process.poll() is not None or runs.extend(parent.children()) or runs, seconds=300)
-    assert process.poll() is None, "every cell was done before the last kill"
+    assert process.poll() is None, "the driver ended before the last kill"
     return runs
 
 
@@ -140,16 +145,20 @@ def test_many_cells_8_at_a_time_and_many_kills(bench, size, kills, finish):
     targets = ["driver", "run"] * (kills // 2)
     moments.shuffle(targets)
     process = driver(bench.folder, size, finish)
-    for target in targets:
-        runs = wait_for_runs(process)
-        time.sleep(moments.uniform(0, 0.3))
-        if target == "driver":
-            process.kill()
-            process.wait()
-            process = driver(bench.folder, size, finish)
-        else:
-            kill_one(process, moments, runs)
-    assert process.wait(timeout=300) == 0
+    try:
+        for target in targets:
+            runs = wait_for_runs(process)
+            time.sleep(moments.uniform(0, 0.3))
+            if target == "driver":
+                process.kill()
+                process.wait()
+                process = driver(bench.folder, size, finish)
+            else:
+                kill_one(process, moments, runs)
+        (bench.folder / "calm").touch()
+        assert process.wait(timeout=1800) == 0
+    finally:
+        process.kill()
     states = {}
     for trial in trials(bench.tree):
         states.setdefault(trial.user_attrs["key"], Counter())[trial.state.name] += 1
@@ -167,6 +176,21 @@ def test_many_cells_8_at_a_time_and_many_kills(bench, size, kills, finish):
     assert (summary.reused, summary.done, summary.failed) == (size, 0, {})
 
 
+# `python -m lab`, whose runs have no more rows in their logs than a file has bytes.
+SLOWED = """
+import pathlib, time
+from lab.__main__ import main
+from lab.tracking.records import MetricsLog
+append, allowed = MetricsLog.append, pathlib.Path({allowed!r})
+def append_if_allowed(self, row):
+    while len(self.rows) >= allowed.stat().st_size:
+        time.sleep(0.01)
+    append(self, row)
+MetricsLog.append = append_if_allowed
+main()
+"""
+
+
 def study(folder, name, size):
     """A plan of real runs of one kind: 1000 updates, a checkpoint every 50."""
     tree = Tree(folder)
@@ -179,7 +203,9 @@ def study(folder, name, size):
 def finish_real(folder, size, name="disturbed"):
     """As `finish`, of real runs, three at a time in one process."""
     plan, places = study(folder, name, size), Places(cache=folder / "cache")
-    with driving(plan, PopulationExecutor(3, 1), places, RunsProgress(Bench.quiet()), STUBBORN) as driver:
+    slowed = (sys.executable, "-c", SLOWED.format(allowed=str(folder / "allowed")), "population")
+    executor = PopulationExecutor(3, 1, slowed)
+    with driving(plan, executor, places, RunsProgress(Bench.quiet()), STUBBORN) as driver:
         return driver.bring(plan)
 
 
@@ -204,21 +230,31 @@ def test_no_number_of_a_population_depends_on_kills(tmp_path, monkeypatch):
     def written():
         return sum(path.stat().st_size for path in runs.rglob("metrics.jsonl"))
 
+    def allow(rows):
+        with (tmp_path / "allowed").open("a") as file:
+            file.write("x" * rows)
+
+    allow(0)
     process = driver(tmp_path, size, finish_real)
-    for number in range(KILLS):
-        children = wait_for_runs(process)
-        before = written()
-        if number % 2:  # else while it starts
-            wait_for(lambda: written() > before or process.poll() is not None, seconds=600)  # noqa: B023
-        time.sleep(moments.uniform(0, 0.3))
-        assert process.poll() is None, "every cell was done before the last kill"
-        if number in (4, 7):
-            process.kill()
-            process.wait()
-            process = driver(tmp_path, size, finish_real)
-        else:
-            kill_one(process, moments, children)
-    assert process.wait(timeout=600) == 0
+    try:
+        for number in range(KILLS):
+            children = wait_for_runs(process)
+            before = written()
+            allow(ROWS)
+            if number % 2:  # else while it starts
+                wait_for(lambda: written() > before or process.poll() is not None, seconds=600)  # noqa: B023
+            time.sleep(moments.uniform(0, 0.3))
+            assert process.poll() is None, "the driver ended before the last kill"
+            if number in (4, 7):
+                process.kill()
+                process.wait()
+                process = driver(tmp_path, size, finish_real)
+            else:
+                kill_one(process, moments, children)
+        allow(1000)
+        assert process.wait(timeout=1800) == 0
+    finally:
+        process.kill()
     states = Counter((trial.user_attrs["key"], trial.state.name) for trial in trials(plan.tree))
     assert all(states[cell.logdir, "COMPLETE"] == 1 for cell in plan.cells)
     assert sum(states.values()) > size + KILLS

@@ -19,7 +19,7 @@ CONFIGS = {
     f"{arm}/unique_tokens={level}/seed={seed}": run_config(arm, seed=seed, data={"unique_tokens": level})
     for arm, level, seed in (("ar", 10_000, 0), ("dlm", 10_000, 0), ("dlm", 30_000, 1))
 }
-SECONDS = 60
+SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def server(tmp_path_factory):
         yield wait_for(lambda: re.search(r"http://127\.0\.0\.1:\d+/", (place / "log").read_text()))[0]
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(SECONDS)
 
 
 def wait_for(ask):

@@ -272,7 +272,7 @@ def test_a_hundred_kills_among_saves_never_leave_less_than_the_last_one_told(che
 
 def test_a_full_disk_leaves_the_checkpoint_before(checkpoints):
     process = saver(checkpoints, most=20_000)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "OSError: [Errno 27] File too large" in said
     step, found = checkpoints.load()

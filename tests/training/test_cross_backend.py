@@ -36,8 +36,13 @@ def numbers(request, tmp_path_factory):
             }
             with (folder / f"{backend}.log").open("wb") as log:
                 processes[backend] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    for backend, process in processes.items():
-        assert process.wait(timeout=240) == 0, (folder / f"{backend}.log").read_text()
+    try:
+        for backend, process in processes.items():
+            assert process.wait(timeout=1200) == 0, (folder / f"{backend}.log").read_text()
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
     return {backend: json.loads((folder / f"{backend}.json").read_text()) for backend in processes}
 
 

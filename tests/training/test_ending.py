@@ -117,19 +117,40 @@ def test_a_run_asked_to_end_at_any_moment_goes_on_to_the_same_result(undisturbed
     assert logged == expected
 
 
+# `python -m lab`, whose run waits, once its log has so many rows, until a file says that it was told.
+WAITING = """
+import pathlib, time
+from lab.__main__ import app
+from lab.tracking.records import MetricsLog
+append, told = MetricsLog.append, pathlib.Path({told!r})
+def append_and_wait(self, row):
+    append(self, row)
+    while len(self.rows) >= {rows} and not told.exists():
+        time.sleep(0.01)
+MetricsLog.append = append_and_wait
+app()
+"""
+
+
 @pytest.mark.slow
 def test_a_process_that_gets_a_notice_leaves_a_checkpoint_and_says_so(undisturbed, tmp_path):
     run = undisturbed("ar")
     logdir = tmp_path / "run"
     for number, rows in ((signal.SIGTERM, 3), (signal.SIGUSR1, 12)):
-        process = start(run, logdir)
-        while process.poll() is None and len(rows_of(logdir)) < rows:
-            time.sleep(0.01)
-        process.send_signal(number)
-        assert process.wait(timeout=120) == 75, (tmp_path / "run.log").read_text()
+        told = tmp_path / number.name
+        process = start(run, logdir, ("-c", WAITING.format(told=str(told), rows=rows)))
+        try:
+            while process.poll() is None and len(rows_of(logdir)) < rows:
+                time.sleep(0.01)
+            process.send_signal(number)
+            told.touch()
+            assert process.wait(timeout=600) == 75, (tmp_path / "run.log").read_text()
+        finally:
+            process.kill()
+            process.wait()
         assert not (logdir / "result.json").exists()
         assert list((logdir / "checkpoints").glob("step-*"))
-    assert start(run, logdir).wait(timeout=300) == 0
+    assert start(run, logdir).wait(timeout=600) == 0
     assert numbers_of(logdir) == numbers_of(run.result)
 
 

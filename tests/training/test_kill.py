@@ -1,6 +1,7 @@
 """kill -9 at any moment: the same command ends with the numbers of a run that was left alone."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,23 +20,22 @@ ARMS = ("dlm", "causal_mechanisms")  # a dense and a causal one; `ar` has nothin
 KILLS = 3  # of each arm
 
 
-def start(run, logdir):
+def start(run, logdir, lab=("-m", "lab")):
     logdir.mkdir(parents=True, exist_ok=True)
     config = logdir.parent / f"{logdir.name}.yaml"
     config.write_text(run.config.to_yaml(), encoding="utf-8")
-    command = [sys.executable, "-m", "lab", "run", "--config", str(config)]
+    command = [sys.executable, *lab, "run", "--config", str(config)]
     command += ["--logdir", str(logdir), "--cache", str(run.cache)]
     with (logdir.parent / f"{logdir.name}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
-def kill_and_finish(run, logdir, seed):
-    """Run, kill at random moments until the plan is through, then let it finish.
+def kill(run, logdir, moments):
+    """Run, and kill at random moments until the plan is through or a kill finds no process.
 
     The first kill comes at any time after the start; the others once the log has grown to a random length,
-    and up to some 50 steps later. Returns how many kills found the process alive and where the log stood.
+    and up to some 50 steps later. Returns where the log stood at each kill.
     """
-    moments = random.Random(seed)
     rows = len(rows_of(run.logdir))
     lengths = [0, *sorted(moments.sample(range(1, int(0.7 * rows)), KILLS - 1))]
     killed = []
@@ -44,13 +44,29 @@ def kill_and_finish(run, logdir, seed):
         while process.poll() is None and len(rows_of(logdir)) < length:
             time.sleep(0.002)
         time.sleep(moments.uniform(0, 0.05) if length else moments.uniform(0.2, 2.5))
-        alive = process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        killed += [len(rows_of(logdir))] if alive else []
+        process.kill()
+        if (code := process.wait()) == 0:
+            break
+        assert code == -signal.SIGKILL, said(logdir)
+        killed.append(len(rows_of(logdir)))
+    return killed
+
+
+def said(logdir):
+    return (logdir.parent / f"{logdir.name}.log").read_text()
+
+
+def kill_and_finish(run, logdir, seed):
+    """Kill a run, begun anew if it ended before a kill, then let it finish; where the log stood at each."""
+    moments = random.Random(seed)
+    for _ in range(5):
+        shutil.rmtree(logdir, ignore_errors=True)
+        killed = kill(run, logdir, moments)
+        if len(killed) == KILLS:
+            break
     last = start(run, logdir)
     try:
-        assert last.wait(timeout=300) == 0, (logdir.parent / f"{logdir.name}.log").read_text()
+        assert last.wait(timeout=1200) == 0, said(logdir)
     finally:
         last.kill()
     return killed

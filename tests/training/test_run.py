@@ -212,12 +212,15 @@ def test_progress_goes_from_compiling_to_done_and_never_back(run):
         **{"epoch": 200 * 4 / 60, "total_epochs": 200 * 4 / 60},
     }
     assert written.keys() >= {"tokens_per_second", "train_loss", "updated"}
-    assert 0 < written["pace_seconds"] < 60
+    assert 0 < written["pace_seconds"] < 1.1 * written["seconds"]
     work = run.result.train_flops + run.result.evaluation_flops
     assert sum(run_work(run.result.config)) == pytest.approx(
         work, rel=0.3
     )  # which stop is best decides the rest
-    assert written["seconds"] == pytest.approx(run.result.wall_seconds, abs=1)
+    training = run.config.training
+    tokens = training.log_steps * training.batch_size * run.config.data.length
+    trained = sum(tokens / row["tokens_per_second"] for row in rows_of(run.logdir) if row["kind"] == "train")
+    assert trained < run.result.wall_seconds <= written["seconds"] < run.result.wall_seconds + 60
 
 
 def test_a_finished_run_is_not_made_again(run, monkeypatch):

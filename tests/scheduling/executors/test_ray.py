@@ -39,8 +39,8 @@ pytestmark = [
 ]
 
 SEEDS = 50  # 200 cells
-SLEEP = ("-c", "import os, time; print(os.getpid(), flush=True); time.sleep(120)")
-HEAD_SECONDS = 3  # after which a cluster is given up whose head is gone; Ray's own 60 would do
+SLEEP = ("-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
+HEAD_SECONDS = 10  # after which a cluster is given up whose head is gone; Ray's own 60 would do
 STORE = {"object_store_memory": 80 * 2**20}
 
 
@@ -61,13 +61,13 @@ def cluster():
         cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
         devices = ({}, {"num_gpus": 2}, {"resources": {"TPU": 1}})
         cluster.three = [cluster.add_node(num_cpus=2, wait=False, **more, **STORE) for more in devices]
-        cluster.wait_for_nodes()
+        cluster.wait_for_nodes(timeout=300)
         patch.setenv("RAY_ADDRESS", cluster.address)
         yield cluster
         ray.shutdown()
         cluster.shutdown()
     left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
-    _, left = psutil.wait_procs(left, timeout=20)
+    _, left = psutil.wait_procs(left, timeout=120)
     for process in left:
         process.kill()
     assert not left
@@ -99,7 +99,7 @@ def attempt(tmp_path):
 
 
 def finish(handle):
-    wait_for(lambda: handle.poll() is not None, seconds=90)
+    wait_for(lambda: handle.poll() is not None, seconds=300)
     return handle.poll()
 
 
@@ -108,14 +108,24 @@ def log(attempt):
     return path.read_text() if path.exists() else ""
 
 
+def wait_for_lines(logs):
+    wait_for(lambda: all(log.exists() and log.read_text().endswith("\n") for log in logs), seconds=300)
+
+
 def environment(executor, attempts):
     """What each of several attempts at once sees."""
     handles = [executor.start(attempt) for attempt in attempts]
+    wait_for_lines([rank_log(attempt.logdir, 0) for attempt in attempts])
+    (attempts[0].logdir.parent / "go").touch()
     assert [finish(handle) for handle in handles] == [Ended(0)] * len(handles)
     return [json.loads(log(attempt).splitlines()[-1]) for attempt in attempts]
 
 
-SHOW = ("-c", "import json, os, time; print(json.dumps(dict(os.environ))); time.sleep(2)")
+SHOW = (
+    "-c",
+    "import json, os, pathlib, sys, time\nprint(json.dumps(dict(os.environ)), flush=True)\n"
+    "while not (pathlib.Path(sys.argv[5]).parent / 'go').exists():\n    time.sleep(0.1)",
+)
 
 
 def test_secrets_do_not_travel_and_a_run_on_the_cpu_sees_no_device(executor, attempt, monkeypatch):
@@ -163,11 +173,11 @@ def test_a_soft_stop_waits_for_the_checkpoint(executor, attempt):
     code = (
         "import signal, sys, time\n"
         "def save(*_):\n    time.sleep(1); print('saved', flush=True); sys.exit(75)\n"
-        "signal.signal(signal.SIGTERM, save); print('up', flush=True); time.sleep(120)"
+        "signal.signal(signal.SIGTERM, save); print('up', flush=True); time.sleep(600)"
     )
     run = attempt()
     handle = executor(1, ("-c", code)).start(run)
-    wait_for(lambda: "up" in log(run), seconds=60)
+    wait_for(lambda: "up" in log(run), seconds=300)
     handle.stop(hard=False)
     assert finish(handle) == Ended(75)
     assert "saved" in log(run)
@@ -177,7 +187,7 @@ def test_a_soft_stop_waits_for_the_checkpoint(executor, attempt):
 def test_a_hard_stop_leaves_no_process(executor, attempt):
     run = attempt()
     handle = executor(1, SLEEP).start(run)
-    wait_for(lambda: log(run).endswith("\n"), seconds=60)
+    wait_for(lambda: log(run).endswith("\n"), seconds=300)
     handle.stop(hard=True)
     assert finish(handle) == Ended(-signal.SIGKILL)
     wait_for(lambda: not alive(int(log(run))))
@@ -188,7 +198,7 @@ def test_a_run_that_waits_for_a_node_can_be_stopped(executor, attempt):
     runs = [attempt(name) for name in "ab"]
     first, second = (chips.start(run) for run in runs)
     assert chips.free() == 0
-    wait_for(lambda: log(runs[0]).endswith("\n") or log(runs[1]).endswith("\n"), seconds=60)
+    wait_for(lambda: log(runs[0]).endswith("\n") or log(runs[1]).endswith("\n"), seconds=300)
     second.stop(hard=False)
     assert finish(second) == Ended(-signal.SIGTERM)
     first.stop(hard=True)
@@ -220,7 +230,7 @@ def test_ranks_of_an_attempt_meet_on_one_node_if_it_has_room_else_on_several(cor
 
 
 def test_a_rank_that_fails_on_another_node_ends_the_attempt_with_its_words(executor, attempt):
-    code = f"{RANK}if seen['PROCESS_ID'] == '1':\n    sys.exit('no such luck')\ntime.sleep(120)"
+    code = f"{RANK}if seen['PROCESS_ID'] == '1':\n    sys.exit('no such luck')\ntime.sleep(600)"
     run = replace(attempt(), ranks=2)
     assert finish(executor(0, ("-c", code), ranks=2, cores=2).start(run)) == Ended(1)
     said = log(run).splitlines()
@@ -249,11 +259,11 @@ def test_progress_travels_through_shared_storage(executor, attempt, tmp_path, sh
     run = attempt()
     code = (
         "import os, pathlib, sys, time\nlogdir = pathlib.Path(sys.argv[5])\nprint(os.getpid(), flush=True)\n"
-        "(logdir / 'progress.json').write_text('half'); time.sleep(120)"
+        "(logdir / 'progress.json').write_text('half'); time.sleep(600)"
     )
     handle = executor(1, ("-c", code), **shared).start(run)
     node = run.cache_dir / "shared" / "run"  # where the driver's folder is not in the way
-    wait_for(lambda: (node / "progress.json").exists(), seconds=60)
+    wait_for(lambda: (node / "progress.json").exists(), seconds=300)
     assert not (run.logdir / "progress.json").exists()
     (tmp_path / "shared" / "run" / "progress.json").write_text("half")  # as a node does from time to time
     wait_for(lambda: handle.poll() is None and (run.logdir / "progress.json").exists())
@@ -297,17 +307,23 @@ def test_a_node_waits_for_a_copy_that_is_not_there_yet(executor, attempt, shared
     assert not (run.cache_dir / "shared" / "run").exists()
 
 
-def test_ranks_and_shared_storage_go_together(executor, attempt, shared):
+def test_ranks_and_shared_storage_go_together(executor, attempt, shared, monkeypatch):
     """Rank 1 fails; the first ends by itself and has what it leaves copied, then the words of the other."""
     code = (
         f"{RANK}import pathlib\n"
         "folder = pathlib.Path(sys.argv[5])\n"
         "if seen['PROCESS_ID'] == '1':\n    (folder / 'failing').touch(); sys.exit('no such luck')\n"
         "while not (folder / 'failing').exists():\n    time.sleep(0.1)\n"
-        "(folder / 'metrics.jsonl').write_text('left'); time.sleep(5); sys.exit(-6)"
+        "(folder / 'metrics.jsonl').write_text('left')\n"
+        "while not (folder.parent / 'told').exists():\n    time.sleep(0.1)\n"
+        "sys.exit(-6)"
     )
     run = replace(attempt(), ranks=2)
-    assert finish(executor(0, ("-c", code), ranks=2, cores=2, **shared).start(run)) == Ended(1)
+    monkeypatch.setattr(ray_executor, "PUSH_SECONDS", 300.0)
+    handle = executor(0, ("-c", code), ranks=2, cores=2, **shared).start(run)
+    wait_for(lambda: handle.poll() is None and handle._blamed == 1, seconds=300)
+    (run.cache_dir / "shared" / "told").touch()
+    assert finish(handle) == Ended(1)
     assert (run.logdir / "metrics.jsonl").read_text() == "left"
     copy = run.logdir.parent / "shared" / "run" / "log.txt"
     assert copy.read_text() == log(run)
@@ -319,7 +335,7 @@ def test_a_stop_reaches_all_ranks(hard, executor, attempt):
     run = replace(attempt(), ranks=2)
     handle = executor(0, SLEEP, ranks=2, cores=2).start(run)
     logs = [rank_log(run.logdir, rank) for rank in range(2)]
-    wait_for(lambda: all(log.exists() and log.read_text().endswith("\n") for log in logs), seconds=60)
+    wait_for_lines(logs)
     handle.stop(hard)
     assert finish(handle) == Ended(-signal.SIGKILL if hard else -signal.SIGTERM)
     wait_for(lambda: not any(alive(int(log.read_text())) for log in logs))
@@ -329,9 +345,13 @@ def test_a_stop_reaches_all_ranks(hard, executor, attempt):
 def test_each_rank_has_a_gpu_of_its_own_or_a_process_has_both(executor, attempt):
     run = replace(attempt("two"), ranks=2)
     ranks = executor(0, SHOW, platforms="cuda", ranks=2)
-    assert finish(ranks.start(run)) == Ended(0)
-    logs = [rank_log(run.logdir, rank).read_text().splitlines()[-1] for rank in range(2)]
-    assert {json.loads(text)["CUDA_VISIBLE_DEVICES"] for text in logs} == {"0", "1"}
+    handle = ranks.start(run)
+    logs = [rank_log(run.logdir, rank) for rank in range(2)]
+    wait_for_lines(logs)
+    (run.logdir.parent / "go").touch()
+    assert finish(handle) == Ended(0)
+    seen = [json.loads(log.read_text().splitlines()[-1]) for log in logs]
+    assert {pins["CUDA_VISIBLE_DEVICES"] for pins in seen} == {"0", "1"}
     ranks.close()
     (both,) = environment(executor(0, SHOW, platforms="cuda", devices=2), [attempt("one")])
     assert sorted(both["CUDA_VISIBLE_DEVICES"].split(",")) == ["0", "1"]
@@ -415,11 +435,13 @@ def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
         return [cell for cell in plan.cells if cell.config.arm == "dlm" and bench.tries(cell)]
 
     def kill():
-        wait_for(lambda: len(at_work()) == 6, seconds=120)  # two on each node
-        pids = [pid for cell in at_work() for pid in bench.tries(cell)]
-        cluster.remove_node(cluster.three[0], allow_graceful=False)
-        wait_for(lambda: sum(alive(pid) for pid in pids) == 4, seconds=60)
-        (bench.folder / "go").touch()
+        try:
+            wait_for(lambda: len(at_work()) == 6, seconds=300)  # two on each node
+            pids = [pid for cell in at_work() for pid in bench.tries(cell)]
+            cluster.remove_node(cluster.three[0], allow_graceful=False)
+            wait_for(lambda: sum(alive(pid) for pid in pids) == 4, seconds=300)
+        finally:
+            (bench.folder / "go").touch()
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -441,9 +463,9 @@ def test_a_node_is_killed_and_every_cell_is_done_once(cluster, executor, bench):
     }
     assert values == {cell.logdir: bench.value(cell) for cell in plan.cells}
     lost = [line for line in said.getvalue().splitlines() if "trying again" in line]
-    assert len(lost) == sum("its machine is gone" in line for line in lost) == 2, lost
+    assert len(lost) == sum("its machine is gone" in line for line in lost) >= 2, lost
     rest = executor(0, SLEEP)
-    wait_for(lambda: rest.free() == 4, seconds=60)  # when the cluster has noticed
+    wait_for(lambda: rest.free() == 4, seconds=300)  # when the cluster has noticed
 
 
 DRIVER = """
@@ -473,9 +495,12 @@ def test_the_head_is_lost_and_the_same_command_goes_on(cluster, bench, monkeypat
         return [pid for cell in plan.cells if cell.config.arm == "dlm" for pid in bench.tries(cell)]
 
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as driver:
-        wait_for(lambda: len(at_work()) == 2 or driver.poll() is not None, seconds=60)
-        cluster.remove_node(cluster.head_node, allow_graceful=False)
-        said = driver.communicate(timeout=60)[1]
+        try:
+            wait_for(lambda: len(at_work()) == 2 or driver.poll() is not None, seconds=300)
+            cluster.remove_node(cluster.head_node, allow_graceful=False)
+            said = driver.communicate(timeout=300)[1]
+        finally:
+            driver.kill()
     assert driver.returncode != 0
     assert "GCS may have been killed" in said
     nodes = [
@@ -485,7 +510,7 @@ def test_the_head_is_lost_and_the_same_command_goes_on(cluster, bench, monkeypat
         for started in several
     ]
     # A worker ends once its node's process is gone, which one that nobody waited for is not.
-    wait_for(lambda: [node.poll() for node in nodes] and not any(map(alive, at_work())), seconds=60)
+    wait_for(lambda: [node.poll() for node in nodes] and not any(map(alive, at_work())), seconds=300)
     (bench.folder / "go").touch()
     summary = bench.drive()
     assert (summary.done, summary.reused, summary.failed) == (2, 2, {})

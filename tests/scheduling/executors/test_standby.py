@@ -47,7 +47,7 @@ def test_a_run_in_a_process_that_waited_ends_with_the_same_bits(tmp_path, monkey
         for run in runs:
             waited = bool(executor._spares)
             handle = executor.start(run)
-            wait_for(lambda: executor.free() == 1, seconds=300)
+            wait_for(lambda: executor.free() == 1, seconds=1200)
             assert handle.poll() == Ended(0), (run.logdir / "log.txt").read_text()
         assert waited
     finally:

@@ -40,17 +40,32 @@ def _states(view, name):
 
 def test_a_server_restarted_in_mid_study_loses_and_doubles_no_cell(bench, postgres):
     plan = bench.plan(seeds=TINY_PLAN_SEEDS)
-    url = postgres.new_database()
+    last = plan.cells[len(plan.cells) // 2 :]  # they wait for an outage, and outnumber the workers
+    bench.behave(
+        {f"{cell.config.arm}/{cell.level['data.unique_tokens']}/{cell.seed}": "wait" for cell in last}
+    )
+    url, go = postgres.new_database(), bench.folder / "go"
 
     def results():
         return len(list(bench.tree.rglob("result.json")))
 
+    def outages():
+        return bench.said.getvalue().count("is away")
+
     def restart():
-        for results_before, mode in ((3, "immediate"), (10, "fast")):
-            wait_for(lambda results_before=results_before: results() >= results_before, seconds=60)
-            postgres.stop(mode)
-            time.sleep(1.5)
-            postgres.start()
+        try:
+            for results_before, mode in ((3, "immediate"), (10, "fast")):
+                wait_for(lambda results_before=results_before: results() >= results_before, seconds=300)
+                before = outages()
+                postgres.stop(mode)
+                try:
+                    go.touch()
+                    wait_for(lambda before=before: outages() > before, seconds=300)
+                    go.unlink()
+                finally:
+                    postgres.start()
+        finally:
+            go.touch()
 
     with ThreadPoolExecutor(1) as helper:
         restarts = helper.submit(restart)
@@ -74,21 +89,23 @@ def test_a_notice_does_not_wait_for_a_server_that_is_down(bench, postgres):
     url = postgres.new_database()
 
     def disturb():
-        wait_for(lambda: bench.tries(first) and bench.tries(second), seconds=60)
-        postgres.stop("immediate")
-        (bench.folder / "go").touch()
-        wait_for(lambda: "is away" in bench.said.getvalue(), seconds=60)
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            wait_for(lambda: bench.tries(first) and bench.tries(second), seconds=300)
+            postgres.stop("immediate")
+            (bench.folder / "go").touch()
+            wait_for(lambda: "is away" in bench.said.getvalue(), seconds=300)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
         return time.monotonic()
 
-    with ThreadPoolExecutor(1) as helper:
-        asked = helper.submit(disturb)
-        try:
+    try:
+        with ThreadPoolExecutor(1) as helper:
+            asked = helper.submit(disturb)
             summary = bench.drive(plan, storage=url)
-        finally:
             took = time.monotonic() - asked.result()
-            postgres.start()
-    assert took < 15
+    finally:
+        postgres.start()
+    assert took < 100
     assert summary.interrupted == signal.SIGTERM
     assert (plan.logdir(second) / "checkpoint").exists()
     bench.behave({})
@@ -102,13 +119,13 @@ def test_a_server_closed_to_writes_is_waited_for(bench, postgres):
     url, said = postgres.new_database(), []
     name = url.rpartition("/")[2]
     jobs = [bench.plan().job(cell) for cell in bench.plan().cells]
-    ledger = Ledger(bench.tree, "tiny-tiny", url, RetryPolicy(60.0, 0.1, 0.2, said.append))
+    ledger = Ledger(bench.tree, "tiny-tiny", url, RetryPolicy(300.0, 0.1, 0.2, said.append))
     postgres.execute(f"alter database {name} set default_transaction_read_only = on")
     others = f"from pg_stat_activity where datname = '{name}' and pid <> pg_backend_pid()"
     postgres.execute(f"select pg_terminate_backend(pid) {others}")
 
     def open_again():
-        wait_for(lambda: said, seconds=60)
+        wait_for(lambda: said, seconds=300)
         postgres.execute(f"alter database {name} set default_transaction_read_only = off")
         postgres.execute(f"select pg_terminate_backend(pid) {others}")
 
@@ -169,8 +186,10 @@ def test_of_two_drivers_of_one_tree_one_is_refused(bench, postgres):
     for driver in drivers:
         driver.stdin.write(f"\n{url}\n")
         driver.stdin.close()
-    wait_for(lambda: any(driver.poll() is not None for driver in drivers), seconds=60)
-    (bench.folder / "go").touch()
+    try:
+        wait_for(lambda: any(driver.poll() is not None for driver in drivers), seconds=300)
+    finally:
+        (bench.folder / "go").touch()
     said = sorted(driver.stdout.read().splitlines()[-1] for driver in drivers)
     for driver in drivers:
         driver.wait()
