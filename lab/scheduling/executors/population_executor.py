@@ -236,9 +236,12 @@ class PopulationExecutor:
             self._processes[place] = None
 
     def _room(self, process: PopulationProcess | None) -> int:
-        if process is None or process.idle:
+        if process is None:
             return self.population
-        return process.free if process.places == self.population else 0
+        free = process.free  # first: one that ends after this look is idle at the next
+        if process.idle:
+            return self.population
+        return free if process.places == self.population else 0
 
     def _new(self, place: int, attempt: Attempt) -> PopulationProcess:
         old = self._processes[place]

@@ -170,6 +170,28 @@ def test_a_killed_process_ends_all_its_runs_and_their_logs_say_so(executor, atte
 
 
 @needs_proc
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_a_process_that_ends_between_two_looks_makes_room(executor, attempts, monkeypatch, look):
+    one = executor(2)
+    first = one.start(attempts[0])
+    looks, real = [], PopulationProcess.look
+
+    def look_and_lose(process):
+        real(process)
+        looks.append(process)
+        if len(looks) == look:
+            os.kill(pids(one)[0], signal.SIGKILL)
+            os.waitid(os.P_PID, pids(one)[0], os.WEXITED | os.WNOWAIT)
+
+    monkeypatch.setattr(PopulationProcess, "look", look_and_lose)
+    second = one.start(attempts[1])
+    assert len(looks) >= look
+    assert finish(first) == Ended(-9)
+    end(attempts[1], 3)
+    assert finish(second) == Ended(3)
+
+
+@needs_proc
 def test_an_end_that_was_told_before_the_process_was_killed_counts(executor, attempts):
     one = executor(2)
     handles = [one.start(attempt) for attempt in attempts[:2]]
