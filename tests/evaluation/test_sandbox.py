@@ -73,6 +73,18 @@ def wait_for(condition):
         time.sleep(0.05)
 
 
+def the_four():
+    """What starts servers, the server of a program, its keeper and the program, once it sleeps."""
+    found = []
+
+    def is_whole():
+        found[:] = served()
+        return len(found) == 4 and sleepers() == found[3:]
+
+    wait_for(is_whole)
+    return found
+
+
 def verdict_of(program, **limits):
     return Sandbox(LIMITS._replace(**limits)).run([program])[0]
 
@@ -1010,10 +1022,9 @@ def test_programs_go_on_where_what_serves_them_is_lost():
     thread = threading.Thread(target=lambda: found.extend(Sandbox(LIMITS._replace(seconds=99)).run(programs)))
     thread.start()
     for _ in range(2):
-        wait_for(sleepers)
-        _, serving, _, _ = served()  # before it its parent, after it a keeper and the program
+        _, serving, *others = the_four()
         os.kill(serving, signal.SIGKILL)
-        wait_for(lambda lost=serving: lost not in served())
+        wait_for(lambda lost={serving, *others}: not lost.intersection(served()))
     thread.join(120)
     assert found == [Verdict("killed", "its keeper ended before it, twice"), Verdict("passed")]
     assert served() == []
@@ -1022,8 +1033,7 @@ def test_programs_go_on_where_what_serves_them_is_lost():
 def test_a_program_shares_no_namespace_with_the_world():
     thread = threading.Thread(target=verdict_of, args=(by_calls(SLEEPER, (1, 2)),), kwargs={"seconds": 99})
     thread.start()
-    wait_for(sleepers)
-    _, _, keeper, program = served()
+    _, _, keeper, program = the_four()
     names = ("user", "mnt", "pid", "net", "ipc", "uts")
     ours, kept, its = (
         {name: os.readlink(f"/proc/{process}/ns/{name}") for name in names}  # noqa: PTH115
