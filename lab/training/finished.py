@@ -96,6 +96,18 @@ def tokenizer_of(logdir: Path, config: RunConfig, cache_dir: Path) -> Tokenizer:
     return tokenizer or corpus_of(logdir, config, cache_dir).tokenizer
 
 
+def tokenizer_beside(logdir: Path, config: RunConfig, dataset: Dataset, cache_dir: Path) -> Tokenizer:
+    """The tokenizer of a finished run: that of a dataset, if the run was trained on it.
+
+    Raises:
+        ValueError: as `tokenizer_of`.
+    """
+    version = read_version(logdir)
+    if version and version.values.get("data") == dataset.hash:  # which is over the tokenizer too
+        return dataset.tokenizer
+    return tokenizer_of(logdir, config, cache_dir)
+
+
 def load_arm(logdir: Path, stop: StopReference, vocab_size: int, config: RunConfig) -> Arm:
     """Load the network of a run with the weights of a stop.
 
@@ -187,7 +199,7 @@ def load_start(
         )
     if logdir is None:
         return None
-    reference, evaluation, network, tokenizer, data_hash = ranks.share(partial(_describe_best, logdir))
+    reference, evaluation, network, tokenizer = ranks.share(partial(_describe_best, logdir))
     if tokenizer != config.data.tokenizer:
         raise ValueError(
             f"`start` must be a run with the tokenizer {config.data.tokenizer}, "
@@ -199,23 +211,22 @@ def load_start(
                 f"`start` must be a run with model.{field}={value}, "
                 f"but that of {logdir} has model.{field}={network[field]}."
             )
-    if data_hash != dataset.hash:  # in which the tokenizer counts
-        ids = ranks.share(partial(_hash_tokenizer, logdir, cache_dir))
-        if ids != (own := content_hash([], dataset.tokenizer)):
-            raise ValueError(
-                f"`start` must be a run with the same {tokenizer}, whose hash is {own}, "
-                f"but that of {logdir} has {ids}."
-            )
+    own = content_hash([], dataset.tokenizer)
+    if (ids := ranks.share(partial(_hash_tokenizer, logdir, dataset, cache_dir))) != own:
+        raise ValueError(
+            f"`start` must be a run with the same {tokenizer}, whose hash is {own}, "
+            f"but that of {logdir} has {ids}."
+        )
     stop = StopReference(**reference)
     weights = ranks.share_arrays(partial(_load_stop, logdir, stop))
     return Start(stop, result_digest(stop.run, evaluation), weights)
 
 
-def _describe_best(logdir: Path) -> tuple[dict[str, Any], str, dict[str, Any], str, str]:
-    """The best stop of a finished run, the digest of what decided it, its network, tokenizer and data."""
+def _describe_best(logdir: Path) -> tuple[dict[str, Any], str, dict[str, Any], str]:
+    """The best stop of a finished run, the digest of what decided it, its network and tokenizer."""
     result = finished_result(logdir)
-    stop, data = result.reference(result.best()).model_dump(), result.data
-    return stop, result.evaluation, _network(result.config), data.tokenizer, data.hash
+    stop = result.reference(result.best()).model_dump()
+    return stop, result.evaluation, _network(result.config), result.data.tokenizer
 
 
 def _network(config: RunConfig) -> dict[str, Any]:
@@ -223,6 +234,6 @@ def _network(config: RunConfig) -> dict[str, Any]:
     return asdict(config.model.architecture(vocab_size=1, length=1))
 
 
-def _hash_tokenizer(logdir: Path, cache_dir: Path) -> str:
+def _hash_tokenizer(logdir: Path, dataset: Dataset, cache_dir: Path) -> str:
     """A hash of the content of a finished run's tokenizer."""
-    return content_hash([], tokenizer_of(logdir, finished_result(logdir).config, cache_dir))
+    return content_hash([], tokenizer_beside(logdir, finished_result(logdir).config, dataset, cache_dir))

@@ -20,11 +20,10 @@ from lab.files import write_atomic
 from lab.results import RESULT, Measured, MeasurementResult, StopReference, stops_of, write_record
 from lab.tracking.records import METRICS, MetricsLog
 from lab.training.ending import Notice
-from lab.training.finished import at_stop, finished_result, load_arm, require_corpus, tokenizer_of
+from lab.training.finished import at_stop, finished_result, load_arm, require_corpus, tokenizer_beside
 from lab.training.measured import MEASURED, measured_of, require_finite
 from lab.training.progress import ProgressFile
 from lab.training.records import this_process
-from lab.version import read_version
 
 
 def measure_runs(
@@ -172,10 +171,7 @@ def _require_same_text(folder: Path, own: RunConfig, length: int, dataset: Datas
             f"{folder} must read windows of data.length={length}, as the subject does, "
             f"but got data.length={own.data.length}."
         )
-    version = read_version(folder)
-    if version and version.values.get("data") == dataset.hash:  # which is over the tokenizer too
-        return
-    if tokenizer_of(folder, own, cache_dir).state() != dataset.tokenizer.state():
+    if tokenizer_beside(folder, own, dataset, cache_dir).state() != dataset.tokenizer.state():
         raise ValueError(
             f"{folder} must have the subject's tokenizer, {dataset.tokenizer.name} with the same ids, "
             f"but got {own.data.tokenizer} with other ones."
