@@ -31,7 +31,7 @@ class Replicates:
     @property
     def own_documents(self) -> bool:
         """Whether their held-out windows are drawn of documents of their own, at least in part."""
-        return self.own_held_out and self.documents != 1
+        return self.own_held_out and not self.same_documents
 
     @property
     def same_documents(self) -> bool:

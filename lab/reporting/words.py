@@ -370,7 +370,7 @@ def scope(replicates: Replicates, family: Sequence[Estimate], metric: Metric) ->
     if shared:
         text += f": all seeds share the same {join(shared)}"
         errors = [made.document_error for made in family if made.document_error is not None]
-        if errors and (replicates.same_documents or not replicates.own_held_out):
+        if errors and not replicates.own_documents:
             sizes = dict.fromkeys(unsigned(error, metric) for error in (min(errors), max(errors)))
             error = f"{' to '.join(sizes)} {metric.difference_unit}".strip()
             number = f"number{' of documents' * (not replicates.same_documents)}"
