@@ -6,10 +6,10 @@ it took the last one, so each looks first at what is there.
 """
 
 import hashlib
+import inspect
 import math
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -350,10 +350,9 @@ def study_name(tree: Path, name: str, storage: str = "") -> str:
 
 def _named(study: optuna.Study, value: str) -> optuna.Study:
     """The study, which says what its values are."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if study.metric_names != [value]:
-            study.set_metric_names([value])
+    if study.metric_names != [value]:
+        # Unwrapped, it does not warn of being experimental. A filter of warnings would be other threads' too.
+        inspect.unwrap(optuna.Study.set_metric_names)(study, [value])
     return study
 
 

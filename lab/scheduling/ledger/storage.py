@@ -6,6 +6,7 @@ line at its end, which a killed driver leaves, is cut away, with a copy kept.
 
 import json
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -46,6 +47,7 @@ POSTGRESQL_OPTIONS = {
 }
 NAME_CHARACTERS = 200
 TABLES_LOCK = 0x1AB  # an advisory lock: while a driver makes the tables of a new database
+_FILTERS = threading.Lock()  # the filters of warnings are the process's: threads change them in turn
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def _open_database(url: str, create: bool = True) -> BaseStorage:
 def _rdb(parsed: URL, create: bool, options: dict[str, Any]) -> RDBStorage:
     text = parsed.render_as_string(hide_password=False)
     text = text.replace("{", "{{").replace("}", "}}")  # Optuna fills in a template
-    with warnings.catch_warnings():
+    with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("error", SAWarning)  # what is ignored in the URL is an error
         return RDBStorage(
             text,

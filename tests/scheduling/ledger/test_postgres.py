@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -151,11 +152,13 @@ def test_an_idle_connection_that_was_cut_is_not_noticed(bench, postgres):
 def test_new_tables_are_made_once_though_many_drivers_start_together(bench, postgres):
     url = postgres.new_database()
     trees = [bench.folder / f"tree{number}" for number in range(6)]
+
+    def running(tree):
+        with closing(Ledger(tree, "tiny", url)) as ledger:
+            return ledger.running()
+
     with ThreadPoolExecutor(len(trees)) as drivers:
-        opened = list(drivers.map(lambda tree: Ledger(tree, "tiny", url), trees))
-    assert [ledger.running() for ledger in opened] == [[]] * len(trees)
-    for ledger in opened:
-        ledger.close()
+        assert list(drivers.map(running, trees)) == [[]] * len(trees)
     name = url.rpartition("/")[2]
     assert postgres.execute("select count(*) from studies", name) == (len(trees),)
     assert postgres.execute("select count(*) from version_info", name) == (1,)

@@ -1,11 +1,13 @@
 """The parameters that trials have and the number that they are valued by, in each kind of storage."""
 
+import warnings
 from dataclasses import replace
 
 import optuna
 import pytest
 from ablation_bench import tiny_ablation
 from optuna.distributions import check_distribution_compatibility
+from optuna.storages import JournalStorage
 from scheduling_bench import trials
 
 from lab.ablation import Scale
@@ -109,3 +111,15 @@ def test_each_study_says_what_its_values_are_and_says_it_once(bench):
     assert metrics(bench.tree) == [*names, names[0]]
     Ledger(bench.tree, "tiny-tiny").beside("tuned", sampler, pruner)
     assert (bench.tree / "study.journal").read_text().count("metric_names") == 3
+
+
+def test_to_say_it_changes_no_filter_of_warnings_which_other_threads_share(bench, monkeypatch):
+    real, shared, same = JournalStorage.set_study_system_attr, warnings.filters, []
+
+    def write(*arguments):
+        same.append(warnings.filters is shared)
+        real(*arguments)
+
+    monkeypatch.setattr(JournalStorage, "set_study_system_attr", write)
+    Ledger(bench.tree, "tiny-tiny").close()
+    assert same == [True]
