@@ -33,7 +33,7 @@ ABLATION = Ablation(
             twins=1,
             alone={"ar": {UNIQUE_TOKENS: (5_000, 20_000)}},
         ),
-        "night": Scale({UNIQUE_TOKENS: (100_000,)}, seeds=3, budget="some 3 hours on 2 cores (reckoned)"),
+        "night": Scale({UNIQUE_TOKENS: (100_000,)}, seeds=3, budget="some 4 hours on 2 cores (reckoned)"),
         "gpu": Scale(
             {UNIQUE_TOKENS: (300_000, 1_000_000, 8_000_000)},
             seeds=3,
