@@ -69,6 +69,20 @@ class Effect:
         return "all three" if self.kind == GAIN else " × ".join(self.factors)
 
 
+def steps(factor: str) -> tuple[tuple[int, int], ...]:
+    """Switching a factor on in each setting of the other two, from both off to both on.
+
+    Returns:
+        (corner before, corner after), by place in `CUBE`.
+    """
+    i = FACTORS.index(factor)
+    return tuple(
+        (place, CUBE.index((*levels[:i], 1, *levels[i + 1 :])))
+        for place, levels in enumerate(CUBE)
+        if not levels[i]
+    )
+
+
 def shapley_weights(factor: str) -> Array:
     """The Shapley value of a factor: its gain averaged over the six orders of switching three factors on.
 

@@ -42,7 +42,7 @@ def mean_test(tree, arm):
 
 def test_the_known_parts_are_recovered(cube):
     """Worked out by hand: NLL = 2.2 − 0.12 a + 0.06 b − 0.1 c − 0.08 ac − 0.04 ab + 0.03 abc."""
-    shares, effects, _ = written(cube(noise=0.0), at=("best",)).tables
+    shares, steps, effects, _ = written(cube(noise=0.0), at=("best",)).tables
     (row,) = shares.rows
     assert row["gain_mean"] == pytest.approx(0.25)
     assert [row[f"{name}_mean"] for name in FACTORS] == pytest.approx([0.17, -0.05, 0.13])
@@ -51,10 +51,19 @@ def test_the_known_parts_are_recovered(cube):
     assert len(found) == 11
     assert found["main", "order"] == pytest.approx(0.17 + 0.03 / 4 / 3)
     assert found["interaction", "order × compute × draws"] == pytest.approx(-0.03 / 4)
+    order = [(row["given"], row["reference"], row["arm"]) for row in steps.rows if row["factor"] == "order"]
+    assert order == [
+        ("", "ar", "order_frozen"),
+        ("draws", "ar_masked", "any_order_ar"),
+        ("compute", "suffix_frozen", "dlm_frozen"),
+        ("compute and draws", "suffix_denoiser", "dlm"),
+    ]
+    gains = [0.12, 0.2, 0.16, 0.21, -0.06, -0.06, -0.02, -0.05, 0.1, 0.1, 0.18, 0.15]
+    assert [row["best_mean"] for row in steps.rows] == pytest.approx(gains)
 
 
 def test_parts_add_up_to_the_gain_of_each_metric_stop_and_reading(cube):
-    shares, *tables = written(cube(), metrics=METRICS).tables
+    shares, steps, *tables = written(cube(), metrics=METRICS).tables
     names = [f"factorial_{metric}" for metric in METRICS]
     assert [table.name for table in tables] == [*names, *(f"{name}_along_run" for name in names)]
     places = list(itertools.product(METRICS, ("best", "end")))
@@ -62,6 +71,11 @@ def test_parts_add_up_to_the_gain_of_each_metric_stop_and_reading(cube):
     for row in shares.rows:
         for seed, gain in row["gain_by_seed"].items():
             assert sum(row[f"{name}_by_seed"][seed] for name in FACTORS) == pytest.approx(gain)
+    for factor, place in itertools.product(FACTORS, ("best", "end")):
+        own = [row[f"{place}_by_seed"] for row in steps.rows if row["factor"] == factor]
+        for seed, share in shares.rows[place == "end"][f"{factor}_by_seed"].items():
+            alone, one, other, last = (step[int(seed)] for step in own)
+            assert alone / 3 + (one + other) / 6 + last / 3 == pytest.approx(share)
     for table, place in itertools.product(tables, ("best", "end")):
         gain, *ten = table.rows
         parts = [row[f"{place}_mean"] for row in ten if row["kind"] == "shapley"]
@@ -153,6 +167,25 @@ def test_gain_parts_and_largest_interaction_are_told(cube):
         "test choice accuracy at the end of training rises by 14.5 percentage points (65.0 to 79.6). By"
         in shares.headline
     )
+
+
+def test_a_share_that_averages_both_signs_is_said_to(cube):
+    parts = {"a": 0.3, "b": 0.2, "c": -0.1, "ab": -0.8}
+    content = written(tree := cube(noise=0.01, parts=parts))
+    gain = {arm: mean_test(tree, "ar") - mean_test(tree, arm) for arm in CORNERS}
+    alone, last = gain["order_frozen"], gain["dlm"] - gain["suffix_denoiser"]
+    assert (alone, last) == pytest.approx((-0.3, 0.5), abs=0.02)
+    assert content.headline.count("of both signs") == 2
+    assert f"costs {-alone:.3f} alone and brings {last:.3f} given the other two" in content.verdict[-1]
+    assert content.verdict[-1].startswith("Any-order modelling costs ")
+    assert "super-dense compute costs " in content.verdict[-1]
+    assert "Monte Carlo" not in content.verdict[-1]
+    (row, *_) = (row for row in content.tables[1].cells)
+    assert row[0] == "Any-order modelling"
+    assert row[1][0][:2] == ("neither", "AR → order_frozen")
+    assert row[1][1][:2] == (f"−{-alone:.3f}", "better in 0 of 3 seeds")
+    noisy = written(cube(noise=1.0, parts=parts))
+    assert "both" not in noisy.headline
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,18 @@ from lab.metrics import Metric
 from lab.reporting import drawing, table, words
 from lab.reporting.content import Content
 from lab.reporting.drawing import BETTER, WORSE, Mark, Picture
-from lab.reporting.effects import EFFECTS, FACTORS, GAIN, INTERACTION, MAIN, SHAPLEY, Effect, effects
+from lab.reporting.effects import (
+    CUBE,
+    EFFECTS,
+    FACTORS,
+    GAIN,
+    INTERACTION,
+    MAIN,
+    SHAPLEY,
+    Effect,
+    effects,
+    steps,
+)
 from lab.reporting.replicates import replicates_of
 from lab.reporting.rows import estimate_fields
 from lab.reporting.series import Point, Runs, runs_of, shown_metrics
@@ -71,6 +82,22 @@ class Attribution:
         """The effects of one kind."""
         return {effect: made for effect, made in self.effects.items() if effect.kind == kind}
 
+    def steps(self, factor: str) -> list[dict[int, float]]:
+        """Seed -> what switching a factor on brings, in each setting of the other two (`effects.steps`)."""
+        values = [self.corners[arm].values(self.metric.key) for arm in CORNER_ARMS]
+        return [
+            {
+                seed: self.metric.improvement(value, values[after][seed])
+                for seed, value in values[before].items()
+            }
+            for before, after in steps(factor)
+        ]
+
+    def of_both_signs(self, factor: str) -> bool:
+        """Whether a factor helps alone and costs given the other two, or the other way, in every seed."""
+        alone, *_, last = (list(step.values()) for step in self.steps(factor))
+        return min(alone) > 0 > max(last) or min(last) > 0 > max(alone)
+
     def values(self, arm: str) -> list[float]:
         """What each seed of a corner measures, to the metric's scale."""
         return [self.metric.scale * value for value in self.corners[arm].values(self.metric.key).values()]
@@ -109,6 +136,7 @@ def write(section: Factorial, tree: ResultTree, name: str) -> Content:
         pictures=(_waterfall(first, name), _interactions(first, name), _all_effects(own, name)),
         tables=(
             _share_table([one for pair in own.values() for one in pair], name),
+            _step_table(own[metrics[0]], name),
             *(
                 _effect_table(pair, words.reading_suffix(tree, reading), name)
                 for (reading, _), pair in attributions.items()
@@ -170,7 +198,7 @@ def _headline(first: Attribution, *, within: bool) -> str:
     verb = "falls" if (gain.mean > 0) == metric.lower_is_better else "rises"
     ar, dlm = (f"{fmean(first.values(arm)):.{metric.decimals}f}" for arm in (AR, DLM))
     share = 100 / gain.mean if gain.verdict.winner > 0 else None
-    parts = [_part(effect, made, metric, share) for effect, made in first.of_kind(SHAPLEY).items()]
+    parts = [_part(first, effect, made, share) for effect, made in first.of_kind(SHAPLEY).items()]
     return (
         f"From AR to DLM the test {metric.name} {words.PLACE_WORDS[first.place]} {verb} by "
         f"{words.amount(gain.mean, metric)} ({ar} to {dlm})"
@@ -180,12 +208,15 @@ def _headline(first: Attribution, *, within: bool) -> str:
     )
 
 
-def _part(effect: Effect, made: Estimate, metric: Metric, share: float | None) -> str:
+def _part(first: Attribution, effect: Effect, made: Estimate, share: float | None) -> str:
     percent = "" if share is None else f"{made.mean * share:.0f}\u00a0%".replace("-", "−")
-    notes = ", ".join(filter(None, [percent, _doubt(made)]))
-    verb = "brings" if made.mean >= 0 else "costs"
-    size = words.unsigned(made.mean, metric)
-    return f"{FACTOR_WORDS[effect.name]} {verb} {size}{f' ({notes})' if notes else ''}"
+    both = "of both signs" * first.of_both_signs(effect.name)
+    notes = ", ".join(filter(None, [percent, _doubt(made), both]))
+    return f"{FACTOR_WORDS[effect.name]} {_does(made.mean, first.metric)}{f' ({notes})' if notes else ''}"
+
+
+def _does(gain: float, metric: Metric) -> str:
+    return f"{'brings' if gain >= 0 else 'costs'} {words.unsigned(gain, metric)}"
 
 
 def _doubt(made: Estimate) -> str:
@@ -204,7 +235,18 @@ def _detail(first: Attribution) -> tuple[str, ...]:
         f"{by_tests if decided else 'None of the three is decided.'} "
         f"The whole gain is {' '.join(filter(None, [whole, metric.difference_unit]))}.",
         f"The largest interaction is {effect.name}, {part}: {words.verdict_words(largest.verdict)}.",
+        *_both_signs(first),
     )
+
+
+def _both_signs(first: Attribution) -> list[str]:
+    """What a Shapley value hides whose factor helps in one corner and costs in another."""
+    parts = []
+    for factor in filter(first.of_both_signs, FACTORS):
+        alone, *_, last = (_does(fmean(step.values()), first.metric) for step in first.steps(factor))
+        parts.append(f"{FACTOR_WORDS[factor]} {alone} alone and {last} given the other two")
+    told = "in every seed (not tested). A Shapley value averages both signs"
+    return [f"{words.capital('; '.join(parts))}: {told}."] if parts else []
 
 
 def _certain(first: Attribution, runs: Sequence[Runs], left_out: int, improving: str) -> tuple[str, ...]:
@@ -250,6 +292,46 @@ def _share_table(own: Sequence[Attribution], name: str) -> Table:
     ]
     caption = "Under each factor its Shapley value; the three add up to AR → DLM. Positive is better."
     return Table(f"{name}_shares", rows, columns, caption)
+
+
+def _step_table(own: Sequence[Attribution], name: str) -> Table:
+    """What each factor changes in each setting of the other two, the stops side by side."""
+    metric, rows = own[0].metric, []
+    for factor in FACTORS:
+        others = [place for place, other in enumerate(FACTORS) if other != factor]
+        for index, (before, after) in enumerate(steps(factor)):
+            on = " and ".join(FACTORS[place] for place in others if CUBE[before][place])
+            row: Row = {"of": words.capital(FACTOR_WORDS[factor]), "factor": factor, "given": on}
+            row |= {"metric": metric.key, "reference": CORNER_ARMS[before], "arm": CORNER_ARMS[after]}
+            for one in own:
+                step = one.steps(factor)[index]
+                row |= {f"{one.place}_mean": fmean(step.values()), f"{one.place}_by_seed": step}
+            rows.append(row)
+
+    def column(place: Place) -> Column:
+        def cell(row: Row) -> str:
+            gains = row[f"{place}_by_seed"].values()
+            better = f"better in {sum(gain > 0 for gain in gains)} of {words.count(len(gains), 'seed')}"
+            return table.LINE.join([words.difference(row[f"{place}_mean"], metric), better])
+
+        return Column(words.capital(words.PLACE_NAMES[place]), cell)
+
+    def given(row: Row) -> str:
+        arms = " → ".join(words.arm_name(row[end]) for end in ("reference", "arm"))
+        return table.LINE.join([row["given"] or "neither", arms])
+
+    return Table(
+        name=f"{name}_steps",
+        rows=rows,
+        columns=[
+            Column(f"Given{table.LINE}from → to", given, left=True),
+            *(column(one.place) for one in own),
+        ],
+        group="of",
+        title="What each factor changes, given the other two",
+        caption=f"Means over seeds of the test {metric.name}, not tested; positive is better. "
+        "The Shapley value weighs the four steps of a factor 1/3, 1/6, 1/6 and 1/3.",
+    )
 
 
 def _effect_table(own: Sequence[Attribution], suffix: words.Suffix, name: str) -> Table:
