@@ -298,20 +298,20 @@ def _step_table(own: Sequence[Attribution], name: str) -> Table:
     """What each factor changes in each setting of the other two, the stops side by side."""
     metric, rows = own[0].metric, []
     for factor in FACTORS:
-        others = [place for place, other in enumerate(FACTORS) if other != factor]
         for index, (before, after) in enumerate(steps(factor)):
-            on = " and ".join(FACTORS[place] for place in others if CUBE[before][place])
+            on = " and ".join(other for other, level in zip(FACTORS, CUBE[before], strict=True) if level)
             row: Row = {"of": words.capital(FACTOR_WORDS[factor]), "factor": factor, "given": on}
             row |= {"metric": metric.key, "reference": CORNER_ARMS[before], "arm": CORNER_ARMS[after]}
             for one in own:
                 step = one.steps(factor)[index]
-                row |= {f"{one.place}_mean": fmean(step.values()), f"{one.place}_by_seed": step}
+                row |= {"seeds": len(step), f"{one.place}_mean": fmean(step.values())}
+                row[f"{one.place}_seeds_better"] = sum(gain > 0 for gain in step.values())
+                row[f"{one.place}_by_seed"] = step
             rows.append(row)
 
     def column(place: Place) -> Column:
         def cell(row: Row) -> str:
-            gains = row[f"{place}_by_seed"].values()
-            better = f"better in {sum(gain > 0 for gain in gains)} of {words.count(len(gains), 'seed')}"
+            better = f"better in {row[f'{place}_seeds_better']} of {words.count(row['seeds'], 'seed')}"
             return table.LINE.join([words.difference(row[f"{place}_mean"], metric), better])
 
         return Column(words.capital(words.PLACE_NAMES[place]), cell)
