@@ -6,8 +6,9 @@ import sys
 from lab.environment import require_backend
 
 NO_BACKEND = "the backend cannot be imported"  # by which a driver tells that every run would end so
-# Half a second each. Keras shows galleries of pictures with the one, and takes data frames of the other.
-UNUSED = ("matplotlib", "pandas")
+# Half a second to a second each. Keras shows galleries of pictures with the first, takes data frames of the
+# second, and lends models to the third.
+UNUSED = ("matplotlib", "pandas", "sklearn")
 
 
 def import_keras() -> None:

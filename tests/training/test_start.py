@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 from training_bench import rows_of, tiny_config
 
@@ -10,6 +11,7 @@ from training_bench import rows_of, tiny_config
 UNUSED = {
     *("tensorflow", "torch", "keras_hub", "keras_nlp", "tokenizers", "pyarrow"),
     *("optuna", "sqlalchemy", "matplotlib", "jinja2", "pandas", "statsmodels", "scipy.stats"),
+    "sklearn",  # which an extra brings
 }
 # `python -m lab`, and at its end what it has imported.
 CODE = """
@@ -48,4 +50,5 @@ def test_a_run_on_bytes_imports_no_more_than_it_needs_and_soon_takes_its_first_s
 
 def test_what_keras_was_imported_without_can_be_imported_afterwards():
     code = "from lab.training.lean import import_keras; import_keras(); import pandas, matplotlib.pyplot"
+    code += ", sklearn.base" * bool(find_spec("sklearn"))
     subprocess.run([sys.executable, "-c", code], check=True)
