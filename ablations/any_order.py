@@ -5,7 +5,7 @@
 
 A dose of orders: left to right, 1, 4, 16 or 256 fixed random permutations, a new one at each visit; and a
 share of windows read right to left. Expected: the loss falls with the number of orders (Prabhudesai et al.
-2025: 16 fixed orders come near masked diffusion), and one random order is worse than left to right.
+2025: 16, natural order among them, come near masked diffusion), and one random order is worse than natural.
 Found with `laptop`: orders help a dense pass and cost a causal one, which is best left to right (both
 decided, within 80 epochs); in the means one fixed order brings a dense pass most of it.
 """

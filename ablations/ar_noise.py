@@ -7,7 +7,7 @@ The paper's own two sweeps (input masks at fixed ratios; dropout), the ratio uni
 and their controls. Expected: by Ni et al. a ratio near 0.1 helps a little and no noise closes the gap; by Gao
 et al. (arXiv:2510.04071) masks at U(0, 1) carry the whole effect, and AR with dropout is ahead of the DLM.
 Found with `laptop`: plain AR is ahead of the DLM; seven mild kinds of noise help it in every seed,
-undecided, and strong noise harms.
+undecided, and strong noise is worse within 50 epochs.
 """
 
 from lab.ablation import Ablation, Scale

@@ -7,7 +7,7 @@ After training, each arm continues held-out prompts. The DLM does so in n, n/2, 
 an independent judge, AR trained on the whole corpus, says how surprising the texts are: with n passes at
 several temperatures, and so at equal entropy. Multiple choice has several numbers of Monte Carlo draws.
 Expected: one token a pass costs the DLM about n times AR's FLOPs, and fewer passes cost quality.
-Found at laptop scale: the price; at no price does it match AR's text or choices in every seed.
+Found at laptop scale: the price; at equal entropy its text is behind AR's in every seed, undecided.
 """
 
 from lab.ablation import Ablation, Scale

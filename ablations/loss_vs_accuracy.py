@@ -7,7 +7,7 @@ Both arms train far beyond AR's best stop. Each stop answers 1,000 items: the NL
 wrong options, the gap, the accuracy; and its test NLL is taken again after a temperature is refitted on
 validation. Expected: as in the paper, AR's loss rises and its accuracy holds, since the NLL of wrong options
 rises as well; the temperature wins back much of the loss, if over-confidence is the cause. Found of AR with
-`laptop`: so it is, but whether its accuracy holds is undecided. The DLM did not overfit.
+`laptop`: so it is; whether its accuracy holds is undecided. The DLM did not overfit.
 """
 
 from lab.ablation import Ablation, Scale

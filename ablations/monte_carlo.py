@@ -5,7 +5,7 @@
 
 Visit v of a text uses draw v mod K: K = 1 freezes one mask (or one order) of it, K = inf never repeats one.
 Expected: if new draws carry the DLM, a small K overfits as AR does (no published test of this is known).
-Found with `laptop`: it does at K = 1; from K = 4 on it cannot be told from inf.
+Found with `laptop`: K = 1 does (it also leaves tokens untaught); K = 4 and more cannot be told from inf.
 """
 
 from lab.ablation import Ablation, Scale

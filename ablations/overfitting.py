@@ -8,7 +8,7 @@ best. The onset is fitted as U^a / N^b, without the largest budget and size, whi
 best and the last stop: the NLL of training windows, and how many of them greedy sampling writes exactly.
 Expected: AR overfits in tens of epochs, the DLM in hundreds, later with more tokens and earlier with more
 parameters; it memorises less at equal loss, the less the fewer passes it samples in. Found: it overfits later
-than AR, is behind AR's best in every cell, and memorises little.
+than AR, is behind AR's best at all settings, and memorises little.
 """
 
 from lab.ablation import Ablation, Scale

@@ -7,7 +7,7 @@ Compute without parameters or data: dense passes in place of causal ones at equa
 with a draw each, the block stack applied r times. The page has the curves against epochs, FLOPs and time.
 Expected: the factor stands if more compute on the same data lowers the loss, and falls if it does not.
 Found with `laptop`: undecided. More passes help the DLM in every seed, at equal FLOPs fewer are ahead in the
-means; of loops nothing can be told.
+means; loops bring nothing in the means.
 """
 
 from lab.ablation import Ablation, Scale
