@@ -5,7 +5,7 @@
 
 Both arms see the same number of tokens in total. Only that of unique ones changes; a smaller set is part of a
 larger one. AR alone has further budgets, for the data potential. Expected: as in the paper, with the fewest
-the DLM ends below AR's best. Found with `laptop` and a quarter of `night`: AR is ahead (at night decided).
+the DLM ends below AR's best. Found with `laptop` and a quarter of `night`: AR is ahead (decided).
 """
 
 from lab.ablation import Ablation, Scale
