@@ -5,7 +5,7 @@
 
 The eight corners of the cube (any-order modelling, super-dense compute, Monte Carlo augmentation: off or on)
 and two controls, all else equal (docs/cube.md). The gain from `ar` to `dlm` is divided. Expected: not known.
-Found: no gain to divide. Order or compute alone costs, given the other it helps; new draws help (undecided).
+Found: no gain to divide. Order or compute alone costs, given the other it helps; new draws help (decided).
 """
 
 from lab.ablation import Ablation, Scale
