@@ -184,6 +184,9 @@ def test_a_share_that_averages_both_signs_is_said_to(cube):
     assert row[0] == "Any-order modelling"
     assert row[1][0][:2] == ("neither", "AR → order_frozen")
     assert row[1][1][:2] == (f"−{-alone:.3f}", "better in 0 of 3 seeds")
+    (waterfall,) = content.pictures[0].panels
+    texts = [text.get_text() for text in waterfall.axes[0].texts]
+    assert ["of both signs)" in text for text in texts] == [True, True, False, False, False]
     noisy = written(cube(noise=1.0, parts=parts))
     assert "both" not in noisy.headline
 

@@ -210,8 +210,7 @@ def _headline(first: Attribution, *, within: bool) -> str:
 
 def _part(first: Attribution, effect: Effect, made: Estimate, share: float | None) -> str:
     percent = "" if share is None else f"{made.mean * share:.0f}\u00a0%".replace("-", "−")
-    both = "of both signs" * first.of_both_signs(effect.name)
-    notes = ", ".join(filter(None, [percent, _doubt(made), both]))
+    notes = ", ".join(filter(None, [percent, _doubts(first, effect, made)]))
     return f"{FACTOR_WORDS[effect.name]} {_does(made.mean, first.metric)}{f' ({notes})' if notes else ''}"
 
 
@@ -223,6 +222,11 @@ def _doubt(made: Estimate) -> str:
     """`equivalent`, `undecided` or that it is less than the margin; nothing if it differs by more."""
     kind, _, small = words.verdict_words(made.verdict).partition(", by ")
     return small if made.verdict.kind == "differs" else kind
+
+
+def _doubts(first: Attribution, effect: Effect, made: Estimate) -> str:
+    """The same of a Shapley value, and whether it averages both signs."""
+    return ", ".join(filter(None, [_doubt(made), "of both signs" * first.of_both_signs(effect.name)]))
 
 
 def _detail(first: Attribution) -> tuple[str, ...]:
@@ -372,14 +376,16 @@ def _waterfall(first: Attribution, name: str) -> Picture:
         title="Where the gain from AR to DLM comes from",
         caption="Each bar is a factor's Shapley value: what switching it on changes, averaged over the six "
         "orders in which the three can be switched on. Thin lines are 95 % t intervals, thick ones "
-        "bootstrap intervals; dots are seeds. The axis does not start at 0.",
+        "bootstrap intervals; dots are seeds. Of both signs: it costs alone and brings given the other two, or "
+        "the reverse, in every seed. The axis does not start at 0.",
         panels=(_bars(first),),
     )
 
 
 def _bars(first: Attribution) -> Figure:
     figure, ax = drawing.new_panel("", width=6.8, height=4.2)
-    metric, parts = first.metric, list(first.of_kind(SHAPLEY).values())
+    metric, shares = first.metric, first.of_kind(SHAPLEY)
+    parts, notes = list(shares.values()), [_doubts(first, *share) for share in shares.items()]
     sign = -metric.scale if metric.lower_is_better else metric.scale
     tops = [fmean(first.values(AR))]
     for made in parts:
@@ -396,10 +402,13 @@ def _bars(first: Attribution) -> Figure:
                 [place] * len(heights), heights, color=drawing.INK, linewidth=width, alpha=alpha, zorder=3
             )
         heights = [top, *(top + sign * end for end in (made.mean, *(made.interval or ())))]
-        _name(ax, place, max(heights), _side(made, metric), colour)
+        _name(ax, place, max(heights), _side(made, metric, notes[place - 1]), colour)
     for place, top in enumerate(tops):
         ax.plot([place, place + 1 + _HALF], [top, top], color=drawing.FAINT, linewidth=1, zorder=1)
-    for place, arm, note in ((0, AR, ""), (len(tops), DLM, f"\n{_side(first.gain, metric)}")):
+    for place, arm, note in (
+        (0, AR, ""),
+        (len(tops), DLM, f"\n{_side(first.gain, metric, _doubt(first.gain))}"),
+    ):
         values = first.values(arm)
         ax.plot([place - _HALF, place + _HALF], [fmean(values)] * 2, color=drawing.INK, linewidth=3, zorder=2)
         spots = [place + 0.12 * (index - (len(values) - 1) / 2) for index in range(len(values))]
@@ -414,9 +423,10 @@ def _bars(first: Attribution) -> Figure:
     return figure
 
 
-def _side(made: Estimate, metric: Metric) -> str:
-    doubt = f"\n({_doubt(made)})" if _doubt(made) else ""
-    return f"{words.unsigned(made.mean, metric)} {'better' if made.mean > 0 else 'worse'}{doubt}"
+def _side(made: Estimate, metric: Metric, notes: str) -> str:
+    side = "better" if made.mean > 0 else "worse"
+    below = f"\n({notes})".replace(", ", ",\n") if notes else ""
+    return f"{words.unsigned(made.mean, metric)} {side}{below}"
 
 
 def _name(ax: Axes, place: float, height: float, text: str, colour: str) -> None:
