@@ -376,8 +376,8 @@ def _waterfall(first: Attribution, name: str) -> Picture:
         title="Where the gain from AR to DLM comes from",
         caption="Each bar is a factor's Shapley value: what switching it on changes, averaged over the six "
         "orders in which the three can be switched on. Thin lines are 95 % t intervals, thick ones "
-        "bootstrap intervals; dots are seeds. Of both signs: it costs alone and brings given the other two, or "
-        "the reverse, in every seed. The axis does not start at 0.",
+        "bootstrap intervals; dots are seeds. Of both signs: it costs alone and brings given the other "
+        "two, or the reverse, in every seed. The axis does not start at 0.",
         panels=(_bars(first),),
     )
 
