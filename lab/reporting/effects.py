@@ -92,12 +92,12 @@ def shapley_weights(factor: str) -> Array:
     Returns:
         (8,) weights over `CUBE`.
     """
-    i = FACTORS.index(factor)
     weights = np.zeros(len(CUBE))
-    for corner, levels in enumerate(CUBE):
-        others = sum(levels) - levels[i]
-        share = math.factorial(others) * math.factorial(len(FACTORS) - 1 - others)
-        weights[corner] = (2 * levels[i] - 1) * share / math.factorial(len(FACTORS))
+    for before, after in steps(factor):
+        others = sum(CUBE[before])
+        orders = math.factorial(others) * math.factorial(len(FACTORS) - 1 - others)
+        weights[after] = orders / math.factorial(len(FACTORS))
+        weights[before] = -weights[after]
     return weights
 
 

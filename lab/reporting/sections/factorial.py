@@ -82,8 +82,8 @@ class Attribution:
         """The effects of one kind."""
         return {effect: made for effect, made in self.effects.items() if effect.kind == kind}
 
-    def steps(self, factor: str) -> list[dict[int, float]]:
-        """Seed -> what switching a factor on brings, in each setting of the other two (`effects.steps`)."""
+    def gains(self, factor: str) -> list[dict[int, float]]:
+        """Seed -> what switching a factor on brings, for each of its steps (`effects.steps`)."""
         values = [self.corners[arm].values(self.metric.key) for arm in CORNER_ARMS]
         return [
             {
@@ -95,7 +95,7 @@ class Attribution:
 
     def of_both_signs(self, factor: str) -> bool:
         """Whether a factor helps alone and costs given the other two, or the other way, in every seed."""
-        alone, *_, last = (list(step.values()) for step in self.steps(factor))
+        alone, *_, last = (list(gains.values()) for gains in self.gains(factor))
         return min(alone) > 0 > max(last) or min(last) > 0 > max(alone)
 
     def values(self, arm: str) -> list[float]:
@@ -247,7 +247,7 @@ def _both_signs(first: Attribution) -> list[str]:
     """What a Shapley value hides whose factor helps in one corner and costs in another."""
     parts = []
     for factor in filter(first.of_both_signs, FACTORS):
-        alone, *_, last = (_does(fmean(step.values()), first.metric) for step in first.steps(factor))
+        alone, *_, last = (_does(fmean(gains.values()), first.metric) for gains in first.gains(factor))
         parts.append(f"{FACTOR_WORDS[factor]} {alone} alone and {last} given the other two")
     told = "in every seed (not tested). A Shapley value averages both signs"
     return [f"{words.capital('; '.join(parts))}: {told}."] if parts else []
@@ -302,15 +302,15 @@ def _step_table(own: Sequence[Attribution], name: str) -> Table:
     """What each factor changes in each setting of the other two, the stops side by side."""
     metric, rows = own[0].metric, []
     for factor in FACTORS:
-        for index, (before, after) in enumerate(steps(factor)):
+        by_stop = (one.gains(factor) for one in own)
+        for (before, after), *at_stops in zip(steps(factor), *by_stop, strict=True):
             on = " and ".join(other for other, level in zip(FACTORS, CUBE[before], strict=True) if level)
             row: Row = {"of": words.capital(FACTOR_WORDS[factor]), "factor": factor, "given": on}
             row |= {"metric": metric.key, "reference": CORNER_ARMS[before], "arm": CORNER_ARMS[after]}
-            for one in own:
-                step = one.steps(factor)[index]
-                row |= {"seeds": len(step), f"{one.place}_mean": fmean(step.values())}
-                row[f"{one.place}_seeds_better"] = sum(gain > 0 for gain in step.values())
-                row[f"{one.place}_by_seed"] = step
+            for one, gains in zip(own, at_stops, strict=True):
+                row |= {"seeds": len(gains), f"{one.place}_mean": fmean(gains.values())}
+                row[f"{one.place}_seeds_better"] = sum(gain > 0 for gain in gains.values())
+                row[f"{one.place}_by_seed"] = gains
             rows.append(row)
 
     def column(place: Place) -> Column:
@@ -393,7 +393,7 @@ def _bars(first: Attribution) -> Figure:
     ends = [top + sign * end for top, made in zip(tops, parts, strict=False) for end in made.interval or ()]
     low, high = drawing.limits([*tops, *first.values(AR), *first.values(DLM)], ends)
     ax.set_ylim(low, high + 0.15 * (high - low))
-    for place, (top, made) in enumerate(zip(tops, parts, strict=False), start=1):
+    for place, (top, made, note) in enumerate(zip(tops, parts, notes, strict=False), start=1):
         colour = BETTER if made.mean > 0 else WORSE
         ax.bar(place, sign * made.mean, bottom=top, width=2 * _HALF, color=colour, alpha=0.85, zorder=2)
         for interval, width, alpha in ((made.interval, 1.2, 1.0), (made.bootstrap_interval, 4, 0.55)):
@@ -402,7 +402,7 @@ def _bars(first: Attribution) -> Figure:
                 [place] * len(heights), heights, color=drawing.INK, linewidth=width, alpha=alpha, zorder=3
             )
         heights = [top, *(top + sign * end for end in (made.mean, *(made.interval or ())))]
-        _name(ax, place, max(heights), _side(made, metric, notes[place - 1]), colour)
+        _name(ax, place, max(heights), _side(made, metric, note), colour)
     for place, top in enumerate(tops):
         ax.plot([place, place + 1 + _HALF], [top, top], color=drawing.FAINT, linewidth=1, zorder=1)
     for place, arm, note in (
